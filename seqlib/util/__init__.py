@@ -1,0 +1,1 @@
+"""What every other package may use: errors with suggestions, atomic files, lookup by name, log and progress."""

@@ -1,0 +1,1 @@
+"""Data: sources, cleaning, splits, tokenizers, the token store, batch plans and batches."""

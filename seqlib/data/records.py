@@ -1,0 +1,25 @@
+"""A sentence pair and where it stands."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from seqlib.util.errors import DataError
+
+__all__ = ["Record"]
+
+
+class Record(NamedTuple):
+    """One pair of a corpus with its file and 1-based line; ``problem`` says why it could not be read, if so."""
+
+    source: str
+    target: str
+    file: str
+    line: int
+    problem: str = ""
+
+    def pair(self) -> tuple[str, str]:
+        """(source, target). Raises DataError where the line could not be read."""
+        if self.problem:
+            raise DataError(self.problem)
+        return self.source, self.target

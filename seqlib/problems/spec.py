@@ -1,0 +1,52 @@
+"""What a model is told about a problem: task, vocabulary sizes and special ids. Nothing else crosses that line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from seqlib.util.errors import DataError
+
+__all__ = ["ProblemSpec"]
+
+
+class ProblemSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that a model, a decoder and a bundle know about a problem.
+
+    Vocabulary sizes count the special ids. With ``shared_vocab`` source and target use one vocabulary, so a model may
+    tie its embeddings. ``metrics`` are names; the first one is what checkpoints are ranked by.
+    """
+
+    task: str = "translation"
+    source_vocab: int
+    target_vocab: int
+    shared_vocab: bool = True
+    pad_id: int = 0
+    bos_id: int = 1
+    eos_id: int = 2
+    name: str = ""
+    source_language: str = ""
+    target_language: str = ""
+    metrics: tuple[str, ...] = ("bleu", "chrf")
+
+    def to_json(self) -> str:
+        """The spec as indented JSON, fields in declaration order."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str = "problem spec") -> ProblemSpec:
+        """Reads what ``to_json`` wrote. Raises DataError naming ``where`` on damage, unknown or missing fields."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError as error:  # ValidationError is a DecodeError
+            raise DataError(f"{where}: not a problem spec: {error}") from None
+
+    @classmethod
+    def read(cls, path: str | Path) -> ProblemSpec:
+        """Reads a ``problem.json``. Raises DataError naming the file."""
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        return cls.from_json(text, str(path))

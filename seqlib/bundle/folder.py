@@ -1,0 +1,245 @@
+"""Write, read and check a saved-model folder.
+
+```
+config.json             the model's configuration and the name of its architecture
+model.safetensors       the weights, by parameter name
+tokenizer files         as the tokenizer writes them
+generation_config.json  decoding defaults: beams, length penalty, special ids
+seqlib.json             format version, problem, spec, metrics, training record, confidence, digests of all files
+README.md               a short model card
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from seqlib.bundle.card import model_card
+from seqlib.util.atomic import atomic_folder
+from seqlib.util.errors import BundleError, SeqlibError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from seqlib.problems.spec import ProblemSpec
+
+FORMAT_VERSION = 1
+"""The version this code writes and reads."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was read and whose files agree with their digests. Weights are read at first use."""
+
+    path: Path
+    architecture: str
+    """Name of the model's file in `seqlib.models`."""
+    model_config: Any
+    """The architecture's configuration Struct."""
+    spec: ProblemSpec
+    generation: dict[str, Any]
+    """Decoding defaults: num_beams, length_penalty, max_length, bos_token_id, eos_token_id, pad_token_id."""
+    record: dict[str, Any]
+    """All of seqlib.json: problem, metrics, training, confidence."""
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """Name, languages and data paths of the problem it was trained on."""
+        return self.record["problem"]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Scores by split, BLEU with its sacreBLEU signature."""
+        return self.record["metrics"]
+
+    @property
+    def confidence(self) -> dict[str, Any] | None:
+        """The calibration made on dev (its threshold and how it was got), or None."""
+        return self.record["confidence"]
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the bundle's tokenizer files."""
+        from seqlib.data.tokenizer import load
+
+        return load(self.path)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The arrays of model.safetensors by parameter name."""
+        from safetensors.numpy import load_file
+
+        return load_file(self.path / "model.safetensors")
+
+    def build_model(self) -> Any:
+        """A fresh model in evaluation mode, with the bundle's weights."""
+        from seqlib.core.rng import Generator
+
+        model = architecture_module(self.architecture).build(self.model_config, self.spec, Generator(0))
+        try:
+            model.load(self.weights(), strict=True)
+        except SeqlibError as error:
+            raise BundleError(f"{self.path / 'model.safetensors'}: does not fit config.json: {error}") from error
+        model.eval()
+        return model
+
+
+def architecture_module(name: str) -> Any:
+    """The module in `seqlib.models` of that name; `BundleError` when this version has none."""
+    if not name.isidentifier() or name.startswith("_"):
+        raise BundleError(f"architecture {name!r} is not a name")
+    try:
+        return importlib.import_module(f"seqlib.models.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"seqlib.models.{name}":
+            raise
+        raise BundleError(f"this version of seqlib has no architecture {name!r}") from error
+
+
+def config_type(module: Any) -> type[msgspec.Struct]:
+    """The configuration Struct of an architecture: the annotated type of `build`'s first parameter."""
+    return typing.get_type_hints(module.build)["config"]
+
+
+def write(
+    path: str | Path,
+    *,
+    architecture: str,
+    model_config: msgspec.Struct,
+    weights: Mapping[str, np.ndarray],
+    tokenizer: Any,
+    spec: ProblemSpec,
+    problem: Mapping[str, Any],
+    generation: Mapping[str, Any],
+    training: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    confidence: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a bundle; it takes the place of `path` only when it is complete (errors of `atomic_folder`)."""
+    from safetensors.numpy import save_file
+
+    target = Path(path)
+    with atomic_folder(target) as aside:
+        _json(aside / "config.json", {"architecture": architecture, **msgspec.to_builtins(model_config)})
+        save_file({name: _contiguous(array) for name, array in weights.items()}, aside / "model.safetensors")
+        tokenizer.save(aside)
+        _json(aside / "generation_config.json", generation)
+        record: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "problem": dict(problem),
+            "spec": msgspec.to_builtins(spec),
+            "tokenizer_digest": tokenizer.digest,
+            "training": dict(training),
+            "metrics": dict(metrics),
+            "confidence": None if confidence is None else dict(confidence),
+        }
+        (aside / "README.md").write_text(model_card(record), encoding="utf-8")
+        files = sorted(file for file in aside.iterdir() if file.name != "README.md")
+        record["files"] = {file.name: {"bytes": file.stat().st_size, "sha256": _digest(file)} for file in files}
+        _json(aside / "seqlib.json", record)
+    return target
+
+
+def read(path: str | Path, *, check_digests: bool = True) -> Bundle:
+    """Read and check a bundle.
+
+    Raises `BundleError`, naming the file, when the folder is no bundle, a file is missing or damaged, or the format
+    is of another version. `check_digests=False` skips reading the weights for their sha256; sizes are still checked.
+    """
+    folder = Path(path)
+    record = _record(folder)
+    _check_files(folder, record["files"], check_digests)
+    config = _object(folder / "config.json")
+    architecture = config.pop("architecture", None)
+    if not isinstance(architecture, str):
+        raise BundleError(f"{folder / 'config.json'}: has no architecture")
+    from seqlib.problems.spec import ProblemSpec
+
+    model_config = _convert(folder / "config.json", config, config_type(architecture_module(architecture)))
+    return Bundle(
+        path=folder,
+        architecture=architecture,
+        model_config=model_config,
+        spec=_convert(folder / "seqlib.json", record["spec"], ProblemSpec),
+        generation=_object(folder / "generation_config.json"),
+        record=record,
+    )
+
+
+_KEYS = ("problem", "spec", "tokenizer_digest", "training", "metrics", "confidence", "files")
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    if not folder.exists():
+        raise BundleError(f"{folder}: there is no such folder")
+    if not (folder / "seqlib.json").is_file():
+        hint = f"; the run's model is in {folder / 'model'}" if (folder / "model" / "seqlib.json").is_file() else ""
+        raise BundleError(f"{folder}: not a saved model: seqlib.json is missing{hint}")
+    record = _object(folder / "seqlib.json")
+    version = record.get("format_version")
+    if version != FORMAT_VERSION:
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        advice = "update seqlib to read it" if newer else "it must be made again"
+        raise BundleError(
+            f"{folder / 'seqlib.json'}: format version {version!r}, this seqlib reads {FORMAT_VERSION}; {advice}"
+        )
+    missing = [key for key in _KEYS if key not in record]
+    if missing:
+        raise BundleError(f"{folder / 'seqlib.json'}: has no {', '.join(missing)}")
+    return record
+
+
+def _check_files(folder: Path, files: Any, check_digests: bool) -> None:
+    for name, entry in files.items():
+        file = folder / name
+        if re.search(r"[/\\]", name):
+            raise BundleError(f"{folder / 'seqlib.json'}: {name!r} is not a file name")
+        if not file.is_file():
+            raise BundleError(f"{file}: is missing")
+        if file.stat().st_size != entry["bytes"]:
+            raise BundleError(f"{file}: is damaged: {file.stat().st_size} bytes, expected {entry['bytes']}")
+        if check_digests and _digest(file) != entry["sha256"]:
+            raise BundleError(f"{file}: is damaged: its sha256 is not the one in seqlib.json")
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+    except msgspec.DecodeError as error:
+        raise BundleError(f"{path}: is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise BundleError(f"{path}: is damaged: expected a JSON object")
+    return found
+
+
+def _convert(path: Path, value: Any, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{path}: does not fit this version: {error}") from error
+
+
+def _json(path: Path, value: Any) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    return np.ascontiguousarray(array)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

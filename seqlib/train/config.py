@@ -1,0 +1,356 @@
+"""`RunConfig`: everything that decides a training run, one frozen tree, saved as JSON in the run folder.
+
+Every path in the tree is a flag of `seqlib train` (`optim.lr` is `--optim.lr`). Values come in layers, later ones
+winning: the defaults below, the training half of the preset (`hparams_set`), a configuration file, flags.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+import msgspec
+
+from seqlib.util.errors import UsageError, nearest
+
+
+class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where sentences come from, and how they become token ids."""
+
+    paths: tuple[str, ...] = ()
+    """Own files: two line-aligned files, or one TSV, CSV or JSONL file (.gz and .zst are read)."""
+    dev_paths: tuple[str, ...] = ()
+    """Own development files; without them a part of `paths` is held out."""
+    test_paths: tuple[str, ...] = ()
+    """Own test files; without them a part of `paths` is held out."""
+    columns: tuple[str, ...] = ()
+    """Names of the source and target column of a TSV, CSV or JSONL file."""
+    languages: tuple[str, ...] = ()
+    """Source and target language; by default read from the file names."""
+    data_dir: str = ""
+    """Folder that holds the problem's raw files (train.en, train.de, ...), read instead of a download."""
+    cache_dir: str = ""
+    """Folder for prepared token stores; by default the user's cache folder."""
+    vocab_size: int = 0
+    """Tokenizer pieces; 0: the problem's own, or a size proposed from the corpus."""
+    tokenizer: str = "sentencepiece"
+    """sentencepiece, bytes or characters."""
+    encoding: str = "utf-8"
+    """Text encoding of own files."""
+    reverse: bool = False
+    """Swap source and target."""
+
+
+class OptimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The optimizer, its rate over time, and the loss."""
+
+    name: str = "adamw"
+    """The optimizer; adamw is the one there is."""
+    lr: float = 1e-3
+    """Constant factor of the learning rate (its peak, for the default schedule)."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Decay of the first and second moment."""
+    eps: float = 1e-9
+    """Added to the root of the second moment."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    clip_norm: float = 1.0
+    """Largest global gradient norm; 0 switches clipping off."""
+    schedule: str = "constant*linear_warmup*cosine_decay"
+    """Product of named factors; the *_decay factors end where the run ends, in steps or in time."""
+    warmup: int = 200
+    """Steps of linear warm-up."""
+    smoothing: float = 0.1
+    """Label smoothing."""
+
+
+class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The shape of batches."""
+
+    tokens: int = 2048
+    """Tokens a batch and side, padding included."""
+    max_length: int = 128
+    """Longest sentence in tokens; longer pairs are left out of training and counted."""
+    shapes: int = 12
+    """Most batch shapes, hence compiled training programs, a run may have."""
+
+
+class DecodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Decoding for development scores, and the defaults saved with the model."""
+
+    beam: int = 4
+    """Beam width saved with the model; 1 is greedy."""
+    alpha: float = 0.6
+    """Length penalty ((5 + n) / 6) ** alpha."""
+    dev_beam: int = 1
+    """Beam width for development BLEU during training."""
+    dev_sentences: int = 500
+    """Development sentences translated for dev BLEU; 0: all, -1: none (then the loss picks the best)."""
+
+
+class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One training run."""
+
+    problem: str = ""
+    """Name of a problem (`seqlib list problems`); not needed with own files."""
+    model: str = "transformer"
+    """Name of a model (`seqlib list models`)."""
+    hparams_set: str = ""
+    """Name of a preset (`seqlib list hparams_sets`); by default proposed from the corpus."""
+    hparams: dict[str, int | float | bool | str] = {}
+    """Fields of the model's configuration that differ from the preset (`--hparams d_model=128,dropout=0.2`)."""
+    output_dir: str = ""
+    """The run folder."""
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    batch: BatchConfig = BatchConfig()
+    decode: DecodeConfig = DecodeConfig()
+    train_steps: int = 0
+    """Steps to train; 0: as long as time_limit, or 10 epochs when neither is given."""
+    time_limit: str = ""
+    """Wall time to train, `90s`, `30m`, `2h`, `1h30m`; the schedule fits it."""
+    eval_every: int = 1000
+    """Steps between evaluations on dev; 0: only at the end."""
+    save_every: int = 1000
+    """Steps between checkpoints; 0: only at the end."""
+    log_every: int = 50
+    """Steps between log lines."""
+    keep_last: int = 5
+    """Checkpoints kept, besides the best."""
+    average: int = 5
+    """Checkpoints averaged for the saved model, if that scores better on dev than the best one; 0 or 1: none."""
+    seed: int = 1
+    """Seed of initial weights, dropout and data order."""
+    precision: str = "fp32"
+    """Arithmetic; fp32 is the one there is."""
+    device: str = "auto"
+    """auto or cpu."""
+
+
+ALIASES: dict[str, str] = {
+    "data": "data.paths",
+    "data_dir": "data.data_dir",
+    "dev": "data.dev_paths",
+    "test": "data.test_paths",
+    "columns": "data.columns",
+    "vocab_size": "data.vocab_size",
+    "lr": "optim.lr",
+    "learning_rate": "optim.lr",
+    "batch_size": "batch.tokens",
+    "local_eval_frequency": "eval_every",
+    "keep_checkpoint_max": "keep_last",
+    "random_seed": "seed",
+    "decode_beam_size": "decode.beam",
+    "decode_alpha": "decode.alpha",
+}
+"""Short flags and T2T's names, and the path each one stands for (flags equal to a path need no entry)."""
+
+RESUMABLE = frozenset(
+    "train_steps time_limit eval_every save_every log_every keep_last average decode output_dir".split()
+)
+"""Fields that a resume may change: none of them decides what a step computes."""
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `90s`, `30m`, `2h`, `1h30m` or a bare number of seconds; `UsageError` otherwise."""
+    cleaned = text.strip().lower().replace(" ", "")
+    if re.fullmatch(r"\d+(\.\d+)?", cleaned):
+        seconds = float(cleaned)
+    elif re.fullmatch(r"(\d+(\.\d+)?[smhd])+", cleaned):
+        parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", cleaned)
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    else:
+        raise UsageError(f"time limit {text!r} is not a duration; expected 90s, 30m, 2h or 1h30m")
+    if seconds <= 0:
+        raise UsageError(f"time limit {text!r} must be longer than 0 seconds")
+    return seconds
+
+
+def parse_hparams(text: str) -> dict[str, int | float | bool | str]:
+    """`d_model=128,dropout=0.2` as a dictionary; values are read as JSON where they are JSON, else as text."""
+    found: dict[str, int | float | bool | str] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--hparams: expected name=value pairs separated by commas, got {item!r}")
+        found[key.strip()] = _scalar(value.strip())
+    return found
+
+
+def _scalar(text: str) -> int | float | bool | str:
+    lowered = {"True": "true", "False": "false"}.get(text, text)
+    try:
+        value = msgspec.json.decode(lowered)
+    except msgspec.DecodeError:
+        return text
+    return value if isinstance(value, (bool, int, float)) else text
+
+
+def paths(kind: Any = RunConfig, prefix: str = "") -> list[str]:
+    """Every path of the tree that takes a value, in order: `problem`, ..., `optim.lr`, ..."""
+    found: list[str] = []
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            found += paths(field.type, f"{prefix}{field.name}.")
+        else:
+            found.append(prefix + field.name)
+    return found
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested dictionaries, later ones winning; lists and scalars are replaced as a whole."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            below = merged.get(key)
+            both = isinstance(below, Mapping) and isinstance(value, Mapping)
+            merged[key] = merge(below, value) if both else value
+    return merged
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"optim.lr": 1}` as `{"optim": {"lr": 1}}`."""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, leaf = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def _is_tuple(kind: Any) -> bool:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return any(_is_tuple(option) for option in get_args(kind))
+    return origin is tuple
+
+
+def _split_lists(kind: Any, layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Text given for a list field, as flags give it, is split at commas; `hparams` text at its pairs."""
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    result: dict[str, Any] = {}
+    for key, value in layer.items():
+        type_ = fields.get(key)
+        if isinstance(value, Mapping) and isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+            result[key] = _split_lists(type_, value)
+        elif isinstance(value, str) and key == "hparams":
+            result[key] = parse_hparams(value)
+        elif isinstance(value, str) and _is_tuple(type_):
+            result[key] = [part.strip() for part in value.split(",") if part.strip()]
+        else:
+            result[key] = value
+    return result
+
+
+def _refuse_unknown(kind: Any, layer: Mapping[str, Any], prefix: str = "") -> None:
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in layer.items():
+        path = prefix + key
+        if key not in fields:
+            near = nearest(path, paths())
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise UsageError(f"there is no setting {path!r}{hint}")
+        type_ = fields[key]
+        if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+            if not isinstance(value, Mapping):
+                raise UsageError(f"setting {path!r} is a group, not a value; its members: {', '.join(paths(type_))}")
+            _refuse_unknown(type_, value, path + ".")
+
+
+def build(*layers: Mapping[str, Any]) -> RunConfig:
+    """A `RunConfig` from nested dictionaries, later ones winning; numbers may be text, as flags give them.
+
+    Raises `UsageError` for unknown names (with the nearest ones) and for values of the wrong kind.
+    """
+    for layer in layers:
+        _refuse_unknown(RunConfig, layer)
+    merged = merge(*(_split_lists(RunConfig, layer) for layer in layers))
+    try:
+        config = msgspec.convert(merged, RunConfig, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"setting {_where(str(error))}") from error
+    check(config)
+    return config
+
+
+def _where(message: str) -> str:
+    """msgspec's "Expected `int`, got `str` - at `$.optim.lr`", with the path first."""
+    text, _, path = message.partition(" - at `$.")
+    return f"{path.rstrip('`')!r}: {text[:1].lower()}{text[1:]}" if path else text
+
+
+def check(config: RunConfig) -> None:
+    """Refuse values outside their range (`UsageError`), before any work is done."""
+    if config.time_limit:
+        parse_duration(config.time_limit)
+    if config.precision != "fp32":
+        raise UsageError(f"precision {config.precision!r} is not available; fp32 is the one there is")
+    if config.device not in ("auto", "cpu"):
+        raise UsageError(f"device {config.device!r} is not available; training runs on the cpu (auto or cpu)")
+    if config.optim.name != "adamw":
+        raise UsageError(f"optimizer {config.optim.name!r} is not available; adamw is the one there is")
+    if config.data.tokenizer not in ("sentencepiece", "bytes", "characters"):
+        raise UsageError(f"data.tokenizer {config.data.tokenizer!r}: expected sentencepiece, bytes or characters")
+    if not 0 <= config.optim.smoothing < 1:
+        raise UsageError(f"optim.smoothing {config.optim.smoothing} must be at least 0 and below 1")
+    least = {
+        "train_steps": (config.train_steps, 0),
+        "eval_every": (config.eval_every, 0),
+        "save_every": (config.save_every, 0),
+        "log_every": (config.log_every, 1),
+        "keep_last": (config.keep_last, 1),
+        "average": (config.average, 0),
+        "batch.tokens": (config.batch.tokens, 1),
+        "batch.max_length": (config.batch.max_length, 2),
+        "batch.shapes": (config.batch.shapes, 1),
+        "decode.beam": (config.decode.beam, 1),
+        "decode.dev_beam": (config.decode.dev_beam, 1),
+        "decode.dev_sentences": (config.decode.dev_sentences, -1),
+        "data.vocab_size": (config.data.vocab_size, 0),
+        "optim.warmup": (config.optim.warmup, 0),
+        "optim.lr": (config.optim.lr, 0),
+        "optim.clip_norm": (config.optim.clip_norm, 0),
+    }
+    for name, (value, bound) in least.items():
+        if value < bound:
+            raise UsageError(f"{name} {value} must be at least {bound}")
+
+
+def to_json(config: RunConfig) -> bytes:
+    """The configuration as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(config), indent=2)
+
+
+def read(path: Path) -> RunConfig:
+    """Read a saved configuration; `UsageError` names the file when it is missing, damaged or from another version."""
+    try:
+        return build(msgspec.json.decode(path.read_bytes(), type=dict[str, Any]))
+    except OSError as error:
+        raise UsageError(f"{path}: no run can be read here ({error.strerror})") from error
+    except (msgspec.DecodeError, UsageError) as error:
+        raise UsageError(f"{path}: not a run configuration of this version ({error})") from error
+
+
+def digest(config: RunConfig) -> str:
+    """sha256 over the fields that decide what a step computes; two runs that share it may resume one another."""
+    tree = msgspec.to_builtins(config)
+    kept = {key: value for key, value in tree.items() if key not in RESUMABLE}
+    return hashlib.sha256(msgspec.json.encode(kept, order="deterministic")).hexdigest()
+
+
+def same_run(saved: RunConfig, asked: RunConfig) -> list[str]:
+    """Fields in which a resume asks for something that the saved run cannot change, as lines of text."""
+    old, new = msgspec.to_builtins(saved), msgspec.to_builtins(asked)
+    return [
+        f"{key}: {old[key]!r} in the run, {new[key]!r} asked"
+        for key in old
+        if key not in RESUMABLE and old[key] != new[key]
+    ]

@@ -15,7 +15,7 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from seqlib.util.errors import UsageError, nearest
+from seqlib.util.errors import UsageError, nearest, unknown
 
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -37,8 +37,8 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Folder for prepared token stores; by default the user's cache folder."""
     vocab_size: int = 0
     """Tokenizer pieces; 0: the problem's own, or a size proposed from the corpus."""
-    tokenizer: str = "sentencepiece"
-    """sentencepiece, bytes or characters."""
+    tokenizer: str = ""
+    """unigram, bpe, characters or bytes; by default the problem's own."""
     encoding: str = "utf-8"
     """Text encoding of own files."""
     reverse: bool = False
@@ -113,10 +113,10 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Steps to train; 0: as long as time_limit, or 10 epochs when neither is given."""
     time_limit: str = ""
     """Wall time to train, `90s`, `30m`, `2h`, `1h30m`; the schedule fits it."""
-    eval_every: int = 1000
-    """Steps between evaluations on dev; 0: only at the end."""
-    save_every: int = 1000
-    """Steps between checkpoints; 0: only at the end."""
+    eval_every: int | str = 1000
+    """Steps (`1000`) or time (`5m`) between evaluations on dev; 0: only at the end."""
+    save_every: int | str = 1000
+    """Steps (`1000`) or time (`10m`) between checkpoints; 0: only at the end."""
     log_every: int = 50
     """Steps between log lines."""
     keep_last: int = 5
@@ -152,7 +152,10 @@ ALIASES: dict[str, str] = {
 RESUMABLE = frozenset(
     "train_steps time_limit eval_every save_every log_every keep_last average decode output_dir".split()
 )
-"""Fields that a resume may change: none of them decides what a step computes."""
+"""Fields that a resume may change. Of these only the end of the run (train_steps, time_limit) touches what a step
+computes, through the rate of a schedule that decays to the end."""
+
+TOKENIZERS = ("unigram", "bpe", "characters", "bytes")
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -170,6 +173,17 @@ def parse_duration(text: str) -> float:
     if seconds <= 0:
         raise UsageError(f"time limit {text!r} must be longer than 0 seconds")
     return seconds
+
+
+def parse_interval(value: int | str, name: str) -> tuple[int, float]:
+    """(steps, seconds) of an interval given as steps (`1000`) or as time (`5m`); the other one is 0."""
+    text = str(value).strip()
+    if re.fullmatch(r"\d+", text):
+        return int(text), 0.0
+    try:
+        return 0, parse_duration(text)
+    except UsageError:
+        raise UsageError(f"{name} {value!r} is neither a number of steps nor a duration such as 5m") from None
 
 
 def parse_hparams(text: str) -> dict[str, int | float | bool | str]:
@@ -297,14 +311,14 @@ def check(config: RunConfig) -> None:
         raise UsageError(f"device {config.device!r} is not available; training runs on the cpu (auto or cpu)")
     if config.optim.name != "adamw":
         raise UsageError(f"optimizer {config.optim.name!r} is not available; adamw is the one there is")
-    if config.data.tokenizer not in ("sentencepiece", "bytes", "characters"):
-        raise UsageError(f"data.tokenizer {config.data.tokenizer!r}: expected sentencepiece, bytes or characters")
+    if config.data.tokenizer not in ("", *TOKENIZERS):
+        raise unknown("tokenizer", config.data.tokenizer, TOKENIZERS)
     if not 0 <= config.optim.smoothing < 1:
         raise UsageError(f"optim.smoothing {config.optim.smoothing} must be at least 0 and below 1")
+    parse_interval(config.eval_every, "eval_every")
+    parse_interval(config.save_every, "save_every")
     least = {
         "train_steps": (config.train_steps, 0),
-        "eval_every": (config.eval_every, 0),
-        "save_every": (config.save_every, 0),
         "log_every": (config.log_every, 1),
         "keep_last": (config.keep_last, 1),
         "average": (config.average, 0),

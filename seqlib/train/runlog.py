@@ -1,0 +1,64 @@
+"""The run's log: lines for people on stderr, and `log.jsonl` for curves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seqlib.train.environment import memory_bytes
+from seqlib.util.atomic import write_bytes
+from seqlib.util.errors import SeqlibError
+from seqlib.util.log import get_logger
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03` or `02:03`."""
+    whole = max(0, round(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes:02}:{whole % 60:02}"
+
+
+class RunLog:
+    """Appends records (dictionaries with a `step` and a `kind`) to a JSON-lines file; None keeps no file."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+
+    def rewind(self, step: int) -> None:
+        """Drop records after `step` and a last line that a kill cut short, before a resumed run appends."""
+        if self.path is None or not self.path.exists():
+            return
+        kept = [line for line in self.path.read_bytes().splitlines(keepends=True) if _step(line) <= step]
+        write_bytes(self.path, b"".join(kept))
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Append one record; `SeqlibError` when the disk refuses it."""
+        if self.path is None:
+            return
+        line = msgspec.json.encode({"kind": kind, "step": step, **values}) + b"\n"
+        try:
+            with open(self.path, "ab") as file:
+                file.write(line)
+        except OSError as error:
+            raise SeqlibError(f"{self.path}: cannot be written ({os.strerror(error.errno or 0)})") from error
+
+    def train(self, step: int, values: dict[str, float], last: str, eta: float) -> str:
+        """Record and print one training line; `last` is the planned end (a step or a time). Returns the line."""
+        self.write("train", step, **values)
+        line = (
+            f"step {step:,}/{last}  loss {values['loss']:.4f}  rate {values['rate']:.3g}  "
+            f"{values['target_tokens_per_second']:,.0f} target tok/s  padding {100 * values['padding']:.1f} %  "
+            f"grad norm {values['gradient_norm']:.2f}  memory {memory_bytes() / 2**20:,.0f} MB  ETA {duration(eta)}"
+        )
+        get_logger().info("%s", line)
+        return line
+
+
+def _step(line: bytes) -> float:
+    try:
+        return float(msgspec.json.decode(line, type=dict[str, Any])["step"])
+    except (msgspec.DecodeError, KeyError):
+        return float("inf")

@@ -1,0 +1,45 @@
+"""List the problems, models or presets (hparams_sets) that a name can stand for."""
+
+import click
+
+from seqlib.util.errors import unknown
+from seqlib.util.lookup import available
+
+__all__ = ["command"]
+
+
+def _problems() -> list[str]:
+    return available("seqlib.problems")
+
+
+def _presets() -> list[str]:
+    return available("seqlib.models")
+
+
+def _models() -> list[str]:
+    """A model is a file of seqlib.models that offers `build`."""
+    import importlib
+    import pkgutil
+
+    folder = importlib.import_module("seqlib.models").__path__
+    stems = sorted(info.name for info in pkgutil.iter_modules(folder))
+    return [stem for stem in stems if hasattr(importlib.import_module(f"seqlib.models.{stem}"), "build")]
+
+
+_KINDS = {"problems": _problems, "models": _models, "hparams_sets": _presets}
+
+
+def _list(kind: str) -> None:
+    wanted = kind.replace("-", "_")
+    if wanted not in _KINDS:
+        raise unknown("kind of name", kind, _KINDS)
+    for name in _KINDS[wanted]():
+        click.echo(name)
+
+
+command = click.Command(
+    "list",
+    callback=_list,
+    params=[click.Argument(["kind"], metavar="problems|models|hparams_sets")],
+    help="List the problems, models or presets (hparams_sets) that a name can stand for, one a line.",
+)

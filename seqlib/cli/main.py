@@ -1,0 +1,122 @@
+"""The command `seqlib`: finds the command's file, runs it, and turns what a user can mend into one line.
+
+Every module in this folder but this one and `flags` is a command: it offers `command`, a `click.Command`, and the
+first line of its docstring is its line in `seqlib --help`, which is read without importing it.
+
+Exit codes: 0 done, 2 for anything the user can mend, 130 when interrupted.
+"""
+
+import ast
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+import seqlib
+from seqlib.util.errors import SeqlibError, nearest, unknown
+
+__all__ = ["CONTEXT", "Commands", "main"]
+
+# '-' equals '_' in every flag and command name.
+CONTEXT = {"token_normalize_func": lambda token: token.replace("-", "_"), "help_option_names": ["-h", "--help"]}
+
+_NOT_COMMANDS = {"__init__", "main", "flags"}
+
+
+class Commands(click.Group):
+    """A group whose commands are the files of this folder, imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        stems = (path.stem for path in Path(__file__).parent.glob("*.py"))
+        return sorted(stem for stem in stems if stem not in _NOT_COMMANDS and not stem.startswith("_"))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        return importlib.import_module(f"seqlib.cli.{cmd_name}").command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0].replace("-", "_")
+        if args[0].startswith("-"):
+            return super().resolve_command(ctx, args)  # an unknown flag
+        if name not in self.list_commands(ctx):
+            raise unknown("command", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, [name, *args[1:]])
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, _first_line(name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _first_line(command: str) -> str:
+    source = Path(__file__).with_name(f"{command}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"seqlib {seqlib.__version__}")
+        ctx.exit()
+
+
+group = Commands(
+    name="seqlib",
+    help="Train, evaluate and use translation models. `seqlib COMMAND --help` explains one command.",
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_version,
+            help="Show the version and exit.",
+        )
+    ],
+    context_settings=CONTEXT,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (by default the process's) and return its exit code."""
+    try:
+        result = group.main(list(argv) if argv is not None else None, "seqlib", standalone_mode=False)
+    except SeqlibError as error:
+        return _fail(str(error))
+    except click.exceptions.NoSuchOption as error:
+        return _fail(_unknown_flag(error), error.ctx)
+    except click.UsageError as error:
+        return _fail(error.format_message(), error.ctx)
+    except click.ClickException as error:
+        return _fail(error.format_message())
+    except click.Abort as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return 130
+        return _fail("the input ended where an answer was expected")
+    except KeyboardInterrupt:
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, ctx: click.Context | None = None) -> int:
+    where = f"\nTry `{ctx.command_path} --help`." if ctx is not None else ""
+    print(f"error: {message}{where}", file=sys.stderr)
+    return 2
+
+
+def _unknown_flag(error: click.exceptions.NoSuchOption) -> str:
+    """The message for a flag that does not exist: first those with the same last part, then the nearest names."""
+    name = error.option_name.lstrip("-").replace("-", "_")
+    flags: list[str] = []
+    if error.ctx is not None:
+        for param in error.ctx.command.get_params(error.ctx):
+            if isinstance(param, click.Option):
+                flags += [flag.lstrip("-") for flag in (*param.opts, *param.secondary_opts)]
+    same_end = [flag for flag in flags if flag.rpartition(".")[2] == name]
+    near = list(dict.fromkeys([*same_end, *nearest(name, flags)]))[:3]
+    hint = f"; did you mean {' or '.join('--' + flag for flag in near)}?" if near else ""
+    return f"unknown flag {error.option_name!r}{hint}"

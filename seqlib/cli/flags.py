@@ -59,6 +59,8 @@ def parse(leaf: Leaf, value: Any, name: str) -> Any:
         if type(None) in kinds and value.casefold() in ("none", "null"):
             return None
         value = _split(value, kinds, name)
+    if isinstance(value, str) and str in kinds and len(kinds) > 1:
+        value = _scalar(value)  # for `int | str`, 1000 is the number
     choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
     if isinstance(value, str) and choices and value not in map(str, choices) and kinds[0] is not str:
         raise unknown(f"value of {name}:", value, map(str, choices))
@@ -188,7 +190,7 @@ class _ConfigOption(click.Option):
         if record is None:
             return None
         text = _field_docs(self.leaf.owner).get(self.leaf.path.rpartition(".")[2], "")
-        if self.leaf.default is not msgspec.NODEFAULT and self.leaf.default not in ("", None, (), {}, []):
+        if self.leaf.default is not msgspec.NODEFAULT and self.leaf.default not in ("", None, (), {}, [], False):
             text += f"  [{_show(self.leaf.default)}]"
         return record[0], text.strip()
 
@@ -246,11 +248,15 @@ def _split(text: str, kinds: tuple[Any, ...], name: str) -> Any:
 
 def _scalar(text: str) -> Any:
     """Numbers and truth values in a dictionary are recognised by their look; the rest is text."""
-    try:
-        value = msgspec.json.decode({"True": "true", "False": "false"}.get(text, text))
-    except msgspec.DecodeError:
-        return text
-    return value if isinstance(value, (bool, int, float)) else text
+    if text.casefold() in ("true", "false"):
+        return text.casefold() == "true"
+    if text[:1].isdigit() or text[:1] in ("+", "-", "."):
+        for number in (int, float):
+            try:
+                return number(text)
+            except ValueError:
+                continue
+    return text
 
 
 def _convert(tree: dict[str, Any], struct_type: type[msgspec.Struct]) -> msgspec.Struct:

@@ -20,7 +20,11 @@ from seqlib.util.errors import SeqlibError, nearest, unknown
 __all__ = ["CONTEXT", "Commands", "main"]
 
 # '-' equals '_' in every flag and command name.
-CONTEXT = {"token_normalize_func": lambda token: token.replace("-", "_"), "help_option_names": ["-h", "--help"]}
+CONTEXT = {
+    "token_normalize_func": lambda token: token.replace("-", "_"),
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 110,
+}
 
 _NOT_COMMANDS = {"__init__", "main", "flags"}
 

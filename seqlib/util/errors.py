@@ -49,7 +49,8 @@ class BundleError(SeqlibError):
 def nearest(name: str, options: Iterable[str], n: int = 3) -> list[str]:
     """The up to `n` options most like `name`, best first; case and the difference of '-' and '_' don't count.
 
-    An option counts as near when at least half of its characters agree in order, or when one contains the other.
+    An option counts as near when half of the characters agree in order, or when one name contains the other; those
+    much further than the best are left out.
     """
     wanted = _plain(name)
     scored: list[tuple[float, str]] = []
@@ -60,7 +61,8 @@ def nearest(name: str, options: Iterable[str], n: int = 3) -> list[str]:
             score = max(score, 0.6)
         if score >= 0.5:
             scored.append((-score, option))
-    return [option for _, option in sorted(scored)[:n]]
+    scored.sort()
+    return [option for score, option in scored[:n] if score <= scored[0][0] + 0.15]
 
 
 def unknown(kind: str, name: str, options: Iterable[str]) -> UsageError:

@@ -70,9 +70,15 @@ class Bundle:
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer of the bundle's tokenizer files."""
-        from seqlib.data.tokenizer import load
+        from seqlib.data.tokenizer import load_tokenizer
 
-        return load(self.path)
+        return load_tokenizer(self.path)
+
+    def file(self, name: str) -> bytes:
+        """The content of one further file; `BundleError` when the bundle lists none of that name."""
+        if name not in self.record["files"]:
+            raise BundleError(f"{self.path / name}: is not a file of this bundle")
+        return (self.path / name).read_bytes()
 
     def weights(self) -> dict[str, np.ndarray]:
         """The arrays of model.safetensors by parameter name."""
@@ -88,7 +94,9 @@ class Bundle:
         try:
             model.load(self.weights(), strict=True)
         except SeqlibError as error:
-            raise BundleError(f"{self.path / 'model.safetensors'}: does not fit config.json: {error}") from error
+            raise BundleError(
+                f"{self.path / 'model.safetensors'}: does not fit config.json: {error}"
+            ) from error
         model.eval()
         return model
 
@@ -123,8 +131,12 @@ def write(
     training: Mapping[str, Any],
     metrics: Mapping[str, Any],
     confidence: Mapping[str, Any] | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Write a bundle; it takes the place of `path` only when it is complete (errors of `atomic_folder`)."""
+    """Write a bundle; it takes the place of `path` only when it is complete (errors of `atomic_folder`).
+
+    `files` are further files by name, such as those of the confidence calibration.
+    """
     from safetensors.numpy import save_file
 
     target = Path(path)
@@ -133,6 +145,8 @@ def write(
         save_file({name: _contiguous(array) for name, array in weights.items()}, aside / "model.safetensors")
         tokenizer.save(aside)
         _json(aside / "generation_config.json", generation)
+        for name, content in (files or {}).items():
+            (aside / name).write_bytes(content)
         record: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "problem": dict(problem),
@@ -143,19 +157,23 @@ def write(
             "confidence": None if confidence is None else dict(confidence),
         }
         (aside / "README.md").write_text(model_card(record), encoding="utf-8")
-        files = sorted(file for file in aside.iterdir() if file.name != "README.md")
-        record["files"] = {file.name: {"bytes": file.stat().st_size, "sha256": _digest(file)} for file in files}
+        written = sorted(file for file in aside.iterdir() if file.name != "README.md")
+        record["files"] = {
+            file.name: {"bytes": file.stat().st_size, "sha256": _digest(file)} for file in written
+        }
         _json(aside / "seqlib.json", record)
     return target
 
 
 def read(path: str | Path, *, check_digests: bool = True) -> Bundle:
-    """Read and check a bundle.
+    """Read and check a bundle; a run folder stands for the bundle in its `model` folder.
 
     Raises `BundleError`, naming the file, when the folder is no bundle, a file is missing or damaged, or the format
     is of another version. `check_digests=False` skips reading the weights for their sha256; sizes are still checked.
     """
     folder = Path(path)
+    if not (folder / "seqlib.json").exists() and (folder / "model" / "seqlib.json").is_file():
+        folder = folder / "model"
     record = _record(folder)
     _check_files(folder, record["files"], check_digests)
     config = _object(folder / "config.json")
@@ -182,7 +200,8 @@ def _record(folder: Path) -> dict[str, Any]:
     if not folder.exists():
         raise BundleError(f"{folder}: there is no such folder")
     if not (folder / "seqlib.json").is_file():
-        hint = f"; the run's model is in {folder / 'model'}" if (folder / "model" / "seqlib.json").is_file() else ""
+        run = (folder / "checkpoints").is_dir()
+        hint = f"; it is a run that has not ended: `seqlib train --resume {folder}`" if run else ""
         raise BundleError(f"{folder}: not a saved model: seqlib.json is missing{hint}")
     record = _object(folder / "seqlib.json")
     version = record.get("format_version")

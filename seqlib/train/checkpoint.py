@@ -72,7 +72,8 @@ def save(
         write_arrays(aside / "optimizer.safetensors", optimizer)
         (aside / "state.json").write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=1))
         manifest = {
-            name: {"bytes": (aside / name).stat().st_size, "sha256": file_digest(aside / name)} for name in FILES
+            name: {"bytes": (aside / name).stat().st_size, "sha256": file_digest(aside / name)}
+            for name in FILES
         }
         (aside / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     return target
@@ -91,7 +92,9 @@ def verify(path: Path) -> None:
         if not file.is_file():
             raise DataError(f"{file}: is missing")
         if file.stat().st_size != entry.get("bytes"):
-            raise DataError(f"{file}: has {file.stat().st_size} bytes, its manifest says {entry.get('bytes')}")
+            raise DataError(
+                f"{file}: has {file.stat().st_size} bytes, its manifest says {entry.get('bytes')}"
+            )
         if file_digest(file) != entry.get("sha256"):
             raise DataError(f"{file}: its sha256 differs from the manifest's")
 

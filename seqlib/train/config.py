@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import msgspec
 
+from seqlib.data.tokenizer import KINDS
 from seqlib.util.errors import UsageError, nearest, unknown
 
 
@@ -150,12 +150,20 @@ ALIASES: dict[str, str] = {
 """Short flags and T2T's names, and the path each one stands for (flags equal to a path need no entry)."""
 
 RESUMABLE = frozenset(
-    "train_steps time_limit eval_every save_every log_every keep_last average decode output_dir".split()
+    [
+        "train_steps",
+        "time_limit",
+        "eval_every",
+        "save_every",
+        "log_every",
+        "keep_last",
+        "average",
+        "decode",
+        "output_dir",
+    ]
 )
 """Fields that a resume may change. Of these only the end of the run (train_steps, time_limit) touches what a step
 computes, through the rate of a schedule that decays to the end."""
-
-TOKENIZERS = ("unigram", "bpe", "characters", "bytes")
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -184,26 +192,6 @@ def parse_interval(value: int | str, name: str) -> tuple[int, float]:
         return 0, parse_duration(text)
     except UsageError:
         raise UsageError(f"{name} {value!r} is neither a number of steps nor a duration such as 5m") from None
-
-
-def parse_hparams(text: str) -> dict[str, int | float | bool | str]:
-    """`d_model=128,dropout=0.2` as a dictionary; values are read as JSON where they are JSON, else as text."""
-    found: dict[str, int | float | bool | str] = {}
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        key, equals, value = item.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--hparams: expected name=value pairs separated by commas, got {item!r}")
-        found[key.strip()] = _scalar(value.strip())
-    return found
-
-
-def _scalar(text: str) -> int | float | bool | str:
-    lowered = {"True": "true", "False": "false"}.get(text, text)
-    try:
-        value = msgspec.json.decode(lowered)
-    except msgspec.DecodeError:
-        return text
-    return value if isinstance(value, (bool, int, float)) else text
 
 
 def paths(kind: Any = RunConfig, prefix: str = "") -> list[str]:
@@ -240,30 +228,6 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _is_tuple(kind: Any) -> bool:
-    origin = get_origin(kind)
-    if origin in (Union, types.UnionType):
-        return any(_is_tuple(option) for option in get_args(kind))
-    return origin is tuple
-
-
-def _split_lists(kind: Any, layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Text given for a list field, as flags give it, is split at commas; `hparams` text at its pairs."""
-    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    result: dict[str, Any] = {}
-    for key, value in layer.items():
-        type_ = fields.get(key)
-        if isinstance(value, Mapping) and isinstance(type_, type) and issubclass(type_, msgspec.Struct):
-            result[key] = _split_lists(type_, value)
-        elif isinstance(value, str) and key == "hparams":
-            result[key] = parse_hparams(value)
-        elif isinstance(value, str) and _is_tuple(type_):
-            result[key] = [part.strip() for part in value.split(",") if part.strip()]
-        else:
-            result[key] = value
-    return result
-
-
 def _refuse_unknown(kind: Any, layer: Mapping[str, Any], prefix: str = "") -> None:
     fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
     for key, value in layer.items():
@@ -275,20 +239,21 @@ def _refuse_unknown(kind: Any, layer: Mapping[str, Any], prefix: str = "") -> No
         type_ = fields[key]
         if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
             if not isinstance(value, Mapping):
-                raise UsageError(f"setting {path!r} is a group, not a value; its members: {', '.join(paths(type_))}")
+                raise UsageError(
+                    f"setting {path!r} is a group, not a value; its members: {', '.join(paths(type_))}"
+                )
             _refuse_unknown(type_, value, path + ".")
 
 
 def build(*layers: Mapping[str, Any]) -> RunConfig:
-    """A `RunConfig` from nested dictionaries, later ones winning; numbers may be text, as flags give them.
+    """A `RunConfig` from nested dictionaries of values, later ones winning.
 
     Raises `UsageError` for unknown names (with the nearest ones) and for values of the wrong kind.
     """
     for layer in layers:
         _refuse_unknown(RunConfig, layer)
-    merged = merge(*(_split_lists(RunConfig, layer) for layer in layers))
     try:
-        config = msgspec.convert(merged, RunConfig, strict=False)
+        config = msgspec.convert(merge(*layers), RunConfig)
     except msgspec.ValidationError as error:
         raise UsageError(f"setting {_where(str(error))}") from error
     check(config)
@@ -311,8 +276,8 @@ def check(config: RunConfig) -> None:
         raise UsageError(f"device {config.device!r} is not available; training runs on the cpu (auto or cpu)")
     if config.optim.name != "adamw":
         raise UsageError(f"optimizer {config.optim.name!r} is not available; adamw is the one there is")
-    if config.data.tokenizer not in ("", *TOKENIZERS):
-        raise unknown("tokenizer", config.data.tokenizer, TOKENIZERS)
+    if config.data.tokenizer not in ("", *KINDS):
+        raise unknown("tokenizer", config.data.tokenizer, KINDS)
     if not 0 <= config.optim.smoothing < 1:
         raise UsageError(f"optim.smoothing {config.optim.smoothing} must be at least 0 and below 1")
     parse_interval(config.eval_every, "eval_every")

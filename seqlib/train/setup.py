@@ -1,0 +1,165 @@
+"""From names to things: preset, configuration, problem, prepared data, model, optimizer."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seqlib.bundle.folder import config_type
+from seqlib.core.rng import Generator
+from seqlib.models.preset import Preset
+from seqlib.train import config as run_config
+from seqlib.train.config import DataConfig, RunConfig
+from seqlib.util.errors import UsageError, unknown
+from seqlib.util.lookup import available, resolve
+
+T2T_HPARAMS = {
+    "hidden_size": "d_model",
+    "filter_size": "d_ff",
+    "num_heads": "heads",
+    "num_encoder_layers": "encoder_layers",
+    "num_decoder_layers": "decoder_layers",
+    "layer_prepostprocess_dropout": "dropout",
+    "relu_dropout": "ff_dropout",
+}
+"""Tensor2Tensor's names of model settings, accepted in `--hparams`."""
+
+_MB = 1_000_000
+_COMPRESSED = (".gz", ".zst")
+
+
+def make_config(given: Mapping[str, Any]) -> RunConfig:
+    """The whole configuration: defaults, then the preset's training settings, then what was given.
+
+    Raises `UsageError` for unknown names, before any data is read.
+    """
+    asked = run_config.build(given)
+    if not asked.problem and not asked.data.paths:
+        raise UsageError(
+            "what to train on is missing: give --problem NAME (`seqlib list problems`) or --data FILES"
+        )
+    name = asked.hparams_set or propose_preset(asked)
+    preset = find_preset(name)
+    config = run_config.build(run_config.nested(preset.overrides()), given, {"hparams_set": name})
+    model_config(config)
+    return config
+
+
+def propose_preset(config: RunConfig) -> str:
+    """The preset named after the problem's file, else one that suits the size of the corpus in bytes."""
+    names = set(available("seqlib.models"))
+    for family in _families(config.problem):
+        if f"{config.model}_{family}" in names:
+            return f"{config.model}_{family}"
+    size = sum(_text_bytes(Path(path)) for path in config.data.paths)
+    return f"{config.model}_{'multi30k' if size < 10 * _MB else 'small' if size < 100 * _MB else 'base'}"
+
+
+def _families(problem: str) -> list[str]:
+    """`translate_multi30k_ende` → `multi30k_ende`, `multi30k`."""
+    parts = problem.replace("-", "_").split("_")[1:]
+    return ["_".join(parts[:n]) for n in range(len(parts), 0, -1)]
+
+
+def _text_bytes(path: Path) -> int:
+    if not path.is_file():
+        return 0  # reported, with its name, when it is opened
+    return path.stat().st_size * (3 if path.suffix in _COMPRESSED else 1)
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of that name, or of a user's `package.module:function`; `UsageError` with the nearest names."""
+    found = resolve(name, "seqlib.models", "hparams_set")()
+    if not isinstance(found, Preset):
+        raise UsageError(
+            f"hparams_set {name!r} gives a {type(found).__name__}, not a seqlib.models.preset.Preset"
+        )
+    return found
+
+
+def model_module(config: RunConfig) -> Any:
+    """The module of the model; `UsageError` with the nearest names."""
+    import pkgutil
+
+    import seqlib.models
+
+    stems = [info.name for info in pkgutil.iter_modules(seqlib.models.__path__)]
+    models = [stem for stem in stems if hasattr(importlib.import_module(f"seqlib.models.{stem}"), "build")]
+    if config.model not in models:
+        raise unknown("model", config.model, models)
+    return importlib.import_module(f"seqlib.models.{config.model}")
+
+
+def model_config(config: RunConfig) -> Any:
+    """The model's configuration: the preset's, with the fields in `hparams` replaced."""
+    kind = config_type(model_module(config))
+    below = find_preset(config.hparams_set).model
+    if not isinstance(below, kind):
+        raise UsageError(f"hparams_set {config.hparams_set!r} is for another model than {config.model!r}")
+    known = {field.name for field in msgspec.structs.fields(kind)}
+    changes = {T2T_HPARAMS.get(name, name): value for name, value in config.hparams.items()}
+    for name in changes.keys() - known:
+        raise unknown(f"setting of {config.model} in --hparams:", name, known)
+    try:
+        return msgspec.convert(msgspec.to_builtins(below) | changes, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"--hparams: {error}") from error
+
+
+def open_problem(config: RunConfig) -> Any:
+    """The problem: a named one, or one made of the user's files; reversed when asked."""
+    data = config.data
+    if data.paths:
+        from seqlib.problems.translate_files import from_files
+
+        problem = from_files(
+            data.paths,
+            dev=data.dev_paths,
+            test=data.test_paths,
+            columns=data.columns,
+            languages=data.languages,
+            encoding=data.encoding,
+        )
+    else:
+        factory = resolve(config.problem, "seqlib.problems", "problem")
+        problem = factory(data_dir=data.data_dir) if data.data_dir else factory()
+    return problem.reversed() if data.reverse else problem
+
+
+def prepare_data(config: RunConfig) -> Any:
+    """Token stores and tokenizer for the configuration, made when they are not in the cache yet."""
+    from seqlib.data.prepare import prepare
+
+    data: DataConfig = config.data
+    return prepare(
+        open_problem(config),
+        data.cache_dir or None,
+        vocab_size=data.vocab_size or None,
+        tokenizer=data.tokenizer or None,
+        seed=config.seed,
+    )
+
+
+def build_model(config: RunConfig, spec: Any, generator: Generator) -> tuple[Any, Any]:
+    """(model, its configuration), with initial weights drawn from the generator."""
+    chosen = model_config(config)
+    return model_module(config).build(chosen, spec, generator), chosen
+
+
+def build_optimizer(config: RunConfig, model: Any) -> Any:
+    """The optimizer over the model's trainable parameters."""
+    from seqlib.optim import AdamW
+
+    optim = config.optim
+    return AdamW(
+        model.trainable_parameters(),
+        lr=optim.lr,
+        betas=optim.betas,
+        eps=optim.eps,
+        weight_decay=optim.weight_decay,
+        clip_norm=optim.clip_norm or None,
+    )

@@ -1,0 +1,280 @@
+"""The training loop: plan, step, log, evaluate, save; stopped by its end, a callback or a signal."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from seqlib.core.rng import Generator
+from seqlib.data.batch import Batch, collate
+from seqlib.data.plan import Plan, bucket_plan
+from seqlib.train import checkpoint
+from seqlib.train.callback import Callback
+from seqlib.train.config import RunConfig, digest
+from seqlib.train.environment import differences, environment
+from seqlib.train.progress import Clock, Due, End, Position
+from seqlib.train.rate import Rate
+from seqlib.train.runlog import RunLog
+from seqlib.train.scores import Scorer
+from seqlib.train.setup import build_model, build_optimizer
+from seqlib.train.signals import stop_on_signals
+from seqlib.train.step import compiled_step
+from seqlib.util.errors import DataError, SeqlibError
+from seqlib.util.log import get_logger
+from seqlib.util.progress import progress
+
+DEFAULT_EPOCHS = 10
+
+
+class Trainer:
+    """One run over prepared data. `fit` trains to the end; `restore` goes on from a checkpoint, equal to the bit.
+
+    `folder` is the run folder (None: nothing is written). `stop_training` may be set by callbacks.
+    """
+
+    def __init__(
+        self, config: RunConfig, data: Any, folder: Path | None = None, callbacks: Sequence[Callback] = ()
+    ) -> None:
+        self.config = config
+        self.data = data
+        self.folder = folder
+        self.callbacks = list(callbacks)
+        self.stop_training = False
+        self.position = Position()
+        self.generator = Generator(config.seed)
+        self.model, self.model_config = build_model(config, data.spec, self.generator)
+        self.optimizer = build_optimizer(config, self.model)
+        self.step = compiled_step(self.model, self.optimizer, self.generator, config.optim.smoothing)
+        self.lengths = data.store("train").lengths()
+        self.plan = self.epoch_plan(0)
+        if not self.plan.batches:
+            raise DataError(
+                f"no training pair is left: all {len(self.lengths):,} are longer than "
+                f"batch.max_length {config.batch.max_length} tokens"
+            )
+        self.end = End(config, DEFAULT_EPOCHS * len(self.plan.batches))
+        self.rate = Rate(config, self.model_config, self.end)
+        self.scorer = Scorer(self.model, data, config)
+        self.log = RunLog(folder / "log.jsonl" if folder else None)
+        self._window = Window()
+        self._evaluated = -1
+        self._saved = -1
+
+    # Data order
+
+    def epoch_plan(self, epoch: int) -> Plan:
+        """The batches of an epoch: a pure function of data digest, seed and epoch."""
+        batch = self.config.batch
+        return bucket_plan(
+            self.lengths,
+            tokens=batch.tokens,
+            max_length=batch.max_length,
+            seed=self.config.seed,
+            epoch=epoch,
+            digest=self.data.digest,
+            max_shapes=batch.shapes,
+        )
+
+    def _batches(self) -> Iterator[tuple[Batch, int]]:
+        """(batch, padded target tokens) from the position onwards, without end; moves the position."""
+        store, at = self.data.store("train"), self.position
+        while True:
+            if at.batch >= len(self.plan.batches):
+                at.epoch, at.batch = at.epoch + 1, 0
+                self.plan = self.epoch_plan(at.epoch)
+            if at.batch == 0:
+                self._tell("on_epoch_begin", at.epoch)
+            planned = self.plan.batches[at.batch]
+            batch = collate(store, planned, self.data.spec)
+            at.batch += 1
+            yield batch, int(batch.tgt_in.size)
+
+    # The loop
+
+    def fit(self) -> str:
+        """Train from the position to the end; returns "" there, else what stopped the run (a signal, "callback").
+
+        A stopped run has saved a checkpoint. Raises SeqlibError when the loss is no longer finite: nothing is saved
+        then, the earlier checkpoints stand.
+        """
+        at, clock = self.position, Clock(self.position.seconds)
+        evaluate = Due(self.config.eval_every, "eval_every", at.seconds)
+        save = Due(self.config.save_every, "save_every", at.seconds)
+        stopped = ""
+        self.model.train()
+        self._tell("on_train_begin")
+        total = self.end.steps or None
+        with stop_on_signals() as request, progress(total, "training", done=at.step) as bar:
+            batches = self._batches()
+            while not self.end.reached(at.step, at.seconds) and not stopped:
+                self._one(*next(batches), clock)
+                bar.advance(1)
+                if at.step % self.config.log_every == 0:
+                    self._print(clock)
+                if evaluate.now(at.step, clock.seconds()):
+                    self.evaluate()
+                if save.now(at.step, clock.seconds()):
+                    self.save()
+                at.seconds = clock.seconds()
+                stopped = request.name or ("callback" if self.stop_training else "")
+            finished = self.end.reached(at.step, at.seconds)
+            if finished:
+                stopped = ""
+                self._print(clock)
+                self.evaluate()
+            at.seconds = clock.seconds()
+            self.save()
+        self._tell("on_train_end")
+        return stopped
+
+    def _one(self, batch: Batch, padded: int, clock: Clock) -> None:
+        """One step, counted and timed; a step that built a program is logged."""
+        at, began, known = self.position, time.perf_counter(), len(self.step.programs)
+        rate = self.rate(at.step + 1, self.end.fraction(at.step, at.seconds))
+        self.optimizer.lr.assign(np.float32(rate))
+        total, weight, norm = self.step(batch)
+        took = time.perf_counter() - began
+        at.step += 1
+        at.target_tokens += int(np.count_nonzero(batch.tgt_out >= 0))
+        at.seconds = clock.seconds()
+        if len(self.step.programs) > known:
+            shape = f"{batch.src.shape[0]} rows, {batch.src.shape[1]} source and {batch.tgt_in.shape[1]} target tokens"
+            get_logger().info("program %d (%s): first step in %.2f s", known + 1, shape, took)
+            self.log.write("program", at.step, rows=batch.src.shape[0], seconds=took)
+        self._window.add(total, weight, norm, padded, took, rate)
+        self._tell("on_train_batch_end", at.step)
+
+    def _print(self, clock: Clock) -> None:
+        if not self._window.steps:
+            return
+        values = self._window.close(self.position.step)
+        eta = self.end.remaining(self.position.step, clock.seconds(), values["seconds_per_step"])
+        self.log.train(self.position.step, values, self.end.text(), eta)
+
+    def evaluate(self) -> dict[str, float]:
+        """Dev loss and BLEU, logged and compared with the best, which is then saved. {} when there is no dev split."""
+        at = self.position
+        if self._evaluated == at.step or not self.scorer.available:
+            return {}
+        began = time.perf_counter()
+        scores = self.scorer.dev()
+        self._evaluated = at.step
+        seconds = time.perf_counter() - began
+        self.log.write("dev", at.step, seconds=seconds, **scores)
+        text = "  ".join(f"dev {name} {value:.4g}" for name, value in scores.items())
+        better = at.best_step < 0 or self.scorer.rank(scores) > at.best_score
+        get_logger().info(
+            "step %s  %s  (%.1f s)%s", f"{at.step:,}", text, seconds, "  best so far" if better else ""
+        )
+        if better:
+            at.best_step, at.best_score = at.step, self.scorer.rank(scores)
+            self.save()
+        self._tell("on_test_end", scores)
+        return scores
+
+    # Checkpoints
+
+    @property
+    def checkpoints(self) -> Path | None:
+        return self.folder / "checkpoints" if self.folder else None
+
+    def save(self) -> None:
+        """Write a checkpoint of this step, then delete those that are no longer kept."""
+        at, folder = self.position, self.checkpoints
+        if folder is None or self._saved == at.step or at.step == 0:
+            return
+        self._window.check(at.step)
+        state = {
+            "step": at.step,
+            "position": msgspec.to_builtins(at),
+            "generator": [int(value) for value in self.generator.state.numpy()],
+            "config_digest": digest(self.config),
+            "data_digest": self.data.digest,
+            "environment": environment(),
+        }
+        checkpoint.save(folder, at.step, self.model.state_dict(), self.optimizer.state_dict(), state)
+        self._saved = at.step
+        keep = max(self.config.keep_last, self.config.average)
+        checkpoint.prune(folder, keep, at.best_step)
+        self._tell("on_save_end", at.step)
+
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Go on from a checkpoint: parameters, slots, random state and data order as they were.
+
+        Raises DataError when the checkpoint belongs to other data or another configuration; warns when versions,
+        processor or threads differ, since the promise of equal bits holds for equal ones only.
+        """
+        state = saved.state
+        if state["config_digest"] != digest(self.config):
+            raise DataError(f"{saved.path}: was written by a run with another configuration")
+        if state["data_digest"] != self.data.digest:
+            raise DataError(f"{saved.path}: was trained on other data than what is prepared now")
+        self.model.load(saved.model)
+        self.optimizer.load(saved.optimizer)
+        self.generator.state.assign(np.array(state["generator"], dtype=np.int64))
+        self.position = msgspec.convert(state["position"], Position)
+        self.plan = self.epoch_plan(self.position.epoch)
+        self._saved = saved.step
+        self.log.rewind(saved.step)
+        for line in differences(state["environment"], environment()):
+            get_logger().warning(
+                "resumed in another environment, results may differ in the last bits: %s", line
+            )
+
+    def _tell(self, moment: str, *values: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, moment)(self, *values)
+
+
+class Window:
+    """What happened since the last log line; device scalars are read when the window closes."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self.steps = 0
+        self.padded = 0
+        self.seconds = 0.0
+        self.rate = 0.0
+        self._scalars: list[tuple[Any, Any, Any]] = []
+
+    def add(self, total: Any, weight: Any, norm: Any, padded: int, seconds: float, rate: float) -> None:
+        """Count one step: its loss sum, target tokens and gradient norm (scalars), target places, time and rate."""
+        self._scalars.append((total, weight, norm))
+        self.steps += 1
+        self.padded += padded
+        self.seconds += seconds
+        self.rate = rate
+
+    def check(self, step: int) -> None:
+        """Raise SeqlibError when a loss or gradient norm of the window is not finite."""
+        for ago, (total, _, norm) in enumerate(reversed(self._scalars)):
+            if not (math.isfinite(float(total.numpy())) and math.isfinite(float(norm.numpy()))):
+                raise SeqlibError(
+                    f"step {step - ago}: the loss or its gradient is not finite; nothing was saved since. "
+                    "Resume from the last checkpoint is of no use with the same settings: lower optim.lr, "
+                    "lengthen optim.warmup or set optim.clip_norm"
+                )
+
+    def close(self, step: int) -> dict[str, float]:
+        """The window's figures, for the log; starts a new one. Raises as `check`."""
+        self.check(step)
+        total = sum(float(loss.numpy()) for loss, _, _ in self._scalars)
+        tokens = sum(float(weight.numpy()) for _, weight, _ in self._scalars)
+        values = {
+            "loss": total / tokens,
+            "rate": self.rate,
+            "target_tokens_per_second": tokens / self.seconds,
+            "padding": 1.0 - tokens / self.padded,
+            "gradient_norm": float(self._scalars[-1][2].numpy()),
+            "seconds_per_step": self.seconds / self.steps,
+        }
+        self._clear()
+        return values

@@ -1,0 +1,228 @@
+"""Batch plans: which pairs go together, in which order, padded to which of a few static shapes.
+
+A plan is a pure function of the lengths, the data digest, the seed and the epoch: same arguments, same batches, on any
+machine and in any order of calls. The position in it is an index, so a run resumes with ``plan.batches[k:]``.
+
+Buckets are rectangles in (source length, target length): the target axis is cut into groups, each group's source axis
+into buckets, and of all ways to do so with at most ``max_shapes`` buckets the one with the fewest padded tokens in an
+epoch, filler rows included, is taken (exact dynamic programme over at most 32 candidate lengths a side).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from seqlib.util.errors import DataError, UsageError
+
+__all__ = ["Plan", "PlannedBatch", "Shape", "bucket_plan", "bucket_shapes"]
+
+_CANDIDATES = 32
+
+
+class PlannedBatch(NamedTuple):
+    """Pairs ``indices`` (int64, at most ``rows``) to be padded to [rows, source_length] and [rows, target_length]."""
+
+    indices: np.ndarray
+    rows: int
+    source_length: int
+    target_length: int
+
+
+class Shape(NamedTuple):
+    """A bucket: pairs with source in (source_above, source_length] and target likewise, eos counted."""
+
+    rows: int
+    source_above: int
+    source_length: int
+    target_above: int
+    target_length: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An epoch's batches in order.
+
+    ``dropped`` pairs were longer than ``max_length``. ``real_tokens`` counts ids and eos of both sides,
+    ``padded_tokens`` all cells of ``src`` and ``tgt_out``, filler rows included.
+    """
+
+    batches: list[PlannedBatch]
+    shapes: tuple[Shape, ...]
+    pairs: int
+    dropped: int
+    real_tokens: int
+    padded_tokens: int
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the padded cells that hold no token, 0 to 1."""
+        return 1 - self.real_tokens / self.padded_tokens if self.padded_tokens else 0.0
+
+
+def bucket_plan(
+    lengths: np.ndarray,
+    *,
+    tokens: int,
+    max_length: int | None,
+    seed: int,
+    epoch: int,
+    digest: str,
+    max_shapes: int = 12,
+    multiple: int = 8,
+    shuffle: bool = True,
+) -> Plan:
+    """The batches of an epoch over pairs with ``lengths`` int [n, 2] (ids without eos, as ``TokenStore.lengths``).
+
+    A batch has ``tokens // longest padded side`` rows, at least 1. ``max_length`` bounds a side with its eos; longer
+    pairs are dropped and counted; None keeps all. Padded lengths are multiples of ``multiple``; ``max_shapes`` bounds
+    the distinct shapes (one compiled program each). ``shuffle=False`` keeps pairs and buckets in order, for evaluation.
+    Shuffling sorts by raw Philox words, whose stream NumPy guarantees, so a plan outlives NumPy versions.
+    Raises UsageError for non-positive sizes and DataError when no pair is left.
+    """
+    for name, value in (("tokens", tokens), ("max_shapes", max_shapes), ("multiple", multiple)):
+        if value < 1:
+            raise UsageError(f"{name} must be at least 1, got {value}")
+    if max_length is not None and max_length < 1:
+        raise UsageError(f"max_length must be at least 1, got {max_length}")
+    sizes = np.asarray(lengths, np.int64).reshape(-1, 2) + 1
+    kept = np.flatnonzero((sizes <= max_length).all(1)) if max_length is not None else np.arange(len(sizes))
+    if not len(kept):
+        raise DataError(
+            f"none of the {len(sizes):,} pairs can be used"
+            + (
+                f": all have more than {max_length} tokens on a side"
+                if len(sizes)
+                else ": the split is empty"
+            )
+        )
+    shapes = bucket_shapes(sizes[kept], tokens, max_shapes, multiple)
+    batches: list[PlannedBatch] = []
+    for number, shape in enumerate(shapes):
+        inside = (sizes[kept, 0] > shape.source_above) & (sizes[kept, 0] <= shape.source_length)
+        inside &= (sizes[kept, 1] > shape.target_above) & (sizes[kept, 1] <= shape.target_length)
+        members = kept[inside]
+        if shuffle:
+            members = members[_order(len(members), f"{digest} {seed} {epoch} bucket {number}")]
+        for start in range(0, len(members), shape.rows):
+            indices = members[start : start + shape.rows]
+            batches.append(PlannedBatch(indices, shape.rows, shape.source_length, shape.target_length))
+    if shuffle:
+        batches = [batches[place] for place in _order(len(batches), f"{digest} {seed} {epoch} batches")]
+    return Plan(
+        batches=batches,
+        shapes=shapes,
+        pairs=len(kept),
+        dropped=len(sizes) - len(kept),
+        real_tokens=int(sizes[kept].sum()),
+        padded_tokens=sum(batch.rows * (batch.source_length + batch.target_length) for batch in batches),
+    )
+
+
+def _order(count: int, name: str) -> np.ndarray:
+    """A permutation of ``count`` that depends on ``name`` alone."""
+    key = np.frombuffer(hashlib.blake2b(name.encode(), digest_size=16).digest(), "<u8")
+    return np.argsort(np.random.Philox(key=key).random_raw(count), kind="stable")
+
+
+def bucket_shapes(sizes: np.ndarray, tokens: int, max_shapes: int, multiple: int) -> tuple[Shape, ...]:
+    """The buckets for pairs with ``sizes`` int [n, 2] (eos counted), n >= 1; at most ``max_shapes``, empty ones left out."""
+    edges = [_edges(sizes[:, side], multiple) for side in (0, 1)]
+    cells = [np.searchsorted(edge, sizes[:, side]) for side, edge in enumerate(edges)]
+    counts = np.zeros((len(edges[1]), len(edges[0])), np.int64)
+    np.add.at(counts, (cells[1], cells[0]), 1)
+    return _best_shapes(edges[0].tobytes(), edges[1].tobytes(), counts.tobytes(), tokens, max_shapes)
+
+
+def _edges(sizes: np.ndarray, multiple: int) -> np.ndarray:
+    """Candidate padded lengths, increasing: all used multiples, or 32 of them by quantiles of the data."""
+    padded = -(-sizes // multiple) * multiple
+    used = np.unique(padded)
+    if len(used) <= _CANDIDATES:
+        return used
+    ranked = np.sort(padded)
+    places = np.linspace(0, len(ranked) - 1, 4 * _CANDIDATES).astype(np.int64)
+    by_quantile = np.unique(ranked[places])
+    even = used[np.linspace(0, len(used) - 1, _CANDIDATES).astype(np.int64)]
+    if len(by_quantile) > _CANDIDATES:
+        by_quantile = by_quantile[np.linspace(0, len(by_quantile) - 1, _CANDIDATES).astype(np.int64)]
+    else:  # the quantiles leave room: even steps cover the long tail
+        room = _CANDIDATES - len(by_quantile)
+        by_quantile = np.union1d(by_quantile, even[len(even) - room :]) if room else by_quantile
+    return np.union1d(by_quantile[by_quantile < used[-1]], used[-1:])
+
+
+@lru_cache(maxsize=64)
+def _best_shapes(
+    source_edges: bytes, target_edges: bytes, counts: bytes, tokens: int, max_shapes: int
+) -> tuple[Shape, ...]:
+    """The dynamic programme; bytes in, so that the answer can be kept from epoch to epoch."""
+    source = np.frombuffer(source_edges, np.int64)
+    target = np.frombuffer(target_edges, np.int64)
+    table = np.frombuffer(counts, np.int64).reshape(len(target), len(source))
+    cost = _costs(source, target, table, tokens)  # [t0, t1, s0, s1]: cells t0..t1-1 by s0..s1-1 as one bucket
+    limit = min(max_shapes, table.size)
+    inner, inner_from = _chain(cost, limit)  # best cost of target cells t0..t1-1 in exactly k source buckets
+    # Now the target axis: best[k][t1] with exactly k buckets for target cells below t1.
+    best = np.full((limit + 1, len(target) + 1), np.inf)
+    best[0, 0] = 0
+    choice: dict[tuple[int, int], tuple[int, int]] = {}
+    for k in range(1, limit + 1):
+        for t1 in range(1, len(target) + 1):
+            options = np.array([best[k - j, :t1] + inner[j, :t1, t1] for j in range(1, k + 1)])
+            place = int(np.argmin(options))
+            j, t0 = place // t1 + 1, place % t1
+            best[k, t1] = options[j - 1, t0]
+            choice[k, t1] = (j, t0)
+    shapes: list[Shape] = []
+    k, t1 = int(np.argmin(best[:, -1])), len(target)
+    while k:
+        j, t0 = choice[k, t1]
+        s1 = len(source)
+        for left in range(j, 0, -1):
+            s0 = int(inner_from[left, t0, t1, s1])
+            if table[t0:t1, s0:s1].any():
+                rows = max(1, tokens // int(max(source[s1 - 1], target[t1 - 1])))
+                above = int(source[s0 - 1]) if s0 else 0, int(target[t0 - 1]) if t0 else 0
+                shapes.append(Shape(rows, above[0], int(source[s1 - 1]), above[1], int(target[t1 - 1])))
+            s1 = s0
+        k, t1 = k - j, t0
+    return tuple(
+        sorted(shapes, key=lambda shape: (shape.target_length, shape.source_length, shape.source_above))
+    )
+
+
+def _costs(source: np.ndarray, target: np.ndarray, table: np.ndarray, tokens: int) -> np.ndarray:
+    """Padded tokens of every rectangle of cells as one bucket, float64 [t0, t1, s0, s1]; inf where it is no rectangle."""
+    total = np.zeros((len(target) + 1, len(source) + 1), np.int64)
+    total[1:, 1:] = table.cumsum(0).cumsum(1)
+    rows_of = total[None, :, :] - total[:, None, :]  # [t0, t1, s]
+    pairs = rows_of[:, :, None, :] - rows_of[:, :, :, None]  # [t0, t1, s0, s1]
+    ends = [np.concatenate([edge[:1], edge]) for edge in (target, source)]
+    longest = np.maximum(ends[0][:, None], ends[1][None, :])
+    rows = np.maximum(1, tokens // longest)[None, :, None, :]
+    width = (ends[0][:, None] + ends[1][None, :])[None, :, None, :]
+    cost = (-(-pairs // rows) * rows * width).astype(np.float64)
+    t, s = np.arange(len(target) + 1), np.arange(len(source) + 1)
+    cost[~((t[:, None] < t)[:, :, None, None] & (s[:, None] < s)[None, None])] = np.inf
+    return cost
+
+
+def _chain(cost: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts of the source axis for every target range: least cost [k, t0, t1] with exactly k cuts' parts, and where
+
+    the last part begins, [k, t0, t1, s1]."""
+    ends = cost.shape[-1]
+    best = np.full((limit + 1, *cost.shape[:2], ends), np.inf)
+    best[0, :, :, 0] = 0
+    origin = np.zeros(best.shape, np.int16)
+    for k in range(1, limit + 1):
+        for s1 in range(1, ends):
+            options = best[k - 1, :, :, :s1] + cost[:, :, :s1, s1]
+            origin[k, :, :, s1] = np.argmin(options, -1)
+            best[k, :, :, s1] = options.min(-1)
+    return best[..., -1], origin

@@ -1,0 +1,271 @@
+"""Parallel corpora on disk as streams of records: two text files, or one TSV, CSV or JSONL file; plain, .gz, .zst."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seqlib.data.lines import Line, file_digest, missing_file, read_lines, suffix
+from seqlib.data.records import Record
+from seqlib.util.errors import DataError, UsageError, nearest
+
+__all__ = ["TABLES", "PairSource", "parse_data"]
+
+TABLES = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_DEFAULT_NAMES = (("source", "target"), ("src", "tgt"))
+
+
+def parse_data(data: str) -> tuple[str, ...]:
+    """The one or two files named by a ``--data`` value: ``a.en,a.de`` or ``corpus.tsv``. Raises UsageError."""
+    if Path(data).exists():
+        return (data,)
+    parts = tuple(part.strip() for part in data.split(","))
+    if not all(parts) or len(parts) > 2:
+        raise UsageError(
+            f"--data {data!r}: expected two parallel text files, a.en,a.de, or one TSV, CSV or JSONL file"
+        )
+    return parts
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """Where the pairs of a corpus lie.
+
+    ``files`` holds two parallel text files, or one table. ``source`` and ``target`` name the table's columns: a header
+    name, a 0-based index, or for JSONL a field (``translation.en`` for a nested one). Left out, they are found: the
+    language codes, ``source``/``target`` or ``src``/``tgt`` where a header or field has them, else columns 0 and 1.
+    """
+
+    files: tuple[str, ...]
+    encoding: str = "utf-8"
+    source: str | int | None = None
+    target: str | int | None = None
+    languages: tuple[str, str] = ("", "")
+
+    def __post_init__(self) -> None:
+        if len(self.files) not in (1, 2):
+            raise UsageError(f"expected two parallel text files or one table, got {len(self.files)} files")
+        if (self.source is None) != (self.target is None):
+            raise UsageError("name both the source and the target column, or neither")
+        if len(self.files) == 1 and suffix(self.files[0]) not in TABLES:
+            raise UsageError(
+                f"{self.files[0]}: one file must be .tsv, .csv or .jsonl (or .gz, .zst of these); "
+                "two parallel text files are given as a.en,a.de"
+            )
+        if len(self.files) == 2 and self.source is not None:
+            raise UsageError(
+                "column names are for one TSV, CSV or JSONL file, not for two parallel text files"
+            )
+
+    def check(self) -> None:
+        """Raises DataError for a missing file, with the nearest names in its folder."""
+        for file in self.files:
+            if not Path(file).is_file():
+                raise (
+                    missing_file(file)
+                    if not Path(file).is_dir()
+                    else DataError(f"{file}: is a folder, not a file")
+                )
+
+    def swapped(self) -> PairSource:
+        """The same corpus with source and target exchanged. A table without named columns is found out first."""
+        languages = (self.languages[1], self.languages[0])
+        if len(self.files) == 2:
+            return PairSource((self.files[1], self.files[0]), self.encoding, languages=languages)
+        source, target = self._columns()
+        return PairSource(self.files, self.encoding, target, source, languages)
+
+    def digest(self) -> str:
+        """Hex digest of the uncompressed files and how they are read."""
+        self.check()
+        state = hashlib.sha256(repr((self.encoding, self.source, self.target, self.languages)).encode())
+        for file in self.files:
+            state.update(f"{suffix(file) if len(self.files) == 1 else 'text'} {file_digest(file)}\n".encode())
+        return state.hexdigest()
+
+    def records(self, strict: bool = True) -> Iterator[Record]:
+        """The pairs, one line in memory at a time. Raises DataError naming file and line.
+
+        With ``strict=False`` a line that cannot be read (encoding, NUL, missing column, bad JSON) comes as a record
+        with ``problem`` set; a missing file, unequal line counts and damaged compression still raise.
+        """
+        self.check()
+        if len(self.files) == 2:
+            records = self._parallel()
+        elif TABLES[suffix(self.files[0])] == "jsonl":
+            records = self._jsonl()
+        else:
+            records = self._table()
+        for record in records:
+            if record.problem and strict:
+                raise DataError(record.problem)
+            yield record
+
+    def _parallel(self) -> Iterator[Record]:
+        one, two = self.files
+        left, right = (read_lines(file, self.encoding, strict=False) for file in self.files)
+        count = 0
+        for count, line in enumerate(left, start=1):
+            other = next(right, None)
+            if other is None:
+                self._unequal(count + sum(1 for _ in left), count - 1)
+            yield Record(line.text, other.text, one, count, line.problem or other.problem)
+        extra = sum(1 for _ in right)
+        if extra:
+            self._unequal(count, count + extra)
+
+    def _unequal(self, first: int, second: int) -> None:
+        one, two = self.files
+        raise DataError(
+            f"{one} has {first:,} lines but {two} has {second:,}: line N of one must translate line N of the other; "
+            "look for a lost or an extra line end (or a file that was cut short)"
+        )
+
+    def _table(self) -> Iterator[Record]:
+        file = self.files[0]
+        source, target = self._columns()
+        has_header = isinstance(source, str)
+        rows = self._rows()
+        if has_header:
+            _, header = next(rows)
+            source, target = _position(file, header, source), _position(file, header, str(target))
+        assert isinstance(source, int) and isinstance(target, int)
+        for line, row in rows:
+            if line.problem:
+                yield Record("", "", file, line.number, line.problem)
+            elif max(source, target) >= len(row):
+                found = f"{len(row)} column{'s' if len(row) != 1 else ''}"
+                needed = max(source, target) + 1
+                yield Record(
+                    "", "", file, line.number, f"{file}:{line.number}: {found}, expected at least {needed}"
+                )
+            else:
+                yield Record(_one_line(row[source]), _one_line(row[target]), file, line.number)
+
+    def _rows(self) -> Iterator[tuple[Line, list[str]]]:
+        """Rows of a TSV or CSV file with the line they start at; a line that cannot be read has an empty row."""
+        file = self.files[0]
+        lines = read_lines(file, self.encoding, strict=False)
+        if TABLES[suffix(file)] == "tsv":
+            for line in lines:
+                yield line, line.text.split("\t")
+            return
+        # csv joins lines inside quotes itself; a line that cannot be read becomes an empty row, which csv keeps.
+        unread: dict[int, Line] = {}
+
+        def texts() -> Iterator[str]:
+            for line in lines:
+                if line.problem:
+                    unread[line.number] = line
+                yield line.text + "\n"
+
+        csv.field_size_limit(1 << 24)
+        reader = csv.reader(texts(), strict=True)
+        start = 1
+        try:
+            for row in reader:
+                if bad := [number for number in unread if start <= number <= reader.line_num]:
+                    yield unread.pop(bad[0]), []
+                elif row:
+                    yield Line(start, ""), row
+                start = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(f"{file}:{reader.line_num}: not CSV: {error}") from None
+
+    def _columns(self) -> tuple[str | int, str | int]:
+        """The columns or fields to read: those asked for, or those that the first row or object has."""
+        file = self.files[0]
+        if self.source is not None and self.target is not None:
+            return self.source, self.target
+        pairs = (self.languages, *_DEFAULT_NAMES) if all(self.languages) else _DEFAULT_NAMES
+        if TABLES[suffix(file)] == "jsonl":
+            for line in read_lines(file, self.encoding, strict=False):
+                fields = _flat(_object(file, line)) if line.text.strip() else {}
+                for one, two in pairs:
+                    for prefix in ("", "translation."):
+                        if prefix + one in fields and prefix + two in fields:
+                            return prefix + one, prefix + two
+                if fields:
+                    raise DataError(
+                        f"{file}:{line.number}: the fields are {', '.join(fields)}; "
+                        "name the two to use with --source and --target"
+                    )
+            raise DataError(f"{file}: the file is empty")
+        first = next(self._rows(), None)
+        if first is None:
+            raise DataError(f"{file}: the file is empty")
+        header = [name.strip() for name in first[1]]
+        for one, two in pairs:
+            if one in header and two in header:
+                return one, two
+        return 0, 1
+
+    def _jsonl(self) -> Iterator[Record]:
+        file = self.files[0]
+        source, target = (str(name) for name in self._columns())
+        for line in read_lines(file, self.encoding, strict=False):
+            if line.problem:
+                yield Record("", "", file, line.number, line.problem)
+            elif line.text.strip():
+                try:
+                    value = _object(file, line)
+                    pair = _field(file, line, value, source), _field(file, line, value, target)
+                    yield Record(*pair, file, line.number)
+                except DataError as error:
+                    yield Record("", "", file, line.number, str(error))
+
+
+def _position(file: str, header: list[str], name: str) -> int:
+    names = [field.strip() for field in header]
+    if name not in names:
+        near = nearest(name, names)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise DataError(f"{file}:1: there is no column {name!r} in the header ({', '.join(names)}){hint}")
+    return names.index(name)
+
+
+def _object(file: str, line: Line) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(line.text)
+    except msgspec.DecodeError as error:
+        raise DataError(f"{file}:{line.number}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{file}:{line.number}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    """Fields by name; those of a nested object as ``outer.inner``."""
+    fields: dict[str, Any] = {}
+    for name, item in value.items():
+        if isinstance(item, dict):
+            fields.update({f"{name}.{inner}": below for inner, below in item.items()})
+        else:
+            fields[name] = item
+    return fields
+
+
+def _field(file: str, line: Line, value: dict[str, Any], name: str) -> str:
+    fields = value if name in value else _flat(value)
+    if name not in fields:
+        near = nearest(name, fields)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise DataError(
+            f"{file}:{line.number}: there is no field {name!r} (fields: {', '.join(fields)}){hint}"
+        )
+    if not isinstance(fields[name], str):
+        raise DataError(
+            f"{file}:{line.number}: field {name!r} is {type(fields[name]).__name__}, expected a string"
+        )
+    return _one_line(fields[name])
+
+
+def _one_line(text: str) -> str:
+    """A field without line breaks: a sentence is one line of a file everywhere downstream."""
+    return " ".join(text.splitlines()) if "\n" in text or "\r" in text else text

@@ -1,0 +1,141 @@
+"""The token store: all ids of a split in one memory-mapped file, read without copying.
+
+A folder with ``tokens.bin`` (uint16 for vocabularies below 65,536, else int32; little-endian; source and target of
+each pair one after the other), ``offsets.bin`` (int64 [2n+1], where each sequence starts) and ``meta.json``. Stored
+ids have neither bos nor eos; those are added when a batch is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from seqlib.util.atomic import write_json
+from seqlib.util.errors import DataError
+
+__all__ = ["TokenStore", "write_store"]
+
+_FORMAT = 1
+_BLOCK = 1 << 16  # sequences gathered before they are written
+
+
+class _Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: int
+    pairs: int
+    tokens: int
+    dtype: str
+    vocab_size: int
+    digest: str
+
+
+def write_store(
+    folder: str | Path, pairs: Iterable[tuple[list[int], list[int]]], vocab_size: int
+) -> TokenStore:
+    """Writes encoded pairs into a new folder, in bounded memory, and opens it. The caller makes it atomic.
+
+    Raises DataError for an id outside [0, vocab_size).
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True)
+    dtype = np.dtype("<u2" if vocab_size < 65536 else "<i4")
+    state = hashlib.sha256()
+    count, end = 0, 0
+    with open(folder / "tokens.bin", "wb") as tokens, open(folder / "offsets.bin", "wb") as offsets:
+        offsets.write(np.zeros(1, "<i8").tobytes())
+
+        def flush(sequences: list[list[int]]) -> int:
+            lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+            flat = np.fromiter((token for ids in sequences for token in ids), np.int64, int(lengths.sum()))
+            if len(flat) and (flat.min() < 0 or flat.max() >= vocab_size):
+                raise DataError(f"token ids {flat.min()}..{flat.max()} leave the vocabulary of {vocab_size}")
+            data, places = flat.astype(dtype).tobytes(), (end + np.cumsum(lengths)).astype("<i8").tobytes()
+            state.update(data + places)
+            tokens.write(data)
+            offsets.write(places)
+            return end + len(flat)
+
+        block: list[list[int]] = []
+        for source, target in pairs:
+            block += (source, target)
+            count += 1
+            if len(block) >= _BLOCK:
+                end = flush(block)
+                block = []
+        end = flush(block)
+    meta = _Meta(_FORMAT, count, end, dtype.str, vocab_size, state.hexdigest())
+    write_json(folder / "meta.json", msgspec.to_builtins(meta))
+    return TokenStore.open(folder)
+
+
+class TokenStore:
+    """A split's token ids, memory-mapped.
+
+    ``tokens`` is flat; sequence 2i is the source of pair i and sequence 2i+1 its target; sequence j is
+    ``tokens[offsets[j]:offsets[j+1]]``. ``digest`` names the content.
+    """
+
+    def __init__(self, folder: Path, meta: _Meta, tokens: np.ndarray, offsets: np.ndarray) -> None:
+        self.folder = folder
+        self.digest = meta.digest
+        self.vocab_size = meta.vocab_size
+        self.tokens = tokens
+        self.offsets = offsets
+
+    @classmethod
+    def open(cls, folder: str | Path) -> TokenStore:
+        """Maps a store. Raises DataError naming the file when one is missing, cut short or inconsistent."""
+        folder = Path(folder)
+        path = folder / "meta.json"
+        try:
+            meta = msgspec.json.decode(path.read_bytes(), type=_Meta)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}; prepare the data again") from None
+        except msgspec.DecodeError as error:
+            raise DataError(f"{path}: the token store is damaged: {error}; prepare the data again") from None
+        if meta.format != _FORMAT or meta.dtype not in ("<u2", "<i4"):
+            raise DataError(f"{path}: format {meta.format} ({meta.dtype}) is not one this version reads")
+        tokens = _map(folder / "tokens.bin", meta.dtype, meta.tokens)
+        offsets = _map(folder / "offsets.bin", "<i8", 2 * meta.pairs + 1)
+        if offsets[0] != 0 or offsets[-1] != meta.tokens or (np.diff(offsets) < 0).any():
+            raise DataError(f"{folder / 'offsets.bin'}: the token store is damaged; prepare the data again")
+        return cls(folder, meta, tokens, offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) // 2
+
+    def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids (int32) of source and target of one pair. Raises IndexError out of range."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"pair {index} of a store of {len(self)}")
+        start, middle, end = (int(place) for place in self.offsets[2 * index : 2 * index + 3])
+        return self.tokens[start:middle].astype(np.int32), self.tokens[middle:end].astype(np.int32)
+
+    def lengths(self) -> np.ndarray:
+        """int32 [n, 2]: number of ids of each source and target, without bos and eos."""
+        return np.diff(self.offsets).astype(np.int32).reshape(-1, 2)
+
+    def verify(self) -> None:
+        """Reads the whole store against its digest. Raises DataError when a byte has changed."""
+        state = hashlib.sha256()
+        for start in range(0, 2 * len(self), _BLOCK):
+            places = self.offsets[start : start + _BLOCK + 1]
+            state.update(self.tokens[int(places[0]) : int(places[-1])].tobytes() + places[1:].tobytes())
+        if state.hexdigest() != self.digest:
+            raise DataError(f"{self.folder}: the token store differs from its digest; prepare the data again")
+
+
+def _map(path: Path, dtype: str, count: int) -> np.ndarray:
+    expected = count * np.dtype(dtype).itemsize
+    try:
+        size = path.stat().st_size
+        if size != expected:
+            raise DataError(
+                f"{path}: {size:,} bytes, expected {expected:,}: cut short or damaged; prepare the data again"
+            )
+        return np.zeros(0, dtype) if count == 0 else np.memmap(path, dtype, "r", shape=(count,))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; prepare the data again") from None

@@ -1,0 +1,1 @@
+"""The autodiff core: arrays, gradients, compilation. It knows nothing about text."""

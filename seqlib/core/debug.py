@@ -1,0 +1,37 @@
+"""The switches read from the environment, and the user's own line for messages.
+
+SEQLIB_DEBUG=1 a summary of every program, 2 every launch with its time, 3 the graph after each pass, 4 the kernels' source.
+SEQLIB_KERNELS=ref runs every op by its reference. Both are read when they are used, so a test can set them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+_CORE = str(Path(__file__).parent)
+
+
+def level() -> int:
+    """SEQLIB_DEBUG as an integer, 0 when unset or not a number."""
+    value = os.environ.get("SEQLIB_DEBUG", "0")
+    return int(value) if value.isdigit() else 0
+
+
+def references_only() -> bool:
+    """True when SEQLIB_KERNELS=ref asks that no kernel be used."""
+    return os.environ.get("SEQLIB_KERNELS", "") == "ref"
+
+
+def user_line() -> str:
+    """`file:line` of the innermost caller outside the core, for messages and graph listings."""
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_CORE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def emit(text: str) -> None:
+    """Write a debugging line to stderr."""
+    sys.stderr.write(text + "\n")

@@ -1,0 +1,103 @@
+"""The dtypes of the core and the one promotion rule.
+
+float32 is the default; float16, bfloat16, float64, int32, int64 and bool exist beside it. An integer met with a float gives
+the float's dtype; two floats give the wider one (float16 with bfloat16 gives float32). A Python scalar is weak: it takes the
+dtype of the tensor that it meets, except that a float met with integers gives float32.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from seqlib.util.errors import DtypeError
+
+DType = np.dtype[Any]
+
+float16: DType = np.dtype(np.float16)
+bfloat16: DType = np.dtype(ml_dtypes.bfloat16)
+float32: DType = np.dtype(np.float32)
+float64: DType = np.dtype(np.float64)
+int32: DType = np.dtype(np.int32)
+int64: DType = np.dtype(np.int64)
+bool_: DType = np.dtype(np.bool_)
+
+_BY_NAME: dict[str, DType] = {
+    "float16": float16,
+    "bfloat16": bfloat16,
+    "float32": float32,
+    "float64": float64,
+    "int32": int32,
+    "int64": int64,
+    "bool": bool_,
+}
+_SUPPORTED: frozenset[DType] = frozenset(_BY_NAME.values())
+_FLOATS: frozenset[DType] = frozenset({float16, bfloat16, float32, float64})
+_HALF: frozenset[DType] = frozenset({float16, bfloat16})
+_INTS: frozenset[DType] = frozenset({int32, int64})
+
+
+def canonical(dtype: Any) -> DType:
+    """The core's dtype for a name, a NumPy dtype or a Python type.
+
+    Raises DtypeError for a dtype that the core does not compute with (it names the supported ones).
+    """
+    if isinstance(dtype, str) and dtype in _BY_NAME:
+        return _BY_NAME[dtype]
+    if dtype is float:
+        return float32
+    if dtype is int:
+        return int32
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found not in _SUPPORTED:
+        raise DtypeError(f"dtype {dtype!r} is not supported; use one of {', '.join(_BY_NAME)}")
+    return found
+
+
+def is_float(dtype: DType) -> bool:
+    return dtype in _FLOATS
+
+
+def is_half(dtype: DType) -> bool:
+    return dtype in _HALF
+
+
+def is_int(dtype: DType) -> bool:
+    return dtype in _INTS
+
+
+@lru_cache(maxsize=256)
+def promote(a: DType, b: DType) -> DType:
+    """The dtype in which an operation on `a` and `b` is computed."""
+    if a == b:
+        return a
+    if a in _FLOATS and b in _FLOATS:
+        if a in _HALF and b in _HALF:
+            return float32
+        return a if a.itemsize >= b.itemsize else b
+    if a in _FLOATS:
+        return a
+    if b in _FLOATS:
+        return b
+    if a == bool_:
+        return b
+    if b == bool_:
+        return a
+    return int64
+
+
+def scalar_dtype(value: bool | int | float, tensor_dtype: DType | None) -> DType:
+    """The dtype that a weak Python scalar takes beside a tensor of `tensor_dtype` (None: on its own)."""
+    if isinstance(value, bool):
+        return tensor_dtype if tensor_dtype is not None else bool_
+    if isinstance(value, int):
+        if tensor_dtype is None or tensor_dtype == bool_:
+            return int32 if -(2**31) <= value < 2**31 else int64
+        return tensor_dtype
+    return tensor_dtype if tensor_dtype is not None and tensor_dtype in _FLOATS else float32

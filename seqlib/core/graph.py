@@ -1,0 +1,150 @@
+"""The static dataflow graph: values and the nodes that make them.
+
+A graph is built by `trace`, rewritten by `passes`, and lowered by `program`. It is in SSA form: a value is made once. Reading
+a location (parameter or state) is an input; writing it is an entry of `updates`, carried out at the end of the program.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seqlib.core import debug
+from seqlib.core.op import Attrs, Meta, Op
+
+_ids = itertools.count()
+
+
+class Value:
+    """An array that will exist when the program runs. `constant` holds its content if that is known."""
+
+    __slots__ = ("constant", "dtype", "id", "name", "node", "shape", "slot")
+
+    def __init__(self, meta: Meta, node: Node | None = None, slot: int = 0, name: str = "", constant: npt.NDArray[Any] | None = None) -> None:
+        self.id = next(_ids)
+        self.shape = meta.shape
+        self.dtype = meta.dtype
+        self.node = node
+        self.slot = slot
+        self.name = name
+        self.constant = constant
+
+    @property
+    def meta(self) -> Meta:
+        return Meta(self.shape, self.dtype)
+
+    def __repr__(self) -> str:
+        return f"{self.name or 'v' + str(self.id)}:{self.dtype}{list(self.shape)}"
+
+
+class Node:
+    """One op in a graph, with the layer (`scope`) and the user's line that asked for it."""
+
+    __slots__ = ("attrs", "inputs", "line", "op", "outputs", "scope")
+
+    def __init__(self, op: Op, inputs: list[Value | None], attrs: Attrs, scope: str, line: str) -> None:
+        self.op = op
+        self.inputs = inputs
+        self.attrs = attrs
+        self.scope = scope
+        self.line = line
+        self.outputs: list[Value] = []
+
+
+class Graph:
+    """Nodes in execution order, the inputs and locations they read, and what they give and write."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.inputs: list[Value] = []
+        self.locations: list[tuple[Any, Value]] = []  # (Variable, the value it holds at the start)
+        self.outputs: list[Value] = []
+        self.updates: list[tuple[Any, Value]] = []  # (Variable, the value it holds at the end)
+        self._constants: dict[tuple[bytes, tuple[int, ...], Any], Value] = {}
+
+    def add_input(self, meta: Meta, name: str) -> Value:
+        value = Value(meta, name=name)
+        self.inputs.append(value)
+        return value
+
+    def add_location(self, variable: Any, meta: Meta, name: str) -> Value:
+        value = Value(meta, name=name)
+        self.locations.append((variable, value))
+        return value
+
+    def constant(self, array: npt.NDArray[Any]) -> Value:
+        """A value with known content; equal small constants are one value."""
+        key = (array.tobytes(), array.shape, array.dtype) if array.size <= 64 else None
+        if key is not None and key in self._constants:
+            return self._constants[key]
+        fixed = np.array(array, order="C")
+        fixed.flags.writeable = False
+        value = Value(Meta(fixed.shape, fixed.dtype), name="const", constant=fixed)
+        if key is not None:
+            self._constants[key] = value
+        return value
+
+    def record(self, op: Op, inputs: Sequence[Value | None], attrs: Attrs) -> list[Value]:
+        """Append a node and return its output values; shapes by the op's rule."""
+        metas = op.infer_metas([None if v is None else v.meta for v in inputs], attrs)
+        node = Node(op, list(inputs), attrs, current_scope(), debug.user_line())
+        node.outputs = [Value(meta, node, slot) for slot, meta in enumerate(metas)]
+        self.nodes.append(node)
+        return node.outputs
+
+    def __str__(self) -> str:
+        lines = [f"inputs    {', '.join(map(repr, self.inputs)) or '-'}"]
+        lines.append(f"locations {', '.join(repr(v) for _, v in self.locations) or '-'}")
+        for node in self.nodes:
+            outs = ", ".join(map(repr, node.outputs))
+            ins = ", ".join("none" if v is None else (v.name or f"v{v.id}") for v in node.inputs)
+            attrs = ", ".join(f"{k}={v}" for k, v in node.attrs.items() if v is not None)
+            lines.append(f"  {outs} = {node.op.name}({ins}{'; ' + attrs if attrs else ''})  # {node.scope} {node.line}")
+        lines.append(f"outputs   {', '.join(map(repr, self.outputs)) or '-'}")
+        lines += [f"update    {variable.name} <- {value!r}" for variable, value in self.updates]
+        return "\n".join(lines)
+
+
+class _Context(threading.local):
+    graph: Graph | None = None
+    scopes: tuple[str, ...] = ()
+
+
+_context = _Context()
+
+
+def active_graph() -> Graph | None:
+    """The graph being traced in this thread, or None when ops run at once."""
+    return _context.graph
+
+
+@contextmanager
+def recording(graph: Graph) -> Iterator[Graph]:
+    """Record ops into `graph` instead of running them. Tracing inside a trace is refused by `trace`."""
+    previous = _context.graph
+    _context.graph = graph
+    try:
+        yield graph
+    finally:
+        _context.graph = previous
+
+
+@contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Name the layer that the ops inside belong to; names nest with dots."""
+    previous = _context.scopes
+    _context.scopes = (*previous, name)
+    try:
+        yield
+    finally:
+        _context.scopes = previous
+
+
+def current_scope() -> str:
+    return ".".join(s for s in _context.scopes if s)

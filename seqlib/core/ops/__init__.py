@@ -1,0 +1,11 @@
+"""All ops by name: `from seqlib.core import ops; ops.softmax(x)`. One file a family; kernels beside the op they serve."""
+
+from seqlib.core import tape as _tape  # noqa: F401  (gives ops what calling them does)
+from seqlib.core.ops.create import advance_generator, arange, full, full_of, iota, ones, ones_like, zeros, zeros_like
+from seqlib.core.ops.elementwise import *  # noqa: F403
+from seqlib.core.ops.matmul import matmul
+from seqlib.core.ops.reduce import sum, sum_to
+from seqlib.core.ops.shape import broadcast_to, cast, identity, reshape, slice_, swapaxes, transpose
+from seqlib.core.tensor import register_methods
+
+register_methods({"cast": cast, "reshape": reshape, "transpose": transpose, "sum": sum, "matmul": matmul})

@@ -1,0 +1,104 @@
+"""Ops that make an array from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.op import Meta, Sample, primitive
+from seqlib.core.tensor import Tensor
+
+
+@primitive(differentiable=False)
+def full(xp: Any, *, shape: tuple[int, ...], value: float, dtype: Any) -> Any:
+    """An array of `shape` and `dtype` filled with `value`."""
+    return xp.full(shape, value, dtype)
+
+
+@full.infer
+def _(*, shape: tuple[int, ...], value: float, dtype: Any) -> list[Meta]:
+    return [Meta(tuple(shape), dtypes.canonical(dtype))]
+
+
+@full.cpu(strided=True)
+def _(outs: Any, ins: Any, scratch: Any, *, shape: Any, value: float, dtype: Any) -> None:
+    outs[0].fill(value)
+
+
+@full.samples
+def _() -> Iterable[Sample]:
+    yield Sample((), {"shape": (3, 5), "value": 2.5, "dtype": dtypes.float32})
+    yield Sample((), {"shape": (), "value": 1.0, "dtype": dtypes.float64})
+    yield Sample((), {"shape": (0, 7), "value": 0.0, "dtype": dtypes.int32})
+
+
+@primitive(differentiable=False)
+def iota(xp: Any, *, start: float, step: float, size: int, dtype: Any) -> Any:
+    """start, start + step, … : `size` elements of `dtype`."""
+    return (start + step * xp.arange(size, dtype=xp.float64 if dtypes.is_float(dtypes.canonical(dtype)) else xp.int64)).astype(dtype)
+
+
+@iota.infer
+def _(*, start: float, step: float, size: int, dtype: Any) -> list[Meta]:
+    return [Meta((size,), dtypes.canonical(dtype))]
+
+
+@iota.samples
+def _() -> Iterable[Sample]:
+    yield Sample((), {"start": 2, "step": 3, "size": 5, "dtype": dtypes.int32})
+    yield Sample((), {"start": 0.0, "step": 0.5, "size": 1023, "dtype": dtypes.float32})
+    yield Sample((), {"start": 0, "step": 1, "size": 0, "dtype": dtypes.int32})
+
+
+@primitive(differentiable=False)
+def advance_generator(xp: Any, state: Any, *, draws: int) -> Any:
+    """The generator state int64 [2] = (seed, offset) after `draws` more draws."""
+    return state + xp.asarray([0, draws], state.dtype)
+
+
+@advance_generator.infer
+def _(state: Meta, *, draws: int) -> list[Meta]:
+    return [state]
+
+
+@advance_generator.samples
+def _() -> Iterable[Sample]:
+    yield Sample((np.array([5, 7], np.int64),), {"draws": 3})
+
+
+def zeros(shape: Any, dtype: Any = dtypes.float32) -> Tensor:
+    """Zeros of `shape`."""
+    return full(shape=_shape(shape), value=0.0, dtype=dtypes.canonical(dtype))
+
+
+def ones(shape: Any, dtype: Any = dtypes.float32) -> Tensor:
+    """Ones of `shape`."""
+    return full(shape=_shape(shape), value=1.0, dtype=dtypes.canonical(dtype))
+
+
+def full_of(shape: Any, value: float, dtype: Any = None) -> Tensor:
+    """`seqlib.full`: an array of `shape` filled with the Python scalar `value`."""
+    return full(shape=_shape(shape), value=value, dtype=dtypes.canonical(dtype) if dtype else dtypes.scalar_dtype(value, None))
+
+
+def zeros_like(x: Tensor) -> Tensor:
+    return zeros(x.shape, x.dtype)
+
+
+def ones_like(x: Tensor) -> Tensor:
+    return ones(x.shape, x.dtype)
+
+
+def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
+    """As NumPy's arange; int32 for ints, float32 for floats."""
+    first, last = (0, start) if stop is None else (start, stop)
+    whole = all(isinstance(v, int) for v in (first, last, step))
+    size = max(0, int(np.ceil((last - first) / step)))
+    return iota(start=first, step=step, size=size, dtype=dtypes.canonical(dtype) if dtype else (dtypes.int32 if whole else dtypes.float32))
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    return (shape,) if isinstance(shape, int) else tuple(int(d) for d in shape)

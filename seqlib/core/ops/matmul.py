@@ -1,0 +1,95 @@
+"""Matrix products, batched, with transposed operands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.op import Meta, Sample, VjpContext, broadcast_shapes, dtype_error, primitive, shape_error
+from seqlib.core.ops.reduce import sum_to
+from seqlib.core.ops.shape import reshape
+from seqlib.core.tensor import Tensor
+
+
+@primitive(saves="a b")
+def _matmul(xp: Any, a: Any, b: Any, *, transpose_a: bool, transpose_b: bool) -> Any:
+    return xp.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b)
+
+
+@_matmul.infer
+def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool) -> list[Meta]:
+    for name, x in (("a", a), ("b", b)):
+        if len(x.shape) < 2:
+            raise shape_error("matmul", name, "of at least 2 dimensions", x.shape)
+        if not dtypes.is_float(x.dtype):
+            raise dtype_error("matmul", name, "a floating dtype", x.dtype)
+    m, k = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
+    k2, n = b.shape[-2:][::-1] if transpose_b else b.shape[-2:]
+    if k != k2:
+        a_text = f"{a.shape}{' transposed' if transpose_a else ''}"
+        raise shape_error("matmul", "b", f"of inner size {k} (a is {a_text})", f"{b.shape}{' transposed' if transpose_b else ''}")
+    return [Meta((*broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2]), m, n), dtypes.promote(a.dtype, b.dtype))]
+
+
+@_matmul.cpu(strided=True, when=lambda metas, attrs: metas[0].dtype == metas[1].dtype)  # type: ignore[union-attr]
+def _(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool) -> None:
+    a, b = ins
+    np.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b, out=outs[0])
+
+
+@_matmul.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    a, b = ctx.inputs
+    ta, tb = ctx.attrs["transpose_a"], ctx.attrs["transpose_b"]
+    ga = gb = None
+    if ctx.needs[0]:
+        ga = matmul(b, g, tb, True) if ta else matmul(g, b, False, not tb)
+        ga = sum_to(ga, a.shape)
+    if ctx.needs[1]:
+        gb = matmul(g, a, True, ta) if tb else matmul(a, g, not ta, False)
+        gb = sum_to(gb, b.shape)
+    return ga, gb
+
+
+@_matmul.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> Any:
+        return rng.normal(size=shape).astype(np.float32)
+
+    for ta in (False, True):
+        for tb in (False, True):
+            a = draw(7, 5) if ta else draw(5, 7)
+            b = draw(3, 7) if tb else draw(7, 3)
+            yield Sample((a, b), {"transpose_a": ta, "transpose_b": tb})
+    yield Sample((draw(2, 3, 5, 7), draw(3, 7, 4)), {"transpose_a": False, "transpose_b": False})
+    yield Sample((draw(2, 1, 5, 7), draw(3, 4, 7)), {"transpose_a": False, "transpose_b": True})
+    yield Sample((draw(0, 7), draw(7, 3)), {"transpose_a": False, "transpose_b": False})
+    yield Sample((draw(4, 0), draw(0, 3)), {"transpose_a": False, "transpose_b": False})
+
+
+def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
+    """Matrix product over the last two axes, batched with broadcasting over the others.
+
+    `transpose_a` and `transpose_b` read the last two axes of an operand exchanged, without a copy. A 1-d operand is a row (a) or a
+    column (b), as in NumPy. Raises ShapeError when the inner sizes differ.
+    """
+    if isinstance(a, Tensor) and a.ndim == 1:
+        return _drop_axis(matmul(reshape(a, (1, a.size)), b, False, transpose_b), -2)
+    if isinstance(b, Tensor) and b.ndim == 1:
+        return _drop_axis(matmul(a, reshape(b, (b.size, 1)), transpose_a, False), -1)
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim > 2 and b.ndim == 2 and not transpose_a:
+        # One big product instead of a batch of small ones.
+        flat = _matmul(reshape(a, (-1 if a.size else 0, a.shape[-1])), b, transpose_a=False, transpose_b=transpose_b)
+        return reshape(flat, (*a.shape[:-1], flat.shape[-1]))
+    return _matmul(a, b, transpose_a=bool(transpose_a), transpose_b=bool(transpose_b))
+
+
+def _drop_axis(x: Tensor, axis: int) -> Tensor:
+    shape = list(x.shape)
+    del shape[axis]
+    return reshape(x, shape)

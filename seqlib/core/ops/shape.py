@@ -1,0 +1,315 @@
+"""Views and copies: cast, reshape, transpose, broadcast_to, slicing. A view costs no launch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.op import Layout, Meta, Sample, VjpContext, contiguous_layout, normalize_axis, primitive, shape_error
+from seqlib.core.tensor import Tensor
+
+
+@primitive(saves="")
+def identity(xp: Any, x: Any) -> Any:
+    """The same content as a tensor of its own on the tape."""
+    return x
+
+
+@identity.infer
+def _(x: Meta) -> list[Meta]:
+    return [x]
+
+
+@identity.view
+def _(layout: Layout) -> Layout:
+    return layout
+
+
+@identity.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return (g,)
+
+
+@identity.samples
+def _() -> Iterable[Sample]:
+    yield Sample((np.ones((3, 5), np.float32),))
+
+
+@primitive(saves="")
+def _cast(xp: Any, x: Any, *, dtype: Any) -> Any:
+    return x.astype(dtype)
+
+
+@_cast.infer
+def _(x: Meta, *, dtype: Any) -> list[Meta]:
+    return [Meta(x.shape, dtypes.canonical(dtype))]
+
+
+@_cast.cpu(strided=True)
+def _(outs: Any, ins: Any, scratch: Any, *, dtype: Any) -> None:
+    np.copyto(outs[0], ins[0], casting="unsafe")
+
+
+@_cast.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    x = ctx.inputs[0]
+    return (cast(g, x.dtype) if dtypes.is_float(x.dtype) else None,)
+
+
+@_cast.samples
+def _() -> Iterable[Sample]:
+    x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    yield Sample((x,), {"dtype": dtypes.float64})
+    yield Sample((x * 10,), {"dtype": dtypes.int32}, grad=())
+    yield Sample((x[:0],), {"dtype": dtypes.float64})
+
+
+def cast(x: Tensor, dtype: Any) -> Tensor:
+    """`x` in `dtype`, rounded to nearest even; the tensor itself if it has that dtype already."""
+    wanted = dtypes.canonical(dtype)
+    return x if isinstance(x, Tensor) and x.dtype == wanted else _cast(x, dtype=wanted)
+
+
+# -- reshape ---------------------------------------------------------------------------------------------------------------
+
+
+@primitive(saves="")
+def _reshape(xp: Any, x: Any, *, shape: tuple[int, ...]) -> Any:
+    return x.reshape(shape)
+
+
+@_reshape.infer
+def _(x: Meta, *, shape: tuple[int, ...]) -> list[Meta]:
+    result = Meta(shape, x.dtype)
+    if result.size != x.size:
+        raise shape_error("reshape", "shape", f"of {x.size} elements (the input is {x.shape})", shape)
+    return [result]
+
+
+@_reshape.view
+def _(layout: Layout, *, shape: tuple[int, ...]) -> Layout | None:
+    return reshaped_layout(layout, shape)
+
+
+def reshaped_layout(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
+    """The layout of a reshape without a copy, or None where one is needed (NumPy's rule: each group of old axes that merges or
+    splits must be evenly spaced)."""
+    if 0 in shape:
+        return Layout(shape, contiguous_layout(shape).strides, layout.offset)
+    old = [(d, s) for d, s in zip(layout.shape, layout.strides, strict=True) if d != 1]
+    strides: list[int] = [0] * len(shape)
+    oi = ni = 0
+    while oi < len(old) and ni < len(shape):
+        old_from, new_from = oi, ni
+        old_size, new_size = old[oi][0], shape[ni]
+        while old_size != new_size:
+            if new_size < old_size:
+                ni += 1
+                new_size *= shape[ni]
+            else:
+                oi += 1
+                old_size *= old[oi][0]
+        for k in range(old_from, oi):
+            if old[k][1] != old[k + 1][0] * old[k + 1][1]:
+                return None
+        step = old[oi][1]
+        for k in range(ni, new_from - 1, -1):
+            strides[k] = step
+            step *= shape[k]
+        oi, ni = oi + 1, ni + 1
+    for k in range(ni, len(shape)):  # what is left has size 1
+        strides[k] = 1
+    return Layout(shape, tuple(strides), layout.offset)
+
+
+@_reshape.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return (reshape(g, ctx.inputs[0].shape),)
+
+
+@_reshape.samples
+def _() -> Iterable[Sample]:
+    x = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    yield Sample((x,), {"shape": (2, 2, 6)})
+    yield Sample((x.T,), {"shape": (24,)})
+    yield Sample((x[:0],), {"shape": (3, 0)})
+
+
+def reshape(x: Tensor, shape: Any) -> Tensor:
+    """`x` in another shape of the same size (row-major); one entry may be -1. A view where the layout allows it.
+
+    Raises ShapeError when the sizes differ."""
+    wanted = [shape] if isinstance(shape, int) else [int(d) for d in shape]
+    if wanted.count(-1) == 1:
+        rest = int(np.prod([d for d in wanted if d != -1]))
+        if rest == 0 or x.size % rest:
+            raise shape_error("reshape", "shape", f"a divisor of {x.size} elements (the input is {x.shape})", tuple(wanted))
+        wanted[wanted.index(-1)] = x.size // rest
+    if any(d < 0 for d in wanted):
+        raise shape_error("reshape", "shape", "of non-negative sizes with at most one -1", tuple(wanted))
+    return _reshape(x, shape=tuple(wanted))
+
+
+# -- transpose -------------------------------------------------------------------------------------------------------------
+
+
+@primitive(saves="")
+def _transpose(xp: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
+    return x.transpose(axes)
+
+
+@_transpose.infer
+def _(x: Meta, *, axes: tuple[int, ...]) -> list[Meta]:
+    if sorted(axes) != list(range(len(x.shape))):
+        raise shape_error("transpose", "axes", f"a permutation of 0 … {len(x.shape) - 1}", axes)
+    return [Meta(tuple(x.shape[a] for a in axes), x.dtype)]
+
+
+@_transpose.view
+def _(layout: Layout, *, axes: tuple[int, ...]) -> Layout:
+    return Layout(tuple(layout.shape[a] for a in axes), tuple(layout.strides[a] for a in axes), layout.offset)
+
+
+@_transpose.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    axes = ctx.attrs["axes"]
+    return (_transpose(g, axes=tuple(int(i) for i in np.argsort(axes))),)
+
+
+@_transpose.samples
+def _() -> Iterable[Sample]:
+    x = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)
+    yield Sample((x,), {"axes": (2, 0, 1)})
+    yield Sample((x[:, :0],), {"axes": (1, 0, 2)})
+
+
+def transpose(x: Tensor, axes: Any = None) -> Tensor:
+    """`x` with its axes permuted (reversed without `axes`), a view."""
+    order = range(x.ndim)[::-1] if axes is None else axes
+    return _transpose(x, axes=tuple(normalize_axis("transpose", int(a), x.ndim, "axes") for a in order))
+
+
+def swapaxes(x: Tensor, axis1: int, axis2: int) -> Tensor:
+    """`x` with two axes exchanged, a view."""
+    order = list(range(x.ndim))
+    a, b = (normalize_axis("swapaxes", v, x.ndim) for v in (axis1, axis2))
+    order[a], order[b] = order[b], order[a]
+    return _transpose(x, axes=tuple(order))
+
+
+# -- broadcast and slice ---------------------------------------------------------------------------------------------------
+
+
+@primitive(saves="")
+def _broadcast_to(xp: Any, x: Any, *, shape: tuple[int, ...]) -> Any:
+    return xp.broadcast_to(x, shape)
+
+
+@_broadcast_to.infer
+def _(x: Meta, *, shape: tuple[int, ...]) -> list[Meta]:
+    padded = (1,) * (len(shape) - len(x.shape)) + x.shape
+    if len(padded) != len(shape) or any(a not in (1, b) for a, b in zip(padded, shape, strict=True)):
+        raise shape_error("broadcast_to", "x", f"broadcastable to {shape}", x.shape)
+    return [Meta(shape, x.dtype)]
+
+
+@_broadcast_to.view
+def _(layout: Layout, *, shape: tuple[int, ...]) -> Layout:
+    extra = len(shape) - len(layout.shape)
+    strides = [0] * extra + [0 if a == 1 and b != 1 else s for a, s, b in zip(layout.shape, layout.strides, shape[extra:], strict=True)]
+    return Layout(shape, tuple(strides), layout.offset)
+
+
+@_broadcast_to.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    from seqlib.core.ops.reduce import sum_to
+
+    return (sum_to(g, ctx.inputs[0].shape),)
+
+
+@_broadcast_to.samples
+def _() -> Iterable[Sample]:
+    x = np.random.default_rng(0).normal(size=(3, 1)).astype(np.float32)
+    yield Sample((x,), {"shape": (2, 3, 5)})
+    yield Sample((x[:, 0],), {"shape": (0, 3)})
+
+
+def broadcast_to(x: Tensor, shape: Any) -> Tensor:
+    """`x` repeated to `shape` by NumPy's rules, a view."""
+    return _broadcast_to(x, shape=tuple(int(d) for d in shape))
+
+
+@primitive(saves="")
+def _slice(xp: Any, x: Any, *, starts: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> Any:
+    return x[_index(sizes, starts, steps)]
+
+
+@_slice.infer
+def _(x: Meta, *, starts: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> list[Meta]:
+    for d, a, n, s in zip(x.shape, starts, sizes, steps, strict=True):
+        if n and not (0 <= a < d and 0 <= a + (n - 1) * s < d):
+            raise shape_error("slice", "bounds", f"inside {x.shape}", (starts, sizes, steps))
+    return [Meta(sizes, x.dtype)]
+
+
+@_slice.view
+def _(layout: Layout, *, starts: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> Layout:
+    offset = layout.offset + sum(a * s for a, s, n in zip(starts, layout.strides, sizes, strict=True) if n)
+    return Layout(sizes, tuple(s * k for s, k in zip(layout.strides, steps, strict=True)), offset)
+
+
+@primitive(saves="")
+def _slice_grad(xp: Any, g: Any, *, shape: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> Any:
+    """Zeros of `shape` with `g` written where a slice read it."""
+    out = xp.zeros(shape, g.dtype)
+    out[_index(g.shape, starts, steps)] = g
+    return out
+
+
+def _index(sizes: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(
+        slice(a, a + n * s if a + n * s >= 0 else None, s) if n else slice(0, 0) for a, n, s in zip(starts, sizes, steps, strict=True)
+    )
+
+
+@_slice_grad.infer
+def _(g: Meta, *, shape: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> list[Meta]:
+    return [Meta(shape, g.dtype)]
+
+
+@_slice_grad.cpu(strided=True)
+def _(outs: Any, ins: Any, scratch: Any, *, shape: Any, starts: Any, steps: Any) -> None:
+    outs[0].fill(0)
+    outs[0][_index(ins[0].shape, starts, steps)] = ins[0]
+
+
+@_slice_grad.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return (_slice(g, starts=ctx.attrs["starts"], sizes=ctx.inputs[0].shape, steps=ctx.attrs["steps"]),)
+
+
+@_slice.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return (_slice_grad(g, shape=ctx.inputs[0].shape, starts=ctx.attrs["starts"], steps=ctx.attrs["steps"]),)
+
+
+@_slice.samples
+def _() -> Iterable[Sample]:
+    x = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    yield Sample((x,), {"starts": (1, 0), "sizes": (3, 4), "steps": (1, 2)})
+    yield Sample((x,), {"starts": (4, 6), "sizes": (5, 7), "steps": (-1, -1)})
+    yield Sample((x,), {"starts": (0, 0), "sizes": (0, 7), "steps": (1, 1)})
+
+
+@_slice_grad.samples
+def _() -> Iterable[Sample]:
+    g = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    yield Sample((g,), {"shape": (5, 9), "starts": (1, 0), "steps": (1, 2)})
+
+
+def slice_(x: Tensor, starts: Any, sizes: Any, steps: Any = None) -> Tensor:
+    """A strided block of `x`: along each axis `sizes[i]` elements from `starts[i]` in steps of `steps[i]` (default 1), a view."""
+    return _slice(x, starts=tuple(starts), sizes=tuple(sizes), steps=tuple(steps) if steps is not None else (1,) * x.ndim)

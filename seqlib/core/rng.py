@@ -1,0 +1,117 @@
+"""Generators: a seed and an offset in a location, so that random ops are pure functions of state.
+
+Every draw takes the current offset and adds one to it. In a compiled function the generator is part of `state`; the draws read
+the offset that the program finds, plus their number within the program, and the program writes the sum back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seqlib.core import dtypes, philox
+from seqlib.core.graph import Value, active_graph
+from seqlib.core.op import OPS
+from seqlib.core.tensor import Tensor, Variable
+
+
+class Generator:
+    """A stream of random numbers (Philox4x32-10; see `seqlib.core.philox`).
+
+    `state` is an int64 [2] location holding (seed, offset), both read as unsigned 64-bit words.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.state = Variable(np.zeros(2, np.int64), "generator.state")
+        self._traced: tuple[Value, Value, int] | None = None  # (state value now, at the first draw, draws since)
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Start the stream of `seed` (0 … 2**64 - 1) from its beginning."""
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed should be in [0, 2**64), got {seed}")
+        self.state.assign(np.array([seed, 0], np.uint64).view(np.int64))
+
+    def draw(self) -> tuple[Tensor, int]:
+        """What a random op needs: the state as a tensor, and which draw after that state this one is."""
+        now = self.state.data
+        if not isinstance(now, Value):
+            snapshot = Tensor(np.array(now))
+            if active_graph() is None:
+                now[1:] += 1
+            return snapshot, 0  # inside a trace the snapshot is of a generator outside `state`: recording the op refuses it
+        if self._traced is None or self._traced[0] is not now:
+            self._traced = (now, now, 0)
+        _, base, draws = self._traced
+        self.state.assign(OPS["advance_generator"](Tensor(base), draws=draws + 1))
+        self._traced = (self.state.data, base, draws + 1)
+        return Tensor(base), draws
+
+    def _next(self) -> tuple[int, int]:
+        seed, offset = self.state.numpy().view(np.uint64).tolist()
+        self.state.data[1:] += 1
+        return seed, offset
+
+    def uniform(self, shape: tuple[int, ...] = (), low: float = 0.0, high: float = 1.0) -> npt.NDArray[np.float32]:
+        """float32 of `shape`, uniform in [low, high). Always drawn on the CPU, at once; not for use inside a trace."""
+        draws = philox.uniform(*self._next(), int(np.prod(shape)))
+        return (draws * np.float32(high - low) + np.float32(low)).reshape(shape)
+
+    def normal(self, shape: tuple[int, ...] = (), mean: float = 0.0, std: float = 1.0) -> npt.NDArray[np.float32]:
+        """float32 of `shape`, normal (Box and Muller 1958 in float64, rounded once). Always drawn on the CPU, at once."""
+        size = int(np.prod(shape))
+        seed, offset = self._next()
+        words = philox.bits32(seed, offset, 0, 2 * size).astype(np.float64).reshape(2, size)
+        radius = np.sqrt(-2.0 * np.log((words[0] + 1.0) * 2.0**-32))
+        return (mean + std * radius * np.cos(2.0 * np.pi * 2.0**-32 * words[1])).astype(np.float32).reshape(shape)
+
+    def integers(self, low: int, high: int, shape: tuple[int, ...] = ()) -> npt.NDArray[Any]:
+        """int32 of `shape`, uniform in [low, high), by the upper half of a 32-bit word times the range (Lemire 2019, without
+        rejection: the bias is below range / 2**32)."""
+        if not low < high <= low + 2**31:
+            raise ValueError(f"integers: needs low < high ≤ low + 2**31, got {low}, {high}")
+        seed, offset = self._next()
+        words = philox.bits32(seed, offset, 0, int(np.prod(shape))).astype(np.uint64)
+        return (low + (words * np.uint64(high - low) >> np.uint64(32)).astype(np.int64)).astype(dtypes.int32).reshape(shape)
+
+    def state_variables(self) -> dict[str, Variable]:
+        return {"state": self.state}
+
+
+class _Ambient(threading.local):
+    stack: tuple[Generator, ...] = ()
+
+
+_ambient = _Ambient()
+_default = Generator(0)
+
+
+def default_generator() -> Generator:
+    """The generator used where no other is in force."""
+    return _default
+
+
+def current_generator() -> Generator:
+    """The innermost `use_generator` of this thread, else the default generator."""
+    return _ambient.stack[-1] if _ambient.stack else _default
+
+
+@contextmanager
+def use_generator(generator: Generator) -> Iterator[Generator]:
+    """Random ops and initialisers inside draw from `generator`."""
+    previous = _ambient.stack
+    _ambient.stack = (*previous, generator)
+    try:
+        yield generator
+    finally:
+        _ambient.stack = previous
+
+
+def seed(value: int) -> None:
+    """Start the default generator from `value`."""
+    _default.reseed(value)

@@ -1,0 +1,388 @@
+"""`apply`, the one function that runs or records an op, and the gradient tape that it writes.
+
+Gradient rules call ops, so forward, backward and optimizer land in one graph when traced, and gradients of gradients need no
+second mechanism. A tape node keeps arrays (or graph values), never Tensors: Tensor → Node → Tensor cycles would leave memory
+to the garbage collector. Gradients are keyed by (node, slot).
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import debug, dtypes, tree
+from seqlib.core.backends import cpu
+from seqlib.core.graph import Graph, Value, active_graph
+from seqlib.core.op import OPS, Attrs, Meta, Op, VjpContext, set_dispatch
+from seqlib.core.tensor import Leaf, Parameter, Tensor, Variable, as_array, register_methods
+from seqlib.util.errors import SeqlibError, TraceError
+
+Edge = tuple[Any, int]  # (Node or Leaf, slot)
+
+
+class GradientError(SeqlibError):
+    """A gradient was asked for that does not exist."""
+
+
+class _Mode(threading.local):
+    grad = True
+
+
+_mode = _Mode()
+_sequence = itertools.count()
+
+
+def grad_enabled() -> bool:
+    return _mode.grad
+
+
+@contextmanager
+def _grad_mode(enabled: bool) -> Iterator[None]:
+    previous = _mode.grad
+    _mode.grad = enabled
+    try:
+        yield
+    finally:
+        _mode.grad = previous
+
+
+def no_grad() -> Any:
+    """Context manager: ops inside leave no trace on the tape."""
+    return _grad_mode(False)
+
+
+class Node:
+    """An op on the tape: what its gradient rule reads, and where its inputs came from."""
+
+    __slots__ = ("attrs", "edges", "inputs", "op", "outputs", "seq")
+
+    def __init__(self, op: Op, inputs: tuple[Any, ...], outputs: tuple[Any, ...], attrs: Attrs, edges: tuple[Edge | None, ...]) -> None:
+        self.seq = next(_sequence)
+        self.op = op
+        self.inputs = inputs
+        self.outputs = outputs
+        self.attrs = attrs
+        self.edges = edges
+
+
+# -- running an op ---------------------------------------------------------------------------------------------------------
+
+
+def apply(op: Op, args: tuple[Any, ...], attrs: Attrs) -> Any:
+    """Run `op` (eager) or record it (tracing), and put it on the tape if a gradient may be wanted.
+
+    `args` are Tensors, None for an absent optional input, arrays, or Python scalars. Returns the visible outputs: one Tensor,
+    or a tuple where the op shows several. Raises ShapeError or DtypeError that names op, argument, expected and got.
+    """
+    outs = apply_all(op, args, attrs)
+    return outs[0] if op.visible == 1 else outs[: op.visible]
+
+
+def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]:
+    """`apply`, with the outputs that only serve the gradient rule as well."""
+    graph = active_graph()
+    tensors = _as_tensors(args, graph)
+    tracked = _mode.grad and op.differentiable and any(t is not None and t.node is not None for t in tensors)
+    datas = [None if t is None else t.data for t in tensors]
+    if op.fused and not _has_kernel(op, datas, attrs):
+        if not tracked or op.vjp_rule is None:
+            return _compose(op, tensors, attrs)
+        with no_grad():
+            outs = [t.data for t in _compose(op, tensors, attrs)]
+    elif graph is not None:
+        outs = graph.record(op, _checked(op, tensors), attrs)
+    else:
+        outs = cpu.execute(op, _checked_eager(op, datas), attrs)
+    if not tracked:
+        return tuple(Tensor(o) for o in outs)
+    node = Node(
+        op,
+        tuple(d if d is None or op.save_all_inputs or i in op.save_inputs else Meta(d.shape, d.dtype) for i, d in enumerate(datas)),
+        tuple(o if i in op.save_outputs else Meta(o.shape, o.dtype) for i, o in enumerate(outs)),
+        attrs,
+        tuple(None if t is None or t.node is None else (t.node, t.slot) for t in tensors),
+    )
+    return tuple(
+        Tensor(o, node, slot) if slot < op.visible and dtypes.is_float(o.dtype) else Tensor(o) for slot, o in enumerate(outs)
+    )
+
+
+set_dispatch(apply)
+
+
+def _as_tensors(args: tuple[Any, ...], graph: Graph | None) -> list[Tensor | None]:
+    beside: dtypes.DType | None = None
+    for a in args:
+        if isinstance(a, Tensor):
+            beside = a.dtype if beside is None else dtypes.promote(beside, a.dtype)
+    tensors: list[Tensor | None] = []
+    for a in args:
+        if a is None or isinstance(a, Tensor):
+            tensors.append(a)
+        else:
+            array = as_array(a, beside)
+            tensors.append(Tensor(array if graph is None else graph.constant(array)))
+    return tensors
+
+
+def _has_kernel(op: Op, datas: Sequence[Any], attrs: Attrs) -> bool:
+    return op.cpu_kernel([None if d is None else Meta(d.shape, d.dtype) for d in datas], attrs) is not None
+
+
+def _checked(op: Op, tensors: Sequence[Tensor | None]) -> list[Value | None]:
+    values: list[Value | None] = []
+    for i, t in enumerate(tensors):
+        if t is not None and not isinstance(t.data, Value):
+            name = t.name if isinstance(t, Variable) and t.name else "a tensor"
+            argument = op.params[i] if not op.variadic else f"{op.params[0]}[{i}]"
+            raise TraceError(
+                f"{op.name}: {argument} is {name} of shape {t.shape} made outside the compiled function and neither an argument "
+                f"nor in state=[…] (at {debug.user_line()}); pass it as an argument, or list its owner in state"
+            )
+        values.append(None if t is None else t.data)
+    return values
+
+
+def _checked_eager(op: Op, datas: Sequence[Any]) -> Sequence[Any]:
+    for i, d in enumerate(datas):
+        if isinstance(d, Value):
+            argument = op.params[min(i, len(op.params) - 1)]
+            raise TraceError(f"{op.name}: {argument} comes from a compiled function that has ended; return it from there instead")
+    return datas
+
+
+def _compose(op: Op, tensors: Sequence[Tensor | None], attrs: Attrs) -> tuple[Tensor, ...]:
+    """Run a fused op by its composition; half precision is widened before and rounded once after."""
+    half = next((t.dtype for t in tensors if t is not None and dtypes.is_half(t.dtype)), None)
+    if half is not None:
+        metas = op.infer_metas([None if t is None else Meta(t.shape, t.dtype) for t in tensors], attrs)
+        widened = [OPS["cast"](t, dtype=dtypes.float32) if t is not None and dtypes.is_half(t.dtype) else t for t in tensors]
+        outs = op.fn(*widened, **attrs)
+        outs = outs if isinstance(outs, tuple) else (outs,)
+        return tuple(OPS["cast"](o, dtype=m.dtype) if o.dtype != m.dtype else o for o, m in zip(outs, metas, strict=True))
+    outs = op.fn(*tensors, **attrs)
+    return outs if isinstance(outs, tuple) else (outs,)
+
+
+# -- gradients -------------------------------------------------------------------------------------------------------------
+
+
+def gradients(
+    outputs: Sequence[Tensor],
+    cotangents: Sequence[Tensor] | None,
+    targets: Sequence[Tensor],
+    create_graph: bool = False,
+) -> list[Tensor | None]:
+    """Vector-Jacobian products: for each target, the sum over outputs of cotangentᵀ · ∂output/∂target.
+
+    `cotangents` have the outputs' shapes; None stands for ones and is allowed for scalar outputs only. A target that no output
+    depends on gives None. With `create_graph` the result is differentiable itself. Raises GradientError when an output is not
+    on the tape.
+    """
+    grads: dict[Edge, Tensor] = {}
+    with _grad_mode(create_graph):
+        for i, output in enumerate(outputs):
+            if output.node is None:
+                raise GradientError("the output does not depend on anything that requires a gradient")
+            if cotangents is None and output.size != 1:
+                raise GradientError(f"a gradient without a cotangent needs a scalar output, got shape {output.shape}")
+            cotangent = _ones_like(output) if cotangents is None else cotangents[i]
+            if cotangent.shape != output.shape:
+                raise GradientError(f"the cotangent should have the output's shape {output.shape}, got {cotangent.shape}")
+            _accumulate(grads, (output.node, output.slot), cotangent)
+        wanted = {(t.node, t.slot) for t in targets if t.node is not None}
+        _run_backward([o.node for o in outputs], {n for n, _ in wanted}, wanted, grads, create_graph)
+    return [None if t.node is None else grads.get((t.node, t.slot)) for t in targets]
+
+
+def _ones_like(t: Tensor) -> Tensor:
+    return OPS["full"](shape=t.shape, value=1.0, dtype=t.dtype)
+
+
+def _accumulate(grads: dict[Edge, Tensor], edge: Edge, g: Tensor) -> None:
+    previous = grads.get(edge)
+    grads[edge] = g if previous is None else OPS["add"](previous, g)
+
+
+def _leads(roots: Sequence[Any], target_nodes: set[Any]) -> dict[Any, bool]:
+    """For every node below the roots: does a path lead from it to a target? Inputs come before outputs in `seq`."""
+    found: set[Any] = set(roots)
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Node):
+            for edge in node.edges:
+                if edge is not None and edge[0] not in found:
+                    found.add(edge[0])
+                    stack.append(edge[0])
+    leads: dict[Any, bool] = {}
+    for node in sorted(found, key=lambda n: n.seq):
+        below = isinstance(node, Node) and any(e is not None and leads[e[0]] for e in node.edges)
+        leads[node] = below or node in target_nodes
+    return leads
+
+
+def _run_backward(roots: list[Any], target_nodes: set[Any], wanted: set[Edge], grads: dict[Edge, Tensor], create_graph: bool) -> None:
+    leads = _leads(roots, target_nodes)
+    heap = [(-n.seq, n) for n in set(roots) if isinstance(n, Node)]
+    queued = {n for _, n in heap}
+    heapq.heapify(heap)
+    while heap:
+        node = heapq.heappop(heap)[1]
+        needs = tuple(e is not None and leads[e[0]] for e in node.edges)
+        cotangents = [grads.get((node, slot)) for slot in range(node.op.visible)]
+        for slot in range(node.op.visible):
+            if (node, slot) not in wanted:
+                grads.pop((node, slot), None)
+        if not any(needs) or all(c is None for c in cotangents):
+            continue
+        for edge, g, meta, needed in zip(node.edges, _node_vjp(node, cotangents, needs, create_graph), node.inputs, needs, strict=True):
+            if edge is None or g is None or not needed:
+                continue
+            if g.shape != meta.shape:
+                raise AssertionError(f"{node.op.name}: gradient of shape {g.shape} for an input of shape {meta.shape}")
+            _accumulate(grads, edge, g)
+            below = edge[0]
+            if isinstance(below, Node) and below not in queued:
+                queued.add(below)
+                heapq.heappush(heap, (-below.seq, below))
+
+
+def _node_vjp(node: Node, cotangents: list[Tensor | None], needs: tuple[bool, ...], create_graph: bool) -> Sequence[Tensor | None]:
+    op = node.op
+    if create_graph and op.fused:
+        return _composition_vjp(node, cotangents, needs)
+    if op.vjp_rule is None:
+        raise GradientError(f"{op.name} has no gradient rule")
+    inputs = tuple(_revive(d, e if create_graph else None) for d, e in zip(node.inputs, node.edges, strict=True))
+    outputs = tuple(
+        _revive(d, (node, slot) if create_graph and slot < op.visible else None) for slot, d in enumerate(node.outputs)
+    )
+    return op.vjp_rule(VjpContext(inputs, outputs, node.attrs, needs), *cotangents)
+
+
+def _revive(data: Any, edge: Edge | None) -> Any:
+    if data is None or isinstance(data, Meta):
+        return data
+    return Tensor(data) if edge is None else Tensor(data, *edge)
+
+
+def _composition_vjp(node: Node, cotangents: list[Tensor | None], needs: tuple[bool, ...]) -> list[Tensor | None]:
+    """The differentiable gradient of a fused op: run its composition on the tape and go back through that."""
+    unsaved = [p for p, d in zip(node.op.params, node.inputs, strict=False) if isinstance(d, Meta)]
+    if unsaved:
+        raise GradientError(f"{node.op.name}: a second gradient needs the inputs {unsaved}, which `saves` leaves out")
+    # An identity of its own for each input cuts the composition off below, and stays connected for the outer gradient.
+    inputs = [
+        None if d is None else (OPS["identity"](Tensor(d, *e)) if e is not None else Tensor(d))
+        for d, e in zip(node.inputs, node.edges, strict=True)
+    ]
+    outs = _compose(node.op, inputs, node.attrs)[: node.op.visible]
+    pairs = [(o, c) for o, c in zip(outs, cotangents, strict=True) if c is not None and o.node is not None]
+    targets = [t for t, needed in zip(inputs, needs, strict=True) if needed and t is not None]
+    found = iter(gradients([o for o, _ in pairs], [c for _, c in pairs], targets, create_graph=True) if pairs else [None] * len(targets))
+    return [next(found) if needed else None for needed in needs]
+
+
+def backward(output: Tensor, cotangent: Tensor | None = None) -> None:
+    """Add the gradient of `output` to `.grad` of every leaf that it depends on."""
+    if output.node is None:
+        raise GradientError("backward: the tensor does not depend on anything that requires a gradient")
+    found: set[Any] = set()
+    stack = [output.node]
+    while stack:
+        node = stack.pop()
+        if node in found:
+            continue
+        found.add(node)
+        if isinstance(node, Node):
+            stack += [e[0] for e in node.edges if e is not None]
+    leaves = [t for leaf in found if isinstance(leaf, Leaf) and (t := leaf.tensor()) is not None]
+    for leaf, g in zip(leaves, gradients([output], None if cotangent is None else [cotangent], leaves), strict=True):
+        if g is not None:
+            with no_grad():
+                leaf.grad = g if leaf.grad is None else OPS["add"](leaf.grad, g)
+
+
+register_methods({"backward": backward})
+
+
+def value_and_grad(
+    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, *, params: Any = None, create_graph: bool = False
+) -> Callable[..., tuple[Any, Any]]:
+    """A function that returns `(fn(*args), gradients)`.
+
+    `fn` returns a scalar floating Tensor, or a tuple whose first item is one (the rest is passed through). Gradients are taken by
+    the positional arguments `argnums` (an int gives one tree, a sequence a tuple of trees; arguments may be trees of tensors), or,
+    with `params` (a tree of Parameters), by those: then the gradients have the structure of `params`. A tensor that the result
+    does not depend on gets zeros. With `create_graph` the gradients can be differentiated again.
+    """
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    def wrapped(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        with _grad_mode(True):
+            if params is not None:
+                leaves, treedef = tree.flatten(params)
+                _check_parameters(leaves)
+            else:
+                leaves, treedef = tree.flatten([args[n] for n in numbers])
+                leaves = [_fresh(leaf) for leaf in leaves]
+                replaced = tree.unflatten(treedef, leaves)
+                new_args = list(args)
+                for n, value in zip(numbers, replaced, strict=True):
+                    new_args[n] = value
+                args = tuple(new_args)
+            result = fn(*args, **kwargs)
+            loss = result[0] if isinstance(result, tuple) else result
+            if not isinstance(loss, Tensor) or loss.size != 1:
+                raise GradientError(f"value_and_grad: the function should return a scalar tensor first, got {loss!r}")
+            found = gradients([loss], None, leaves, create_graph) if loss.node is not None else [None] * len(leaves)
+            filled = [g if g is not None else _zeros_like(t) for g, t in zip(found, leaves, strict=True)]
+        grads = tree.unflatten(treedef, filled)
+        if params is None:
+            grads = grads[0] if isinstance(argnums, int) else tuple(grads)
+        return result, grads
+
+    return wrapped
+
+
+def grad(
+    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, *, params: Any = None, create_graph: bool = False
+) -> Callable[..., Any]:
+    """As `value_and_grad`, but the function returns the gradients alone."""
+    both = value_and_grad(fn, argnums, params=params, create_graph=create_graph)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return both(*args, **kwargs)[1]
+
+    return wrapped
+
+
+def _check_parameters(leaves: Sequence[Any]) -> None:
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor) or leaf.node is None:
+            name = leaf.name if isinstance(leaf, Variable) else type(leaf).__name__
+            hint = "it is frozen" if isinstance(leaf, Parameter) else "params should be a tree of Parameters"
+            raise GradientError(f"value_and_grad: {name} takes no gradient: {hint}")
+
+
+def _fresh(leaf: Any) -> Tensor:
+    """An argument as a leaf of its own; one that is on the tape already stays connected through an identity."""
+    if isinstance(leaf, Tensor) and leaf.node is not None:
+        return OPS["identity"](leaf)
+    data = leaf.data if isinstance(leaf, Tensor) else _as_tensors((np.asarray(leaf) if not isinstance(leaf, float) else leaf,), active_graph())[0].data  # type: ignore[union-attr]
+    if not dtypes.is_float(data.dtype):
+        raise GradientError(f"value_and_grad: gradients exist for floating arguments only, got {data.dtype}")
+    fresh = Tensor(data)
+    fresh.node = Leaf(fresh)
+    return fresh
+
+
+def _zeros_like(t: Tensor) -> Tensor:
+    return OPS["full"](shape=t.shape, value=0.0, dtype=t.dtype)

@@ -1,0 +1,332 @@
+"""Tensor, the value that users hold, and Variable and Parameter, the locations that a program reads and writes.
+
+`Tensor.data` is an array (eager) or a graph `Value` (while tracing); `node` and `slot` say which tape node made it. Methods and
+operators are ops looked up by name, so this file knows no op.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seqlib.core import debug, dtypes
+from seqlib.core.graph import Value, active_graph
+from seqlib.core.op import OPS, Meta, shape_error
+from seqlib.util.errors import TraceError
+
+Scalar = bool | int | float
+TensorLike = Any
+"""A Tensor, a Python scalar or anything NumPy makes an array of."""
+
+_functions: dict[str, Callable[..., Any]] = {}
+"""Functions by the names that Tensor's methods use; `seqlib.core.ops` and the tape fill it."""
+
+
+def register_methods(functions: dict[str, Callable[..., Any]]) -> None:
+    """Give Tensor's methods and operators their functions."""
+    _functions.update(functions)
+
+
+class Leaf:
+    """The tape's end at a tensor that gradients are wanted for. It refers to the tensor weakly, so that no cycle arises."""
+
+    __slots__ = ("__weakref__", "seq", "tensor")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.seq = -1
+        self.tensor = weakref.ref(tensor)
+
+
+class Tensor:
+    """An n-dimensional array with a place in the gradient tape.
+
+    Make one with `seqlib.tensor`. Tensors are values: no op writes into one. `grad` is filled by `backward()`.
+    """
+
+    __slots__ = ("__weakref__", "data", "grad", "node", "slot")
+    __array_priority__ = 1000  # NumPy arrays on the left hand leave the operator to us
+
+    def __init__(self, data: Any, node: Any = None, slot: int = 0) -> None:
+        self.data = data
+        self.node = node
+        self.slot = slot
+        self.grad: Tensor | None = None
+
+    # -- facts -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> dtypes.DType:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.data.shape)
+
+    @property
+    def size(self) -> int:
+        return Meta(self.data.shape, self.data.dtype).size
+
+    @property
+    def requires_grad(self) -> bool:
+        """True when gradients flow to or through this tensor."""
+        return self.node is not None
+
+    @property
+    def T(self) -> Tensor:
+        return _functions["transpose"](self)
+
+    def __repr__(self) -> str:
+        if isinstance(self.data, Value):
+            return f"Tensor(traced {self.data!r})"
+        return f"Tensor({np.array2string(self.data, separator=', ', threshold=20)}, dtype={self.dtype})"
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    # -- leaving the core --------------------------------------------------------------------------------------------------
+
+    def _concrete(self, what: str) -> npt.NDArray[Any]:
+        if isinstance(self.data, Value):
+            raise TraceError(
+                f"{what} needs the content of a tensor inside a compiled function, where it does not exist yet "
+                f"(at {debug.user_line()}); return the tensor and look at it outside, or use seqlib.where for a choice"
+            )
+        return self.data
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """A copy of the content as a NumPy array. Raises TraceError inside a compiled function."""
+        return np.array(self._concrete("numpy()"))
+
+    def item(self) -> Any:
+        """The content of a one-element tensor as a Python scalar."""
+        array = self._concrete("item()")
+        if array.size != 1:
+            raise shape_error("item", "the tensor", "of one element", array.shape)
+        return array.reshape(()).item()
+
+    def tolist(self) -> Any:
+        return self._concrete("tolist()").tolist()
+
+    def __float__(self) -> float:
+        self._concrete("float()")
+        return float(self.item())
+
+    def __int__(self) -> int:
+        self._concrete("int()")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        self._concrete("if or bool()")
+        return bool(self.item())
+
+    def __index__(self) -> int:
+        self._concrete("use as an index")
+        if not dtypes.is_int(self.dtype):
+            raise TypeError(f"a {self.dtype} tensor is not an index")
+        return int(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        array = self._concrete("conversion to a NumPy array")
+        return np.array(array, dtype=dtype) if copy is not False else np.asarray(array, dtype=dtype)
+
+    # -- gradients ---------------------------------------------------------------------------------------------------------
+
+    def backward(self, cotangent: Tensor | None = None) -> None:
+        """Add the gradient of this tensor to `.grad` of every leaf it depends on. A non-scalar needs a cotangent."""
+        _functions["backward"](self, cotangent)
+
+    def detach(self) -> Tensor:
+        """The same content, cut off from the tape."""
+        return Tensor(self.data)
+
+    # -- ops ---------------------------------------------------------------------------------------------------------------
+
+    def astype(self, dtype: Any) -> Tensor:
+        return _functions["cast"](self, dtype=dtype)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        return _functions["reshape"](self, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        return _functions["transpose"](self, axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else (axes or None))
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return _functions["sum"](self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return _functions["mean"](self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return _functions["max"](self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return _functions["min"](self, axis=axis, keepdims=keepdims)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return _functions["getitem"](self, index)
+
+    def __add__(self, other: TensorLike) -> Tensor:
+        return OPS["add"](self, other)
+
+    def __radd__(self, other: TensorLike) -> Tensor:
+        return OPS["add"](other, self)
+
+    def __sub__(self, other: TensorLike) -> Tensor:
+        return OPS["sub"](self, other)
+
+    def __rsub__(self, other: TensorLike) -> Tensor:
+        return OPS["sub"](other, self)
+
+    def __mul__(self, other: TensorLike) -> Tensor:
+        return OPS["mul"](self, other)
+
+    def __rmul__(self, other: TensorLike) -> Tensor:
+        return OPS["mul"](other, self)
+
+    def __truediv__(self, other: TensorLike) -> Tensor:
+        return OPS["div"](self, other)
+
+    def __rtruediv__(self, other: TensorLike) -> Tensor:
+        return OPS["div"](other, self)
+
+    def __pow__(self, other: TensorLike) -> Tensor:
+        return OPS["power"](self, other)
+
+    def __rpow__(self, other: TensorLike) -> Tensor:
+        return OPS["power"](other, self)
+
+    def __matmul__(self, other: TensorLike) -> Tensor:
+        return _functions["matmul"](self, other)
+
+    def __rmatmul__(self, other: TensorLike) -> Tensor:
+        return _functions["matmul"](other, self)
+
+    def __neg__(self) -> Tensor:
+        return OPS["neg"](self)
+
+    def __abs__(self) -> Tensor:
+        return OPS["abs"](self)
+
+    def __eq__(self, other: object) -> Any:
+        return OPS["equal"](self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return OPS["not_equal"](self, other)
+
+    def __lt__(self, other: TensorLike) -> Tensor:
+        return OPS["less"](self, other)
+
+    def __le__(self, other: TensorLike) -> Tensor:
+        return OPS["less_equal"](self, other)
+
+    def __gt__(self, other: TensorLike) -> Tensor:
+        return OPS["greater"](self, other)
+
+    def __ge__(self, other: TensorLike) -> Tensor:
+        return OPS["greater_equal"](self, other)
+
+    def __and__(self, other: TensorLike) -> Tensor:
+        return OPS["logical_and"](self, other)
+
+    def __or__(self, other: TensorLike) -> Tensor:
+        return OPS["logical_or"](self, other)
+
+    def __invert__(self) -> Tensor:
+        return OPS["logical_not"](self)
+
+    __hash__ = object.__hash__
+
+
+def as_array(value: Any, beside: dtypes.DType | None = None) -> npt.NDArray[Any]:
+    """A NumPy array of a supported dtype for a Python scalar, list or array. Scalars are weak: they follow `beside`."""
+    if isinstance(value, (bool, int, float)):
+        return np.asarray(value, dtypes.scalar_dtype(value, beside))
+    array = np.asarray(value)
+    if isinstance(value, (list, tuple)) and array.dtype == np.float64:
+        return array.astype(np.float32)
+    if isinstance(value, (list, tuple)) and array.dtype == np.int64 and (array.size == 0 or np.abs(array).max() < 2**31):
+        return array.astype(np.int32)
+    return array.astype(dtypes.canonical(array.dtype), copy=False)
+
+
+def tensor(value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new tensor with a copy of `value` (scalar, nested list, array or tensor).
+
+    Python floats become float32 and Python ints int32; NumPy arrays keep their dtype unless `dtype` is given. Raises DtypeError
+    for a dtype that the core does not have, or for `requires_grad` on a tensor that is not floating.
+    """
+    if isinstance(value, Tensor):
+        value = value.numpy()
+    array = np.array(as_array(value), dtype=None if dtype is None else dtypes.canonical(dtype), order="C")
+    graph = active_graph()
+    result = Tensor(array if graph is None else graph.constant(array))
+    if requires_grad:
+        _require_float(array.dtype)
+        result.node = Leaf(result)
+    return result
+
+
+def _require_float(dtype: dtypes.DType) -> None:
+    if not dtypes.is_float(dtype):
+        raise dtypes.DtypeError(f"tensor: gradients exist for floating tensors only, got {dtype}")
+
+
+class Variable(Tensor):
+    """A location: a tensor whose storage stays where it is and is assigned to.
+
+    A compiled function reads and writes the Variables of its `state` in place; an eager `assign` copies into the storage.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, value: Any, name: str = "", dtype: Any = None) -> None:
+        array = value.numpy() if isinstance(value, Tensor) else as_array(value)
+        super().__init__(np.array(array, dtype=None if dtype is None else dtypes.canonical(dtype), order="C"))
+        self.name = name
+
+    def assign(self, value: TensorLike) -> None:
+        """Write `value` (same shape and dtype) into this location. Raises ShapeError or DtypeError and then writes nothing."""
+        new = value if isinstance(value, Tensor) else Tensor(as_array(value, self.dtype))
+        if new.shape != self.shape:
+            raise shape_error("assign", self.name or "value", f"of shape {self.shape}", new.shape)
+        if new.dtype != self.dtype:
+            raise dtypes.DtypeError(f"assign: {self.name or 'value'} should be {self.dtype}, got {new.dtype}")
+        graph = active_graph()
+        if graph is None:
+            np.copyto(self.data, new._concrete("assign"))
+        elif isinstance(self.data, Value):
+            self.data = new.data if isinstance(new.data, Value) else graph.constant(new.data)
+        else:
+            raise TraceError(f"the compiled function writes {self.name or 'a Variable'}, which is not in its state=[…]")
+
+    def state_variables(self) -> dict[str, Variable]:
+        return {self.name or "value": self}
+
+
+class Parameter(Variable):
+    """A trainable location. `frozen` ones take no gradient."""
+
+    __slots__ = ()
+
+    def __init__(self, value: Any, name: str = "", dtype: Any = None) -> None:
+        super().__init__(value, name, dtype)
+        _require_float(self.dtype)
+        self.node = Leaf(self)
+
+    @property
+    def frozen(self) -> bool:
+        return self.node is None
+
+    @frozen.setter
+    def frozen(self, value: bool) -> None:
+        self.node = None if value else (self.node or Leaf(self))

@@ -1,0 +1,93 @@
+"""Flattening of nested containers: list, tuple, NamedTuple, dict, dataclass and msgspec.Struct; everything else is a leaf.
+
+A tree's structure is hashable, so it can be part of a program's key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+
+class TreeDef(NamedTuple):
+    """The shape of a tree: how to rebuild it, and of what children. `kind` None marks a leaf."""
+
+    kind: str | None
+    type: type[Any] | None
+    keys: tuple[Hashable, ...]
+    children: tuple[TreeDef, ...]
+
+
+LEAF = TreeDef(None, None, (), ())
+
+
+def _open(node: Any) -> tuple[str, tuple[Hashable, ...], list[Any]] | None:
+    """(kind, keys, children) of a container, or None for a leaf. Dict keys are taken in insertion order."""
+    if isinstance(node, dict):
+        mapping = cast("dict[Hashable, Any]", node)
+        return "dict", tuple(mapping), list(mapping.values())
+    if isinstance(node, tuple):
+        kind = "namedtuple" if hasattr(cast(Any, node), "_fields") else "tuple"
+        return kind, (), list(cast("tuple[Any, ...]", node))
+    if isinstance(node, list):
+        return "list", (), list(cast("list[Any]", node))
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        names = tuple(f.name for f in dataclasses.fields(node))
+        return "fields", names, [getattr(node, n) for n in names]
+    if isinstance(node, msgspec.Struct):
+        names = node.__struct_fields__
+        return "fields", names, [getattr(node, n) for n in names]
+    return None
+
+
+def flatten(node: Any) -> tuple[list[Any], TreeDef]:
+    """The leaves of a tree in order, and its structure."""
+    leaves: list[Any] = []
+    return leaves, _flatten(node, leaves)
+
+
+def _flatten(node: Any, leaves: list[Any]) -> TreeDef:
+    opened = _open(node)
+    if opened is None:
+        leaves.append(node)
+        return LEAF
+    kind, keys, children = opened
+    return TreeDef(kind, type(node), keys, tuple(_flatten(child, leaves) for child in children))
+
+
+def unflatten(treedef: TreeDef, leaves: Sequence[Any]) -> Any:
+    """The tree of structure `treedef` with `leaves` in order. Raises ValueError if their number differs."""
+    remaining = iter(leaves)
+    try:
+        tree = _unflatten(treedef, remaining)
+    except StopIteration:
+        raise ValueError(f"too few leaves ({len(leaves)}) for the tree") from None
+    if next(remaining, remaining) is not remaining:
+        raise ValueError(f"too many leaves ({len(leaves)}) for the tree")
+    return tree
+
+
+def _unflatten(treedef: TreeDef, leaves: Any) -> Any:
+    if treedef.kind is None:
+        value = next(leaves, LEAF)
+        if value is LEAF:
+            raise StopIteration
+        return value
+    children: list[Any] = [_unflatten(child, leaves) for child in treedef.children]
+    if treedef.kind == "dict":
+        return dict(zip(treedef.keys, children, strict=True))
+    build = cast("Callable[..., Any]", treedef.type)
+    if treedef.kind == "namedtuple":
+        return build(*children)
+    if treedef.kind == "fields":
+        return build(**{str(k): c for k, c in zip(treedef.keys, children, strict=True)})
+    return build(children)
+
+
+def map_leaves(fn: Callable[[Any], Any], node: Any) -> Any:
+    """The same tree with `fn` applied to each leaf."""
+    leaves, treedef = flatten(node)
+    return unflatten(treedef, [fn(leaf) for leaf in leaves])

@@ -130,13 +130,13 @@ def open_problem(config: RunConfig) -> Any:
     return problem.reversed() if data.reverse else problem
 
 
-def prepare_data(config: RunConfig) -> Any:
+def prepare_data(config: RunConfig, problem: Any) -> Any:
     """Token stores and tokenizer for the configuration, made when they are not in the cache yet."""
     from seqlib.data.prepare import prepare
 
     data: DataConfig = config.data
     return prepare(
-        open_problem(config),
+        problem,
         data.cache_dir or None,
         vocab_size=data.vocab_size or None,
         tokenizer=data.tokenizer or None,

@@ -39,9 +39,15 @@ class Trainer:
     """
 
     def __init__(
-        self, config: RunConfig, data: Any, folder: Path | None = None, callbacks: Sequence[Callback] = ()
+        self,
+        config: RunConfig,
+        problem: Any,
+        data: Any,
+        folder: Path | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         self.config = config
+        self.problem = problem
         self.data = data
         self.folder = folder
         self.callbacks = list(callbacks)
@@ -53,14 +59,9 @@ class Trainer:
         self.step = compiled_step(self.model, self.optimizer, self.generator, config.optim.smoothing)
         self.lengths = data.store("train").lengths()
         self.plan = self.epoch_plan(0)
-        if not self.plan.batches:
-            raise DataError(
-                f"no training pair is left: all {len(self.lengths):,} are longer than "
-                f"batch.max_length {config.batch.max_length} tokens"
-            )
         self.end = End(config, DEFAULT_EPOCHS * len(self.plan.batches))
         self.rate = Rate(config, self.model_config, self.end)
-        self.scorer = Scorer(self.model, data, config)
+        self.scorer = Scorer(self.model, problem, data, config, self.model_config.max_length)
         self.log = RunLog(folder / "log.jsonl" if folder else None)
         self._window = Window()
         self._evaluated = -1

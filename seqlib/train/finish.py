@@ -1,0 +1,148 @@
+"""The end of a run: choose the weights by their dev score, set the confidence threshold, write the bundle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqlib import bundle
+from seqlib.decode.translate import Translator
+from seqlib.train import checkpoint
+from seqlib.train.environment import environment
+from seqlib.train.metrics import score_texts
+from seqlib.train.trainer import Trainer
+from seqlib.util.errors import DataError
+from seqlib.util.log import get_logger
+
+_SOURCE_SENTENCES = 200_000  # training sources that the confidence's source model reads
+_DEV_SENTENCES = 1000  # dev sentences that the calibration translates
+
+
+def average(folders: list[Path]) -> dict[str, np.ndarray]:
+    """The mean of the weights of several checkpoints, summed in float64 in the order given; damaged ones raise."""
+    total: dict[str, np.ndarray] = {}
+    for folder in folders:
+        for name, array in checkpoint.load(folder).model.items():
+            total[name] = total[name] + array if name in total else array.astype(np.float64)
+    return {name: (array / len(folders)).astype(np.float32) for name, array in total.items()}
+
+
+def choose_weights(trainer: Trainer) -> tuple[str, dict[str, float]]:
+    """Load into the trainer's model the best of: the last step, the best evaluation, the average of the last
+    checkpoints. Returns (its description, its dev scores); without a dev split the last step it is.
+    """
+    last = trainer.position.step
+    folder = trainer.checkpoints
+    if folder is None or not trainer.scorer.available:
+        return f"step {last}", {}
+    known = checkpoint.steps(folder)
+    candidates: dict[str, Mapping[str, np.ndarray]] = {f"step {last}": trainer.model.state_dict()}
+    if trainer.position.best_step != last and trainer.position.best_step in known:
+        name = f"step {trainer.position.best_step}"
+        candidates[name] = checkpoint.load(folder / f"step-{trainer.position.best_step}").model
+    recent = known[-trainer.config.average :] if trainer.config.average > 1 else []
+    if len(recent) > 1:
+        candidates[f"average of steps {', '.join(map(str, recent))}"] = average(
+            [folder / f"step-{step}" for step in recent]
+        )
+    chosen, best, scores = "", -math.inf, {}
+    for name, weights in candidates.items():
+        trainer.model.load(weights)
+        found = trainer.scorer.dev()
+        get_logger().info("%s: %s", name, "  ".join(f"dev {key} {value:.4g}" for key, value in found.items()))
+        if not chosen or trainer.scorer.rank(found) > best:
+            chosen, best, scores = name, trainer.scorer.rank(found), found
+    trainer.model.load(candidates[chosen])
+    return chosen, scores
+
+
+def calibrate(translator: Translator, problem: Any) -> Any:
+    """Fit the translator's confidence on the problem's dev split; None, with a line that says why, without one."""
+    if "dev" not in problem.splits():
+        get_logger().warning("no confidence threshold: the problem has no dev split")
+        return None
+    train_texts = (source for source, _ in islice(problem.samples("train"), _SOURCE_SENTENCES))
+    dev_texts = [source for source, _ in islice(problem.samples("dev"), _DEV_SENTENCES)]
+    try:
+        return translator.calibrate(train_texts, dev_texts)
+    except DataError as error:
+        get_logger().warning("no confidence threshold: %s", error)
+        return None
+
+
+def export(trainer: Trainer, target: Path) -> Path:
+    """Choose the weights, calibrate and write the bundle to `target`."""
+    config, data, problem = trainer.config, trainer.data, trainer.problem
+    chosen, scores = choose_weights(trainer)
+    trainer.model.eval()
+    translator = Translator(
+        trainer.model, data.tokenizer, data.spec, beam=config.decode.beam, alpha=config.decode.alpha
+    )
+    calibration = calibrate(translator, problem)
+    metrics = {"dev": _with_signatures(trainer, scores)} if scores else {}
+    training = {
+        "weights": chosen,
+        "steps": trainer.position.step,
+        "seconds": round(trainer.position.seconds, 1),
+        "target_tokens": trainer.position.target_tokens,
+        "parameters": trainer.model.num_parameters(),
+        "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "hparams_set": config.hparams_set,
+        "seed": config.seed,
+        "data_digest": data.digest,
+        "environment": environment(),
+    }
+    return bundle.write(
+        target,
+        architecture=config.model,
+        model_config=trainer.model_config,
+        weights=trainer.model.state_dict(),
+        tokenizer=data.tokenizer,
+        spec=data.spec,
+        problem=problem.describe() | {"data": problem_source(config)},
+        generation=generation_defaults(trainer),
+        training=training,
+        metrics=metrics,
+        confidence=None if calibration is None else calibration.to_dict(),
+        files=None if calibration is None else calibration.files(),
+    )
+
+
+def problem_source(config: Any) -> dict[str, Any]:
+    """What `evaluate` needs to open the same problem again: its name, or the user's files."""
+    import msgspec
+
+    return {"problem": config.problem, "data": msgspec.to_builtins(config.data)}
+
+
+def generation_defaults(trainer: Trainer) -> dict[str, Any]:
+    """generation_config.json, in the names that other tools use."""
+    spec, decode = trainer.data.spec, trainer.config.decode
+    return {
+        "num_beams": decode.beam,
+        "length_penalty": decode.alpha,
+        "length_penalty_formula": "((5 + n) / 6) ** length_penalty",
+        "max_length": trainer.model_config.max_length,
+        "bos_token_id": spec.bos_id,
+        "eos_token_id": spec.eos_id,
+        "pad_token_id": spec.pad_id,
+        "decoder_start_token_id": spec.bos_id,
+    }
+
+
+def _with_signatures(trainer: Trainer, scores: dict[str, float]) -> dict[str, Any]:
+    """Dev scores with sacreBLEU's signatures and how they were got."""
+    record: dict[str, Any] = dict(scores)
+    if trainer.scorer.pairs:
+        targets = [target for _, target in trainer.scorer.pairs]
+        signatures = score_texts(targets, targets, trainer.scorer.language)
+        for name in ("bleu", "chrf"):
+            record[name] = {"score": scores[name], "signature": signatures[name]["signature"]}
+        record["sentences"], record["beam"] = len(targets), trainer.config.decode.dev_beam
+    return record

@@ -1,0 +1,54 @@
+"""`--dry_run`: what a run would need, measured on a few real steps; nothing is written to the run folder."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from seqlib.data.batch import collate
+from seqlib.train.trainer import Trainer
+
+_STEPS = 3
+
+
+def forecast(trainer: Trainer) -> dict[str, Any]:
+    """Size, memory and time of a run, after steps on its largest batch (the trainer is of no use afterwards).
+
+    `parameters` and bytes of `weights`, `optimizer` and `activations` (the largest program's planned arena); seconds
+    `first_step` (program building included) and `step` (the largest batch, median of three); `steps` planned (None
+    for a time limit) and `hours` for them, other batches taken to cost as much per padded token as the largest.
+    """
+    plan = trainer.plan
+    area = [planned.rows * (planned.source_length + planned.target_length) for planned in plan.batches]
+    batch = collate(trainer.data.store("train"), plan.batches[int(np.argmax(area))], trainer.data.spec)
+    trainer.model.train()
+    trainer.optimizer.lr.assign(np.float32(trainer.rate(1, 0.0)))
+    seconds = []
+    for _ in range(1 + _STEPS):
+        began = time.perf_counter()
+        total, _, _ = trainer.step(batch)
+        total.numpy()
+        seconds.append(time.perf_counter() - began)
+    step = float(np.median(seconds[1:]))
+    mean_step = step * float(np.mean(area)) / max(area)
+    steps = trainer.end.steps or None
+    return {
+        "parameters": trainer.model.num_parameters(),
+        "weights_bytes": sum(array.nbytes for array in trainer.model.state_dict().values()),
+        "optimizer_bytes": sum(np.asarray(array).nbytes for array in trainer.optimizer.state_dict().values()),
+        "activations_bytes": max(program.arena_bytes for program in trainer.step.programs),
+        "batch": {
+            "rows": int(batch.src.shape[0]),
+            "source_tokens": int(batch.src.shape[1]),
+            "target_tokens": int(batch.tgt_in.shape[1]),
+        },
+        "first_step_seconds": round(seconds[0], 3),
+        "step_seconds": round(step, 4),
+        "batches_per_epoch": len(plan.batches),
+        "programs": len(plan.shapes),
+        "padding_share": round(plan.padding_share, 4),
+        "steps": steps,
+        "hours": round((steps * mean_step if steps else trainer.end.limit) / 3600, 3),
+    }

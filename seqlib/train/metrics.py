@@ -1,0 +1,42 @@
+"""Scores of translations: cased, detokenised sacreBLEU and chrF with their signatures, and the share of exact ones."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+# Languages whose words sacreBLEU's default tokenizer cannot find.
+_TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char", "lo": "char", "km": "char", "my": "char"}
+
+
+def bleu_available() -> bool:
+    """True when sacrebleu is installed (the `eval` extra)."""
+    return importlib.util.find_spec("sacrebleu") is not None
+
+
+def exact_match(translations: Sequence[str], references: Sequence[str]) -> float:
+    """Share of translations equal to their reference, 0 to 1."""
+    pairs = zip(translations, references, strict=True)
+    return sum(one.strip() == other.strip() for one, other in pairs) / max(1, len(references))
+
+
+def score_texts(translations: Sequence[str], references: Sequence[str], language: str = "") -> dict[str, Any]:
+    """Corpus scores of translations against one reference each.
+
+    `bleu` and `chrf` are {"score": 0 to 100, "signature"} of sacreBLEU on cased, detokenised text (Post 2018; Popović
+    2015), left out when sacrebleu is not installed; `exact_match` is a share; `sentences` a count. `language` is the
+    target's, for texts without spaces.
+    """
+    scores: dict[str, Any] = {}
+    if bleu_available():
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
+
+        bleu = BLEU(tokenize=_TOKENIZERS.get(language.split("-")[0].lower()))
+        for name, metric in (("bleu", bleu), ("chrf", CHRF())):
+            score = metric.corpus_score(list(translations), [list(references)]).score
+            scores[name] = {"score": round(score, 2), "signature": str(metric.get_signature())}
+    scores["exact_match"] = round(exact_match(translations, references), 4)
+    scores["sentences"] = len(references)
+    return scores

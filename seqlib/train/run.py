@@ -1,0 +1,135 @@
+"""A whole run: prepare the data, train, write the model; or go on with one that was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seqlib.train import checkpoint
+from seqlib.train import config as run_config
+from seqlib.train.callback import Callback
+from seqlib.train.config import RunConfig
+from seqlib.train.finish import export
+from seqlib.train.progress import Position
+from seqlib.train.setup import open_problem, prepare_data
+from seqlib.train.trainer import Trainer
+from seqlib.util.atomic import write_bytes
+from seqlib.util.errors import UsageError
+from seqlib.util.log import get_logger
+
+CONFIG_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to. `model` is the bundle, None when the run was `stopped` (by a signal's name, "callback")."""
+
+    folder: Path
+    model: Path | None
+    stopped: str
+    position: Position
+
+
+def train(config: RunConfig, callbacks: Sequence[Callback] = ()) -> Result:
+    """Start a run in `config.output_dir`. `UsageError` when there already is one."""
+    folder = Path(config.output_dir) if config.output_dir else None
+    if folder is None:
+        raise UsageError(
+            "output_dir is missing: the folder for checkpoints and the trained model (--output_dir DIR)"
+        )
+    with _locked(folder):
+        if (folder / CONFIG_FILE).exists():
+            raise UsageError(
+                f"{folder} already holds a run: go on with it by `seqlib train --resume {folder}`, "
+                "or choose another --output_dir"
+            )
+        trainer = make_trainer(config, folder, callbacks)
+        write_bytes(folder / CONFIG_FILE, run_config.to_json(config))
+        return _go(trainer, folder)
+
+
+def resumed_config(folder: Path, changes: Mapping[str, Any]) -> RunConfig:
+    """The configuration of the run in `folder` with `changes` (a nested dictionary).
+
+    They may change how long it runs and what is logged, evaluated and kept; `UsageError` names other changes.
+    """
+    saved = run_config.read(folder / CONFIG_FILE)
+    config = run_config.build(msgspec.to_builtins(saved), changes, {"output_dir": str(folder)})
+    refused = run_config.same_run(saved, config)
+    if refused:
+        raise UsageError(f"a resumed run keeps its settings: {'; '.join(refused)}")
+    return config
+
+
+def resume(
+    folder: Path, changes: Mapping[str, Any] | None = None, callbacks: Sequence[Callback] = ()
+) -> Result:
+    """Go on with the run in `folder` from its newest whole checkpoint; without any, from its start.
+
+    The rest of the run is equal to the bit to one that was never stopped. `changes` as in `resumed_config`.
+    """
+    config = resumed_config(folder, changes or {})
+    with _locked(folder):
+        checkpoint.clean(folder / "checkpoints")
+        trainer = make_trainer(config, folder, callbacks)
+        if checkpoint.steps(folder / "checkpoints"):
+            trainer.restore(checkpoint.newest(folder / "checkpoints"))
+            get_logger().info("resumed after step %d", trainer.position.step)
+        else:
+            trainer.log.rewind(0)
+            get_logger().info("no checkpoint yet: starting from the first step")
+        write_bytes(folder / CONFIG_FILE, run_config.to_json(config))
+        return _go(trainer, folder)
+
+
+def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Callback] = ()) -> Trainer:
+    """Prepare the data and build the trainer, and say what is being trained."""
+    problem = open_problem(config)
+    data = prepare_data(config, problem)
+    trainer = Trainer(config, problem, data, folder, callbacks)
+    get_logger().info(
+        "%s, %s pairs, vocabulary %s; %s with %s parameters; %s batches an epoch",
+        problem.name,
+        f"{len(trainer.lengths):,}",
+        f"{data.spec.target_vocab:,}",
+        config.hparams_set,
+        f"{trainer.model.num_parameters():,}",
+        f"{len(trainer.plan.batches):,}",
+    )
+    return trainer
+
+
+def _go(trainer: Trainer, folder: Path) -> Result:
+    stopped = trainer.fit()
+    if stopped:
+        get_logger().info(
+            "stopped by %s after step %s; go on with: seqlib train --resume %s",
+            stopped,
+            f"{trainer.position.step:,}",
+            folder,
+        )
+        return Result(folder, None, stopped, trainer.position)
+    model = export(trainer, folder / "model")
+    get_logger().info("the model is in %s; use it with: seqlib translate %s", model, folder)
+    return Result(folder, model, "", trainer.position)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder's lock, which the system drops when the process ends, however it ends."""
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"output_dir {folder}: cannot be made ({error.strerror})") from error
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UsageError(f"{folder}: another process is training here") from None

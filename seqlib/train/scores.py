@@ -1,0 +1,100 @@
+"""Scores on a split: the loss by the compiled forward pass, and translations against references."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from typing import Any
+
+from seqlib.data.batch import collate
+from seqlib.data.plan import bucket_plan
+from seqlib.train.config import RunConfig
+from seqlib.train.metrics import bleu_available, score_texts
+from seqlib.train.step import compiled_loss
+from seqlib.util.log import get_logger
+
+_SHAPES = 6  # programs that a loss on a split may need
+
+
+def split_loss(loss: Any, store: Any, spec: Any, *, tokens: int, max_length: int) -> float:
+    """Mean cross entropy in nats per target token (end of sentence included) over a token store.
+
+    `loss` is what `compiled_loss` gives. Pairs with a side longer than `max_length` are left out; DataError when that
+    leaves nothing.
+    """
+    plan = bucket_plan(
+        store.lengths(),
+        tokens=tokens,
+        max_length=max_length,
+        seed=0,
+        epoch=0,
+        digest=store.digest,
+        max_shapes=_SHAPES,
+        shuffle=False,
+    )
+    total = weight = 0.0
+    for planned in plan.batches:
+        batch_total, batch_weight = loss(collate(store, planned, spec))
+        total += float(batch_total.numpy())
+        weight += float(batch_weight.numpy())
+    return total / weight
+
+
+class Scorer:
+    """Scores a model on dev during training; the compiled programs are kept between evaluations.
+
+    `longest` is what the model's positions hold. `available` is False when there is no dev pair that fits.
+    """
+
+    def __init__(self, model: Any, problem: Any, data: Any, config: RunConfig, longest: int) -> None:
+        self._model, self._data, self._config, self._longest = model, data, config, longest
+        self._loss = compiled_loss(model)
+        self._translator: Any = None
+        self.language: str = problem.target_language
+        self.available = "dev" in data.splits and bool((data.store("dev").lengths() < longest).all(1).any())
+        count = config.decode.dev_sentences
+        wanted = self.available and count >= 0
+        if wanted and not bleu_available():
+            get_logger().warning(
+                "no dev BLEU: sacrebleu is not installed (extra `eval`); the loss picks the best step"
+            )
+        self.pairs: list[tuple[str, str]] = (
+            list(islice(problem.samples("dev"), count or None)) if wanted and bleu_available() else []
+        )
+
+    def dev(self) -> dict[str, float]:
+        """{"loss", and with translations "bleu", "chrf", "exact_match"}; the model's mode is restored."""
+        with self._model.evaluating():
+            tokens, store = self._config.batch.tokens, self._data.store("dev")
+            loss = split_loss(self._loss, store, self._data.spec, tokens=tokens, max_length=self._longest)
+            scores = {"loss": loss}
+            if self.pairs:
+                scores |= flat(
+                    score_texts(self._translate(), [target for _, target in self.pairs], self.language)
+                )
+        return scores
+
+    def rank(self, scores: dict[str, float]) -> float:
+        """What the best checkpoint has most of: BLEU, else minus the loss (minus infinity for NaN)."""
+        value = scores.get("bleu", -scores["loss"])
+        return -math.inf if math.isnan(value) else value
+
+    def _translate(self) -> list[str]:
+        from seqlib.decode.translate import Translator
+
+        if self._translator is None:
+            self._translator = Translator(self._model, self._data.tokenizer, self._data.spec)
+        sources = [source for source, _ in self.pairs]
+        found = self._translator.translate(
+            sources, beam=self._config.decode.dev_beam, alpha=self._config.decode.alpha
+        )
+        return [translation.text for translation in found]
+
+
+def flat(scores: dict[str, Any]) -> dict[str, float]:
+    """The numbers of `score_texts` without signatures and counts."""
+    return {
+        name: value["score"] if isinstance(value, dict) else value
+        for name, value in scores.items()
+        if name != "sentences"
+    }

@@ -1,0 +1,132 @@
+"""The decoding engine: one batch of source token ids in, hypotheses out.
+
+A batch is padded to a ladder of sizes, so that few programs are compiled. While it runs, sentences that are done leave
+at the next ladder step and the cache grows along its own ladder.
+B sentences, K beams, R = B·K rows, S source time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seqlib.decode.penalty import table
+from seqlib.decode.programs import SENTENCES, IncrementalModel, Place, Programs, rung
+from seqlib.decode.search import Hypothesis, Rules, Search, start
+from seqlib.util.errors import UsageError
+
+if TYPE_CHECKING:
+    from seqlib.problems.spec import ProblemSpec
+
+_EXTRA_LENGTH = 50  # Tensor2Tensor's default: an output may be this much longer than its source
+
+
+class Engine:
+    """Decodes batches with one model. Calls from several threads take turns."""
+
+    def __init__(self, model: IncrementalModel, spec: ProblemSpec) -> None:
+        self.model = model
+        self.spec = spec
+        self.programs = Programs(model)
+        self.steps = 0
+        """Decoding steps run so far, over all batches."""
+        self._lock = threading.Lock()
+
+    @property
+    def longest_source(self) -> int:
+        """The most source tokens a sentence may have, the end token not counted."""
+        return self.programs.longest - 1
+
+    def limits(self, lengths: Sequence[int], max_length: int | None) -> np.ndarray:
+        """The most tokens each output may have, end token counted, int64 [B]: `max_length`, or source + 50; never more
+        than the model's positions."""
+        if max_length is not None and max_length < 1:
+            raise UsageError(f"max_length: expected at least 1, got {max_length}")
+        wanted = [length + _EXTRA_LENGTH if max_length is None else max_length for length in lengths]
+        return np.minimum(np.array(wanted, np.int64), self.programs.longest)
+
+    def decode(
+        self,
+        sources: Sequence[Sequence[int]],
+        *,
+        beam: int,
+        n_best: int = 1,
+        penalty: str = "gnmt",
+        alpha: float = 0.6,
+        max_length: int | None = None,
+        early_stop: bool = True,
+    ) -> list[list[Hypothesis]]:
+        """The n best hypotheses of every source (token ids without special ones, at most `longest_source` of them).
+
+        Raises UsageError for beam < 1, n_best outside 1 … beam, an unknown penalty or a source that is too long.
+        """
+        if beam < 1:
+            raise UsageError(f"beam: expected at least 1, got {beam}")
+        if not 1 <= n_best <= beam:
+            raise UsageError(f"n_best: expected 1 to beam = {beam}, got {n_best}")
+        if not sources:
+            return []
+        longest = max(map(len, sources))
+        if longest > self.longest_source:
+            raise UsageError(f"source of {longest} tokens: this model takes at most {self.longest_source}")
+        limits = self.limits([len(source) for source in sources], max_length)
+        rules = Rules(
+            beam=beam,
+            n_best=n_best,
+            penalties=table(penalty, alpha, int(limits.max())),
+            bos_id=self.spec.bos_id,
+            eos_id=self.spec.eos_id,
+            early_stop=early_stop,
+        )
+        search = start(limits, rules)
+        mode = self.model.evaluating() if self.model.training else contextlib.nullcontext()
+        with self._lock, mode:
+            self._run(search, sources, longest + 1)
+        return search.results()
+
+    def _run(self, search: Search, sources: Sequence[Sequence[int]], width: int) -> None:
+        beam = search.rules.beam
+        place = self.programs.place(len(sources), beam, width, min(width, int(search.limits.max())))
+        self._fill(place, sources)
+        parents = np.arange(place.size.sentences * beam, dtype=np.int32)
+        while not search.done.all():
+            place, parents = self._resize(place, search, parents)
+            rows = len(search.tokens)
+            tokens = np.full(len(parents), search.rules.bos_id, np.int32)
+            tokens[:rows] = search.tokens
+            logits, normalizers = place.step(tokens, parents, search.steps)
+            self.steps += 1
+            chosen = search.advance(logits[:rows], normalizers[:rows])
+            parents = np.arange(len(parents), dtype=np.int32)
+            if chosen is not None:
+                parents[:rows] = chosen
+
+    def _resize(self, place: Place, search: Search, parents: np.ndarray) -> tuple[Place, np.ndarray]:
+        """Move to a smaller batch when enough sentences are done, to a longer cache when this one is full."""
+        beam = search.rules.beam
+        keep = np.flatnonzero(~search.done)
+        shrinks = rung(len(keep), SENTENCES) < place.size.sentences
+        if not shrinks and search.steps < place.size.length:
+            return place, parents
+        if not shrinks:
+            keep = np.arange(len(search.held))
+        length = place.size.length if search.steps < place.size.length else search.steps + 1
+        other = self.programs.place(len(keep), beam, place.size.source, length)
+        other.take_over(place, keep, parents, search.steps)
+        search.leave(keep)
+        return other, np.arange(other.size.sentences * beam, dtype=np.int32)
+
+    def _fill(self, place: Place, sources: Sequence[Sequence[int]]) -> None:
+        """Encode the sources, each followed by the end token; rows that only fill the batch hold the end token alone."""
+        src = np.full((place.size.sentences, place.size.source), self.spec.pad_id, np.int32)
+        lengths = np.ones(place.size.sentences, np.int32)
+        src[:, 0] = self.spec.eos_id
+        for row, source in enumerate(sources):
+            src[row, : len(source)] = source
+            src[row, len(source)] = self.spec.eos_id
+            lengths[row] = len(source) + 1
+        place.fill(src, lengths)

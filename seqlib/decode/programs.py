@@ -1,0 +1,128 @@
+"""Caches and compiled programs by size, made once and reused; the least recently used ones go first.
+
+B sentences, J beams a sentence, R = B·J rows, S source time, L cache length, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from seqlib.core import ops
+from seqlib.core.compile import compile
+from seqlib.core.tensor import Tensor
+from seqlib.nn.cache import DecodeCache
+from seqlib.util.errors import UsageError
+
+SENTENCES = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""Sizes that a batch of sentences is padded to; a batch shrinks along them as sentences finish."""
+
+_LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+_SOURCES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
+
+
+class IncrementalModel(Protocol):
+    """What a model offers to be decoded from one token at a time; see `seqlib.models.transformer`."""
+
+    training: bool
+    config: Any
+    """Has `max_length`, the longest sentence of either side, special tokens included."""
+
+    def encode(self, src: Any, src_lengths: Any) -> Tensor: ...
+    def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> DecodeCache: ...
+    def fill_cache(self, cache: DecodeCache, memory: Tensor, src_lengths: Any) -> None: ...
+    def step(self, tokens: Any, position: Any, cache: DecodeCache) -> Tensor: ...
+    def evaluating(self) -> Any: ...
+
+
+class Size(NamedTuple):
+    """What a cache and its programs are made for."""
+
+    sentences: int
+    beams: int
+    source: int
+    length: int
+
+
+class Place:
+    """One cache of a given size with the two programs that use it."""
+
+    def __init__(self, model: IncrementalModel, size: Size) -> None:
+        self.size = size
+        rows = size.sentences * size.beams
+        cache = model.new_cache(size.sentences, size.source, rows, size.length)
+
+        def fill(src: Tensor, lengths: Tensor) -> None:
+            model.fill_cache(cache, model.encode(src, lengths), lengths)
+
+        def step(tokens: Tensor, parents: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+            cache.reorder(parents)
+            logits = model.step(tokens, position, cache)
+            return logits, ops.logsumexp(logits, axis=-1)
+
+        self.cache = cache
+        self.bytes = sum(variable.data.nbytes for variable in cache.state_variables().values())
+        self._fill = compile(fill, state=[model, cache])
+        self._step = compile(step, state=[model, cache])
+
+    def fill(self, src: np.ndarray, lengths: np.ndarray) -> None:
+        """Encode src int32 [B,S] with lengths int32 [B] and put its cross-attention keys and values in the cache."""
+        self._fill(src, lengths)
+
+    def step(self, tokens: np.ndarray, parents: np.ndarray, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """tokens and parents int32 [R] at `position` → logits float32 [R,V] and their logsumexp float32 [R]."""
+        logits, normalizers = self._step(tokens, parents, np.array(position, np.int32))
+        return logits.data, normalizers.data  # fresh buffers of this call
+
+    def take_over(self, other: Place, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
+        """Copy sentences `keep` (int [A], positions in `other`) with `used` time steps from a cache of another size.
+
+        `parents` int [R of other] is the reordering that other's rows still wait for. A must not exceed B.
+        """
+        new, old = self.cache, other.cache
+        count, beams = len(keep), self.size.beams
+        for kind, extent in (("self", used * beams), ("cross", self.size.source)):
+            for part in ("k", "v"):
+                pairs = zip(getattr(new, f"{kind}_{part}"), getattr(old, f"{kind}_{part}"), strict=True)
+                for target, source in pairs:
+                    target.data[:count, :extent] = source.data[keep, :extent]
+        new.source_lengths.data[:count] = old.source_lengths.data[keep]
+        if new.ancestry is not None and old.ancestry is not None:
+            rows = (keep[:, None] * beams + np.arange(beams)).reshape(-1)
+            new.ancestry.data[: count * beams, :used] = old.ancestry.data[parents[rows], :used]
+
+
+class Programs:
+    """The places of one model. Holds at most `budget_bytes` of caches beside the ones in use."""
+
+    def __init__(self, model: IncrementalModel, budget_bytes: int = 1 << 30) -> None:
+        self.model = model
+        self.budget_bytes = budget_bytes
+        self.longest = int(model.config.max_length)
+        self._places: OrderedDict[Size, Place] = OrderedDict()
+
+    def place(self, sentences: int, beams: int, source: int, length: int) -> Place:
+        """The smallest place on the ladders that holds this much; made at first use."""
+        size = Size(
+            rung(sentences, SENTENCES),
+            beams,
+            min(rung(source, _SOURCES), self.longest),
+            min(rung(length, _LENGTHS), self.longest),
+        )
+        found = self._places.pop(size, None) or Place(self.model, size)
+        self._places[size] = found
+        total = sum(place.bytes for place in self._places.values())
+        while total > self.budget_bytes and len(self._places) > 2:
+            _, oldest = self._places.popitem(last=False)
+            total -= oldest.bytes
+        return found
+
+
+def rung(need: int, ladder: tuple[int, ...]) -> int:
+    """The first step of the ladder that is at least `need`. Raises UsageError beyond the last one."""
+    for step in ladder:
+        if step >= need:
+            return step
+    raise UsageError(f"decoding: {need} is more than the largest supported size, {ladder[-1]}")

@@ -1,0 +1,258 @@
+"""Greedy and beam search: the bookkeeping on the host, free of models and caches.
+
+A search is fed the logits of one step for every row and answers with the rows' parents and next tokens. Histories are
+back-pointers, so a step costs no copying of prefixes, and sentences may leave at any step.
+
+B sentences of the batch, A sentences still held as rows, K beams, R = A*K rows, V vocabulary, T steps so far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from seqlib.decode.topk import top_k_rows
+from seqlib.util.errors import SeqlibError
+
+_NEVER = np.float32(-np.inf)
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One finished translation: token ids without the end token, and how it was scored.
+
+    `log_prob` is the float32 sum over `token_log_probs` (the end token's included when stop_reason is "eos");
+    `score` is log_prob divided by the length penalty of the number of generated tokens, the end token counted.
+    """
+
+    tokens: tuple[int, ...]
+    token_log_probs: np.ndarray
+    log_prob: float
+    score: float
+    stop_reason: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a search obeys. `penalties` is a table of divisors by length, float32 [longest + 1] (see penalty.table)."""
+
+    beam: int
+    n_best: int
+    penalties: np.ndarray
+    bos_id: int
+    eos_id: int
+    early_stop: bool = True
+
+
+class Search:
+    """State shared by greedy and beam search over a batch of B sentences.
+
+    `limits` int [B] is the largest number of generated tokens a sentence may have, the end token counted.
+    `tokens` int32 [R] is what each row feeds next; rows are grouped by sentence, beams inside. `held` int64 [A] names
+    the sentences whose rows are present, `done` bool [A] those of them whose answer is settled.
+    """
+
+    def __init__(self, limits: np.ndarray, rules: Rules) -> None:
+        limits = np.asarray(limits, np.int64)
+        if limits.ndim != 1 or (limits < 1).any():
+            raise ValueError("limits: expected a vector of lengths of at least 1")
+        count, beam, longest = len(limits), rules.beam, int(limits.max(initial=1))
+        if len(rules.penalties) <= longest:
+            raise ValueError(f"penalties: expected at least {longest + 1} entries, got {len(rules.penalties)}")
+        self.rules = rules
+        self.limits = limits
+        self.steps = 0
+        self.held = np.arange(count)
+        self.done = np.zeros(count, bool)
+        self.tokens = np.full(count * beam, rules.bos_id, np.int32)
+        self.live = np.full((count, beam), _NEVER)
+        self.live[:, 0] = 0.0
+        # Step t of sentence b, beam k: the token, its log-probability and the beam at t - 1 that it extends.
+        self._tokens = np.zeros((longest, count, beam), np.int32)
+        self._log_probs = np.zeros((longest, count, beam), np.float32)
+        self._parents = np.zeros((longest, count, beam), np.int64)
+        keep = rules.n_best
+        self._score = np.full((count, keep), _NEVER)
+        self._sum = np.full((count, keep), _NEVER)
+        self._length = np.zeros((count, keep), np.int64)
+        self._beam = np.zeros((count, keep), np.int64)
+        self._last = np.zeros((count, keep), np.float32)
+        self._by_eos = np.zeros((count, keep), bool)
+
+    def advance(self, logits: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
+        """Take one step: logits float32 [R, V] (scratch, restored), normalizers float32 [R] = logsumexp of each row.
+
+        Returns the parent row of each row, int64 [R], by which caches must be reordered before the next step, or
+        None when every row continues itself. Raises SeqlibError when a row's logits are not finite numbers.
+        """
+        if not np.isfinite(normalizers).all():
+            row = int(np.flatnonzero(~np.isfinite(normalizers))[0])
+            raise SeqlibError(
+                f"decoding step {self.steps + 1}: the model's logits are not finite for sentence "
+                f"{int(self.held[row // self.rules.beam])} of the batch; check the weights for NaN or overflow"
+            )
+        parents = self._extend(logits, normalizers)
+        self.steps += 1
+        self._settle()
+        return parents
+
+    def _extend(self, logits: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
+        raise NotImplementedError
+
+    def leave(self, keep: np.ndarray) -> None:
+        """Hold only the sentences at the positions `keep` of `held`; the others' results stay."""
+        self.held = self.held[keep]
+        self.done = self.done[keep]
+        self.live = self.live[keep]
+        self.tokens = self.tokens.reshape(-1, self.rules.beam)[keep].reshape(-1)
+
+    def _record(self, tokens: np.ndarray, log_probs: np.ndarray, parents: np.ndarray) -> None:
+        """Append one step; all arguments [A, K]."""
+        self._tokens[self.steps, self.held] = tokens
+        self._log_probs[self.steps, self.held] = log_probs
+        self._parents[self.steps, self.held] = parents
+        self.tokens = tokens.astype(np.int32).reshape(-1)
+
+    def _keep(
+        self, who: np.ndarray, sums: np.ndarray, beams: np.ndarray, last: np.ndarray | None, length: int
+    ) -> None:
+        """Offer hypotheses to the n-best lists: sums [a, c] (-inf = none) that end after `length` tokens.
+
+        `beams` [a, c] is the live beam they extend: at step length - 1 with `last` [a, c] the log-probability of the
+        end token, or at step length without it. Equal scores keep the earlier hypothesis, then the lower beam.
+        Hypotheses without an end token only fill places that are free.
+        """
+        sentences = self.held[who]
+        by_eos = last is not None
+        scores = sums / self.rules.penalties[length]
+        pool = np.concatenate([self._score[sentences], scores], axis=1)
+        keep = self._score.shape[1]
+        settled = np.isfinite(self._score[sentences])
+        rank = np.concatenate([~settled, np.full(scores.shape, not by_eos)], axis=1)
+        order = np.argsort(-pool, axis=1, kind="stable")
+        order = np.take_along_axis(order, np.argsort(np.take_along_axis(rank, order, 1), axis=1, kind="stable"), 1)
+        order = order[:, :keep]
+
+        def pick(old: np.ndarray, new: np.ndarray) -> None:
+            both = np.concatenate([old[sentences], np.broadcast_to(new, sums.shape)], axis=1)
+            old[sentences] = np.take_along_axis(both, order, axis=1)
+
+        pick(self._score, scores)
+        pick(self._sum, sums)
+        pick(self._length, np.asarray(length))
+        pick(self._beam, beams)
+        pick(self._last, np.float32(0.0) if last is None else last)
+        pick(self._by_eos, np.asarray(by_eos))
+
+    def _settle(self) -> None:
+        """Close the sentences at their limit, and those whose n-best list no live hypothesis can enter any more.
+
+        Log-probabilities are never positive and the penalty is monotone, so a live sum s at length n can score at
+        most s / max(penalty[n + 1], penalty[limit]). The bound is exact: nothing that it stops could have changed
+        the list.
+        """
+        limits, penalties = self.limits[self.held], self.rules.penalties
+        at_limit = ~self.done & (limits <= self.steps)
+        if at_limit.any():
+            who = np.flatnonzero(at_limit)
+            beams = np.broadcast_to(np.arange(self.rules.beam), (len(who), self.rules.beam))
+            self._keep(who, self.live[who], beams, None, self.steps)
+            self.done |= at_limit
+        best = self.live.max(axis=1)
+        self.done |= best == _NEVER
+        if self.rules.early_stop:
+            following = np.minimum(self.steps + 1, limits)
+            bound = best / np.maximum(penalties[following], penalties[limits])
+            self.done |= bound <= self._score[self.held, -1]
+
+    def results(self) -> list[list[Hypothesis]]:
+        """For every sentence of the batch its hypotheses, best first (those ended by the end token before others)."""
+        return [
+            [self._hypothesis(sentence, place) for place in range(self.rules.n_best) if self._has(sentence, place)]
+            for sentence in range(len(self.limits))
+        ]
+
+    def _has(self, sentence: int, place: int) -> bool:
+        return bool(np.isfinite(self._score[sentence, place]))
+
+    def _hypothesis(self, sentence: int, place: int) -> Hypothesis:
+        by_eos = bool(self._by_eos[sentence, place])
+        count = int(self._length[sentence, place]) - by_eos
+        beam = self._beam[sentence, place]
+        tokens = np.zeros(count, np.int64)
+        log_probs = np.zeros(count + by_eos, np.float32)
+        if by_eos:
+            log_probs[-1] = self._last[sentence, place]
+        for step in reversed(range(count)):
+            tokens[step] = self._tokens[step, sentence, beam]
+            log_probs[step] = self._log_probs[step, sentence, beam]
+            beam = self._parents[step, sentence, beam]
+        return Hypothesis(
+            tokens=tuple(tokens.tolist()),
+            token_log_probs=log_probs,
+            log_prob=float(self._sum[sentence, place]),
+            score=float(self._score[sentence, place]),
+            stop_reason="eos" if by_eos else "length",
+        )
+
+
+class GreedySearch(Search):
+    """The most probable token at every step; equal logits go to the lower id. A sentence ends at its first end token."""
+
+    def _extend(self, logits: np.ndarray, normalizers: np.ndarray) -> None:
+        best = logits.argmax(axis=1)
+        row = np.arange(len(best))
+        log_probs = np.minimum(logits[row, best] - normalizers, np.float32(0.0))[:, None]
+        sums = self.live + log_probs
+        ended = (best == self.rules.eos_id) & ~self.done
+        if ended.any():
+            who = np.flatnonzero(ended)
+            self._keep(who, sums[who], np.zeros((len(who), 1), np.int64), log_probs[who], self.steps + 1)
+        self._record(best[:, None], log_probs, np.zeros((len(best), 1), np.int64))
+        self.live = sums
+        self.done |= ended
+
+
+class BeamSearch(Search):
+    """K hypotheses a sentence advance together.
+
+    Every step ranks the 2K best continuations by their sum of log-probabilities (ties: lower beam, then the higher
+    logit, then the lower token id). Among the first K, those that end the sentence are offered to the n-best list;
+    the first K that don't end it live on. At most K of 2K can end, so K always remain.
+    """
+
+    def _extend(self, logits: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
+        beam, eos = self.rules.beam, self.rules.eos_id
+        held = len(self.held)
+        wide = min(2 * beam, logits.shape[1])
+        values, columns = top_k_rows(logits, wide)
+        row_log_probs = np.minimum(values - normalizers[:, None], np.float32(0.0))
+        sums = (self.live.reshape(-1, 1) + row_log_probs).reshape(held, beam * wide)
+        order = np.argsort(-sums, axis=1, kind="stable")[:, : 2 * beam]
+        sums = np.take_along_axis(sums, order, axis=1)
+        tokens = np.take_along_axis(columns.reshape(held, -1), order, axis=1)
+        log_probs = np.take_along_axis(row_log_probs.reshape(held, -1), order, axis=1)
+        parents = order // wide
+
+        ends = tokens == eos
+        offered = ends[:, :beam] & (sums[:, :beam] > _NEVER) & ~self.done[:, None]
+        if offered.any():
+            who = np.flatnonzero(offered.any(axis=1))
+            candidates = np.where(offered, sums[:, :beam], _NEVER)[who]
+            self._keep(who, candidates, parents[who, :beam], log_probs[who, :beam], self.steps + 1)
+
+        if ends.any() or order.shape[1] > beam:
+            on = np.argsort(ends, axis=1, kind="stable")[:, :beam]
+            sums, tokens, log_probs, parents = (
+                np.take_along_axis(x, on, axis=1) for x in (sums, tokens, log_probs, parents)
+            )
+        self.live = np.where(tokens == eos, _NEVER, sums)
+        self._record(tokens, log_probs, parents)
+        rows = (np.arange(held)[:, None] * beam + parents).reshape(-1)
+        return None if np.array_equal(rows, np.arange(len(rows))) else rows
+
+
+def start(limits: np.ndarray, rules: Rules) -> Search:
+    """A search for a batch with the given limits: greedy when rules.beam is 1."""
+    return (GreedySearch if rules.beam == 1 else BeamSearch)(limits, rules)

@@ -44,7 +44,7 @@ PUBLIC: dict[str, str] = {
 
 _PACKAGES = ("bundle", "core", "data", "decode", "models", "nn", "optim", "problems", "train", "util")
 
-__all__ = ["__version__", *PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["__version__", *PUBLIC]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

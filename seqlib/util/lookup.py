@@ -45,7 +45,7 @@ def resolve(name: str, package: str, kind: str) -> Any:
 
 
 def available(package: str) -> list[str]:
-    """All names that `resolve` finds in `package`, sorted: functions in a module's ``__all__`` that need no argument."""
+    """All names that `resolve` finds in `package`, sorted: exported functions that need no argument."""
     names: list[str] = []
     for stem in _stems(package):
         names += [f"{stem}_{function}" for function in _factories(_module(package, stem))]
@@ -118,4 +118,6 @@ def _import(place: str, name: str, kind: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not (place == error.name or place.startswith(error.name + ".")):
             raise  # the module exists and misses something of its own
-        raise UsageError(f"{kind} {name!r}: there is no module {place!r} (is its folder on PYTHONPATH?)") from error
+        raise UsageError(
+            f"{kind} {name!r}: there is no module {place!r} (is its folder on PYTHONPATH?)"
+        ) from error

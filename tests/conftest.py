@@ -1,0 +1,59 @@
+"""What all tests share: where the real data is, what needs a GPU, and that the checkout stays clean."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets: SEQLIB_TEST_DATA, or `shared/data` beside the checkout; skips without."""
+    named = os.environ.get("SEQLIB_TEST_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is missing (set SEQLIB_TEST_DATA)")
+    return folder
+
+
+def _gpu_missing() -> str | None:
+    """Why no GPU can be used, or None."""
+    try:
+        import cupy  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return "CuPy is not installed"
+    try:
+        found = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"no CUDA device: {error}"
+    return None if found else "no CUDA device"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    reason = _gpu_missing() if marked else None
+    if reason is not None:
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _untracked() -> set[str]:
+    """Files in the checkout that git neither tracks nor ignores; nothing where there is no git."""
+    try:
+        command = ["git", "-C", str(ROOT), "ls-files", "--others", "--exclude-standard"]
+        return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines())
+    except (OSError, subprocess.CalledProcessError):
+        return set()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    """Tests write to temporary folders only. Source files that somebody edits meanwhile don't count."""
+    before = _untracked()
+    yield
+    left = sorted(path for path in _untracked() - before if Path(path).suffix not in (".py", ".md"))
+    assert not left, f"tests left files in the checkout: {left}"

@@ -1,0 +1,43 @@
+"""Print the lines of each package against the budgets: small by budget, not by accident.
+
+Every physical line of a .py file counts. Kernels (`*_cpu.py`, `.cu`, `.cuh`) are counted apart.
+"""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent / "seqlib"
+CORE_BUDGET = 6_000
+PACKAGE_BUDGET = 25_000
+
+
+def _lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def main() -> int:
+    """Count, print, and return 1 when a budget is exceeded."""
+    code: Counter[str] = Counter()
+    kernels: Counter[str] = Counter()
+    for path in sorted(ROOT.rglob("*")):
+        if path.suffix not in (".py", ".cu", ".cuh"):
+            continue
+        parts = path.relative_to(ROOT).parts
+        package = parts[0] if len(parts) > 1 else "(root)"
+        is_kernel = path.suffix != ".py" or path.stem.endswith("_cpu")
+        (kernels if is_kernel else code)[package] += _lines(path)
+    for package in sorted(code):
+        extra = f"  and {kernels[package]:,} of kernels" if kernels[package] else ""
+        budget = f" of {CORE_BUDGET:,}" if package == "core" else ""
+        print(f"lines  {package:<10} {code[package]:>6,}{budget}{extra}")
+    total = code.total() + kernels.total()
+    print(f"lines  {'seqlib':<10} {total:>6,} of {PACKAGE_BUDGET:,}")
+    over = code["core"] > CORE_BUDGET or total > PACKAGE_BUDGET
+    if over:
+        print("error: a line budget is exceeded", file=sys.stderr)
+    return int(over)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -36,7 +36,10 @@ def bundle_problem(bundle: Bundle, data: DataConfig | None = None) -> Any:
 
 
 def read_pairs(problem: Any, split: str, limit: int = 0) -> list[tuple[str, str]]:
-    """The pairs of a split (all, or the first `limit`); `UsageError` for an unknown split, `DataError` for an empty one."""
+    """The pairs of a split (all, or the first `limit`).
+
+    Raises `UsageError` for an unknown split, `DataError` for an empty one.
+    """
     problem.check_split(split)
     pairs = list(islice(problem.samples(split), limit or None))
     if not pairs:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from seqlib.train.trainer import Trainer
 from seqlib.util.errors import DataError
 from seqlib.util.log import get_logger
 
-_SOURCE_SENTENCES = 200_000  # training sources that the confidence's source model reads
+_SOURCE_SENTENCES = 50_000  # training sources that the confidence's source model reads
 _DEV_SENTENCES = 1000  # dev sentences that the calibration translates
 
 
@@ -62,18 +61,24 @@ def choose_weights(trainer: Trainer) -> tuple[str, dict[str, float]]:
     return chosen, scores
 
 
-def calibrate(translator: Translator, problem: Any) -> Any:
-    """Fit the translator's confidence on the problem's dev split; None, with a line that says why, without one."""
-    if "dev" not in problem.splits():
-        get_logger().warning("no confidence threshold: the problem has no dev split")
+def calibrate(translator: Translator, data: Any) -> Any:
+    """Fit the translator's confidence on prepared data; None, with a line that says why, without enough dev text."""
+    if "dev" not in data.stores:
+        get_logger().warning("no confidence threshold: there is no dev split")
         return None
-    train_texts = (source for source, _ in islice(problem.samples("train"), _SOURCE_SENTENCES))
-    dev_texts = [source for source, _ in islice(problem.samples("dev"), _DEV_SENTENCES)]
+    dev_texts = data.texts("dev")[0][:_DEV_SENTENCES]
     try:
-        return translator.calibrate(train_texts, dev_texts)
+        return translator.calibrate(train_sources(data), dev_texts)
     except DataError as error:
         get_logger().warning("no confidence threshold: %s", error)
         return None
+
+
+def train_sources(data: Any) -> Iterator[str]:
+    """Up to 50,000 training sources, evenly spread over the corpus, as the tokenizer gives them back."""
+    store = data.store("train")
+    for index in range(0, len(store), -(-len(store) // _SOURCE_SENTENCES)):
+        yield data.tokenizer.decode(store.pair(index)[0].tolist())
 
 
 def export(trainer: Trainer, target: Path) -> Path:
@@ -84,7 +89,7 @@ def export(trainer: Trainer, target: Path) -> Path:
     translator = Translator(
         trainer.model, data.tokenizer, data.spec, beam=config.decode.beam, alpha=config.decode.alpha
     )
-    calibration = calibrate(translator, problem)
+    calibration = calibrate(translator, data)
     metrics = {"dev": _with_signatures(trainer, scores)} if scores else {}
     training = {
         "weights": chosen,

@@ -66,14 +66,12 @@ def resumed_config(folder: Path, changes: Mapping[str, Any]) -> RunConfig:
     return config
 
 
-def resume(
-    folder: Path, changes: Mapping[str, Any] | None = None, callbacks: Sequence[Callback] = ()
-) -> Result:
+def resume(folder: Path, config: RunConfig | None = None, callbacks: Sequence[Callback] = ()) -> Result:
     """Go on with the run in `folder` from its newest whole checkpoint; without any, from its start.
 
-    The rest of the run is equal to the bit to one that was never stopped. `changes` as in `resumed_config`.
+    The rest of the run is equal to the bit to one that was never stopped. `config` may be what `resumed_config` gave.
     """
-    config = resumed_config(folder, changes or {})
+    config = config or resumed_config(folder, {})
     with _locked(folder):
         checkpoint.clean(folder / "checkpoints")
         trainer = make_trainer(config, folder, callbacks)

@@ -51,16 +51,15 @@ class Scorer:
         self._loss = compiled_loss(model)
         self._translator: Any = None
         self.language: str = problem.target_language
-        self.available = "dev" in data.splits and bool((data.store("dev").lengths() < longest).all(1).any())
+        self.available = "dev" in data.stores and bool((data.store("dev").lengths() < longest).all(1).any())
         count = config.decode.dev_sentences
         wanted = self.available and count >= 0
         if wanted and not bleu_available():
+            wanted = False
             get_logger().warning(
                 "no dev BLEU: sacrebleu is not installed (extra `eval`); the loss picks the best step"
             )
-        self.pairs: list[tuple[str, str]] = (
-            list(islice(problem.samples("dev"), count or None)) if wanted and bleu_available() else []
-        )
+        self.pairs = list(islice(zip(*data.texts("dev"), strict=True), count or None)) if wanted else []
 
     def dev(self) -> dict[str, float]:
         """{"loss", and with translations "bleu", "chrf", "exact_match"}; the model's mode is restored."""

@@ -38,15 +38,20 @@ def make_config(given: Mapping[str, Any]) -> RunConfig:
     Raises `UsageError` for unknown names, before any data is read.
     """
     asked = run_config.build(given)
-    if not asked.problem and not asked.data.paths:
-        raise UsageError(
-            "what to train on is missing: give --problem NAME (`seqlib list problems`) or --data FILES"
-        )
+    check_source(asked)
     name = asked.hparams_set or propose_preset(asked)
     preset = find_preset(name)
     config = run_config.build(run_config.nested(preset.overrides()), given, {"hparams_set": name})
     model_config(config)
     return config
+
+
+def check_source(config: RunConfig) -> None:
+    """`UsageError` unless the configuration names a problem or files."""
+    if not config.problem and not config.data.paths:
+        raise UsageError(
+            "what to train on is missing: give --problem NAME (`seqlib list problems`) or --data FILES"
+        )
 
 
 def propose_preset(config: RunConfig) -> str:

@@ -1,0 +1,98 @@
+"""Score a trained model on a split or on your own files; prints JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from seqlib.cli.main import CONTEXT
+
+__all__ = ["command"]
+
+HELP = """Score the model in DIR on a split or on your own files and print JSON: sacreBLEU and chrF with their
+signatures, the share of exact matches, the loss per target token.
+
+\b
+  seqlib evaluate runs/mine --split test
+  seqlib evaluate runs/mine --data newstest.en,newstest.de --translations out.de
+"""
+
+
+def _data(bundle: Any, paths: str | None, data_dir: str | None) -> Any:
+    """The data settings that replace the bundle's own, or None."""
+    import msgspec
+
+    from seqlib.train.config import DataConfig
+
+    if paths is not None:
+        files = tuple(part.strip() for part in paths.split(",") if part.strip())
+        saved = msgspec.convert(bundle.problem["data"]["data"], DataConfig)
+        return DataConfig(
+            paths=files,
+            test_paths=files,
+            columns=saved.columns,
+            encoding=saved.encoding,
+            languages=(bundle.spec.source_language, bundle.spec.target_language),
+        )
+    return DataConfig(data_dir=data_dir) if data_dir is not None else None
+
+
+def _evaluate(
+    folder: str,
+    split: str,
+    data: str | None,
+    data_dir: str | None,
+    beam: int | None,
+    alpha: float | None,
+    limit: int,
+    translations: str | None,
+) -> None:
+    from seqlib import bundle as bundles
+    from seqlib.decode.load import load
+    from seqlib.train.evaluation import bundle_problem, evaluate_pairs, pairs_loss, read_pairs
+    from seqlib.util.atomic import write_text
+
+    bundle = bundles.read(folder)
+    problem = bundle_problem(bundle, _data(bundle, data, data_dir))
+    pairs = read_pairs(problem, "test" if data is not None else split, limit)
+    translator = load(folder)
+    scores, found = evaluate_pairs(
+        translator,
+        pairs,
+        bundle.spec.target_language,
+        beam=translator.beam if beam is None else beam,
+        alpha=translator.alpha if alpha is None else alpha,
+    )
+    longest = bundle.model_config.max_length
+    loss = pairs_loss(translator.model, translator.tokenizer, bundle.spec, pairs, longest)
+    if translations is not None:
+        write_text(translations, "".join(item.text + "\n" for item in found))
+    report = {"model": str(Path(folder)), "problem": problem.name, "split": data or split, **scores}
+    click.echo(json.dumps(report | {"loss": round(loss, 4)}, indent=2, ensure_ascii=False))
+
+
+command = click.Command(
+    "evaluate",
+    callback=_evaluate,
+    params=[
+        click.Argument(["folder"], metavar="DIR"),
+        click.Option(["--split"], default="test", show_default=True, help="Split of the model's problem."),
+        click.Option(
+            ["--data"], metavar="FILES", help="Own files instead: a.en,a.de or one TSV, CSV or JSONL file."
+        ),
+        click.Option(["--data_dir"], metavar="DIR", help="Where the problem's raw files are now."),
+        click.Option(
+            ["--beam"], type=click.IntRange(min=1), help="Beam width; 1 is greedy.  [the model's own]"
+        ),
+        click.Option(
+            ["--alpha"], type=float, help="Length penalty ((5 + n) / 6) ** alpha.  [the model's own]"
+        ),
+        click.Option(
+            ["--limit"], type=click.IntRange(min=0), default=0, help="Score the first N pairs only; 0: all."
+        ),
+        click.Option(["--translations"], metavar="FILE", help="Write the translations to FILE, one a line."),
+    ],
+    help=HELP,
+    context_settings=CONTEXT,
+)

@@ -1,0 +1,60 @@
+"""Train a model on a problem or on your own files, or go on with a run."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from seqlib.cli.flags import config_command
+from seqlib.train.config import ALIASES, RunConfig
+
+__all__ = ["command"]
+
+HELP = """Train a model on a problem or on your own files, or go on with a run.
+
+\b
+  seqlib train --problem translate_bulletin_ende --time_limit 5m --output_dir runs/bulletin
+  seqlib train --data corpus.en,corpus.de --output_dir runs/mine
+  seqlib train --resume runs/mine --train_steps 20000
+
+Ctrl-C finishes the step, saves and says how to go on; a second Ctrl-C stops at once.
+"""
+
+
+def _build(tree: dict[str, Any], resume: str | None, dry_run: bool) -> RunConfig:
+    from seqlib.train.run import resumed_config
+    from seqlib.train.setup import make_config
+
+    return make_config(tree) if resume is None else resumed_config(Path(resume), tree)
+
+
+def _train(config: RunConfig, resume: str | None, dry_run: bool) -> int:
+    from seqlib.train import run
+
+    if dry_run:
+        from seqlib.train.forecast import forecast
+
+        click.echo(json.dumps(forecast(run.make_trainer(config, None)), indent=2))
+        return 0
+    result = run.train(config) if resume is None else run.resume(Path(resume), config)
+    return 128 + signal.Signals[result.stopped] if result.stopped.startswith("SIG") else 0
+
+
+command = config_command(
+    "train",
+    RunConfig,
+    _train,
+    help=HELP,
+    aliases=ALIASES,
+    build=_build,
+    params=[
+        click.Option(["--resume"], metavar="DIR", help="Go on with the run in DIR, equal to the bit."),
+        click.Option(
+            ["--dry_run"],
+            is_flag=True,
+            help="Print size, memory, step time and duration as JSON after a few steps; write no run folder.",
+        ),
+    ],
+)

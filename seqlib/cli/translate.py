@@ -1,0 +1,172 @@
+"""Translate lines from standard input, or sentence by sentence at a prompt."""
+
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import click
+
+from seqlib.cli.main import CONTEXT
+from seqlib.util.errors import DataError
+
+__all__ = ["command", "prompt"]
+
+HELP = """Translate with the model in DIR: lines of UTF-8 text from standard input to standard output, one for one
+(an empty line stays empty); on a terminal, a prompt.
+
+\b
+  seqlib translate runs/mine < in.txt > out.txt
+  seqlib translate runs/mine --beam 4 --n_best 4 --json < in.txt > out.jsonl
+"""
+
+
+def lines(stream: BinaryIO) -> Iterator[str]:
+    """Lines without their ends; `DataError` with the line's number where it is not UTF-8."""
+    for number, raw in enumerate(stream, start=1):
+        try:
+            yield raw.rstrip(b"\r\n").decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"standard input, line {number}: not UTF-8 (byte {error.start}: {raw[error.start]:#04x}); "
+                "convert it first, for example with iconv"
+            ) from error
+
+
+def as_json(source: str, translation: Any) -> str:
+    """One line of JSON for a translation and its alternatives."""
+    record = {
+        "source": source,
+        "text": translation.text,
+        "score": translation.score,
+        "confidence": translation.confidence,
+        "flagged": translation.flagged,
+        "stop_reason": translation.stop_reason,
+    }
+    if translation.alternatives:
+        record["alternatives"] = [
+            {"text": other.text, "score": other.score, "stop_reason": other.stop_reason}
+            for other in translation.alternatives
+        ]
+    return json.dumps(record, ensure_ascii=False)
+
+
+def as_text(number: int, translation: Any, n_best: int, mark: bool) -> str:
+    """One line: the translation; with `n_best` several, each after its line number and score; `mark` adds a column."""
+    column = f"\t{'low' if translation.flagged else 'ok'}\t{translation.confidence:.4f}" if mark else ""
+    if n_best == 1:
+        return translation.text + column
+    found = [(translation.text, translation.score)]
+    found += [(other.text, other.score) for other in translation.alternatives]
+    return "\n".join(f"{number}\t{score:.4f}\t{text}{column}" for text, score in found)
+
+
+def prompt(translator: Any, languages: str, **options: Any) -> None:
+    """Translate what is typed until the input ends; low confidence is said beside the translation."""
+    click.echo(f"{languages}: type a sentence and press Enter; Ctrl-D ends.", err=True)
+    while True:
+        try:
+            line = input("> ")
+        except (EOFError, KeyboardInterrupt):
+            click.echo(err=True)
+            return
+        if line.strip():
+            (found,) = translator.translate([line], **options)
+            click.echo(found.text + low_confidence(found))
+            for other in found.alternatives:
+                click.echo(f"  {other.text}")
+
+
+def low_confidence(translation: Any) -> str:
+    """What is printed behind a flagged translation."""
+    return f"   [low confidence {translation.confidence:.4f}]" if translation.flagged else ""
+
+
+def _translate(
+    folder: str, n_best: int, json_: bool, flag_low_confidence: bool, batch_rows: int, **options: Any
+) -> None:
+    from seqlib.decode.load import load
+
+    translator = load(folder)
+    options = {name: value for name, value in options.items() if value is not None}
+    if n_best > 1 and options.get("beam", translator.beam) < n_best:
+        options["beam"] = n_best
+    if sys.stdin.isatty():
+        spec = translator.spec
+        prompt(translator, f"{spec.source_language} → {spec.target_language}", n_best=n_best, **options)
+        return
+    try:
+        _stream(translator, n_best, json_, flag_low_confidence, batch_rows, options)
+    except BrokenPipeError:
+        # The reader went away (`| head`): what is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _stream(
+    translator: Any, n_best: int, json_: bool, mark: bool, batch_rows: int, options: dict[str, Any]
+) -> None:
+    waiting: deque[str] = deque()  # sources that were read ahead
+
+    def remembered() -> Iterator[str]:
+        for line in lines(sys.stdin.buffer):
+            waiting.append(line)
+            yield line
+
+    out, flagged, number = sys.stdout, 0, 0
+    out.reconfigure(encoding="utf-8")  # pyright: ignore[reportAttributeAccessIssue]
+    found = translator.translate_stream(remembered(), n_best=n_best, batch_rows=batch_rows, **options)
+    for number, translation in enumerate(found, start=1):
+        source = waiting.popleft()
+        out.write(
+            (as_json(source, translation) if json_ else as_text(number, translation, n_best, mark)) + "\n"
+        )
+        flagged += bool(translation.flagged)
+    out.flush()
+    if flagged:
+        click.echo(
+            f"{flagged} of {number} lines have low confidence (--flag_low_confidence shows which)", err=True
+        )
+
+
+command = click.Command(
+    "translate",
+    callback=_translate,
+    params=[
+        click.Argument(["folder"], metavar="DIR"),
+        click.Option(
+            ["--beam"], type=click.IntRange(min=1), help="Beam width; 1 is greedy.  [the model's own]"
+        ),
+        click.Option(
+            ["--alpha"], type=float, help="Length penalty ((5 + n) / 6) ** alpha.  [the model's own]"
+        ),
+        click.Option(
+            ["--n_best"],
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="Translations a line; above 1 each is printed after line number and score, tabs between.",
+        ),
+        click.Option(
+            ["--max_length"], type=click.IntRange(min=1), help="Most output tokens.  [source tokens + 50]"
+        ),
+        click.Option(
+            ["--batch_rows"],
+            type=click.IntRange(min=1),
+            default=32,
+            show_default=True,
+            help="Sentences decoded together.",
+        ),
+        click.Option(
+            ["--json", "json_"], is_flag=True, help="One JSON object a line, with score and confidence."
+        ),
+        click.Option(
+            ["--flag_low_confidence"],
+            is_flag=True,
+            help="Add two columns after a tab: `low` or `ok`, and the confidence.",
+        ),
+    ],
+    help=HELP,
+    context_settings=CONTEXT,
+)

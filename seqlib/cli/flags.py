@@ -26,17 +26,17 @@ __all__ = ["Leaf", "config_command", "leaves", "parse", "read_config"]
 
 @dataclass(frozen=True)
 class Leaf:
-    """One value of a Struct tree: its path, its type, its default, and the Struct class that declares it."""
+    """One value of a Struct tree: its path, its type (`kind`), its default, and the Struct class that declares it."""
 
     path: str
-    type: Any
+    kind: Any
     default: Any
     owner: type[msgspec.Struct]
 
     @property
     def is_flag(self) -> bool:
         """True when the value is a truth value, so that its flag takes no word."""
-        return self.type is bool or set(_options(self.type)) == {bool, type(None)}
+        return self.kind is bool or set(_options(self.kind)) == {bool, type(None)}
 
 
 def leaves(struct_type: type[msgspec.Struct], prefix: str = "") -> Iterator[Leaf]:
@@ -54,23 +54,21 @@ def leaves(struct_type: type[msgspec.Struct], prefix: str = "") -> Iterator[Leaf
 
 def parse(leaf: Leaf, value: Any, name: str) -> Any:
     """`value` (text from a flag, anything from a file) as the leaf's type; `name` stands in the UsageError."""
-    kinds = _options(leaf.type)
+    kinds, text = _options(leaf.kind), value
     if isinstance(value, str):
         if type(None) in kinds and value.casefold() in ("none", "null"):
             return None
         value = _split(value, kinds, name)
-    if isinstance(value, str) and str in kinds and len(kinds) > 1:
-        value = _scalar(value)  # for `int | str`, 1000 is the number
     choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
-    if isinstance(value, str) and choices and value not in map(str, choices) and kinds[0] is not str:
+    if isinstance(value, str) and choices and value not in map(str, choices) and str not in kinds:
         raise unknown(f"value of {name}:", value, map(str, choices))
     try:
-        return msgspec.convert(value, leaf.type, strict=False)
+        return msgspec.convert(value, leaf.kind, strict=False)
     except msgspec.ValidationError as error:
         reason = str(error).partition(", got")[0].partition(" - at")[0]
         if reason.startswith(("Expected `", "Invalid")) and ">" not in reason and "<" not in reason:
-            reason = f"Expected {type_name(leaf.type)}"
-        raise UsageError(f"{name}: {reason[:1].lower()}{reason[1:]}, got {value!r}") from error
+            reason = f"Expected {type_name(leaf.kind)}"
+        raise UsageError(f"{name}: {reason[:1].lower()}{reason[1:]}, got {text!r}") from error
 
 
 def read_config(path: str, struct_type: type[msgspec.Struct]) -> dict[str, Any]:
@@ -186,7 +184,7 @@ class _ConfigOption(click.Option):
             super().__init__([*declarations, _parameter(leaf.path)], default=None)
         else:
             declarations = [f"--{name}" for name in names]
-            metavar = type_name(leaf.type)
+            metavar = type_name(leaf.kind)
             super().__init__([*declarations, _parameter(leaf.path)], metavar=metavar, default=None, type=str)
         self.leaf = leaf
 
@@ -243,7 +241,7 @@ def _struct(kind: Any) -> type[msgspec.Struct] | None:
 
 
 def _split(text: str, kinds: tuple[Any, ...], name: str) -> Any:
-    """Text for a list or a dictionary in its parts; other text as it is."""
+    """Text for a list or a dictionary in its parts, and numbers where a type wants numbers; other text as it is."""
     origins = {get_origin(kind) or kind for kind in kinds}
     if dict in origins:
         found: dict[str, Any] = {}
@@ -254,12 +252,14 @@ def _split(text: str, kinds: tuple[Any, ...], name: str) -> Any:
             found[key.strip()] = _scalar(value.strip())
         return found
     if origins & {tuple, list, set, frozenset}:
-        return [part.strip() for part in text.split(",") if part.strip()]
-    return text
+        members = {member for kind in kinds for argument in get_args(kind) for member in _options(argument)}
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        return [_scalar(part) for part in parts] if members & {int, float} else parts
+    return _scalar(text) if origins & {int, float} else text
 
 
 def _scalar(text: str) -> Any:
-    """Numbers and truth values in a dictionary are recognised by their look; the rest is text."""
+    """A number or truth value, recognised by its look; the rest is text."""
     if text.casefold() in ("true", "false"):
         return text.casefold() == "true"
     if text[:1].isdigit() or text[:1] in ("+", "-", "."):

@@ -59,6 +59,8 @@ def nearest(name: str, options: Iterable[str], n: int = 3) -> list[str]:
         score = SequenceMatcher(None, wanted, candidate).ratio()
         if len(wanted) > 1 and (wanted in candidate or candidate in wanted):
             score = max(score, 0.6)
+        if candidate.startswith(wanted):
+            score += 0.01  # of two that are equally like it, the one that goes on from it
         if score >= 0.5:
             scored.append((-score, option))
     scored.sort()

@@ -67,6 +67,7 @@ def test_defaults(seen: list) -> None:
     [
         (["--optim.lr", "3e-4"], Run(problem="p", optim=Optim(lr=3e-4))),
         (["--learning-rate=3e-4"], Run(problem="p", optim=Optim(lr=3e-4))),
+        (["--lr", ".5"], Run(problem="p", optim=Optim(lr=0.5))),
         (["--lr", "1", "--lr", "2"], Run(problem="p", optim=Optim(lr=2.0))),
         (["--optim.betas", "0.5, .9"], Run(problem="p", optim=Optim(betas=(0.5, 0.9)))),
         (["--spare.warmup", "3"], Run(problem="p", spare=Optim(warmup=3))),
@@ -96,7 +97,7 @@ def test_every_path_is_a_flag(seen: list, argv: list[str], expected: Run) -> Non
     [
         (["--optim.lr", "abc"], "--optim.lr: expected float, got 'abc'"),
         (["--lr", "abc"], "--optim.lr: expected float, got 'abc'"),
-        (["--optim.betas", "1"], "--optim.betas: expected float,float, got ['1']"),
+        (["--optim.betas", "1"], "--optim.betas: expected float,float, got '1'"),
         (["--optim.warmup", "-1"], "--optim.warmup: expected `int` >= 0, got '-1'"),
         (["--train_steps", "1.5"], "--train_steps: expected int, got '1.5'"),
         (["--mode", "exactly"], "unknown value of --mode: 'exactly'; did you mean exact?"),

@@ -121,7 +121,7 @@ class Engine:
         return other, np.arange(other.size.sentences * beam, dtype=np.int32)
 
     def _fill(self, place: Place, sources: Sequence[Sequence[int]]) -> None:
-        """Encode the sources, each followed by the end token; rows that only fill the batch hold the end token alone."""
+        """Encode the sources, each followed by the end token; rows that only fill the batch hold just that token."""
         src = np.full((place.size.sentences, place.size.source), self.spec.pad_id, np.int32)
         lengths = np.ones(place.size.sentences, np.int32)
         src[:, 0] = self.spec.eos_id

@@ -12,7 +12,7 @@ import numpy as np
 
 from seqlib.core import ops
 from seqlib.core.compile import compile
-from seqlib.core.tensor import Tensor
+from seqlib.core.tensor import Tensor, Variable
 from seqlib.nn.cache import DecodeCache
 from seqlib.util.errors import UsageError
 
@@ -63,7 +63,7 @@ class Place:
             return logits, ops.logsumexp(logits, axis=-1)
 
         self.cache = cache
-        self.bytes = sum(variable.data.nbytes for variable in cache.state_variables().values())
+        self.bytes = sum(_storage(variable).nbytes for variable in cache.state_variables().values())
         self._fill = compile(fill, state=[model, cache])
         self._step = compile(step, state=[model, cache])
 
@@ -87,11 +87,11 @@ class Place:
             for part in ("k", "v"):
                 pairs = zip(getattr(new, f"{kind}_{part}"), getattr(old, f"{kind}_{part}"), strict=True)
                 for target, source in pairs:
-                    target.data[:count, :extent] = source.data[keep, :extent]
-        new.source_lengths.data[:count] = old.source_lengths.data[keep]
+                    _storage(target)[:count, :extent] = _storage(source)[keep, :extent]
+        _storage(new.source_lengths)[:count] = _storage(old.source_lengths)[keep]
         if new.ancestry is not None and old.ancestry is not None:
             rows = (keep[:, None] * beams + np.arange(beams)).reshape(-1)
-            new.ancestry.data[: count * beams, :used] = old.ancestry.data[parents[rows], :used]
+            _storage(new.ancestry)[: count * beams, :used] = _storage(old.ancestry)[parents[rows], :used]
 
 
 class Programs:
@@ -126,3 +126,8 @@ def rung(need: int, ladder: tuple[int, ...]) -> int:
         if step >= need:
             return step
     raise UsageError(f"decoding: {need} is more than the largest supported size, {ladder[-1]}")
+
+
+def _storage(variable: Variable) -> Any:
+    """The array that a location lives in; writing to a part of it spares a copy of the whole."""
+    return variable.data

@@ -59,7 +59,9 @@ class Search:
             raise ValueError("limits: expected a vector of lengths of at least 1")
         count, beam, longest = len(limits), rules.beam, int(limits.max(initial=1))
         if len(rules.penalties) <= longest:
-            raise ValueError(f"penalties: expected at least {longest + 1} entries, got {len(rules.penalties)}")
+            raise ValueError(
+                f"penalties: expected at least {longest + 1} entries, got {len(rules.penalties)}"
+            )
         self.rules = rules
         self.limits = limits
         self.steps = 0
@@ -131,7 +133,9 @@ class Search:
         settled = np.isfinite(self._score[sentences])
         rank = np.concatenate([~settled, np.full(scores.shape, not by_eos)], axis=1)
         order = np.argsort(-pool, axis=1, kind="stable")
-        order = np.take_along_axis(order, np.argsort(np.take_along_axis(rank, order, 1), axis=1, kind="stable"), 1)
+        order = np.take_along_axis(
+            order, np.argsort(np.take_along_axis(rank, order, 1), axis=1, kind="stable"), 1
+        )
         order = order[:, :keep]
 
         def pick(old: np.ndarray, new: np.ndarray) -> None:
@@ -142,7 +146,7 @@ class Search:
         pick(self._sum, sums)
         pick(self._length, np.asarray(length))
         pick(self._beam, beams)
-        pick(self._last, np.float32(0.0) if last is None else last)
+        pick(self._last, np.zeros_like(sums) if last is None else last)
         pick(self._by_eos, np.asarray(by_eos))
 
     def _settle(self) -> None:
@@ -169,7 +173,11 @@ class Search:
     def results(self) -> list[list[Hypothesis]]:
         """For every sentence of the batch its hypotheses, best first (those ended by the end token before others)."""
         return [
-            [self._hypothesis(sentence, place) for place in range(self.rules.n_best) if self._has(sentence, place)]
+            [
+                self._hypothesis(sentence, place)
+                for place in range(self.rules.n_best)
+                if self._has(sentence, place)
+            ]
             for sentence in range(len(self.limits))
         ]
 
@@ -198,7 +206,7 @@ class Search:
 
 
 class GreedySearch(Search):
-    """The most probable token at every step; equal logits go to the lower id. A sentence ends at its first end token."""
+    """The most probable token at every step until the end token; equal logits go to the lower id."""
 
     def _extend(self, logits: np.ndarray, normalizers: np.ndarray) -> None:
         best = logits.argmax(axis=1)

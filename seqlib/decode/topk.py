@@ -32,7 +32,9 @@ def top_k_rows(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     columns = np.empty((rows, k), np.int64)
     for j in range(k):
         block = maxima.argmax(axis=1)
-        inside = np.minimum(starts[block][:, None] + lane, width - 1)  # the last block repeats the last column
+        inside = np.minimum(
+            starts[block][:, None] + lane, width - 1
+        )  # the last block repeats the last column
         best = inside[row, x[row[:, None], inside].argmax(axis=1)]
         values[:, j] = x[row, best]
         columns[:, j] = best

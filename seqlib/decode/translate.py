@@ -202,7 +202,8 @@ class Translator:
             flagged=True if truncated else flagged,
             stop_reason="truncated_source" if truncated else best.stop_reason,
             alternatives=tuple(
-                Alternative(self.tokenizer.decode(list(h.tokens)), h.tokens, h.score, h.stop_reason) for h in others
+                Alternative(self.tokenizer.decode(list(h.tokens)), h.tokens, h.score, h.stop_reason)
+                for h in others
             ),
         )
 

@@ -16,7 +16,9 @@ BOS, EOS = 1, 2
 class FakeModel:
     """Logits [V] drawn from a generator seeded by seed, sentence and prefix; `step` rounds them so that ties occur."""
 
-    def __init__(self, vocabulary: int, seed: int = 0, sharpness: float = 2.0, step: float | None = None) -> None:
+    def __init__(
+        self, vocabulary: int, seed: int = 0, sharpness: float = 2.0, step: float | None = None
+    ) -> None:
         self.vocabulary, self.seed, self.sharpness, self.step = vocabulary, seed, sharpness, step
 
     def logits(self, sentence: int, prefix: Sequence[int]) -> np.ndarray:
@@ -65,7 +67,9 @@ def decode(
     return search.results(), search.steps
 
 
-def exhaustive(model: FakeModel, sentence: int, limit: int, alpha: float, penalty: str = "gnmt") -> list[tuple]:
+def exhaustive(
+    model: FakeModel, sentence: int, limit: int, alpha: float, penalty: str = "gnmt"
+) -> list[tuple]:
     """All outputs of up to `limit` tokens, end token counted, as (score, tokens), best first."""
     divisors = table(penalty, alpha, limit)
     words = [w for w in range(model.vocabulary) if w != EOS]

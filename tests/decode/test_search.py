@@ -18,7 +18,9 @@ def key(hypotheses):
     return [(h.tokens, h.score, h.log_prob, h.stop_reason, h.token_log_probs.tolist()) for h in hypotheses]
 
 
-@pytest.mark.parametrize("penalty,alpha", [("gnmt", 0.6), ("gnmt", 0.0), ("gnmt", -0.5), ("power", 1.0), ("power", 2.0)])
+@pytest.mark.parametrize(
+    "penalty,alpha", [("gnmt", 0.6), ("gnmt", 0.0), ("gnmt", -0.5), ("power", 1.0), ("power", 2.0)]
+)
 @pytest.mark.parametrize("seed", range(4))
 def test_wide_beam_finds_the_exhaustive_best(penalty, alpha, seed):
     model, limit = FakeModel(5, seed), 5
@@ -151,7 +153,7 @@ def test_logits_that_are_not_numbers_are_refused():
     search = start(np.array([4, 4]), Rules(2, 1, table("gnmt", 0.6, 4), BOS, EOS))
     logits = np.zeros((4, 5), np.float32)
     logits[3] = np.nan
-    with pytest.raises(SeqlibError, match="step 1.*sentence 1"):
+    with pytest.raises(SeqlibError, match=r"step 1.*sentence 1"):
         search.advance(logits, logits.sum(axis=1))
 
 

@@ -24,10 +24,13 @@ Ctrl-C finishes the step, saves and says how to go on; a second Ctrl-C stops at 
 
 
 def _build(tree: dict[str, Any], resume: str | None, dry_run: bool) -> RunConfig:
-    from seqlib.train.run import resumed_config
-    from seqlib.train.setup import make_config
+    if resume is None:
+        from seqlib.train.setup import make_config
 
-    return make_config(tree) if resume is None else resumed_config(Path(resume), tree)
+        return make_config(tree)
+    from seqlib.train.run import resumed_config
+
+    return resumed_config(Path(resume), tree)
 
 
 def _train(config: RunConfig, resume: str | None, dry_run: bool) -> int:

@@ -27,6 +27,10 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Own development files; without them a part of `paths` is held out."""
     test_paths: tuple[str, ...] = ()
     """Own test files; without them a part of `paths` is held out."""
+    dev_size: float = 0.0
+    """Part held out for development: a fraction below 1, or a number of pairs; 0: 2 %, at most 2,000 pairs."""
+    test_size: float = 0.0
+    """Part held out for testing, likewise."""
     columns: tuple[str, ...] = ()
     """Names of the source and target column of a TSV, CSV or JSONL file."""
     languages: tuple[str, ...] = ()

@@ -52,8 +52,11 @@ def choose_weights(trainer: Trainer) -> tuple[str, dict[str, float]]:
         )
     chosen, best, scores = "", -math.inf, {}
     for name, weights in candidates.items():
-        trainer.model.load(weights)
-        found = trainer.scorer.dev()
+        if name == f"step {trainer.evaluated}":
+            found = trainer.scores
+        else:
+            trainer.model.load(weights)
+            found = trainer.scorer.dev()
         get_logger().info("%s: %s", name, "  ".join(f"dev {key} {value:.4g}" for key, value in found.items()))
         if not chosen or trainer.scorer.rank(found) > best:
             chosen, best, scores = name, trainer.scorer.rank(found), found

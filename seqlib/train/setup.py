@@ -41,9 +41,20 @@ def make_config(given: Mapping[str, Any]) -> RunConfig:
     check_source(asked)
     name = asked.hparams_set or propose_preset(asked)
     preset = find_preset(name)
-    config = run_config.build(run_config.nested(preset.overrides()), given, {"hparams_set": name})
+    found = {"hparams_set": name, "data": absolute(asked.data)}
+    config = run_config.build(run_config.nested(preset.overrides()), given, found)
     model_config(config)
     return config
+
+
+def absolute(data: DataConfig) -> dict[str, Any]:
+    """The settings that name files, as absolute paths: a run may be resumed from another folder."""
+    lists = {name: getattr(data, name) for name in ("paths", "dev_paths", "test_paths")}
+    folders = {name: getattr(data, name) for name in ("data_dir", "cache_dir")}
+    found: dict[str, Any] = {
+        name: [str(Path(path).absolute()) for path in paths] for name, paths in lists.items()
+    }
+    return found | {name: str(Path(path).absolute()) for name, path in folders.items() if path}
 
 
 def check_source(config: RunConfig) -> None:
@@ -118,21 +129,38 @@ def model_config(config: RunConfig) -> Any:
 def open_problem(config: RunConfig) -> Any:
     """The problem: a named one, or one made of the user's files; reversed when asked."""
     data = config.data
-    if data.paths:
-        from seqlib.problems.translate_files import from_files
+    if not data.paths:
+        from seqlib.problems import load_problem
 
-        problem = from_files(
-            data.paths,
-            dev=data.dev_paths,
-            test=data.test_paths,
-            columns=data.columns,
-            languages=data.languages,
-            encoding=data.encoding,
-        )
-    else:
-        factory = resolve(config.problem, "seqlib.problems", "problem")
-        problem = factory(data_dir=data.data_dir) if data.data_dir else factory()
+        problem = load_problem(config.problem, data_dir=data.data_dir or None)
+        return problem.reversed() if data.reverse else problem
+    from seqlib.problems.translate_files import from_data
+
+    source, target = _two(data.columns, "data.columns")
+    source_language, target_language = _two(data.languages, "data.languages")
+    problem = from_data(
+        ",".join(data.paths),
+        source=source,
+        target=target,
+        source_language=source_language,
+        target_language=target_language,
+        dev=",".join(data.dev_paths) or None,
+        test=",".join(data.test_paths) or None,
+        dev_size=data.dev_size or None,
+        test_size=data.test_size or None,
+        encoding=data.encoding,
+    )
     return problem.reversed() if data.reverse else problem
+
+
+def _two(names: tuple[str, ...], setting: str) -> tuple[str | None, str | None]:
+    if not names:
+        return None, None
+    if len(names) != 2:
+        raise UsageError(
+            f"{setting}: expected two names, source and target, got {len(names)}: {', '.join(names)}"
+        )
+    return names[0], names[1]
 
 
 def prepare_data(config: RunConfig, problem: Any) -> Any:

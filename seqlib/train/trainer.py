@@ -35,7 +35,8 @@ DEFAULT_EPOCHS = 10
 class Trainer:
     """One run over prepared data. `fit` trains to the end; `restore` goes on from a checkpoint, equal to the bit.
 
-    `folder` is the run folder (None: nothing is written). `stop_training` may be set by callbacks.
+    `folder` is the run folder (None: nothing is written). `stop_training` may be set by callbacks. `scores` are those
+    of the evaluation after step `evaluated` (-1: none in this session).
     """
 
     def __init__(
@@ -64,7 +65,8 @@ class Trainer:
         self.scorer = Scorer(self.model, problem, data, config, self.model_config.max_length)
         self.log = RunLog(folder / "log.jsonl" if folder else None)
         self._window = Window()
-        self._evaluated = -1
+        self.evaluated = -1
+        self.scores: dict[str, float] = {}
         self._saved = -1
 
     # Data order
@@ -161,11 +163,13 @@ class Trainer:
     def evaluate(self) -> dict[str, float]:
         """Dev loss and BLEU, logged and compared with the best, which is then saved. {} when there is no dev split."""
         at = self.position
-        if self._evaluated == at.step or not self.scorer.available:
+        if not self.scorer.available:
             return {}
+        if self.evaluated == at.step:
+            return self.scores
         began = time.perf_counter()
-        scores = self.scorer.dev()
-        self._evaluated = at.step
+        scores = self.scores = self.scorer.dev()
+        self.evaluated = at.step
         seconds = time.perf_counter() - began
         self.log.write("dev", at.step, seconds=seconds, **scores)
         text = "  ".join(f"dev {name} {value:.4g}" for name, value in scores.items())

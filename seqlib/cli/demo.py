@@ -1,0 +1,125 @@
+"""Train a small translator on the embedded problem, show what it learnt, and try it."""
+
+import os
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+
+from seqlib.cli.main import CONTEXT
+from seqlib.cli.translate import low_confidence, prompt
+
+__all__ = ["command"]
+
+PROBLEM = "translate_bulletin_ende"
+LINES = 5  # sentences of the fixed demonstration that are in the domain; one more is not
+
+HELP = """Train translate_bulletin_ende (English to German bulletins: timetables, weather, appointments, prices) for a
+given time, score it on held-out sentences, and open a prompt; without a terminal six sentences are translated.
+"""
+
+
+def _demo(seconds: int, output_dir: str) -> None:
+    from seqlib.decode.load import load
+    from seqlib.train import run
+    from seqlib.train.environment import cpu_count
+    from seqlib.train.setup import make_config, open_problem
+
+    folder = _free(Path(output_dir))
+    click.echo(f"training {PROBLEM} for {seconds} s on {cpu_count()} processors; the run is kept in {folder}")
+    settings: dict[str, Any] = {
+        "problem": PROBLEM,
+        "output_dir": str(folder),
+        "time_limit": f"{seconds}s",
+        "eval_every": 0,
+        "save_every": "1m",
+        "average": 0,
+        "decode": {"beam": 1, "dev_sentences": -1},
+    }
+    config = make_config(settings)
+    result = run.train(config)
+    if result.model is None:
+        return
+    translator = load(result.model)
+    problem = open_problem(config)
+    _report(translator, problem)
+    if sys.stdin.isatty():
+        prompt(translator, "English → German")
+    else:
+        _fixed_lines(translator, problem)
+    _next_steps(folder)
+
+
+def _free(folder: Path) -> Path:
+    """The folder, or with a number behind it when there is something in it."""
+    number, free = 1, folder
+    while free.exists() and any(free.iterdir()):
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
+
+
+def _report(translator: Any, problem: Any) -> None:
+    """Exact matches on held-out sentences and on never-seen names; what the confidence flags."""
+    in_domain = []
+    for split, count, text in (
+        ("test", 500, "held-out sentences"),
+        ("test_names", 300, "sentences with never-seen names"),
+    ):
+        pairs = list(islice(problem.samples(split), count))
+        began = time.perf_counter()
+        found = translator.translate([source for source, _ in pairs])
+        took = time.perf_counter() - began
+        in_domain += found
+        exact = sum(item.text == target for item, (_, target) in zip(found, pairs, strict=True))
+        share = 100 * exact / len(pairs)
+        click.echo(
+            f"exact match   {share:5.1f} %  of {len(pairs)} {text}  ({len(pairs) / took:.0f} sentences/s)"
+        )
+    strange = translator.translate(problem.off_domain())
+    flagged, false = (
+        sum(bool(item.flagged) for item in strange),
+        sum(bool(item.flagged) for item in in_domain),
+    )
+    click.echo(f"flagged       {flagged} of {len(strange)} sentences of other domains")
+    click.echo(
+        f"false alarms  {100 * false / len(in_domain):.1f} %  of {len(in_domain)} sentences of its own domain"
+    )
+
+
+def _fixed_lines(translator: Any, problem: Any) -> None:
+    sources = [source for source, _ in islice(problem.samples("test"), LINES)] + problem.off_domain()[:1]
+    click.echo()
+    for source, found in zip(sources, translator.translate(sources), strict=True):
+        click.echo(f"  {source}\n    {found.text}{low_confidence(found)}")
+
+
+def _next_steps(folder: Path) -> None:
+    command = os.path.basename(sys.argv[0]) if sys.argv[0].endswith("seqlib") else "seqlib"
+    click.echo(f"""
+Next:
+  {command} translate {folder}                        translate more, or lines from a file with < in.txt > out.txt
+  {command} demo --seconds 300                        train longer
+  {command} train --data your.en,your.de --output_dir runs/mine     your own files, line N of one translating line N
+  {command} evaluate runs/mine                        BLEU on a part that was held out""")
+
+
+command = click.Command(
+    "demo",
+    callback=_demo,
+    params=[
+        click.Option(
+            ["--seconds"],
+            type=click.IntRange(min=1),
+            default=120,
+            show_default=True,
+            help="Wall time of training.",
+        ),
+        click.Option(["--output_dir"], default="runs/demo", show_default=True, help="Where the run is kept."),
+    ],
+    help=HELP,
+    context_settings=CONTEXT,
+)

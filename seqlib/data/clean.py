@@ -117,7 +117,7 @@ class SeenKeys:
         return sum(len(run) for run in self._runs)
 
     def add(self, keys: np.ndarray) -> np.ndarray:
-        """Adds uint64 keys [n]; returns bool [n], True where a key was not seen before, in earlier calls or this one."""
+        """Adds uint64 keys [n]; returns bool [n], True where a key is new, in this call too."""
         unique, first = np.unique(keys, return_index=True)
         new = np.ones(len(unique), bool)
         for run in self._runs:

@@ -1,6 +1,6 @@
 """Lines of text files, plain, .gz or .zst, as a stream: strict about the encoding, exact about the place.
 
-Line ends are ``\\n`` or ``\\r\\n``; a file without any ``\\n`` in its first megabyte but with ``\\r`` is read by ``\\r``
+Line ends are ``\\n`` or ``\\r\\n``; a file without any ``\\n`` in its first megabyte but with ``\\r`` is read by that
 (old Macintosh). In a file with ``\\n`` a lone ``\\r`` inside a line does not end it, else parallel files would slip.
 """
 
@@ -63,13 +63,13 @@ def open_bytes(path: str | Path) -> Iterator[BinaryIO]:
     damage: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
     try:
         if path.suffix.lower() == ".gz":
-            stream = cast(BinaryIO, gzip.open(path, "rb"))
+            stream = cast(BinaryIO, gzip.open(path, "rb"))  # noqa: SIM115
         elif path.suffix.lower() == ".zst":
             zstd = _zstd(path)
             damage = (*damage, zstd.ZstdError)
             stream = cast(BinaryIO, zstd.open(path, "rb"))
         else:
-            stream = open(path, "rb")
+            stream = open(path, "rb")  # noqa: SIM115
         with stream:
             yield stream
     except damage as error:

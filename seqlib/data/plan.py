@@ -130,7 +130,7 @@ def _order(count: int, name: str) -> np.ndarray:
 
 
 def bucket_shapes(sizes: np.ndarray, tokens: int, max_shapes: int, multiple: int) -> tuple[Shape, ...]:
-    """The buckets for pairs with ``sizes`` int [n, 2] (eos counted), n >= 1; at most ``max_shapes``, empty ones left out."""
+    """At most ``max_shapes`` buckets, none empty, for pairs with ``sizes`` int [n, 2] (eos counted), n >= 1."""
     edges = [_edges(sizes[:, side], multiple) for side in (0, 1)]
     cells = [np.searchsorted(edge, sizes[:, side]) for side, edge in enumerate(edges)]
     counts = np.zeros((len(edges[1]), len(edges[0])), np.int64)
@@ -197,7 +197,7 @@ def _best_shapes(
 
 
 def _costs(source: np.ndarray, target: np.ndarray, table: np.ndarray, tokens: int) -> np.ndarray:
-    """Padded tokens of every rectangle of cells as one bucket, float64 [t0, t1, s0, s1]; inf where it is no rectangle."""
+    """Padded tokens of every rectangle of cells as one bucket, float64 [t0, t1, s0, s1]; inf for an empty range."""
     total = np.zeros((len(target) + 1, len(source) + 1), np.int64)
     total[1:, 1:] = table.cumsum(0).cumsum(1)
     rows_of = total[None, :, :] - total[:, None, :]  # [t0, t1, s]
@@ -213,9 +213,9 @@ def _costs(source: np.ndarray, target: np.ndarray, table: np.ndarray, tokens: in
 
 
 def _chain(cost: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts of the source axis for every target range: least cost [k, t0, t1] with exactly k cuts' parts, and where
-
-    the last part begins, [k, t0, t1, s1]."""
+    """Source buckets for every target range: the least cost of exactly k, [k, t0, t1], and where the last begins,
+    [k, t0, t1, s1].
+    """
     ends = cost.shape[-1]
     best = np.full((limit + 1, *cost.shape[:2], ends), np.inf)
     best[0, :, :, 0] = 0

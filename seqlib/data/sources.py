@@ -108,21 +108,21 @@ class PairSource:
             yield record
 
     def _parallel(self) -> Iterator[Record]:
-        one, two = self.files
+        one = self.files[0]
         left, right = (read_lines(file, self.encoding, strict=False) for file in self.files)
         count = 0
         for count, line in enumerate(left, start=1):
             other = next(right, None)
             if other is None:
-                self._unequal(count + sum(1 for _ in left), count - 1)
+                raise self._unequal(count + sum(1 for _ in left), count - 1)
             yield Record(line.text, other.text, one, count, line.problem or other.problem)
         extra = sum(1 for _ in right)
         if extra:
-            self._unequal(count, count + extra)
+            raise self._unequal(count, count + extra)
 
-    def _unequal(self, first: int, second: int) -> None:
+    def _unequal(self, first: int, second: int) -> DataError:
         one, two = self.files
-        raise DataError(
+        return DataError(
             f"{one} has {first:,} lines but {two} has {second:,}: line N of one must translate line N of the other; "
             "look for a lost or an extra line end (or a file that was cut short)"
         )

@@ -72,7 +72,15 @@ class Translation:
 
     def encode(self, sample: tuple[str, str], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
         """Ids of source and target, without bos and eos."""
-        return tokenizer.encode(sample[0]), tokenizer.encode(sample[1])
+        return self.encode_batch([sample], tokenizer)[0]
+
+    def encode_batch(
+        self, samples: list[tuple[str, str]], tokenizer: Tokenizer
+    ) -> list[tuple[list[int], list[int]]]:
+        """``encode`` of many samples at once. A problem with an encoding of its own overrides this one."""
+        sources = tokenizer.encode_batch([source for source, _ in samples])
+        targets = tokenizer.encode_batch([target for _, target in samples])
+        return list(zip(sources, targets, strict=True))
 
     def digest(self) -> str:
         """Hex digest of the content of all splits: equal digests mean equal data. By default reads every pair."""
@@ -141,6 +149,12 @@ class Reversed(Translation):
     def records(self, split: str) -> Iterator[Record]:
         for record in self.problem.records(split):
             yield record._replace(source=record.target, target=record.source)
+
+    def encode_batch(
+        self, samples: list[tuple[str, str]], tokenizer: Tokenizer
+    ) -> list[tuple[list[int], list[int]]]:
+        encoded = self.problem.encode_batch([(target, source) for source, target in samples], tokenizer)
+        return [(target, source) for source, target in encoded]
 
     def digest(self) -> str:
         return hashlib.sha256(f"reversed {self.problem.digest()}".encode()).hexdigest()

@@ -1,0 +1,149 @@
+"""Translation over people's own files: two parallel texts or one TSV, CSV or JSONL file, held-out parts automatic."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from seqlib.data.clean import CleanRules
+from seqlib.data.lines import suffix
+from seqlib.data.records import Record
+from seqlib.data.sources import TABLES, PairSource, parse_data
+from seqlib.data.split import HashSplit
+from seqlib.problems.translation import Translation
+from seqlib.util.errors import DataError, UsageError
+
+__all__ = ["FileTranslation", "from_data"]
+
+_CODE = re.compile(r"[a-z]{2,3}([-_][a-z0-9]{2,8})?", re.IGNORECASE)
+
+
+def from_data(
+    data: str,
+    *,
+    source: str | None = None,
+    target: str | None = None,
+    source_language: str | None = None,
+    target_language: str | None = None,
+    dev: str | None = None,
+    test: str | None = None,
+    dev_size: float | None = None,
+    test_size: float | None = None,
+    encoding: str = "utf-8",
+    cleaning: CleanRules | None = None,
+) -> FileTranslation:
+    """The problem behind ``--data a.en,a.de`` or ``--data corpus.tsv``.
+
+    ``source`` and ``target`` name the columns of a table (a header name, a number from 0, or a JSON field; see
+    ``PairSource`` for what is found without them). Languages left out are read off the files' suffixes or the column
+    names. ``dev`` and ``test`` name files held out by hand, in the form of ``data``; what is not given is held out by a
+    hash of the source, ``dev_size`` and ``test_size`` large (a fraction below 1, else pairs; default 2 %, see
+    ``HashSplit.sized``). ``cleaning`` None takes the defaults of ``CleanRules``; files held out by hand are never
+    cleaned. Raises UsageError for options that do not fit, DataError for files that are not there.
+    """
+    for given, size, name in ((dev, dev_size, "dev"), (test, test_size, "test")):
+        if given is not None and size is not None:
+            raise UsageError(f"--{name} names files, so --{name}_size has nothing to decide")
+    files = parse_data(data)
+    guess = _languages(files, source, target)
+    languages = (source_language or guess[0], target_language or guess[1])
+    columns = (_column(source), _column(target))
+
+    def opened(value: str) -> PairSource:
+        names = parse_data(value)
+        wanted = columns if len(names) == 1 else (None, None)
+        pairs = PairSource(names, encoding, *wanted, languages=languages)
+        pairs.check()
+        return pairs
+
+    held_out = {name: opened(value) for name, value in (("dev", dev), ("test", test)) if value is not None}
+    return FileTranslation(opened(data), held_out, dev_size, test_size, cleaning or CleanRules())
+
+
+class FileTranslation(Translation):
+    """Pairs from files, see ``from_data``. ``corpus`` is split by the hash of its source except for ``held_out``."""
+
+    def __init__(
+        self,
+        corpus: PairSource,
+        held_out: dict[str, PairSource],
+        dev_size: float | None,
+        test_size: float | None,
+        cleaning: CleanRules,
+    ) -> None:
+        self.corpus = corpus
+        self.held_out = held_out
+        self.sizes = (0.0 if "dev" in held_out else dev_size, 0.0 if "test" in held_out else test_size)
+        self.source_language, self.target_language = (
+            language or default
+            for language, default in zip(corpus.languages, ("source", "target"), strict=True)
+        )
+        self.name = f"translate_files_{self.source_language}{self.target_language}"
+        self.cleaning = cleaning
+        self.cleaned = tuple(split for split in self.splits() if split not in held_out)
+        self._split: HashSplit | None = None
+
+    def splits(self) -> tuple[str, ...]:
+        return ("train", "dev", "test")
+
+    def records(self, split: str) -> Iterator[Record]:
+        """The pairs of a split; those that cannot be read count to train."""
+        self.check_split(split)
+        if split in self.held_out:
+            yield from self.held_out[split].records()
+            return
+        place = self._hash_split()
+        for record in self.corpus.records(strict=False):
+            if (place.split_of(record.source) if not record.problem else "train") == split:
+                yield record
+
+    def digest(self) -> str:
+        state = hashlib.sha256(repr((self.corpus.digest(), self.sizes)).encode())
+        for name, pairs in sorted(self.held_out.items()):
+            state.update(f"{name} {pairs.digest()}".encode())
+        return state.hexdigest()
+
+    def reversed(self) -> Translation:
+        """The corpus the other way round, held out by the hash of what is the source then."""
+        held_out = {name: pairs.swapped() for name, pairs in self.held_out.items()}
+        return FileTranslation(self.corpus.swapped(), held_out, *self.sizes, self._rules())
+
+    def describe(self) -> dict[str, Any]:
+        files = {
+            "train": list(self.corpus.files),
+            **{name: list(p.files) for name, p in self.held_out.items()},
+        }
+        return {**super().describe(), "files": files}
+
+    def _rules(self) -> CleanRules:
+        assert self.cleaning is not None
+        return self.cleaning
+
+    def _hash_split(self) -> HashSplit:
+        if self._split is None:
+            pairs = sum(1 for _ in self.corpus.records(strict=False))
+            if not pairs:
+                raise DataError(f"{' and '.join(self.corpus.files)}: there are no sentence pairs")
+            self._split = HashSplit.sized(pairs, *self.sizes)
+        return self._split
+
+
+def _languages(files: tuple[str, ...], source: str | None, target: str | None) -> tuple[str, str]:
+    """Language codes by the suffixes of two files, the names of two columns, or ``en-de`` in one file's name."""
+    if len(files) == 2:
+        codes = [suffix(file).removeprefix(".") for file in files]
+        if codes[0] != codes[1] and all(_CODE.fullmatch(code) and f".{code}" not in TABLES for code in codes):
+            return codes[0], codes[1]
+        return "", ""
+    columns = [name.rpartition(".")[2] for name in (source, target) if name is not None]
+    if len(columns) == 2 and all(_CODE.fullmatch(name) for name in columns) and columns != ["src", "tgt"]:
+        return columns[0], columns[1]
+    match = re.search(r"(?:^|[._])([a-z]{2,3})-([a-z]{2,3})(?=[._]|$)", Path(files[0]).name)
+    return (match[1], match[2]) if match else ("", "")
+
+
+def _column(name: str | None) -> str | int | None:
+    return int(name) if name is not None and name.isdigit() else name

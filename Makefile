@@ -26,10 +26,10 @@ test-all: check
 	@$(TEST_ENV) $(BIN)/python -m pytest --durations=20
 
 check: .venv/.dev
-	$(BIN)/ruff format --check --quiet .
-	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet --output-format concise .
+	$(BIN)/ruff check --quiet --output-format concise .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python tools/line_budget.py
 	@$(BIN)/python tools/check_imports.py
 	@$(BIN)/python tools/check_size.py
@@ -39,7 +39,7 @@ format: .venv/.dev
 	$(BIN)/ruff format .
 
 bench: .venv/.dev
-	@$(BIN)/python -m benchmarks
+	@for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 size: .venv/.dev
 	@$(BIN)/python tools/line_budget.py

@@ -149,6 +149,7 @@ class Op:
         self.infer_rule: Callable[..., list[Meta]] | None = None
         self.vjp_rule: Callable[..., Sequence[Any]] | None = None
         self.view_rule: Callable[..., Layout | None] | None = None
+        self.flops_rule: Callable[..., int] | None = None
         self.cpu_kernels: list[Kernel] = []
         self.sample_fn: Callable[[], Iterable[Any]] | None = None
         self.expression: str | None = None
@@ -192,6 +193,11 @@ class Op:
     def view(self, rule: Callable[..., Layout | None]) -> Callable[..., Layout | None]:
         """Decorator: makes the op a view of its first input; `rule(layout, **attrs)` is the new layout, or None if a copy is needed."""
         self.view_rule = rule
+        return rule
+
+    def flops(self, rule: Callable[..., int]) -> Callable[..., int]:
+        """Decorator: `rule(*metas, **attrs)`, the floating-point operations of a call, for profiles."""
+        self.flops_rule = rule
         return rule
 
     def cpu(

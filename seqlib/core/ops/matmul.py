@@ -34,6 +34,13 @@ def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool) -> list[Meta]:
     return [Meta((*broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2]), m, n), dtypes.promote(a.dtype, b.dtype))]
 
 
+@_matmul.flops
+def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool) -> int:
+    n = b.shape[-2] if transpose_b else b.shape[-1]
+    batch = Meta(broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2]), a.dtype).size
+    return 2 * batch * a.shape[-1] * a.shape[-2] * n
+
+
 @_matmul.cpu(strided=True, when=lambda metas, attrs: metas[0].dtype == metas[1].dtype)  # type: ignore[union-attr]
 def _(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool) -> None:
     a, b = ins

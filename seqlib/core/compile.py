@@ -1,0 +1,112 @@
+"""`compile(step, state)`: the same function, traced once for each signature and replayed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import debug, tree
+from seqlib.core.graph import active_graph
+from seqlib.core.op import Meta
+from seqlib.core.passes import optimize
+from seqlib.core.program import Program, lower
+from seqlib.core.tape import grad_enabled
+from seqlib.core.tensor import Tensor, Variable, as_array
+from seqlib.core.trace import Traced, collect_variables, trace
+from seqlib.util.errors import TraceError
+from seqlib.util.log import get_logger
+
+
+class Compiled:
+    """A function that runs as programs, one for each signature. Made by `compile`.
+
+    `programs` lists them in the order in which they were built.
+    """
+
+    def __init__(self, fn: Callable[..., Any], state: Any) -> None:
+        self.fn = fn
+        self.state = state
+        self._programs: dict[Any, tuple[Program, Traced]] = {}
+        self.__name__ = getattr(fn, "__name__", type(fn).__name__)
+        self.__doc__ = fn.__doc__
+
+    @property
+    def programs(self) -> list[Program]:
+        return [program for program, _ in self._programs.values()]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if active_graph() is not None:
+            return self.fn(*args, **kwargs)  # inside another trace it is part of that
+        leaves, treedef = tree.flatten((args, kwargs))
+        arrays, signature = _signature(self.__name__, leaves)
+        key = (treedef, tuple(signature), grad_enabled(), debug.references_only(), self._training())
+        found = self._programs.get(key)
+        if found is None:
+            found = self._programs[key] = self._build(treedef, signature)
+        program, traced = found
+        results = program.run(arrays)
+        flat = [Tensor(results[leaf]) if is_tensor else leaf for is_tensor, leaf in traced.result_leaves]
+        return tree.unflatten(traced.result_tree, flat)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Program:
+        """The program for these arguments (tensors, arrays, or `Meta` for shapes alone), built if need be but not run."""
+        leaves, treedef = tree.flatten((args, kwargs))
+        _, signature = _signature(self.__name__, leaves)
+        key = (treedef, tuple(signature), grad_enabled(), debug.references_only(), self._training())
+        if key not in self._programs:
+            self._programs[key] = self._build(treedef, signature)
+        return self._programs[key][0]
+
+    def _training(self) -> tuple[Any, ...]:
+        state = self.state if isinstance(self.state, (list, tuple)) else (self.state,)
+        return tuple(getattr(s, "training", None) for s in state)
+
+    def _build(self, treedef: tree.TreeDef, signature: list[Any]) -> tuple[Program, Traced]:
+        start = time.perf_counter()
+        variables = collect_variables(self.state) if self.state is not None else {}
+        for name, variable in variables.items():
+            if not variable.name:
+                variable.name = name
+        traced = trace(self.fn, treedef, signature, variables)
+        optimize(traced.graph)
+        program = Program(traced.graph, lower(traced.graph), time.perf_counter() - start)
+        if debug.level() >= 1:
+            get_logger().info("compile %s: program %d: %s", self.__name__, len(self._programs) + 1, program.summary())
+        return program, traced
+
+
+def _signature(name: str, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
+    """The arrays among the arguments, and for each argument its Meta (tensor or array) or itself (static)."""
+    arrays: list[Any] = []
+    signature: list[Any] = []
+    for leaf in leaves:
+        if isinstance(leaf, Variable):
+            raise TraceError(f"compile {name}: the Variable {leaf.name or leaf!r} is an argument; list it in state instead")
+        if isinstance(leaf, (Tensor, np.ndarray)):
+            array = leaf.data if isinstance(leaf, Tensor) else as_array(leaf)
+            arrays.append(array)
+            signature.append(Meta(array.shape, array.dtype))
+        else:
+            try:
+                hash(leaf)
+            except TypeError:
+                raise TraceError(f"compile {name}: the argument {leaf!r} is neither a tensor nor hashable") from None
+            signature.append(leaf)
+    return arrays, signature
+
+
+def compile(step: Callable[..., Any], state: Any = None) -> Compiled:
+    """A function equal to `step` that is traced once for each signature, optimised, and replayed from a flat list of launches.
+
+    Arguments are trees; Tensors and NumPy arrays in them are inputs, everything else (it must be hashable) is static: a new value
+    means a new program. `state` lists the owners of the Variables that `step` reads or writes: Variables, Modules, optimizers,
+    generators, caches, lists or dicts of these; they are read at the first call of each signature. The results are fresh tensors.
+    Gradients are taken inside `step` (`value_and_grad`); the compiled function itself is not on the tape.
+
+    Raises TraceError where the function reads a tensor's content, captures a tensor from outside, or writes a Variable that is not
+    in `state`.
+    """
+    return Compiled(step, state)

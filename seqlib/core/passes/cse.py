@@ -1,0 +1,29 @@
+"""Common-subexpression elimination: the same op on the same values with the same attributes is computed once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seqlib.core.graph import Graph, Node, Value
+
+
+def eliminate_common_subexpressions(graph: Graph) -> None:
+    """Ops are pure (randomness is an input), so equal nodes have equal outputs; the first one stays."""
+    replaced: dict[Value, Value] = {}
+    first: dict[Any, Node] = {}
+    kept: list[Node] = []
+    for node in graph.nodes:
+        node.inputs = [None if v is None else replaced.get(v, v) for v in node.inputs]
+        key = (node.op.name, tuple(None if v is None else v.id for v in node.inputs), tuple(sorted(node.attrs.items(), key=_by_name)))
+        same = first.setdefault(key, node)
+        if same is node:
+            kept.append(node)
+        else:
+            replaced.update(zip(node.outputs, same.outputs, strict=True))
+    graph.nodes = kept
+    graph.outputs = [replaced.get(v, v) for v in graph.outputs]
+    graph.updates = [(variable, replaced.get(v, v)) for variable, v in graph.updates]
+
+
+def _by_name(item: tuple[str, Any]) -> str:
+    return item[0]

@@ -1,0 +1,15 @@
+"""Dead-code elimination: what no output and no update needs is not computed."""
+
+from __future__ import annotations
+
+from seqlib.core.graph import Graph, Node, Value
+
+
+def eliminate_dead_code(graph: Graph) -> None:
+    needed: set[Value] = {*graph.outputs, *(v for _, v in graph.updates)}
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        if any(v in needed for v in node.outputs):
+            kept.append(node)
+            needed.update(v for v in node.inputs if v is not None)
+    graph.nodes = kept[::-1]

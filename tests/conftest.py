@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The gate asks the same questions each time, and a busy machine is no failure.
+settings.register_profile("gate", deadline=None, derandomize=True)
+settings.load_profile("gate")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -103,6 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("the input ended where an answer was expected")
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if error.filename is None:
+            raise  # no file of the user's
+        return _fail(f"{error.filename}: {error.strerror}")
     return result if isinstance(result, int) else 0
 
 

@@ -64,6 +64,7 @@ def test_mistakes_are_answered(argv: list[str], message: str, capsys: pytest.Cap
     [
         (DataError("a.en:3: not UTF-8"), 2, "error: a.en:3: not UTF-8\n"),
         (KeyboardInterrupt(), 130, ""),
+        (PermissionError(13, "Permission denied", "/x/y"), 2, "error: /x/y: Permission denied\n"),
         (click.FileError("x", "hint"), 2, "error: Could not open file 'x': hint\n"),
     ],
 )

@@ -85,7 +85,7 @@ def _signature(name: str, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
     for leaf in leaves:
         if isinstance(leaf, Variable):
             raise TraceError(f"compile {name}: the Variable {leaf.name or leaf!r} is an argument; list it in state instead")
-        if isinstance(leaf, (Tensor, np.ndarray)):
+        if isinstance(leaf, (Tensor, np.ndarray, np.generic)):
             array = leaf.data if isinstance(leaf, Tensor) else as_array(leaf)
             arrays.append(array)
             signature.append(Meta(array.shape, array.dtype))

@@ -95,9 +95,9 @@ class _Lowering:
         self.storage.update(zip(self.graph.inputs, inputs, strict=True))
         for number, node in enumerate(self.graph.nodes):
             self._node(number, node)
-        end = len(self.launches)
         outputs = [self._place(v) for v in self.graph.outputs]
         copies = self._end_copies()
+        end = len(self.launches)
         for place in (*outputs, *(source for _, source in copies)):
             place.buffer.last = max(place.buffer.last, end)
         if len(self.launches) > MAX_LAUNCHES:

@@ -83,7 +83,7 @@ class Search:
         self._by_eos = np.zeros((count, keep), bool)
 
     def advance(self, logits: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
-        """Take one step: logits float32 [R, V] (scratch, restored), normalizers float32 [R] = logsumexp of each row.
+        """Take one step: logits float32 [R, V], normalizers float32 [R] = logsumexp of each row.
 
         Returns the parent row of each row, int64 [R], by which caches must be reordered before the next step, or
         None when every row continues itself. Raises SeqlibError when a row's logits are not finite numbers.
@@ -238,9 +238,11 @@ class BeamSearch(Search):
         row_log_probs = np.minimum(values - normalizers[:, None], np.float32(0.0))
         sums = (self.live.reshape(-1, 1) + row_log_probs).reshape(held, beam * wide)
         order = np.argsort(-sums, axis=1, kind="stable")[:, : 2 * beam]
-        sums = np.take_along_axis(sums, order, axis=1)
-        tokens = np.take_along_axis(columns.reshape(held, -1), order, axis=1)
-        log_probs = np.take_along_axis(row_log_probs.reshape(held, -1), order, axis=1)
+        sentence = np.arange(held)[:, None]
+        ranked = (sentence, order)
+        sums = sums[ranked]
+        tokens = columns.reshape(held, -1)[ranked]
+        log_probs = row_log_probs.reshape(held, -1)[ranked]
         parents = order // wide
 
         ends = tokens == eos
@@ -250,14 +252,12 @@ class BeamSearch(Search):
             candidates = np.where(offered, sums[:, :beam], _NEVER)[who]
             self._keep(who, candidates, parents[who, :beam], log_probs[who, :beam], self.steps + 1)
 
-        if ends.any() or order.shape[1] > beam:
-            on = np.argsort(ends, axis=1, kind="stable")[:, :beam]
-            sums, tokens, log_probs, parents = (
-                np.take_along_axis(x, on, axis=1) for x in (sums, tokens, log_probs, parents)
-            )
-        self.live = np.where(tokens == eos, _NEVER, sums)
-        self._record(tokens, log_probs, parents)
-        rows = (np.arange(held)[:, None] * beam + parents).reshape(-1)
+        on = np.argsort(ends, axis=1, kind="stable")[:, :beam] if ends.any() else np.arange(beam)
+        live = (sentence, on)
+        tokens, parents = tokens[live], parents[live]
+        self.live = np.where(tokens == eos, _NEVER, sums[live])
+        self._record(tokens, log_probs[live], parents)
+        rows = (sentence * beam + parents).reshape(-1)
         return None if np.array_equal(rows, np.arange(len(rows))) else rows
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 import numpy as np
 
 _BLOCK = 64
+_WIDE = 8192  # narrower matrices use blocks of half the size
 
 
 def top_k_rows(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k largest of each row of x [R, V]: (values [R, k], columns int64 [R, k]), best first.
 
-    A tournament: one pass keeps the maximum of every block of 64 columns, then each of the k rounds reads only the
-    block maxima and one block, R*V + k*R*(V/64 + 64) reads in all. Blocks are contiguous and argmax takes the first
-    of equals, so the order is that of a stable sort by falling value. x must be writable: winners are taken out
-    while the rounds run and put back. Columns are distinct as long as a row has k values above -inf.
+    One pass keeps the maximum of every block of 64 columns. The k largest lie in the k blocks of largest maxima (of
+    equals the leftmost): were one outside, each of those k blocks would hold an element that comes before it. So the
+    k rounds of the tournament read 64·k columns a row. argmax takes the first of equals, hence the order is that of a
+    stable sort by falling value. Columns are distinct as long as a row has k values above -inf.
     """
     rows, width = x.shape
     if not 0 < k <= width:
@@ -25,21 +26,29 @@ def top_k_rows(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     if k == 1:
         best = x.argmax(axis=1)
         return x[row, best][:, None], best[:, None]
-    starts = np.arange(0, width, _BLOCK)
-    maxima = np.maximum.reduceat(x, starts, axis=1)
-    lane = np.arange(_BLOCK)
-    values = np.empty((rows, k), x.dtype)
-    columns = np.empty((rows, k), np.int64)
+    block = _BLOCK if width >= _WIDE else _BLOCK // 2
+    starts = np.arange(0, width, block)
+    if len(starts) <= k:
+        return _rounds(x.copy(), k)
+    maxima = np.maximum(
+        np.maximum.reduceat(x, starts, axis=1), np.finfo(x.dtype).min
+    )  # used-up blocks lie below
+    blocks = np.sort(_rounds(maxima, k)[1], axis=1)
+    flat = (row[:, None] * width + starts[blocks])[:, :, None] + np.arange(block)
+    items = x.reshape(-1).take(flat.reshape(rows, -1), mode="clip")
+    if width % block:  # a short last block was read beyond the row's end
+        items[blocks[:, -1] == len(starts) - 1, (k - 1) * block + width % block :] = -np.inf
+    values, best = _rounds(items, k)
+    return values, starts[blocks[row[:, None], best // block]] + best % block
+
+
+def _rounds(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """k times the first maximum of each row of x, which is used up."""
+    row = np.arange(len(x))
+    columns = np.empty((len(x), k), np.int64)
+    values = np.empty((len(x), k), x.dtype)
     for j in range(k):
-        block = maxima.argmax(axis=1)
-        inside = np.minimum(
-            starts[block][:, None] + lane, width - 1
-        )  # the last block repeats the last column
-        best = inside[row, x[row[:, None], inside].argmax(axis=1)]
+        best = columns[:, j] = x.argmax(axis=1)
         values[:, j] = x[row, best]
-        columns[:, j] = best
         x[row, best] = -np.inf
-        maxima[row, block] = x[row[:, None], inside].max(axis=1)
-    for j in reversed(range(k)):
-        x[row, columns[:, j]] = values[:, j]
     return values, columns

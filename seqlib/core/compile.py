@@ -42,11 +42,7 @@ class Compiled:
             return self.fn(*args, **kwargs)  # inside another trace it is part of that
         leaves, treedef = tree.flatten((args, kwargs))
         arrays, signature = _signature(self.__name__, leaves)
-        key = (treedef, tuple(signature), grad_enabled(), debug.references_only(), self._training())
-        found = self._programs.get(key)
-        if found is None:
-            found = self._programs[key] = self._build(treedef, signature)
-        program, traced = found
+        program, traced = self._find(treedef, signature)
         results = program.run(arrays)
         flat = [Tensor(results[leaf]) if is_tensor else leaf for is_tensor, leaf in traced.result_leaves]
         return tree.unflatten(traced.result_tree, flat)
@@ -54,11 +50,14 @@ class Compiled:
     def lower(self, *args: Any, **kwargs: Any) -> Program:
         """The program for these arguments (tensors, arrays, or `Meta` for shapes alone), built if need be but not run."""
         leaves, treedef = tree.flatten((args, kwargs))
-        _, signature = _signature(self.__name__, leaves)
+        return self._find(treedef, _signature(self.__name__, leaves)[1])[0]
+
+    def _find(self, treedef: tree.TreeDef, signature: list[Any]) -> tuple[Program, Traced]:
         key = (treedef, tuple(signature), grad_enabled(), debug.references_only(), self._training())
-        if key not in self._programs:
-            self._programs[key] = self._build(treedef, signature)
-        return self._programs[key][0]
+        found = self._programs.get(key)
+        if found is None:
+            found = self._programs[key] = self._build(treedef, signature)
+        return found
 
     def _training(self) -> tuple[Any, ...]:
         state = self.state if isinstance(self.state, (list, tuple)) else (self.state,)
@@ -89,6 +88,8 @@ def _signature(name: str, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
             array = leaf.data if isinstance(leaf, Tensor) else as_array(leaf)
             arrays.append(array)
             signature.append(Meta(array.shape, array.dtype))
+        elif isinstance(leaf, Meta):
+            signature.append(leaf)
         else:
             try:
                 hash(leaf)

@@ -33,6 +33,10 @@ class Meta(NamedTuple):
     dtype: dtypes.DType
 
     @property
+    def tree_leaf(self) -> bool:
+        return True
+
+    @property
     def size(self) -> int:
         n = 1
         for d in self.shape:

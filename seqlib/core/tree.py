@@ -1,4 +1,5 @@
-"""Flattening of nested containers: list, tuple, NamedTuple, dict, dataclass and msgspec.Struct; everything else is a leaf.
+"""Flattening of nested containers: list, tuple, NamedTuple, dict, dataclass and msgspec.Struct; everything else is a leaf, and so is
+a container whose class says `tree_leaf = True`.
 
 A tree's structure is hashable, so it can be part of a program's key.
 """
@@ -26,6 +27,8 @@ LEAF = TreeDef(None, None, (), ())
 
 def _open(node: Any) -> tuple[str, tuple[Hashable, ...], list[Any]] | None:
     """(kind, keys, children) of a container, or None for a leaf. Dict keys are taken in insertion order."""
+    if getattr(node, "tree_leaf", False):
+        return None
     if isinstance(node, dict):
         mapping = cast("dict[Hashable, Any]", node)
         return "dict", tuple(mapping), list(mapping.values())

@@ -137,12 +137,14 @@ def write(
 
     `files` are further files by name, such as those of the confidence calibration.
     """
+    import numpy as np
     from safetensors.numpy import save_file
 
     target = Path(path)
     with atomic_folder(target) as aside:
         _json(aside / "config.json", {"architecture": architecture, **msgspec.to_builtins(model_config)})
-        save_file({name: _contiguous(array) for name, array in weights.items()}, aside / "model.safetensors")
+        arrays = {name: np.asarray(array, order="C") for name, array in weights.items()}
+        save_file(arrays, aside / "model.safetensors")
         tokenizer.save(aside)
         _json(aside / "generation_config.json", generation)
         for name, content in (files or {}).items():
@@ -251,12 +253,6 @@ def _convert(path: Path, value: Any, kind: Any) -> Any:
 
 def _json(path: Path, value: Any) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-
-
-def _contiguous(array: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    return np.ascontiguousarray(array)
 
 
 def _digest(path: Path) -> str:

@@ -29,7 +29,7 @@ def forecast(trainer: Trainer) -> dict[str, Any]:
     for _ in range(1 + _STEPS):
         began = time.perf_counter()
         total, _, _ = trainer.step(batch)
-        total.numpy()
+        total.item()  # waits for the step
         seconds.append(time.perf_counter() - began)
     step = float(np.median(seconds[1:]))
     mean_step = step * float(np.mean(area)) / max(area)

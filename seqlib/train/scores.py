@@ -35,8 +35,8 @@ def split_loss(loss: Any, store: Any, spec: Any, *, tokens: int, max_length: int
     total = weight = 0.0
     for planned in plan.batches:
         batch_total, batch_weight = loss(collate(store, planned, spec))
-        total += float(batch_total.numpy())
-        weight += float(batch_weight.numpy())
+        total += batch_total.item()
+        weight += batch_weight.item()
     return total / weight
 
 

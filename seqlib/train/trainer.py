@@ -146,12 +146,26 @@ class Trainer:
         at.step += 1
         at.target_tokens += int(np.count_nonzero(batch.tgt_out >= 0))
         at.seconds = clock.seconds()
-        if len(self.step.programs) > known:
-            shape = f"{batch.src.shape[0]} rows, {batch.src.shape[1]} source and {batch.tgt_in.shape[1]} target tokens"
-            get_logger().info("program %d (%s): first step in %.2f s", known + 1, shape, took)
-            self.log.write("program", at.step, rows=batch.src.shape[0], seconds=took)
+        for number, program in enumerate(self.step.programs[known:], start=known + 1):
+            self._print_program(number, program, batch)
         self._window.add(total, weight, norm, padded, took, rate)
         self._tell("on_train_batch_end", at.step)
+
+    def _print_program(self, number: int, program: Any, batch: Batch) -> None:
+        (rows, source), target = batch.src.shape, batch.tgt_in.shape[1]
+        get_logger().info(
+            "program %d (%d rows, %d source and %d target tokens): built in %.2f s, %d launches, %.0f MB planned",
+            number,
+            rows,
+            source,
+            target,
+            program.build_seconds,
+            program.launch_count,
+            program.arena_bytes / 1e6,
+        )
+        self.log.write(
+            "program", self.position.step, rows=rows, source=source, target=target, seconds=program.build_seconds
+        )
 
     def _print(self, clock: Clock) -> None:
         if not self._window.steps:
@@ -261,7 +275,7 @@ class Window:
     def check(self, step: int) -> None:
         """Raise SeqlibError when a loss or gradient norm of the window is not finite."""
         for ago, (total, _, norm) in enumerate(reversed(self._scalars)):
-            if not (math.isfinite(float(total.numpy())) and math.isfinite(float(norm.numpy()))):
+            if not (math.isfinite(total.item()) and math.isfinite(norm.item())):
                 raise SeqlibError(
                     f"step {step - ago}: the loss or its gradient is not finite; nothing was saved since. "
                     "Resume from the last checkpoint is of no use with the same settings: lower optim.lr, "
@@ -271,14 +285,14 @@ class Window:
     def close(self, step: int) -> dict[str, float]:
         """The window's figures, for the log; starts a new one. Raises as `check`."""
         self.check(step)
-        total = sum(float(loss.numpy()) for loss, _, _ in self._scalars)
-        tokens = sum(float(weight.numpy()) for _, weight, _ in self._scalars)
+        total = sum(loss.item() for loss, _, _ in self._scalars)
+        tokens = sum(weight.item() for _, weight, _ in self._scalars)
         values = {
             "loss": total / tokens,
             "rate": self.rate,
             "target_tokens_per_second": tokens / self.seconds,
             "padding": 1.0 - tokens / self.padded,
-            "gradient_norm": float(self._scalars[-1][2].numpy()),
+            "gradient_norm": self._scalars[-1][2].item(),
             "seconds_per_step": self.seconds / self.steps,
         }
         self._clear()

@@ -1,0 +1,64 @@
+"""A corpus that a tiny model learns in seconds: English number words to German ones."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORDS = {
+    "one": "eins",
+    "two": "zwei",
+    "three": "drei",
+    "four": "vier",
+    "five": "fünf",
+    "six": "sechs",
+    "seven": "sieben",
+    "eight": "acht",
+    "nine": "neun",
+}
+
+
+def write_corpus(folder: Path, pairs: int = 900) -> tuple[Path, Path]:
+    """Two line-aligned files of distinct sequences of two to five number words."""
+    draw = random.Random(7)
+    lines: dict[str, str] = {}
+    while len(lines) < pairs:
+        chosen = draw.choices(list(WORDS), k=draw.randint(2, 5))
+        lines[" ".join(chosen)] = " ".join(WORDS[word] for word in chosen)
+    files = folder / "numbers.en", folder / "numbers.de"
+    files[0].write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    files[1].write_text("".join(f"{line}\n" for line in lines.values()), encoding="utf-8")
+    return files
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The `data` group of a configuration for the corpus; its prepared form is shared by the tests."""
+    folder = tmp_path_factory.mktemp("corpus")
+    files = write_corpus(folder)
+    return {
+        "paths": [str(file) for file in files],
+        "cache_dir": str(folder / "cache"),
+        "vocab_size": 300,
+        "tokenizer": "characters",
+    }
+
+
+@pytest.fixture
+def settings(corpus: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """A configuration for a run of seconds; dropout is on, so the random state matters."""
+    return {
+        "data": corpus,
+        "output_dir": str(tmp_path / "run"),
+        "hparams_set": "transformer_tiny",
+        "hparams": {"encoder_layers": 1, "decoder_layers": 1, "d_model": 16, "d_ff": 32, "heads": 2, "dropout": 0.1},
+        "batch": {"tokens": 256, "max_length": 48, "shapes": 3},
+        "optim": {"lr": 0.01, "warmup": 5, "schedule": "constant*linear_warmup*cosine_decay"},
+        "train_steps": 12,
+        "eval_every": 0,
+        "save_every": 0,
+        "log_every": 4,
+        "average": 0,
+        "decode": {"dev_sentences": -1, "beam": 1},
+    }

@@ -3,9 +3,12 @@
 from seqlib.core import tape as _tape  # noqa: F401  (gives ops what calling them does)
 from seqlib.core.ops.create import advance_generator, arange, full, full_of, iota, ones, ones_like, zeros, zeros_like
 from seqlib.core.ops.elementwise import *  # noqa: F403
+from seqlib.core.ops.embedding import embedding
+from seqlib.core.ops.layer_norm import layer_norm
 from seqlib.core.ops.matmul import matmul
 from seqlib.core.ops.reduce import sum, sum_to
 from seqlib.core.ops.shape import broadcast_to, cast, identity, reshape, slice_, swapaxes, transpose
+from seqlib.core.ops.softmax import log_softmax, softmax
 from seqlib.core.tensor import register_methods
 
 register_methods({"cast": cast, "reshape": reshape, "transpose": transpose, "sum": sum, "matmul": matmul})

@@ -1,0 +1,48 @@
+"""Cutting work into pieces that stay in the cache, for the NumPy kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from seqlib.core import dtypes
+from seqlib.core.op import Attrs, Meta
+
+CACHE = 1 << 17
+"""Bytes of one array's piece: three or four of them fit the second-level cache of common processors."""
+
+
+def rows_per_block(rows: int, width: int, itemsize: int, budget: int = CACHE) -> int:
+    """How many rows of `width` elements a piece has: at least one, at most `rows` (or one, when there are none)."""
+    return max(1, min(rows, budget // max(1, width * itemsize)))
+
+
+def pieces(total: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` that cover 0 … total - 1."""
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))
+
+
+def same_float(*positions: int) -> Any:
+    """A kernel's `when`: the inputs at `positions` (those that are present; all, if none are named) share float32 or float64."""
+
+    def when(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+        chosen = [metas[i] for i in positions] if positions else metas
+        found = {m.dtype for m in chosen if m is not None}
+        return len(found) == 1 and found <= {dtypes.float32, dtypes.float64}
+
+    return when
+
+
+def block_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
+    """A kernel's `scratch`: one piece of the first input's rows (its last axis)."""
+    x = metas[0]
+    assert x is not None
+    width = x.shape[-1]
+    rows = x.size // max(width, 1)
+    return [Meta((rows_per_block(rows, width, x.dtype.itemsize), width), x.dtype)]
+
+
+def as_rows(*arrays: Any) -> list[Any]:
+    """The arrays as [rows, last axis], views of contiguous ones."""
+    return [a.reshape(a.size // max(a.shape[-1], 1), a.shape[-1]) for a in arrays]

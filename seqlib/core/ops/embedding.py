@@ -1,0 +1,110 @@
+"""embedding: rows of a table by token id, and its gradient. V vocabulary, D width, N ids.
+
+Both directions are linear in their floating argument, and each is the other's gradient, so they are primitives: the tape keeps
+the ids alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core.op import Meta, Sample, VjpContext, need_float, need_int, primitive, shape_error
+from seqlib.core.ops.bounds import check_bounds
+from seqlib.core.tensor import Tensor
+
+
+@primitive(saves="ids")
+def _embedding(xp: Any, ids: Any, table: Any) -> Any:
+    if xp is np:  # elsewhere a look at the content would wait for the device
+        check_bounds("embedding", "ids", ids, table.shape[0], negative=False)
+    return table[ids]
+
+
+@_embedding.infer
+def _(ids: Meta, table: Meta) -> list[Meta]:
+    need_int("embedding", "ids", ids)
+    need_float("embedding", "table", table)
+    if len(table.shape) != 2:
+        raise shape_error("embedding", "table", "[V, D]", table.shape)
+    return [Meta((*ids.shape, table.shape[1]), table.dtype)]
+
+
+@_embedding.cpu
+def _(outs: Any, ins: Any, scratch: Any) -> None:
+    ids, table = ins
+    check_bounds("embedding", "ids", ids, table.shape[0], negative=False)
+    if ids.size:
+        np.take(
+            table, ids, axis=0, out=outs[0], mode="clip"
+        )  # checked above; "raise" would buffer the output
+
+
+@primitive(saves="ids")
+def embedding_grad(xp: Any, g: Any, ids: Any, *, size: int) -> Any:
+    """[size, D] with row r the sum of g's rows whose id is r, added in their order. g [..., D], ids [...]."""
+    out = xp.zeros((size, g.shape[-1]), g.dtype)
+    xp.add.at(out, ids.reshape(-1), g.reshape(ids.size, g.shape[-1]))
+    return out
+
+
+@embedding_grad.infer
+def _(g: Meta, ids: Meta, *, size: int) -> list[Meta]:
+    need_float("embedding_grad", "g", g)
+    need_int("embedding_grad", "ids", ids)
+    if g.shape[:-1] != ids.shape or not g.shape:
+        raise shape_error("embedding_grad", "g", f"of shape {ids.shape} + (D,)", g.shape)
+    return [Meta((size, g.shape[-1]), g.dtype)]
+
+
+@embedding_grad.cpu
+def _(outs: Any, ins: Any, scratch: Any, *, size: int) -> None:
+    g, ids = ins
+    out = outs[0]
+    out.fill(0)
+    check_bounds("embedding_grad", "ids", ids, size, negative=False)
+    rows = g.reshape(ids.size, g.shape[-1])
+    # A row at a time, in order: faster than np.add.at and np.add.reduceat along axis 0, and nothing to sort.
+    for i, row in zip(ids.reshape(-1).tolist(), rows, strict=True):
+        target = out[i]
+        np.add(target, row, target)
+
+
+@_embedding.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return None, embedding_grad(g, ctx.inputs[0], size=ctx.inputs[1].shape[0])
+
+
+@embedding_grad.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return _embedding(ctx.inputs[1], g), None
+
+
+@_embedding.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    for shape, size, width in (((3, 5), 7, 4), ((1023,), 33, 9), ((0, 4), 5, 3), ((), 5, 1)):
+        ids = np.asarray(rng.integers(0, size, shape), np.int32)
+        yield Sample((ids, rng.normal(size=(size, width)).astype(np.float32)), grad=(1,))
+    yield Sample(
+        (np.array([[2, 2], [0, 2]], np.int64), rng.normal(size=(3, 1023)).astype(np.float32)), grad=(1,)
+    )
+
+
+@embedding_grad.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(1)
+    for shape, size, width in (((3, 5), 7, 4), ((1023,), 33, 9), ((0, 4), 5, 3)):
+        ids = rng.integers(0, size, shape).astype(np.int32)
+        yield Sample((rng.normal(size=(*shape, width)).astype(np.float32), ids), {"size": size}, grad=(0,))
+
+
+def embedding(ids: Tensor, table: Tensor) -> Tensor:
+    """The rows of `table` by id: ids int [...], table floating [V, D] → [..., D].
+
+    The gradient adds rows of equal ids in their order, so it is the same to the bit in every run. Raises
+    IndexRangeError for an id outside [0, V) (in a compiled function when it runs), ShapeError and DtypeError.
+    """
+    return _embedding(ids, table)

@@ -1,0 +1,154 @@
+"""Layer normalisation over the last axis (Ba, Kiros and Hinton 2016). Rows are [rows, D] below, D the model width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core.op import Meta, Sample, VjpContext, fused, need_float, shape_error
+from seqlib.core.ops.blocks import as_rows, block_scratch, pieces, rows_per_block, same_float
+from seqlib.core.ops.elementwise import rsqrt
+from seqlib.core.ops.reduce import mean, sum_to
+from seqlib.core.ops.shape import reshape
+from seqlib.core.tensor import Tensor
+
+
+@fused(outs="y mean rstd", saves="x w b mean rstd")
+def _layer_norm(x: Tensor, w: Tensor, b: Tensor, *, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    center = mean(x, axis=-1, keepdims=True)
+    shifted = x - center
+    rstd = rsqrt(mean(shifted * shifted, axis=-1, keepdims=True) + eps)
+    y = shifted * rstd * w + b
+    return y, reshape(center, x.shape[:-1]), reshape(rstd, x.shape[:-1])
+
+
+@_layer_norm.infer
+def _(x: Meta, w: Meta, b: Meta, *, eps: float) -> list[Meta]:
+    for name, m in (("x", x), ("w", w), ("b", b)):
+        need_float("layer_norm", name, m)
+    if not x.shape or x.shape[-1] == 0:
+        raise shape_error("layer_norm", "x", "of at least 1 dimension, the last not empty", x.shape)
+    for name, m in (("w", w), ("b", b)):
+        if m.shape != x.shape[-1:]:
+            raise shape_error(
+                "layer_norm", name, f"of shape {x.shape[-1:]}, the last axis of x {x.shape}", m.shape
+            )
+    return [x, Meta(x.shape[:-1], x.dtype), Meta(x.shape[:-1], x.dtype)]
+
+
+@_layer_norm.cpu(when=same_float(), overlap=((0, 0),))
+def _(outs: Any, ins: Any, scratch: Any, *, eps: float) -> None:
+    x, y = as_rows(ins[0], outs[0])
+    w, b = ins[1], ins[2]
+    width = x.shape[1]
+    means, rstds = (None if o is None else o.reshape(-1) for o in outs[1:])
+    for rows in pieces(len(x), rows_per_block(len(x), width, x.itemsize)):
+        out = y[rows]
+        center = np.einsum("ij->i", x[rows])
+        center /= width
+        np.subtract(x[rows], center[:, None], out=out)
+        rstd = np.einsum("ij,ij->i", out, out)
+        rstd /= width
+        rstd += eps
+        np.sqrt(rstd, out=rstd)
+        np.divide(1.0, rstd, out=rstd)
+        np.multiply(out, rstd[:, None], out=out)
+        np.multiply(out, w, out=out)
+        np.add(out, b, out=out)
+        if means is not None:
+            means[rows] = center
+        if rstds is not None:
+            rstds[rows] = rstd
+
+
+@fused(outs="gx gw gb", visible=3, differentiable=False)
+def layer_norm_bwd(
+    g: Tensor, x: Tensor, w: Tensor, mean_: Tensor, rstd: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of layer_norm: with x̂ = (x - mean) rstd and h = g w, gx = rstd (h - mean(h) - x̂ mean(h x̂)),
+    gw = Σ g x̂ and gb = Σ g over rows."""
+    column = (*x.shape[:-1], 1)
+    scale = reshape(rstd, column)
+    unit = (x - reshape(mean_, column)) * scale
+    h = g * w
+    gx = scale * (h - mean(h, axis=-1, keepdims=True) - unit * mean(h * unit, axis=-1, keepdims=True))
+    return gx, sum_to(g * unit, w.shape), sum_to(g, w.shape)
+
+
+@layer_norm_bwd.infer
+def _(g: Meta, x: Meta, w: Meta, mean_: Meta, rstd: Meta) -> list[Meta]:
+    return [x, w, w]
+
+
+def _two_blocks(metas: Sequence[Meta | None], attrs: Any) -> list[Meta]:
+    w = metas[2]
+    assert w is not None
+    return block_scratch(metas, attrs) * 2 + [Meta((w.size,), w.dtype)]
+
+
+@layer_norm_bwd.cpu(when=same_float(), scratch=_two_blocks, overlap=((0, 0), (0, 1)))
+def _(outs: Any, ins: Any, scratch: Any) -> None:
+    g, x = as_rows(ins[0], ins[1])
+    w, center, rstd = ins[2], ins[3].reshape(-1), ins[4].reshape(-1)
+    gx = None if outs[0] is None else outs[0].reshape(g.shape)
+    gw, gb = outs[1], outs[2]
+    width, column = g.shape[1], scratch[2]
+    for total in (gw, gb):
+        if total is not None:
+            total.fill(0)
+    for rows in pieces(len(g), len(scratch[0])):
+        grad = g[rows]
+        unit, product = scratch[0][: len(grad)], scratch[1][: len(grad)]
+        np.subtract(x[rows], center[rows][:, None], out=unit)
+        np.multiply(unit, rstd[rows][:, None], out=unit)
+        if gb is not None:
+            np.add(gb, np.add.reduce(grad, axis=0, out=column), out=gb)
+        if gw is not None:
+            np.multiply(grad, unit, out=product)
+            np.add(gw, np.add.reduce(product, axis=0, out=column), out=gw)
+        if gx is None:
+            continue
+        np.multiply(grad, w, out=product)
+        along = np.einsum("ij,ij->i", product, unit)
+        along /= -width
+        offset = np.einsum("ij->i", product)
+        offset /= width
+        np.multiply(unit, along[:, None], out=unit)
+        np.add(product, unit, out=product)
+        np.subtract(product, offset[:, None], out=product)
+        np.multiply(product, rstd[rows][:, None], out=gx[rows])
+
+
+@_layer_norm.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    x, w, _ = ctx.inputs
+    return layer_norm_bwd(g, x, w, ctx.outputs[1], ctx.outputs[2])
+
+
+@_layer_norm.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    for shape in ((3, 5), (2, 3, 7), (1023,), (33, 1023), (0, 4), (3, 1)):
+        x, w, b = (rng.normal(size=s).astype(np.float32) for s in (shape, shape[-1:], shape[-1:]))
+        yield Sample((x, w, b), {"eps": 1e-5})
+    yield Sample((x + 100, w, b), {"eps": 1e-5}, grad=(1, 2))
+
+
+@layer_norm_bwd.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(1)
+    for shape in ((3, 5), (2, 3, 7), (33, 1023), (0, 4)):
+        g, x = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
+        rstd = (1 / np.sqrt(x.var(-1) + 1e-5)).astype(np.float32)
+        yield Sample((g, x, rng.normal(size=shape[-1:]).astype(np.float32), x.mean(-1), rstd))
+
+
+def layer_norm(x: Tensor, w: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) · w + b over the last axis (Ba, Kiros and Hinton 2016).
+
+    x floating [..., D], w and b [D] → [..., D]; mean and variance (of the population) are taken over D.
+    Raises ShapeError when w or b is not [D] or D is 0, DtypeError when one is not floating.
+    """
+    return _layer_norm(x, w, b, eps=float(eps))

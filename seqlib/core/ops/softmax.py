@@ -1,0 +1,149 @@
+"""softmax and log_softmax along an axis. Rows are [rows, N] below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core.op import Meta, Op, Sample, VjpContext, fused, need_float, normalize_axis, shape_error
+from seqlib.core.ops.blocks import as_rows, block_scratch, pieces, rows_per_block, same_float
+from seqlib.core.ops.elementwise import exp, log
+from seqlib.core.ops.reduce import max, sum
+from seqlib.core.ops.shape import swapaxes
+from seqlib.core.tensor import Tensor
+
+# -- softmax ---------------------------------------------------------------------------------------------------------------
+
+
+@fused(saves="x y")
+def _softmax(x: Tensor) -> Tensor:
+    # The shift by the maximum changes nothing in exact arithmetic, so no gradient goes through it.
+    e = exp(x - max(x, axis=-1, keepdims=True).detach()) if x.shape[-1] else exp(x)
+    return e / sum(e, axis=-1, keepdims=True)
+
+
+@fused(differentiable=False)
+def softmax_bwd(g: Tensor, y: Tensor) -> Tensor:
+    """The gradient of softmax by its result: y (g - Σ g y)."""
+    return y * (g - sum(g * y, axis=-1, keepdims=True))
+
+
+@_softmax.cpu(when=same_float(), overlap=((0, 0),))
+def _(outs: Any, ins: Any, scratch: Any) -> None:
+    x, y = as_rows(ins[0], outs[0])
+    if x.size == 0:
+        return
+    for rows in pieces(len(x), rows_per_block(len(x), x.shape[1], x.itemsize)):
+        a, e = x[rows], y[rows]
+        np.subtract(a, np.maximum.reduce(a, axis=1, keepdims=True), out=e)
+        np.exp(e, out=e)
+        np.divide(e, np.add.reduce(e, axis=1, keepdims=True), out=e)
+
+
+@softmax_bwd.cpu(when=same_float(), overlap=((0, 0),))
+def _(outs: Any, ins: Any, scratch: Any) -> None:
+    g, y, gx = as_rows(*ins, outs[0])
+    for rows in pieces(len(g), rows_per_block(len(g), g.shape[1], g.itemsize)):
+        dots = np.einsum("ij,ij->i", g[rows], y[rows])
+        np.subtract(g[rows], dots[:, None], out=gx[rows])
+        np.multiply(gx[rows], y[rows], out=gx[rows])
+
+
+@_softmax.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return (softmax_bwd(g, ctx.outputs[0]),)
+
+
+# -- log_softmax -----------------------------------------------------------------------------------------------------------
+
+
+@fused(saves="x y")
+def _log_softmax(x: Tensor) -> Tensor:
+    shifted = x - max(x, axis=-1, keepdims=True).detach() if x.shape[-1] else x
+    return shifted - log(sum(exp(shifted), axis=-1, keepdims=True))
+
+
+@fused(differentiable=False)
+def log_softmax_bwd(g: Tensor, y: Tensor) -> Tensor:
+    """The gradient of log_softmax by its result: g - exp(y) Σ g."""
+    return g - exp(y) * sum(g, axis=-1, keepdims=True)
+
+
+@_log_softmax.cpu(when=same_float(), scratch=block_scratch, overlap=((0, 0),))
+def _(outs: Any, ins: Any, scratch: Any) -> None:
+    x, y = as_rows(ins[0], outs[0])
+    if x.size == 0:
+        return
+    for rows in pieces(len(x), len(scratch[0])):
+        a, out = x[rows], y[rows]
+        e = scratch[0][: len(a)]
+        np.subtract(a, np.maximum.reduce(a, axis=1, keepdims=True), out=out)
+        np.exp(out, out=e)
+        np.subtract(out, np.log(np.add.reduce(e, axis=1, keepdims=True)), out=out)
+
+
+@log_softmax_bwd.cpu(when=same_float(), scratch=block_scratch, overlap=((0, 0),))
+def _(outs: Any, ins: Any, scratch: Any) -> None:
+    g, y, gx = as_rows(*ins, outs[0])
+    for rows in pieces(len(g), len(scratch[0])):
+        p = scratch[0][: len(g[rows])]
+        np.exp(y[rows], out=p)
+        np.multiply(p, np.add.reduce(g[rows], axis=1, keepdims=True), out=p)
+        np.subtract(g[rows], p, out=gx[rows])
+
+
+@_log_softmax.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return (log_softmax_bwd(g, ctx.outputs[0]),)
+
+
+# -- what they share -------------------------------------------------------------------------------------------------------
+
+
+def _declare(name: str, op: Op, backward: Op) -> None:
+    def infer(x: Meta) -> list[Meta]:
+        need_float(name, "x", x)
+        if not x.shape:
+            raise shape_error(name, "x", "of at least 1 dimension", x.shape)
+        return [x]
+
+    def samples() -> Iterable[Sample]:
+        rng = np.random.default_rng(0)
+        for shape in ((3, 5), (2, 3, 7), (1023,), (7, 1023), (0, 4), (4, 1), (4, 0)):
+            yield Sample((rng.normal(size=shape).astype(np.float32),))
+        yield Sample((np.float32(80) * rng.normal(size=(5, 9)).astype(np.float32),))
+
+    def backward_samples() -> Iterable[Sample]:
+        rng = np.random.default_rng(1)
+        for shape in ((3, 5), (1023,), (7, 1023), (0, 4)):
+            x = rng.normal(size=shape)
+            y = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+            y = np.log(y) if name == "log_softmax" else y
+            yield Sample((rng.normal(size=shape).astype(np.float32), y.astype(np.float32)))
+
+    op.infer(infer)
+    op.samples(samples)
+    backward.infer(lambda g, y: [y])
+    backward.samples(backward_samples)
+
+
+_declare("softmax", _softmax, softmax_bwd)
+_declare("log_softmax", _log_softmax, log_softmax_bwd)
+
+
+def _along(op: Op, x: Tensor, axis: int) -> Tensor:
+    at = normalize_axis(op.name, axis, x.ndim)
+    return op(x) if at == x.ndim - 1 else swapaxes(op(swapaxes(x, at, -1)), at, -1)
+
+
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """exp(x) / Σ exp(x) along `axis`, in the shape of x (floating). The maximum is subtracted first, so nothing overflows;
+    a row of -inf alone gives NaN (ops.attention gives zeros there). Raises ShapeError for an axis out of range."""
+    return _along(_softmax, x, axis)
+
+
+def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """x - log Σ exp(x) along `axis`, in the shape of x (floating), without overflow. Raises ShapeError for an axis out of range."""
+    return _along(_log_softmax, x, axis)

@@ -1,7 +1,7 @@
-"""Tensor, the value that users hold, and Variable and Parameter, the locations that a program reads and writes.
-
-`Tensor.data` is an array (eager) or a graph `Value` (while tracing); `node` and `slot` say which tape node made it. Methods and
-operators are ops looked up by name, so this file knows no op.
+"""Tensor, the value that users hold, and Variable and Parameter, the locations that a program reads and
+writes.
+ `Tensor.data` is an array (eager) or a graph `Value` (while tracing); `node` and `slot` say which tape node
+made it. Methods and operators are ops looked up by name, so this file knows no op.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def register_methods(functions: dict[str, Callable[..., Any]]) -> None:
 
 
 class Leaf:
-    """The tape's end at a tensor that gradients are wanted for. It refers to the tensor weakly, so that no cycle arises."""
+    """The tape's end at a tensor that gradients are wanted for. It refers to the tensor weakly, so that no
+    cycle arises.
+    """
 
     __slots__ = ("__weakref__", "seq", "tensor")
 
@@ -44,19 +46,21 @@ class Leaf:
 class Tensor:
     """An n-dimensional array with a place in the gradient tape.
 
-    Make one with `seqlib.tensor`. Tensors are values: no op writes into one. `grad` is filled by `backward()`.
+    Make one with `seqlib.tensor`. Tensors are values: no op writes into one. `grad` is filled by
+    `backward()`.
     """
 
     __slots__ = ("__weakref__", "data", "grad", "node", "slot")
     __array_priority__ = 1000  # NumPy arrays on the left hand leave the operator to us
 
     def __init__(self, data: Any, node: Any = None, slot: int = 0) -> None:
-        self.data = data
-        self.node = node
+        self.data: Any = data
+        self.node: Any = node
         self.slot = slot
         self.grad: Tensor | None = None
 
-    # -- facts -------------------------------------------------------------------------------------------------------------
+    # -- facts
+    # -------------------------------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,7 +97,8 @@ class Tensor:
             raise TypeError("len() of a 0-d tensor")
         return self.shape[0]
 
-    # -- leaving the core --------------------------------------------------------------------------------------------------
+    # -- leaving the core
+    # --------------------------------------------------------------------------------------------------
 
     def _concrete(self, what: str) -> npt.NDArray[Any]:
         if isinstance(self.data, Value):
@@ -139,26 +144,34 @@ class Tensor:
         array = self._concrete("conversion to a NumPy array")
         return np.array(array, dtype=dtype) if copy is not False else np.asarray(array, dtype=dtype)
 
-    # -- gradients ---------------------------------------------------------------------------------------------------------
+    # -- gradients
+    # ---------------------------------------------------------------------------------------------------------
 
     def backward(self, cotangent: Tensor | None = None) -> None:
-        """Add the gradient of this tensor to `.grad` of every leaf it depends on. A non-scalar needs a cotangent."""
+        """Add the gradient of this tensor to `.grad` of every leaf it depends on. A non-scalar needs a
+        cotangent.
+        """
         _functions["backward"](self, cotangent)
 
     def detach(self) -> Tensor:
         """The same content, cut off from the tape."""
         return Tensor(self.data)
 
-    # -- ops ---------------------------------------------------------------------------------------------------------------
+    # -- ops
+    # ---------------------------------------------------------------------------------------------------------------
 
     def astype(self, dtype: Any) -> Tensor:
         return _functions["cast"](self, dtype=dtype)
 
     def reshape(self, *shape: Any) -> Tensor:
-        return _functions["reshape"](self, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
+        return _functions["reshape"](
+            self, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+        )
 
     def transpose(self, *axes: Any) -> Tensor:
-        return _functions["transpose"](self, axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else (axes or None))
+        return _functions["transpose"](
+            self, axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else (axes or None)
+        )
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         return _functions["sum"](self, axis=axis, keepdims=keepdims)
@@ -248,13 +261,19 @@ class Tensor:
 
 
 def as_array(value: Any, beside: dtypes.DType | None = None) -> npt.NDArray[Any]:
-    """A NumPy array of a supported dtype for a Python scalar, list or array. Scalars are weak: they follow `beside`."""
+    """A NumPy array of a supported dtype for a Python scalar, list or array. Scalars are weak: they follow
+    `beside`.
+    """
     if isinstance(value, (bool, int, float)):
         return np.asarray(value, dtypes.scalar_dtype(value, beside))
     array = np.asarray(value)
     if isinstance(value, (list, tuple)) and array.dtype == np.float64:
         return array.astype(np.float32)
-    if isinstance(value, (list, tuple)) and array.dtype == np.int64 and (array.size == 0 or np.abs(array).max() < 2**31):
+    if (
+        isinstance(value, (list, tuple))
+        and array.dtype == np.int64
+        and (array.size == 0 or np.abs(array).max() < 2**31)
+    ):
         return array.astype(np.int32)
     return array.astype(dtypes.canonical(array.dtype), copy=False)
 
@@ -262,8 +281,9 @@ def as_array(value: Any, beside: dtypes.DType | None = None) -> npt.NDArray[Any]
 def tensor(value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A new tensor with a copy of `value` (scalar, nested list, array or tensor).
 
-    Python floats become float32 and Python ints int32; NumPy arrays keep their dtype unless `dtype` is given. Raises DtypeError
-    for a dtype that the core does not have, or for `requires_grad` on a tensor that is not floating.
+    Python floats become float32 and Python ints int32; NumPy arrays keep their dtype unless `dtype` is given.
+    Raises DtypeError for a dtype that the core does not have, or for `requires_grad` on a tensor that is not
+    floating.
     """
     if isinstance(value, Tensor):
         value = value.numpy()
@@ -276,6 +296,11 @@ def tensor(value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor
     return result
 
 
+def as_tensor(value: TensorLike) -> Tensor:
+    """`value` itself if it is a tensor, else a new tensor of it."""
+    return value if isinstance(value, Tensor) else tensor(value)
+
+
 def _require_float(dtype: dtypes.DType) -> None:
     if not dtypes.is_float(dtype):
         raise dtypes.DtypeError(f"tensor: gradients exist for floating tensors only, got {dtype}")
@@ -284,7 +309,8 @@ def _require_float(dtype: dtypes.DType) -> None:
 class Variable(Tensor):
     """A location: a tensor whose storage stays where it is and is assigned to.
 
-    A compiled function reads and writes the Variables of its `state` in place; an eager `assign` copies into the storage.
+    A compiled function reads and writes the Variables of its `state` in place; an eager `assign` copies into
+    the storage.
     """
 
     __slots__ = ("name",)
@@ -295,7 +321,9 @@ class Variable(Tensor):
         self.name = name
 
     def assign(self, value: TensorLike) -> None:
-        """Write `value` (same shape and dtype) into this location. Raises ShapeError or DtypeError and then writes nothing."""
+        """Write `value` (same shape and dtype) into this location. Raises ShapeError or DtypeError and then
+        writes nothing.
+        """
         new = value if isinstance(value, Tensor) else Tensor(as_array(value, self.dtype))
         if new.shape != self.shape:
             raise shape_error("assign", self.name or "value", f"of shape {self.shape}", new.shape)
@@ -307,7 +335,9 @@ class Variable(Tensor):
         elif isinstance(self.data, Value):
             self.data = new.data if isinstance(new.data, Value) else graph.constant(new.data)
         else:
-            raise TraceError(f"the compiled function writes {self.name or 'a Variable'}, which is not in its state=[…]")
+            raise TraceError(
+                f"the compiled function writes {self.name or 'a Variable'}, which is not in its state=[…]"
+            )
 
     def state_variables(self) -> dict[str, Variable]:
         return {self.name or "value": self}

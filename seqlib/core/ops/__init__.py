@@ -1,14 +1,22 @@
 """All ops by name: `from seqlib.core import ops; ops.softmax(x)`. One file a family; kernels beside the op they serve."""
 
 from seqlib.core import tape as _tape  # noqa: F401  (gives ops what calling them does)
+from seqlib.core.ops.bounds import IndexRangeError
+from seqlib.core.ops.cache import update_slice
 from seqlib.core.ops.create import advance_generator, arange, full, full_of, iota, ones, ones_like, zeros, zeros_like
 from seqlib.core.ops.elementwise import *  # noqa: F403
+from seqlib.core.ops.getitem import getitem
+from seqlib.core.ops.index import gather, one_hot, scatter_add, take
+from seqlib.core.ops.join import concatenate, expand_dims, pad, split, squeeze, stack
 from seqlib.core.ops.embedding import embedding
 from seqlib.core.ops.layer_norm import layer_norm
 from seqlib.core.ops.matmul import matmul
-from seqlib.core.ops.reduce import sum, sum_to
-from seqlib.core.ops.shape import broadcast_to, cast, identity, reshape, slice_, swapaxes, transpose
+from seqlib.core.ops.reduce import all, any, argmax, argmin, max, mean, min, sum, sum_to
+from seqlib.core.ops.shape import broadcast_to, cast, flip, identity, reshape, slice_, swapaxes, transpose
 from seqlib.core.ops.softmax import log_softmax, softmax
+from seqlib.core.ops.sort import argsort, sort, top_k
+from seqlib.core.ops.statistics import cumsum, logsumexp, var
 from seqlib.core.tensor import register_methods
 
+register_methods({"getitem": getitem, "max": max, "mean": mean, "min": min})
 register_methods({"cast": cast, "reshape": reshape, "transpose": transpose, "sum": sum, "matmul": matmul})

@@ -1,4 +1,4 @@
-"""Reductions over axes."""
+"""Reductions over axes: sum, mean, max, min, argmax, argmin, any, all. They shadow Python's own names in this file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, Sample, VjpContext, normalize_axis, primitive
-from seqlib.core.ops.shape import broadcast_to, reshape
-from seqlib.core.tensor import Tensor
+from seqlib.core.op import OPS, Meta, Op, Sample, VjpContext, normalize_axis, primitive, shape_error
+from seqlib.core.ops.shape import broadcast_to, cast, reshape
+from seqlib.core.tensor import Tensor, as_tensor
 
 Axes = tuple[int, ...]
 
@@ -61,11 +61,13 @@ def _() -> Iterable[Sample]:
     yield Sample((x,), {"axis": (0, 2), "keepdims": True})
     yield Sample((x,), {"axis": (0, 1, 2), "keepdims": False})
     yield Sample((x[:, :0],), {"axis": (1,), "keepdims": False})
+    yield Sample((x.reshape(-1)[:102].repeat(11)[:1023],), {"axis": (0,), "keepdims": False})
     yield Sample((x > 0,), {"axis": (0, 1, 2), "keepdims": False}, grad=())
 
 
 def sum(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Sum over `axis` (int, tuple or None for all). bool is counted as int32."""
+    x = as_tensor(x)
     return _sum(x, axis=axes_of("sum", axis, x.ndim), keepdims=bool(keepdims))
 
 
@@ -76,3 +78,215 @@ def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
     extra = g.ndim - len(shape)
     axes = tuple(i for i in range(g.ndim) if i < extra or (shape[i - extra] == 1 and g.shape[i] != 1))
     return reshape(_sum(g, axis=axes, keepdims=False), shape) if axes else reshape(g, shape)
+
+
+# -- mean ------------------------------------------------------------------------------------------------------------------
+
+
+def _count(shape: tuple[int, ...], axes: Axes) -> int:
+    n = 1
+    for a in axes:
+        n *= shape[a]
+    return n
+
+
+@primitive(saves="")
+def _mean(xp: Any, x: Any, *, axis: Axes, keepdims: bool) -> Any:
+    dtype = x.dtype if x.dtype.kind == "f" else np.float32
+    return xp.true_divide(xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype), dtype.type(_count(x.shape, axis)))
+
+
+@_mean.infer
+def _(x: Meta, *, axis: Axes, keepdims: bool) -> list[Meta]:
+    dtype = x.dtype if dtypes.is_float(x.dtype) else dtypes.float32
+    return [Meta(reduced_shape(x.shape, axis, keepdims), dtype)]
+
+
+@_mean.cpu(strided=True)
+def _(outs: Any, ins: Any, scratch: Any, *, axis: Axes, keepdims: bool) -> None:
+    np.sum(ins[0], axis=axis, keepdims=keepdims, dtype=outs[0].dtype, out=outs[0])
+    np.true_divide(outs[0], outs[0].dtype.type(_count(ins[0].shape, axis)), out=outs[0])
+
+
+@_mean.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    x, axes = ctx.inputs[0], ctx.attrs["axis"]
+    if not dtypes.is_float(x.dtype):
+        return (None,)
+    return (expand_reduced(g / float(_count(x.shape, axes)), x.shape, axes),)
+
+
+def mean(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Mean over `axis` (int, tuple or None for all); integers and bool give float32. Over nothing it is NaN."""
+    x = as_tensor(x)
+    return _mean(x, axis=axes_of("mean", axis, x.ndim), keepdims=bool(keepdims))
+
+
+# -- max and min -----------------------------------------------------------------------------------------------------------
+
+
+def _extremum(name: str) -> Op:
+    """Declare max or min: the gradient is shared evenly by the elements that tie."""
+
+    def reference(xp: Any, x: Any, *, axis: Axes, keepdims: bool) -> Any:
+        return getattr(xp, name)(x, axis=axis, keepdims=keepdims)
+
+    reference.__name__ = name
+    reference.__doc__ = f"The {name} over axes."
+    op = primitive(saves="x y")(reference)
+
+    @op.infer
+    def _(x: Meta, *, axis: Axes, keepdims: bool) -> list[Meta]:
+        result = Meta(reduced_shape(x.shape, axis, keepdims), x.dtype)
+        if result.size and not x.size:
+            raise shape_error(name, "x", f"non-empty along axis {axis}", x.shape)
+        return [result]
+
+    @op.cpu(strided=True)
+    def _(outs: Any, ins: Any, scratch: Any, *, axis: Axes, keepdims: bool) -> None:
+        getattr(np, name)(ins[0], axis=axis, keepdims=keepdims, out=outs[0])
+
+    @op.vjp
+    def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+        x, y, axes = ctx.inputs[0], ctx.outputs[0], ctx.attrs["axis"]
+        chosen = cast(OPS["equal"](x, expand_reduced(y, x.shape, axes)), x.dtype)
+        share = reshape(g, reduced_shape(x.shape, axes, True)) / _sum(chosen, axis=axes, keepdims=True)
+        return (chosen * share,)
+
+    return op
+
+
+_max = _extremum("max")
+_min = _extremum("min")
+
+
+def max(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Greatest element over `axis` (int, tuple or None for all); NaN if one is NaN. Elements that tie share the gradient evenly.
+
+    Raises ShapeError when there is nothing to choose from."""
+    x = as_tensor(x)
+    return _max(x, axis=axes_of("max", axis, x.ndim), keepdims=bool(keepdims))
+
+
+def min(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Least element over `axis` (int, tuple or None for all), as `max`."""
+    x = as_tensor(x)
+    return _min(x, axis=axes_of("min", axis, x.ndim), keepdims=bool(keepdims))
+
+
+# -- argmax and argmin -----------------------------------------------------------------------------------------------------
+
+
+def _arg_extremum(name: str) -> Op:
+    def reference(xp: Any, x: Any, *, axis: int) -> Any:
+        return getattr(xp, name)(x, axis=axis)
+
+    reference.__name__ = name
+    reference.__doc__ = f"The index of the first {name[3:]} along an axis, int32."
+    op = primitive(saves="", differentiable=False)(reference)
+
+    @op.infer
+    def _(x: Meta, *, axis: int) -> list[Meta]:
+        result = Meta(reduced_shape(x.shape, (axis,), False), dtypes.int32)
+        if result.size and not x.size:
+            raise shape_error(name, "x", f"non-empty along axis {axis}", x.shape)
+        return [result]
+
+    return op
+
+
+_argmax = _arg_extremum("argmax")
+_argmin = _arg_extremum("argmin")
+
+
+def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Index (int32) of the greatest element along `axis`, of the flattened tensor without one; ties go to the lower index."""
+    return _arg(_argmax, as_tensor(x), axis, keepdims)
+
+
+def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Index (int32) of the least element along `axis`, of the flattened tensor without one; ties go to the lower index."""
+    return _arg(_argmin, as_tensor(x), axis, keepdims)
+
+
+def _arg(op: Op, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
+    flat, at = (reshape(x, (x.size,)), 0) if axis is None else (x, normalize_axis(op.name, axis, x.ndim))
+    found = op(flat if flat.ndim else reshape(flat, (1,)), axis=at)
+    if not keepdims:
+        return found
+    return reshape(found, reduced_shape(x.shape, tuple(range(x.ndim)) if axis is None else (at,), True))
+
+
+# -- any and all -----------------------------------------------------------------------------------------------------------
+
+
+def _logical(name: str) -> Op:
+    def reference(xp: Any, x: Any, *, axis: Axes, keepdims: bool) -> Any:
+        return getattr(xp, name)(x, axis=axis, keepdims=keepdims)
+
+    reference.__name__ = name
+    reference.__doc__ = f"Whether {name} of the elements differ from zero."
+    op = primitive(saves="", differentiable=False)(reference)
+
+    @op.infer
+    def _(x: Meta, *, axis: Axes, keepdims: bool) -> list[Meta]:
+        return [Meta(reduced_shape(x.shape, axis, keepdims), dtypes.bool_)]
+
+    @op.cpu(strided=True)
+    def _(outs: Any, ins: Any, scratch: Any, *, axis: Axes, keepdims: bool) -> None:
+        getattr(np, name)(ins[0], axis=axis, keepdims=keepdims, out=outs[0])
+
+    return op
+
+
+_any = _logical("any")
+_all = _logical("all")
+
+
+def any(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """True where an element over `axis` (int, tuple or None for all) is not zero; False over nothing."""
+    x = as_tensor(x)
+    return _any(x, axis=axes_of("any", axis, x.ndim), keepdims=bool(keepdims))
+
+
+def all(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """True where all elements over `axis` (int, tuple or None for all) are not zero; True over nothing."""
+    x = as_tensor(x)
+    return _all(x, axis=axes_of("all", axis, x.ndim), keepdims=bool(keepdims))
+
+
+# -- samples ---------------------------------------------------------------------------------------------------------------
+
+
+def _axes_samples(empty: bool, differentiable: bool) -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 5, 7)).astype(np.float32)
+    grad = None if differentiable else ()
+    yield Sample((x,), {"axis": (1,), "keepdims": False}, grad)
+    yield Sample((x,), {"axis": (0, 2), "keepdims": True}, grad)
+    yield Sample((x,), {"axis": (0, 1, 2), "keepdims": False}, grad)
+    yield Sample((rng.normal(size=1023).astype(np.float32),), {"axis": (0,), "keepdims": False}, grad)
+    yield Sample((x[:, :0],), {"axis": (0,), "keepdims": False}, grad)
+    yield Sample((x[0, 0, 0],), {"axis": (), "keepdims": False}, grad)
+    yield Sample((np.arange(6, dtype=np.int32).reshape(2, 3),), {"axis": (1,), "keepdims": False}, ())
+    if empty:
+        yield Sample((x[:, :0],), {"axis": (1,), "keepdims": False}, ())
+
+
+def _arg_samples() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 5)).astype(np.float32)
+    for axis in (0, 1):
+        yield Sample((x,), {"axis": axis})
+    yield Sample((np.array([[1, 3, 3], [2, 2, 1]], np.int32),), {"axis": 1})
+    yield Sample((rng.normal(size=1023).astype(np.float32),), {"axis": 0})
+    yield Sample((x[:0],), {"axis": 1})
+
+
+_mean.samples(lambda: _axes_samples(True, True))
+for _op in (_max, _min):
+    _op.samples(lambda: _axes_samples(False, True))
+for _op in (_any, _all):
+    _op.samples(lambda: _axes_samples(True, False))
+for _op in (_argmax, _argmin):
+    _op.samples(_arg_samples)

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqlib.core import dtypes
 from seqlib.core.op import Layout, Meta, Sample, VjpContext, contiguous_layout, normalize_axis, primitive, shape_error
-from seqlib.core.tensor import Tensor
+from seqlib.core.tensor import Tensor, as_tensor
 
 
 @primitive(saves="")
@@ -313,3 +313,12 @@ def _() -> Iterable[Sample]:
 def slice_(x: Tensor, starts: Any, sizes: Any, steps: Any = None) -> Tensor:
     """A strided block of `x`: along each axis `sizes[i]` elements from `starts[i]` in steps of `steps[i]` (default 1), a view."""
     return _slice(x, starts=tuple(starts), sizes=tuple(sizes), steps=tuple(steps) if steps is not None else (1,) * x.ndim)
+
+
+def flip(x: Tensor, axis: int | Sequence[int] | None = None) -> Tensor:
+    """`x` in reverse order along `axis` (an int, several, or None for all), a view."""
+    x = as_tensor(x)
+    given = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    places = {normalize_axis("flip", a, x.ndim) for a in given}
+    starts = [max(d - 1, 0) if i in places else 0 for i, d in enumerate(x.shape)]
+    return slice_(x, starts, x.shape, [-1 if i in places else 1 for i in range(x.ndim)])

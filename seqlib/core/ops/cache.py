@@ -1,0 +1,84 @@
+"""Writing a block of a location in place: the step of a key-value cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.op import Meta, Sample, VjpContext, dtype_error, normalize_axis, primitive, shape_error
+from seqlib.core.ops.bounds import check_bounds
+from seqlib.core.ops.create import arange, zeros
+from seqlib.core.ops.index import take
+from seqlib.core.tensor import Tensor, as_tensor
+
+
+@primitive(saves="index")
+def _update_slice(xp: Any, cache: Any, x: Any, index: Any, *, axis: int) -> Any:
+    out = cache.copy()
+    out[_block(index, cache.shape, x.shape, axis)] = x
+    return out
+
+
+def _block(index: Any, cache: tuple[int, ...], block: tuple[int, ...], axis: int) -> tuple[slice, ...]:
+    check_bounds("update_slice", "index", index, cache[axis] - block[axis] + 1, negative=False)
+    start = int(index)
+    return (*(slice(None),) * axis, slice(start, start + block[axis]))
+
+
+@_update_slice.infer
+def _(cache: Meta, x: Meta, index: Meta, *, axis: int) -> list[Meta]:
+    if index.shape or not dtypes.is_int(index.dtype):
+        raise dtype_error("update_slice", "index", "a 0-d int32 or int64 tensor", f"{index.dtype}{list(index.shape)}")
+    fits = len(x.shape) == len(cache.shape) and all(
+        a <= b if i == axis else a == b for i, (a, b) in enumerate(zip(x.shape, cache.shape, strict=True))
+    )
+    if not fits:
+        raise shape_error("update_slice", "x", f"of the cache's shape {cache.shape}, at most so long along axis {axis}", x.shape)
+    if x.dtype != cache.dtype:
+        raise dtype_error("update_slice", "x", f"{cache.dtype} as the cache", x.dtype)
+    return [cache]
+
+
+@_update_slice.cpu(strided=True, in_place=((0, 0),))
+def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
+    cache, x, index = ins
+    block = _block(index, cache.shape, x.shape, axis)
+    if not np.may_share_memory(outs[0], cache):  # eager: the result is an array of its own
+        np.copyto(outs[0], cache)
+    outs[0][block] = x
+
+
+@_update_slice.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    x, index, axis = ctx.inputs[1], ctx.inputs[2], ctx.attrs["axis"]
+    g_cache = _update_slice(g, zeros(x.shape, g.dtype), index, axis=axis) if ctx.needs[0] else None
+    g_x = take(g, index + arange(x.shape[axis]), axis) if ctx.needs[1] else None
+    return g_cache, g_x, None
+
+
+@_update_slice.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> Any:
+        return rng.normal(size=shape).astype(np.float32)
+
+    yield Sample((draw(3, 7, 2), draw(3, 1, 2), np.int32(4)), {"axis": 1})
+    yield Sample((draw(1023), draw(3), np.int64(1020)), {"axis": 0})
+    yield Sample((draw(3, 4), draw(3, 4), np.int32(0)), {"axis": 0})
+    yield Sample((draw(0, 4), draw(0, 1), np.int32(3)), {"axis": 1})
+
+
+def update_slice(cache: Tensor, x: Tensor, index: Tensor, axis: int) -> Tensor:
+    """`cache` with `x` written from position `index` (0-d int tensor) on along `axis`; the other axes agree.
+
+    Eager, the result is a new tensor. In a compiled function the result is meant to be assigned to the location that `cache` is,
+    which is then written in place, without a copy. Raises ShapeError, DtypeError, or IndexRangeError for a block that does not fit.
+    """
+    cache = as_tensor(cache)
+    if not cache.ndim:
+        raise shape_error("update_slice", "cache", "of at least one dimension", cache.shape)
+    return _update_slice(cache, as_tensor(x), as_tensor(index), axis=normalize_axis("update_slice", axis, cache.ndim))

@@ -1,0 +1,322 @@
+"""Reading and adding at positions given by a tensor: take, gather, scatter_add, one_hot. (`x[...]` is in getitem.py.)
+
+Indices are int32 or int64; a negative one counts from the end. One out of range raises IndexRangeError, when the op runs or, in
+a compiled function, when the program runs. Sums over equal indices are made in one fixed order, so bits repeat.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.op import Meta, Sample, VjpContext, need_int, normalize_axis, primitive, shape_error
+from seqlib.core.ops.bounds import check_bounds
+from seqlib.core.tensor import Tensor, as_tensor
+
+# -- adding rows, the CPU kernel below all gradients -----------------------------------------------------------------------
+
+
+def add_rows(out: Any, index: Any, updates: Any) -> None:
+    """out[index[i]] += updates[i] for i in order; `index` is 1-d and in range, rows may have any number of axes.
+
+    np.add.at is fast for scalars only. Rows are sorted by their index, stably, and each run of equal indices summed at once."""
+    if not updates.size:
+        return
+    if updates.ndim == 1:
+        np.add.at(out, index, updates)
+        return
+    order = np.argsort(index, kind="stable")
+    by_index = index[order]
+    first = np.flatnonzero(np.concatenate(([True], by_index[1:] != by_index[:-1])))
+    if updates[0].size < 128:
+        out[by_index[first]] += np.add.reduceat(updates[order], first, axis=0)
+        return
+    for start, stop in zip(first.tolist(), [*first[1:].tolist(), len(order)], strict=True):
+        row = out[by_index[start]]
+        for i in order[start:stop].tolist():
+            np.add(row, updates[i], out=row)
+
+
+def _add_along(out: Any, index: Any, updates: Any, axis: int) -> None:
+    """out[..., index, ...] += updates, where `index` replaces `axis` of `out`."""
+    flat = index.reshape(-1)
+    flat = np.where(flat < 0, flat + out.shape[axis], flat)
+    outer = out.shape[:axis]
+    rows = np.moveaxis(updates.reshape(*outer, flat.size, *out.shape[axis + 1 :]), axis, 0)
+    add_rows(np.moveaxis(out, axis, 0), flat, rows)
+
+
+# -- take and scatter_add --------------------------------------------------------------------------------------------------
+
+
+def _taken_shape(shape: tuple[int, ...], index: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return (*shape[:axis], *index, *shape[axis + 1 :])
+
+
+@primitive(saves="indices")
+def _take(xp: Any, x: Any, indices: Any, *, axis: int) -> Any:
+    check_bounds("take", "indices", indices, x.shape[axis])
+    return xp.take(x, indices, axis=axis)
+
+
+@_take.infer
+def _(x: Meta, indices: Meta, *, axis: int) -> list[Meta]:
+    need_int("take", "indices", indices)
+    return [Meta(_taken_shape(x.shape, indices.shape, axis), x.dtype)]
+
+
+@_take.cpu()
+def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
+    x, indices = ins
+    check_bounds("take", "indices", indices, x.shape[axis])
+    if outs[0].size:
+        # Any mode but "raise" lets NumPy write without a buffer; "wrap" gives negative indices their meaning.
+        np.take(x, indices, axis=axis, out=outs[0], mode="wrap")
+
+
+@_take.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return _take_grad(g, ctx.inputs[1], shape=ctx.inputs[0].shape, axis=ctx.attrs["axis"]), None
+
+
+@primitive(saves="indices")
+def _take_grad(xp: Any, g: Any, indices: Any, *, shape: tuple[int, ...], axis: int) -> Any:
+    """Zeros of `shape` with g added at the positions that a `take` read."""
+    out = xp.zeros(shape, g.dtype)
+    xp.add.at(out, (*(slice(None),) * axis, indices), g)
+    return out
+
+
+@_take_grad.infer
+def _(g: Meta, indices: Meta, *, shape: tuple[int, ...], axis: int) -> list[Meta]:
+    return [Meta(shape, g.dtype)]
+
+
+@_take_grad.cpu(strided=True)
+def _(outs: Any, ins: Any, scratch: Any, *, shape: tuple[int, ...], axis: int) -> None:
+    outs[0].fill(0)
+    _add_along(outs[0], ins[1], ins[0], axis)
+
+
+@_take_grad.vjp
+def _(ctx: VjpContext, h: Tensor) -> Sequence[Any]:
+    return _take(h, ctx.inputs[1], axis=ctx.attrs["axis"]), None
+
+
+def take(x: Tensor, indices: Tensor, axis: int | None = None) -> Tensor:
+    """The elements of `x` along `axis` at `indices`, whose shape replaces that axis; of the flattened `x` without an axis.
+
+    Raises DtypeError for indices that are not integers, IndexRangeError for one out of range."""
+    x = as_tensor(x)
+    at = 0 if axis is None else normalize_axis("take", axis, x.ndim)
+    if axis is not None and not x.ndim:
+        raise shape_error("take", "x", "of at least one dimension", x.shape)
+    return _take(x.reshape(-1) if axis is None else x, as_tensor(indices), axis=at)
+
+
+@primitive(saves="indices")
+def _scatter_add(xp: Any, x: Any, indices: Any, updates: Any, *, axis: int) -> Any:
+    check_bounds("scatter_add", "indices", indices, x.shape[axis])
+    out = x.copy()
+    xp.add.at(out, (*(slice(None),) * axis, indices), updates)
+    return out
+
+
+@_scatter_add.infer
+def _(x: Meta, indices: Meta, updates: Meta, *, axis: int) -> list[Meta]:
+    need_int("scatter_add", "indices", indices)
+    expected = _taken_shape(x.shape, indices.shape, axis)
+    if updates.shape != expected:
+        raise shape_error("scatter_add", "updates", f"of shape {expected}", updates.shape)
+    return [Meta(x.shape, x.dtype)]
+
+
+@_scatter_add.cpu(strided=True, overlap=((0, 0),))
+def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
+    x, indices, updates = ins
+    check_bounds("scatter_add", "indices", indices, x.shape[axis])
+    np.copyto(outs[0], x)
+    _add_along(outs[0], indices, updates.astype(x.dtype, copy=False), axis)
+
+
+@_scatter_add.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return g, None, _take(g, ctx.inputs[1], axis=ctx.attrs["axis"]) if ctx.needs[2] else None
+
+
+def scatter_add(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0) -> Tensor:
+    """`x` with `updates` added along `axis` at `indices`; an index that occurs twice gets both.
+
+    `updates` has the shape of `take(x, indices, axis)`. Raises ShapeError, DtypeError or IndexRangeError otherwise."""
+    x = as_tensor(x)
+    if not x.ndim:
+        raise shape_error("scatter_add", "x", "of at least one dimension", x.shape)
+    return _scatter_add(x, as_tensor(indices), updates, axis=normalize_axis("scatter_add", axis, x.ndim))
+
+
+# -- gather ----------------------------------------------------------------------------------------------------------------
+
+
+def _flat_positions(index: Any, shape: tuple[int, ...], axis: int) -> Any:
+    """Row-major positions in an array of `shape` of the elements that take_along_axis reads."""
+    inner = math.prod(shape[axis + 1 :])
+    positions = np.where(index < 0, index + shape[axis], index).astype(np.int64) * inner
+    ndim = len(shape)
+    outer = np.arange(math.prod(shape[:axis])).reshape(*shape[:axis], *(1,) * (ndim - axis)) * (shape[axis] * inner)
+    return positions + outer + np.arange(inner).reshape(shape[axis + 1 :])
+
+
+@primitive(saves="indices")
+def _gather(xp: Any, x: Any, indices: Any, *, axis: int) -> Any:
+    check_bounds("gather", "indices", indices, x.shape[axis])
+    return xp.take_along_axis(x, indices, axis=axis)
+
+
+@_gather.infer
+def _(x: Meta, indices: Meta, *, axis: int) -> list[Meta]:
+    need_int("gather", "indices", indices)
+    expected = tuple(d for i, d in enumerate(x.shape) if i != axis)
+    if len(indices.shape) != len(x.shape) or tuple(d for i, d in enumerate(indices.shape) if i != axis) != expected:
+        raise shape_error("gather", "indices", f"of the shape of x, {x.shape}, except along axis {axis}", indices.shape)
+    return [Meta(indices.shape, x.dtype)]
+
+
+@_gather.cpu()
+def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
+    x, indices = ins
+    check_bounds("gather", "indices", indices, x.shape[axis])
+    if outs[0].size:
+        np.take(x.reshape(-1), _flat_positions(indices, x.shape, axis), out=outs[0], mode="clip")
+
+
+@_gather.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return _gather_grad(g, ctx.inputs[1], shape=ctx.inputs[0].shape, axis=ctx.attrs["axis"]), None
+
+
+@primitive(saves="indices")
+def _gather_grad(xp: Any, g: Any, indices: Any, *, shape: tuple[int, ...], axis: int) -> Any:
+    """Zeros of `shape` with g added at the positions that a `gather` read."""
+    out = xp.zeros(math.prod(shape), g.dtype)
+    xp.add.at(out, _flat_positions(indices, shape, axis).reshape(-1), g.reshape(-1))
+    return out.reshape(shape)
+
+
+@_gather_grad.infer
+def _(g: Meta, indices: Meta, *, shape: tuple[int, ...], axis: int) -> list[Meta]:
+    return [Meta(shape, g.dtype)]
+
+
+@_gather_grad.cpu()
+def _(outs: Any, ins: Any, scratch: Any, *, shape: tuple[int, ...], axis: int) -> None:
+    outs[0].fill(0)
+    np.add.at(outs[0].reshape(-1), _flat_positions(ins[1], shape, axis).reshape(-1), ins[0].reshape(-1))
+
+
+@_gather_grad.vjp
+def _(ctx: VjpContext, h: Tensor) -> Sequence[Any]:
+    return _gather(h, ctx.inputs[1], axis=ctx.attrs["axis"]), None
+
+
+def gather(x: Tensor, indices: Tensor, axis: int = -1) -> Tensor:
+    """NumPy's take_along_axis: result[…, i, …] = x[…, indices[…, i, …], …]; the other axes of `indices` are those of `x`.
+
+    Raises ShapeError, DtypeError or IndexRangeError."""
+    x = as_tensor(x)
+    if not x.ndim:
+        raise shape_error("gather", "x", "of at least one dimension", x.shape)
+    return _gather(x, as_tensor(indices), axis=normalize_axis("gather", axis, x.ndim))
+
+
+# -- one_hot ---------------------------------------------------------------------------------------------------------------
+
+
+@primitive(differentiable=False)
+def _one_hot(xp: Any, ids: Any, *, depth: int, dtype: Any) -> Any:
+    check_bounds("one_hot", "ids", ids, depth, negative=False)
+    return (ids[..., None] == xp.arange(depth)).astype(dtype)
+
+
+@_one_hot.infer
+def _(ids: Meta, *, depth: int, dtype: Any) -> list[Meta]:
+    need_int("one_hot", "ids", ids)
+    return [Meta((*ids.shape, depth), dtypes.canonical(dtype))]
+
+
+@_one_hot.cpu()
+def _(outs: Any, ins: Any, scratch: Any, *, depth: int, dtype: Any) -> None:
+    ids = ins[0].reshape(-1)
+    check_bounds("one_hot", "ids", ids, depth, negative=False)
+    outs[0].fill(0)
+    outs[0].reshape(ids.size, depth)[np.arange(ids.size), ids] = 1
+
+
+def one_hot(ids: Tensor, depth: int, dtype: Any = dtypes.float32) -> Tensor:
+    """1 at position ids[…] of a new last axis of size `depth`, 0 elsewhere. Raises IndexRangeError outside [0, depth)."""
+    if depth < 0:
+        raise shape_error("one_hot", "depth", "≥ 0", depth)
+    return _one_hot(as_tensor(ids), depth=int(depth), dtype=dtypes.canonical(dtype))
+
+
+# -- samples ---------------------------------------------------------------------------------------------------------------
+
+
+def _draw(*shape: int) -> Any:
+    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
+
+
+def _ids(size: int, *shape: int) -> Any:
+    return np.random.default_rng(size).integers(-size, size, shape).astype(np.int32)
+
+
+@_take.samples
+def _() -> Iterable[Sample]:
+    yield Sample((_draw(5, 3), _ids(5, 2, 4)), {"axis": 0})
+    yield Sample((_draw(4, 5, 3), _ids(5, 1023)), {"axis": 1})
+    yield Sample((_draw(4, 5), np.int64(-2)), {"axis": 1})
+    yield Sample((_draw(1023), _ids(1023, 7)), {"axis": 0})
+    yield Sample((_draw(5, 3), _ids(5, 0)), {"axis": 0})
+    yield Sample((_draw(5, 200), _ids(5, 33)), {"axis": 0})
+
+
+@_take_grad.samples
+def _() -> Iterable[Sample]:
+    yield Sample((_draw(2, 4, 3), _ids(5, 2, 4)), {"shape": (5, 3), "axis": 0})
+    yield Sample((_draw(4, 33), _ids(5, 33)), {"shape": (4, 5), "axis": 1})
+    yield Sample((_draw(1023, 130), _ids(5, 1023)), {"shape": (5, 130), "axis": 0})
+    yield Sample((_draw(1023), _ids(5, 1023)), {"shape": (5,), "axis": 0})
+    yield Sample((_draw(0, 3), _ids(5, 0)), {"shape": (5, 3), "axis": 0})
+
+
+@_scatter_add.samples
+def _() -> Iterable[Sample]:
+    yield Sample((_draw(5, 3), _ids(5, 2, 4), _draw(2, 4, 3)), {"axis": 0})
+    yield Sample((_draw(4, 5, 2), _ids(5, 1023), _draw(4, 1023, 2)), {"axis": 1})
+    yield Sample((_draw(5, 3), _ids(5, 0), _draw(0, 3)), {"axis": 0})
+    yield Sample((_draw(5), np.int32(3), _draw()), {"axis": 0})
+
+
+@_gather.samples
+def _() -> Iterable[Sample]:
+    yield Sample((_draw(4, 5, 3), _ids(5, 4, 2, 3)), {"axis": 1})
+    yield Sample((_draw(4, 5), _ids(4, 1023, 5)), {"axis": 0})
+    yield Sample((_draw(4, 5), _ids(5, 4, 0)), {"axis": 1})
+
+
+@_gather_grad.samples
+def _() -> Iterable[Sample]:
+    yield Sample((_draw(4, 2, 3), _ids(5, 4, 2, 3)), {"shape": (4, 5, 3), "axis": 1})
+    yield Sample((_draw(1023, 5), _ids(4, 1023, 5)), {"shape": (4, 5), "axis": 0})
+    yield Sample((_draw(4, 0), _ids(5, 4, 0)), {"shape": (4, 5), "axis": 1})
+
+
+@_one_hot.samples
+def _() -> Iterable[Sample]:
+    yield Sample((np.array([[0, 4], [2, 2]], np.int32),), {"depth": 5, "dtype": dtypes.float32})
+    yield Sample((np.abs(_ids(7, 1023)) % 7,), {"depth": 7, "dtype": dtypes.float64})
+    yield Sample((np.zeros(0, np.int32),), {"depth": 3, "dtype": dtypes.float32})
+    yield Sample((np.int64(1),), {"depth": 3, "dtype": dtypes.int32})

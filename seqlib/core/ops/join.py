@@ -1,0 +1,190 @@
+"""Joining, cutting and padding: concatenate, stack, split, pad, expand_dims, squeeze. Cuts are views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.op import Meta, Sample, VjpContext, normalize_axis, primitive, shape_error
+from seqlib.core.ops.shape import cast, reshape, slice_
+from seqlib.core.tensor import Tensor, as_tensor
+
+# -- concatenate -----------------------------------------------------------------------------------------------------------
+
+
+@primitive(saves="")
+def _concatenate(xp: Any, *xs: Any, axis: int) -> Any:
+    return xp.concatenate(xs, axis=axis)
+
+
+@_concatenate.infer
+def _(*xs: Meta, axis: int) -> list[Meta]:
+    first = xs[0]
+    dtype, total = first.dtype, 0
+    for i, x in enumerate(xs):
+        rest = [d for k, d in enumerate(first.shape) if k != axis]
+        if len(x.shape) != len(first.shape) or [d for k, d in enumerate(x.shape) if k != axis] != rest:
+            expected = f"of shape {first.shape} except along axis {axis}"
+            raise shape_error("concatenate", f"xs[{i}]", expected, x.shape)
+        dtype = dtypes.promote(dtype, x.dtype)
+        total += x.shape[axis]
+    return [Meta((*first.shape[:axis], total, *first.shape[axis + 1 :]), dtype)]
+
+
+@_concatenate.cpu(strided=True)
+def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
+    np.concatenate(ins, axis=axis, out=outs[0], casting="same_kind")
+
+
+@_concatenate.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    axis = ctx.attrs["axis"]
+    grads: list[Tensor | None] = []
+    start = 0
+    for x, needed in zip(ctx.inputs, ctx.needs, strict=True):
+        grads.append(cast(_cut(g, axis, start, x.shape[axis]), x.dtype) if needed else None)
+        start += x.shape[axis]
+    return grads
+
+
+@_concatenate.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> Any:
+        return rng.normal(size=shape).astype(np.float32)
+
+    yield Sample((draw(2, 3, 5), draw(2, 1, 5), draw(2, 4, 5)), {"axis": 1})
+    yield Sample((draw(3, 4), draw(3, 4)), {"axis": 0})
+    yield Sample((draw(3, 0), draw(3, 2)), {"axis": 1})
+    yield Sample((draw(0), draw(0)), {"axis": 0})
+    yield Sample((draw(1023), draw(1)), {"axis": 0})
+    yield Sample((draw(3), np.arange(3, dtype=np.int32)), {"axis": 0}, (0,))
+
+
+def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Tensors joined along `axis`; their shapes agree along the other axes. Raises ShapeError where they don't."""
+    tensors = [as_tensor(x) for x in xs]
+    if not tensors or not tensors[0].ndim:
+        expected = "at least one tensor of at least one dimension"
+        raise shape_error("concatenate", "xs", expected, f"{len(tensors)} of shape {[t.shape for t in tensors]}")
+    return _concatenate(*tensors, axis=normalize_axis("concatenate", axis, tensors[0].ndim))
+
+
+def stack(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Tensors of one shape joined along a new `axis`. Raises ShapeError when their shapes differ."""
+    tensors = [as_tensor(x) for x in xs]
+    if not tensors:
+        raise shape_error("stack", "xs", "at least one tensor", "none")
+    for i, t in enumerate(tensors):
+        if t.shape != tensors[0].shape:
+            raise shape_error("stack", f"xs[{i}]", f"of shape {tensors[0].shape}", t.shape)
+    at = normalize_axis("stack", axis, tensors[0].ndim + 1)
+    return _concatenate(*(expand_dims(t, at) for t in tensors), axis=at)
+
+
+# -- cutting ---------------------------------------------------------------------------------------------------------------
+
+
+def _cut(x: Tensor, axis: int, start: int, size: int) -> Tensor:
+    starts, sizes = [0] * x.ndim, list(x.shape)
+    starts[axis], sizes[axis] = start, size
+    return slice_(x, starts, sizes)
+
+
+def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+    """`x` cut along `axis`: into `sections` equal parts (an int), or into parts of the sizes in `sections`, one of which may be -1.
+
+    Parts are views. Raises ShapeError when the sizes don't add up to the axis."""
+    x = as_tensor(x)
+    at = normalize_axis("split", axis, x.ndim)
+    total = x.shape[at]
+    if isinstance(sections, int):
+        if sections < 1 or total % sections:
+            raise shape_error("split", "sections", f"a divisor of {total}, the size of axis {axis}", sections)
+        sizes = [total // sections] * sections
+    else:
+        sizes = [int(s) for s in sections]
+        if sizes.count(-1) == 1:
+            sizes[sizes.index(-1)] = total - sum(sizes) - 1
+        if sum(sizes) != total or any(s < 0 for s in sizes):
+            raise shape_error("split", "sections", f"sizes that add up to {total}, axis {axis} of x", tuple(sections))
+    starts = np.cumsum([0, *sizes])[:-1].tolist()
+    return [_cut(x, at, start, size) for start, size in zip(starts, sizes, strict=True)]
+
+
+# -- pad -------------------------------------------------------------------------------------------------------------------
+
+Widths = tuple[tuple[int, int], ...]
+
+
+@primitive(saves="")
+def _pad(xp: Any, x: Any, *, widths: Widths, value: float) -> Any:
+    return xp.pad(x, widths, constant_values=value)
+
+
+@_pad.infer
+def _(x: Meta, *, widths: Widths, value: float) -> list[Meta]:
+    return [Meta(tuple(a + d + b for d, (a, b) in zip(x.shape, widths, strict=True)), x.dtype)]
+
+
+@_pad.cpu(strided=True)
+def _(outs: Any, ins: Any, scratch: Any, *, widths: Widths, value: float) -> None:
+    outs[0].fill(value)
+    outs[0][tuple(slice(a, a + d) for d, (a, _) in zip(ins[0].shape, widths, strict=True))] = ins[0]
+
+
+@_pad.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return (slice_(g, [a for a, _ in ctx.attrs["widths"]], ctx.inputs[0].shape),)
+
+
+@_pad.samples
+def _() -> Iterable[Sample]:
+    x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    yield Sample((x,), {"widths": ((1, 2), (0, 3)), "value": 0.0})
+    yield Sample((x,), {"widths": ((0, 0), (4, 0)), "value": -1.5})
+    yield Sample((x[:0],), {"widths": ((0, 2), (0, 0)), "value": 1.0})
+    yield Sample((x.reshape(-1),), {"widths": ((1000, 8),), "value": 0.0})
+
+
+def pad(x: Tensor, widths: Any, value: float = 0.0) -> Tensor:
+    """`x` with `value` added around it: `widths` is (before, after) for each axis, or one pair for all.
+
+    Raises ShapeError for widths that are negative or not one pair an axis."""
+    x = as_tensor(x)
+    pairs = [tuple(p) for p in (widths if np.ndim(widths) == 2 else [widths] * x.ndim)]
+    if len(pairs) != x.ndim or any(len(p) != 2 or p[0] < 0 or p[1] < 0 for p in pairs):
+        raise shape_error("pad", "widths", f"{x.ndim} pairs (before, after) of sizes ≥ 0", widths)
+    return _pad(x, widths=tuple((int(a), int(b)) for a, b in pairs), value=value)
+
+
+# -- axes of size 1 --------------------------------------------------------------------------------------------------------
+
+
+def expand_dims(x: Tensor, axis: int | Sequence[int]) -> Tensor:
+    """`x` with axes of size 1 put in at `axis` (positions in the result), a view."""
+    x = as_tensor(x)
+    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    ndim = x.ndim + len(given)
+    places = {normalize_axis("expand_dims", a, ndim) for a in given}
+    if len(places) != len(given):
+        raise shape_error("expand_dims", "axis", "of different axes", axis)
+    sizes = iter(x.shape)
+    return reshape(x, tuple(1 if i in places else next(sizes) for i in range(ndim)))
+
+
+def squeeze(x: Tensor, axis: int | Sequence[int] | None = None) -> Tensor:
+    """`x` without the axes of size 1 (all, or those named in `axis`), a view. Raises ShapeError for a named axis of another size."""
+    x = as_tensor(x)
+    if axis is None:
+        return reshape(x, tuple(d for d in x.shape if d != 1))
+    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    places = {normalize_axis("squeeze", a, x.ndim) for a in given}
+    for a in places:
+        if x.shape[a] != 1:
+            raise shape_error("squeeze", "axis", f"an axis of size 1 (x is {x.shape})", a)
+    return reshape(x, tuple(d for i, d in enumerate(x.shape) if i not in places))

@@ -1,0 +1,124 @@
+"""Sorting along an axis: sort, argsort, top_k. Stable: equal elements keep their order. NaN counts as greater than all numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.op import Meta, Sample, VjpContext, normalize_axis, primitive, shape_error
+from seqlib.core.ops.index import _gather_grad, gather
+from seqlib.core.tensor import Tensor, as_tensor
+
+
+def _order(xp: Any, x: Any, axis: int, descending: bool) -> Any:
+    if not descending:
+        return xp.argsort(x, axis=axis, kind="stable")
+    # The stable order of the reversed array, read backwards, is the descending one with ties in their first order.
+    backwards = xp.flip(xp.argsort(xp.flip(x, axis), axis=axis, kind="stable"), axis)
+    return x.shape[axis] - 1 - backwards
+
+
+@primitive(saves="", differentiable=False)
+def _argsort(xp: Any, x: Any, *, axis: int, descending: bool) -> Any:
+    return _order(xp, x, axis, descending)
+
+
+@_argsort.infer
+def _(x: Meta, *, axis: int, descending: bool) -> list[Meta]:
+    return [Meta(x.shape, dtypes.int32)]
+
+
+@_argsort.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 5)).astype(np.float32)
+    for axis, descending in ((0, False), (1, True)):
+        yield Sample((x,), {"axis": axis, "descending": descending})
+    yield Sample((rng.integers(0, 9, 1023).astype(np.int32),), {"axis": 0, "descending": True})
+    yield Sample((x[:, :0],), {"axis": 1, "descending": False})
+
+
+def argsort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
+    """The int32 indices that sort `x` along `axis`; of equal elements the lower index comes first, descending too."""
+    x = as_tensor(x)
+    if not x.ndim:
+        raise shape_error("argsort", "x", "of at least one dimension", x.shape)
+    return _argsort(x, axis=normalize_axis("argsort", axis, x.ndim), descending=bool(descending))
+
+
+def sort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
+    """`x` sorted along `axis`; gradients go where the elements came from."""
+    x = as_tensor(x)
+    return gather(x, argsort(x, axis, descending), axis)
+
+
+# -- top_k -----------------------------------------------------------------------------------------------------------------
+
+
+@primitive(outs="values indices", saves="indices")
+def _top_k(xp: Any, x: Any, *, k: int) -> Any:
+    indices = _order(xp, x, -1, True)[..., :k]
+    return xp.take_along_axis(x, indices, axis=-1), indices
+
+
+@_top_k.infer
+def _(x: Meta, *, k: int) -> list[Meta]:
+    shape = (*x.shape[:-1], k)
+    return [Meta(shape, x.dtype), Meta(shape, dtypes.int32)]
+
+
+@_top_k.cpu()
+def _(outs: Any, ins: Any, scratch: Any, *, k: int) -> None:
+    rows = ins[0].reshape(-1, ins[0].shape[-1]) if ins[0].size else ins[0].reshape(0, max(ins[0].shape[-1], 1))
+    indices = _top_indices(rows, k)
+    if outs[0] is not None:
+        np.copyto(outs[0].reshape(len(rows), k), np.take_along_axis(rows, indices, axis=-1))
+    if outs[1] is not None:
+        np.copyto(outs[1].reshape(len(rows), k), indices)
+
+
+def _top_indices(rows: Any, k: int) -> Any:
+    """[R, k] indices of the greatest of each row [R, V], found in O(V) where the k-th is not tied with one left out."""
+    size = rows.shape[1]
+    if k == 0 or 4 * k >= size:
+        return _order(np, rows, -1, True)[:, :k]
+    bound = np.partition(rows, size - k, axis=-1)[:, size - k, None]
+    chosen = rows >= bound
+    clear = chosen.sum(axis=-1) == k
+    indices = np.empty((len(rows), k), np.int64)
+    indices[clear] = np.nonzero(chosen[clear])[1].reshape(-1, k)
+    by_value = _order(np, np.take_along_axis(rows[clear], indices[clear], axis=-1), -1, True)
+    indices[clear] = np.take_along_axis(indices[clear], by_value, axis=-1)
+    indices[~clear] = _order(np, rows[~clear], -1, True)[:, :k]  # ties at the border, or NaN
+    return indices
+
+
+@_top_k.vjp
+def _(ctx: VjpContext, g: Tensor, _: Tensor | None) -> Sequence[Any]:
+    shape = ctx.inputs[0].shape
+    return (_gather_grad(g, ctx.outputs[1], shape=shape, axis=len(shape) - 1),)
+
+
+@_top_k.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 1023)).astype(np.float32)
+    yield Sample((x,), {"k": 5})
+    yield Sample((x[:, :6],), {"k": 6})
+    yield Sample((np.round(x),), {"k": 4}, ())
+    yield Sample((rng.integers(0, 3, (4, 33)).astype(np.int32),), {"k": 3}, ())
+    yield Sample((x[:, :4],), {"k": 0})
+    yield Sample((x[:0],), {"k": 2})
+
+
+def top_k(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """(values, int32 indices) of the `k` greatest along the last axis, in descending order; ties go to the lower index.
+
+    Raises ShapeError when the axis has fewer than `k` elements."""
+    x = as_tensor(x)
+    if not x.ndim or not 0 <= k <= x.shape[-1]:
+        raise shape_error("top_k", "k", f"in [0, {x.shape[-1] if x.ndim else 0}], the last axis of x", k)
+    return _top_k(x, k=int(k))

@@ -1,0 +1,135 @@
+"""Variance, log-sum-exp and running sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.op import Meta, Sample, VjpContext, fused, need_float, normalize_axis, primitive
+from seqlib.core.ops import reduce
+from seqlib.core.ops.elementwise import equal, exp, isfinite, log, square, where
+from seqlib.core.ops.reduce import Axes, axes_of, expand_reduced, reduced_shape
+from seqlib.core.ops.shape import flip, reshape
+from seqlib.core.tensor import Tensor, as_tensor
+
+# -- var -------------------------------------------------------------------------------------------------------------------
+
+
+@fused(saves="x")
+def _var(x: Tensor, *, axis: Axes, ddof: int, keepdims: bool) -> Tensor:
+    deviation = x - reduce.mean(x, axis, keepdims=True)
+    n = math.prod(x.shape[a] for a in axis)
+    return reduce.sum(square(deviation), axis, keepdims) / float(max(n - ddof, 0))
+
+
+@_var.infer
+def _(x: Meta, *, axis: Axes, ddof: int, keepdims: bool) -> list[Meta]:
+    need_float("var", "x", x)
+    return [Meta(reduced_shape(x.shape, axis, keepdims), x.dtype)]
+
+
+@_var.samples
+def _() -> Iterable[Sample]:
+    x = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32)
+    yield Sample((x,), {"axis": (1,), "ddof": 0, "keepdims": False})
+    yield Sample((x,), {"axis": (0, 2), "ddof": 1, "keepdims": True})
+    yield Sample((x.reshape(-1).repeat(10)[:1023],), {"axis": (0,), "ddof": 1, "keepdims": False})
+    yield Sample((x[:, :0],), {"axis": (0,), "ddof": 0, "keepdims": False})
+
+
+def var(x: Tensor, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    """Variance over `axis` (int, tuple or None for all): the mean of the squared deviations, divided by n - `ddof`.
+
+    Two passes, so it does not cancel. NaN where n ≤ `ddof`. Raises DtypeError for a dtype that is not floating."""
+    x = as_tensor(x)
+    return _var(x, axis=axes_of("var", axis, x.ndim), ddof=int(ddof), keepdims=bool(keepdims))
+
+
+# -- logsumexp -------------------------------------------------------------------------------------------------------------
+
+
+@fused(saves="x y")
+def _logsumexp(x: Tensor, *, axis: Axes, keepdims: bool) -> Tensor:
+    top = reduce.max(x.detach(), axis, keepdims=True)
+    shift = where(isfinite(top), top, 0.0)
+    y = log(reduce.sum(exp(x - shift), axis, keepdims=True)) + shift
+    return reshape(y, reduced_shape(x.shape, axis, keepdims))
+
+
+@_logsumexp.infer
+def _(x: Meta, *, axis: Axes, keepdims: bool) -> list[Meta]:
+    need_float("logsumexp", "x", x)
+    return [Meta(reduced_shape(x.shape, axis, keepdims), x.dtype)]
+
+
+@_logsumexp.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    x, y, axes = ctx.inputs[0], ctx.outputs[0], ctx.attrs["axis"]
+    # Where all elements are -inf, so is y; the gradient there is 0 and not exp(-inf + inf).
+    shift = where(equal(y, -math.inf), 0.0, y)
+    return (expand_reduced(g, x.shape, axes) * exp(x - expand_reduced(shift, x.shape, axes)),)
+
+
+@_logsumexp.samples
+def _() -> Iterable[Sample]:
+    x = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32)
+    yield Sample((x,), {"axis": (1,), "keepdims": False})
+    yield Sample((x * 100,), {"axis": (2,), "keepdims": True})
+    yield Sample((x,), {"axis": (0, 1, 2), "keepdims": False})
+    yield Sample((np.random.default_rng(1).normal(size=1023).astype(np.float32),), {"axis": (0,), "keepdims": False})
+    yield Sample((x[:0],), {"axis": (1,), "keepdims": False})
+    yield Sample((np.array([[-np.inf, -np.inf], [0, -np.inf]], np.float32),), {"axis": (1,), "keepdims": False}, ())
+
+
+def logsumexp(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """log Σ exp(x) over `axis` (int, tuple or None for all), shifted by the maximum so that it does not overflow.
+
+    Raises DtypeError for a dtype that is not floating, ShapeError where there is nothing to sum."""
+    x = as_tensor(x)
+    return _logsumexp(x, axis=axes_of("logsumexp", axis, x.ndim), keepdims=bool(keepdims))
+
+
+# -- cumsum ----------------------------------------------------------------------------------------------------------------
+
+
+@primitive(saves="")
+def _cumsum(xp: Any, x: Any, *, axis: int) -> Any:
+    return xp.cumsum(x, axis=axis, dtype=x.dtype if x.dtype != bool else np.int32)
+
+
+@_cumsum.infer
+def _(x: Meta, *, axis: int) -> list[Meta]:
+    return [Meta(x.shape, dtypes.int32 if x.dtype == dtypes.bool_ else x.dtype)]
+
+
+@_cumsum.cpu(strided=True)
+def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
+    np.cumsum(ins[0], axis=axis, dtype=outs[0].dtype, out=outs[0])
+
+
+@_cumsum.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    axis = ctx.attrs["axis"]
+    return (flip(_cumsum(flip(g, axis), axis=axis), axis),)
+
+
+@_cumsum.samples
+def _() -> Iterable[Sample]:
+    x = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32)
+    for axis in range(3):
+        yield Sample((x,), {"axis": axis})
+    yield Sample((np.random.default_rng(1).normal(size=1023).astype(np.float32),), {"axis": 0})
+    yield Sample((x[:, :0],), {"axis": 1})
+    yield Sample((x > 0,), {"axis": 1}, ())
+    yield Sample((np.arange(5, dtype=np.int32),), {"axis": 0}, ())
+
+
+def cumsum(x: Tensor, axis: int | None = None) -> Tensor:
+    """Running sum along `axis`, of the flattened tensor without one. bool is counted as int32."""
+    x = as_tensor(x)
+    flat, at = (reshape(x, (x.size,)), 0) if axis is None else (x, normalize_axis("cumsum", axis, x.ndim))
+    return _cumsum(flat, axis=at) if flat.ndim else _cumsum(reshape(flat, (1,)), axis=0).reshape(())

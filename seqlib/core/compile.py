@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
 from seqlib.core import debug, tree
 from seqlib.core.graph import active_graph
+from seqlib.core.lower import lower
 from seqlib.core.op import Meta
 from seqlib.core.passes import optimize
-from seqlib.core.program import Program, lower
+from seqlib.core.program import Program
 from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Tensor, Variable, as_array
 from seqlib.core.trace import Traced, collect_variables, trace
@@ -48,7 +49,9 @@ class Compiled:
         return tree.unflatten(traced.result_tree, flat)
 
     def lower(self, *args: Any, **kwargs: Any) -> Program:
-        """The program for these arguments (tensors, arrays, or `Meta` for shapes alone), built if need be but not run."""
+        """The program for these arguments (tensors, arrays, or `Meta` for shapes alone), built if need be but
+        not run.
+        """
         leaves, treedef = tree.flatten((args, kwargs))
         return self._find(treedef, _signature(self.__name__, leaves)[1])[0]
 
@@ -60,8 +63,9 @@ class Compiled:
         return found
 
     def _training(self) -> tuple[Any, ...]:
-        state = self.state if isinstance(self.state, (list, tuple)) else (self.state,)
-        return tuple(getattr(s, "training", None) for s in state)
+        several = isinstance(self.state, (list, tuple))
+        owners: Sequence[Any] = cast("Sequence[Any]", self.state) if several else (self.state,)
+        return tuple(getattr(owner, "training", None) for owner in owners)
 
     def _build(self, treedef: tree.TreeDef, signature: list[Any]) -> tuple[Program, Traced]:
         start = time.perf_counter()
@@ -73,7 +77,9 @@ class Compiled:
         optimize(traced.graph)
         program = Program(traced.graph, lower(traced.graph), time.perf_counter() - start)
         if debug.level() >= 1:
-            get_logger().info("compile %s: program %d: %s", self.__name__, len(self._programs) + 1, program.summary())
+            get_logger().info(
+                "compile %s: program %d: %s", self.__name__, len(self._programs) + 1, program.summary()
+            )
         return program, traced
 
 
@@ -83,7 +89,9 @@ def _signature(name: str, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
     signature: list[Any] = []
     for leaf in leaves:
         if isinstance(leaf, Variable):
-            raise TraceError(f"compile {name}: the Variable {leaf.name or leaf!r} is an argument; list it in state instead")
+            raise TraceError(
+                f"compile {name}: the Variable {leaf.name or leaf!r} is an argument; list it in state instead"
+            )
         if isinstance(leaf, (Tensor, np.ndarray, np.generic)):
             array = leaf.data if isinstance(leaf, Tensor) else as_array(leaf)
             arrays.append(array)
@@ -94,20 +102,24 @@ def _signature(name: str, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
             try:
                 hash(leaf)
             except TypeError:
-                raise TraceError(f"compile {name}: the argument {leaf!r} is neither a tensor nor hashable") from None
+                raise TraceError(
+                    f"compile {name}: the argument {leaf!r} is neither a tensor nor hashable"
+                ) from None
             signature.append(leaf)
     return arrays, signature
 
 
 def compile(step: Callable[..., Any], state: Any = None) -> Compiled:
-    """A function equal to `step` that is traced once for each signature, optimised, and replayed from a flat list of launches.
+    """A function equal to `step` that is traced once for each signature, optimised, and replayed from a flat
+    list of launches.
 
-    Arguments are trees; Tensors and NumPy arrays in them are inputs, everything else (it must be hashable) is static: a new value
-    means a new program. `state` lists the owners of the Variables that `step` reads or writes: Variables, Modules, optimizers,
-    generators, caches, lists or dicts of these; they are read at the first call of each signature. The results are fresh tensors.
-    Gradients are taken inside `step` (`value_and_grad`); the compiled function itself is not on the tape.
+    Arguments are trees; Tensors and NumPy arrays in them are inputs, everything else (it must be hashable) is
+    static: a new value means a new program. `state` lists the owners of the Variables that `step` reads or
+    writes: Variables, Modules, optimizers, generators, caches, lists or dicts of these; they are read at the
+    first call of each signature. The results are fresh tensors. Gradients are taken inside `step`
+    (`value_and_grad`); the compiled function itself is not on the tape.
 
-    Raises TraceError where the function reads a tensor's content, captures a tensor from outside, or writes a Variable that is not
-    in `state`.
+    Raises TraceError where the function reads a tensor's content, captures a tensor from outside, or writes a
+    Variable that is not in `state`.
     """
     return Compiled(step, state)

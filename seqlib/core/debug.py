@@ -1,7 +1,7 @@
 """The switches read from the environment, and the user's own line for messages.
-
-SEQLIB_DEBUG=1 a summary of every program, 2 every launch with its time, 3 the graph after each pass, 4 the kernels' source.
-SEQLIB_KERNELS=ref runs every op by its reference. Both are read when they are used, so a test can set them.
+ SEQLIB_DEBUG=1 a summary of every program, 2 every launch with its time, 3 the graph after each pass, 4 the
+kernels' source. SEQLIB_KERNELS=ref runs every op by its reference. Both are read when they are used, so a
+test can set them.
 """
 
 from __future__ import annotations

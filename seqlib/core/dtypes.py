@@ -1,8 +1,8 @@
 """The dtypes of the core and the one promotion rule.
-
-float32 is the default; float16, bfloat16, float64, int32, int64 and bool exist beside it. An integer met with a float gives
-the float's dtype; two floats give the wider one (float16 with bfloat16 gives float32). A Python scalar is weak: it takes the
-dtype of the tensor that it meets, except that a float met with integers gives float32.
+ float32 is the default; float16, bfloat16, float64, int32, int64 and bool exist beside it. An integer met
+with a float gives the float's dtype; two floats give the wider one (float16 with bfloat16 gives float32). A
+Python scalar is weak: it takes the dtype of the tensor that it meets, except that a float met with integers
+gives float32.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """The static dataflow graph: values and the nodes that make them.
-
-A graph is built by `trace`, rewritten by `passes`, and lowered by `program`. It is in SSA form: a value is made once. Reading
-a location (parameter or state) is an input; writing it is an entry of `updates`, carried out at the end of the program.
+ A graph is built by `trace`, rewritten by `passes`, and lowered by `program`. It is in SSA form: a value is
+made once. Reading a location (parameter or state) is an input; writing it is an entry of `updates`, carried
+out at the end of the program.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,14 @@ class Value:
 
     __slots__ = ("constant", "dtype", "id", "name", "node", "shape", "slot")
 
-    def __init__(self, meta: Meta, node: Node | None = None, slot: int = 0, name: str = "", constant: npt.NDArray[Any] | None = None) -> None:
+    def __init__(
+        self,
+        meta: Meta,
+        node: Node | None = None,
+        slot: int = 0,
+        name: str = "",
+        constant: npt.NDArray[Any] | None = None,
+    ) -> None:
         self.id = next(_ids)
         self.shape = meta.shape
         self.dtype = meta.dtype
@@ -105,7 +112,9 @@ class Graph:
             outs = ", ".join(map(repr, node.outputs))
             ins = ", ".join("none" if v is None else (v.name or f"v{v.id}") for v in node.inputs)
             attrs = ", ".join(f"{k}={v}" for k, v in node.attrs.items() if v is not None)
-            lines.append(f"  {outs} = {node.op.name}({ins}{'; ' + attrs if attrs else ''})  # {node.scope} {node.line}")
+            lines.append(
+                f"  {outs} = {node.op.name}({ins}{'; ' + attrs if attrs else ''})  # {node.scope} {node.line}"
+            )
         lines.append(f"outputs   {', '.join(map(repr, self.outputs)) or '-'}")
         lines += [f"update    {variable.name} <- {value!r}" for variable, value in self.updates]
         return "\n".join(lines)
@@ -125,7 +134,7 @@ def active_graph() -> Graph | None:
 
 
 @contextmanager
-def recording(graph: Graph) -> Iterator[Graph]:
+def recording(graph: Graph) -> Generator[Graph, None, None]:
     """Record ops into `graph` instead of running them. Tracing inside a trace is refused by `trace`."""
     previous = _context.graph
     _context.graph = graph
@@ -136,7 +145,7 @@ def recording(graph: Graph) -> Iterator[Graph]:
 
 
 @contextmanager
-def scope(name: str) -> Iterator[None]:
+def scope(name: str) -> Generator[None, None, None]:
     """Name the layer that the ops inside belong to; names nest with dots."""
     previous = _context.scopes
     _context.scopes = (*previous, name)

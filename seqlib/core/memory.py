@@ -1,8 +1,8 @@
 """The memory plan: where every value of a program lies.
-
-Values live in buffers. A buffer is a stretch of the device's arena, a location's storage, an argument's copy or a constant. A view
-shares its input's buffer; an output may take over the buffer of an input that dies with it; the final value of a location is
-written straight into its storage where no later reader wants the old content. Arena buffers get offsets by their lifetimes.
+ Values live in buffers. A buffer is a stretch of the device's arena, a location's storage, an argument's copy
+or a constant. A view shares its input's buffer; an output may take over the buffer of an input that dies with
+it; the final value of a location is written straight into its storage where no later reader wants the old
+content. Arena buffers get offsets by their lifetimes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ FOREVER = 1 << 60
 
 
 class Buffer:
-    """A stretch of memory. `kind` is arena, location or constant; `first` and `last` are launch numbers between which it lives."""
+    """A stretch of memory. `kind` is arena, location or constant; `first` and `last` are launch numbers
+    between which it lives.
+    """
 
     __slots__ = ("first", "kind", "last", "nbytes", "offset", "source")
 
@@ -47,9 +49,11 @@ class Storage:
 
 
 def assign_offsets(buffers: list[Buffer]) -> int:
-    """Give every arena buffer an offset such that no two that live at the same time overlap; returns the bytes needed.
+    """Give every arena buffer an offset such that no two that live at the same time overlap; returns the
+    bytes needed.
 
-    Buffers are taken in the order in which they come to life; each gets the smallest free gap that holds it, else the top.
+    Buffers are taken in the order in which they come to life; each gets the smallest free gap that holds it,
+    else the top.
     """
     free: list[tuple[int, int]] = []  # (offset, size), sorted, never adjacent
     live: list[tuple[int, int, int]] = []  # (last, offset, size), sorted

@@ -2,10 +2,11 @@
 
 Two kinds (docs/adding-an-op.md shows one of each in full):
 
-* a *primitive* has an array reference `f(xp, *arrays, **attrs)` that serves NumPy and CuPy alike, a shape rule `infer` and a
-  gradient rule `vjp`;
-* a *fused* op is declared by its composition in seqlib ops. Kernels and a hand-written vjp are optional: the composition is the
-  reference, it runs where no kernel's `when` holds, and it is what a second gradient differentiates.
+* a *primitive* has an array reference `f(xp, *arrays, **attrs)` that serves NumPy and CuPy alike, a shape
+  rule `infer` and a gradient rule `vjp`;
+* a *fused* op is declared by its composition in seqlib ops. Kernels and a hand-written vjp are optional: the
+  composition is the reference, it runs where no kernel's `when` holds, and it is what a second gradient
+  differentiates.
 
 This file only declares; `seqlib.core.tape.apply` runs or records.
 """
@@ -78,11 +79,13 @@ def contiguous_layout(shape: tuple[int, ...]) -> Layout:
 
 @dataclass
 class Kernel:
-    """A destination-passing implementation: `fn(outs, ins, scratch, **attrs)` writes into `outs`, allocates nothing big.
+    """A destination-passing implementation: `fn(outs, ins, scratch, **attrs)` writes into `outs`, allocates
+    nothing big.
 
-    An output that nobody needs comes as None. `when(metas, attrs)` says for which inputs the kernel is right; `scratch(metas,
-    attrs)` lists the temporary arrays it wants. Inputs are made contiguous first unless `strided`. `overlap` lists the (output,
-    input) pairs that may share their storage; `in_place` those that must: the op updates a location (a key-value cache).
+    An output that nobody needs comes as None. `when(metas, attrs)` says for which inputs the kernel is right;
+    `scratch(metas, attrs)` lists the temporary arrays it wants. Inputs are made contiguous first unless
+    `strided`. `overlap` lists the (output, input) pairs that may share their storage; `in_place` those that
+    must: the op updates a location (a key-value cache).
     """
 
     fn: Callable[..., None] | str
@@ -108,11 +111,15 @@ def _installed(package: str) -> bool:
 
 
 class VjpContext:
-    """What a gradient rule sees: the op's inputs, outputs (those it saves) and attributes, and which gradients are needed."""
+    """What a gradient rule sees: the op's inputs, outputs (those it saves) and attributes, and which
+    gradients are needed.
+    """
 
     __slots__ = ("attrs", "inputs", "needs", "outputs")
 
-    def __init__(self, inputs: tuple[Any, ...], outputs: tuple[Any, ...], attrs: Attrs, needs: tuple[bool, ...]) -> None:
+    def __init__(
+        self, inputs: tuple[Any, ...], outputs: tuple[Any, ...], attrs: Attrs, needs: tuple[bool, ...]
+    ) -> None:
         self.inputs = inputs
         self.outputs = outputs
         self.attrs = attrs
@@ -120,7 +127,9 @@ class VjpContext:
 
 
 class Op:
-    """A named operation. Calling it runs it (eager) or records it (while tracing) through `seqlib.core.tape.apply`."""
+    """A named operation. Calling it runs it (eager) or records it (while tracing) through
+    `seqlib.core.tape.apply`.
+    """
 
     def __init__(
         self,
@@ -166,7 +175,9 @@ class Op:
         if self.variadic:
             return _dispatch[0](self, args, {**self.defaults, **kwargs})
         if len(args) > len(self.params):
-            raise TypeError(f"{self.name}: takes {len(self.params)} tensors ({', '.join(self.params)}), got {len(args)}")
+            raise TypeError(
+                f"{self.name}: takes {len(self.params)} tensors ({', '.join(self.params)}), got {len(args)}"
+            )
         inputs = list(args)
         for param in self.params[len(args) :]:
             if param in kwargs:
@@ -177,10 +188,13 @@ class Op:
                 raise TypeError(f"{self.name}: missing tensor argument {param!r}")
         for key in kwargs:
             if key not in self.defaults:
-                raise TypeError(f"{self.name}: unknown argument {key!r}; it takes {', '.join((*self.params, *self.defaults))}")
+                raise TypeError(
+                    f"{self.name}: unknown argument {key!r}; it takes {', '.join((*self.params, *self.defaults))}"
+                )
         return _dispatch[0](self, tuple(inputs), {**self.defaults, **kwargs})
 
-    # -- declaration -----------------------------------------------------------------------------------------------------
+    # -- declaration
+    # -----------------------------------------------------------------------------------------------------
 
     def infer(self, rule: Callable[..., list[Meta]]) -> Callable[..., list[Meta]]:
         """Decorator: the shape and dtype rule, `rule(*metas, **attrs) -> [Meta, …]`, one for each output."""
@@ -188,14 +202,17 @@ class Op:
         return rule
 
     def vjp(self, rule: Callable[..., Sequence[Any]]) -> Callable[..., Sequence[Any]]:
-        """Decorator: the gradient rule, `rule(ctx, *cotangents) -> gradients`, one for each input, None where there is none.
+        """Decorator: the gradient rule, `rule(ctx, *cotangents) -> gradients`, one for each input, None where
+        there is none.
 
         Cotangents come for the visible outputs, None for one that does not matter (never all of them)."""
         self.vjp_rule = rule
         return rule
 
     def view(self, rule: Callable[..., Layout | None]) -> Callable[..., Layout | None]:
-        """Decorator: makes the op a view of its first input; `rule(layout, **attrs)` is the new layout, or None if a copy is needed."""
+        """Decorator: makes the op a view of its first input; `rule(layout, **attrs)` is the new layout, or
+        None if a copy is needed.
+        """
         self.view_rule = rule
         return rule
 
@@ -215,7 +232,9 @@ class Op:
         overlap: tuple[tuple[int, int], ...] = (),
         in_place: tuple[tuple[int, int], ...] = (),
     ) -> Any:
-        """Add a CPU kernel (decorator, or `"module:function"` imported at first launch). Those added later are tried first."""
+        """Add a CPU kernel (decorator, or `"module:function"` imported at first launch). Those added later
+        are tried first.
+        """
 
         def add(function: Callable[..., None] | str) -> Any:
             self.cpu_kernels.insert(0, Kernel(function, when, scratch, strided, needs, overlap, in_place))
@@ -228,7 +247,8 @@ class Op:
         self.sample_fn = make
         return make
 
-    # -- queries ---------------------------------------------------------------------------------------------------------
+    # -- queries
+    # ---------------------------------------------------------------------------------------------------------
 
     def infer_metas(self, metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
         if self.infer_rule is None:
@@ -259,14 +279,18 @@ def set_dispatch(apply: Callable[[Op, tuple[Any, ...], Attrs], Any]) -> None:
 
 
 class Sample(NamedTuple):
-    """Inputs for an op's automatic tests: arrays (or None) and attributes. `grad` names the inputs to differentiate by."""
+    """Inputs for an op's automatic tests: arrays (or None) and attributes. `grad` names the inputs to
+    differentiate by.
+    """
 
     inputs: tuple[Any, ...]
     attrs: Attrs = {}
     grad: tuple[int, ...] | None = None
 
 
-def _declare(fn: Callable[..., Any], *, fused: bool, outs: str, visible: int, saves: str | None, differentiable: bool) -> Op:
+def _declare(
+    fn: Callable[..., Any], *, fused: bool, outs: str, visible: int, saves: str | None, differentiable: bool
+) -> Op:
     parameters = list(inspect.signature(fn).parameters.values())
     if not fused:
         parameters = parameters[1:]  # xp
@@ -299,8 +323,8 @@ def primitive(
 ) -> Callable[[Callable[..., Any]], Op]:
     """Declare a primitive from its array reference `f(xp, *arrays, **attrs)`.
 
-    `outs` names the outputs; the user sees the first `visible` (default: all). `saves` names the inputs and outputs that the
-    gradient rule reads, so that the tape keeps nothing else (default: all).
+    `outs` names the outputs; the user sees the first `visible` (default: all). `saves` names the inputs and
+    outputs that the gradient rule reads, so that the tape keeps nothing else (default: all).
     """
 
     def declare(fn: Callable[..., Any]) -> Op:
@@ -313,15 +337,20 @@ def primitive(
 def fused(
     *, outs: str = "y", visible: int = 1, saves: str | None = None, differentiable: bool = True
 ) -> Callable[[Callable[..., Any]], Op]:
-    """Declare a fused op from its composition in seqlib ops `f(*tensors, **attrs)` (returns one tensor for each name in `outs`)."""
+    """Declare a fused op from its composition in seqlib ops `f(*tensors, **attrs)` (returns one tensor for
+    each name in `outs`).
+    """
 
     def declare(fn: Callable[..., Any]) -> Op:
-        return _declare(fn, fused=True, outs=outs, visible=visible, saves=saves, differentiable=differentiable)
+        return _declare(
+            fn, fused=True, outs=outs, visible=visible, saves=saves, differentiable=differentiable
+        )
 
     return declare
 
 
-# -- messages --------------------------------------------------------------------------------------------------------------
+# -- messages
+# --------------------------------------------------------------------------------------------------------------
 
 
 def shape_error(op: str, argument: str, expected: str, got: Any) -> ShapeError:
@@ -362,6 +391,8 @@ def broadcast_shapes(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
             at = ndim - len(shape) + i
             if size != 1:
                 if result[at] not in (1, size):
-                    raise shape_error(op, "arguments", "broadcastable together", " and ".join(str(s) for s in shapes))
+                    raise shape_error(
+                        op, "arguments", "broadcastable together", " and ".join(str(s) for s in shapes)
+                    )
                 result[at] = size
     return tuple(result)

@@ -1,9 +1,9 @@
 """Philox4x32-10, the counter-based generator behind every random number of seqlib.
-
-J. K. Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011). The key is the seed (low, high word); the counter
-is (block low, block high, offset low, offset high). One call gives four 32-bit words, read as 8 lanes of 16 bits, low half first.
-Element i of a drawn array (row-major in its logical shape) uses block i // 8, lane i % 8 for 16-bit draws and block i // 4,
-word i % 4 for 32-bit draws, so a mask can be made again from (seed, offset) alone, in pieces, on any device.
+ J. K. Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011). The key is the seed (low, high
+word); the counter is (block low, block high, offset low, offset high). One call gives four 32-bit words, read
+as 8 lanes of 16 bits, low half first. Element i of a drawn array (row-major in its logical shape) uses block
+i // 8, lane i % 8 for 16-bit draws and block i // 4, word i % 4 for 32-bit draws, so a mask can be made again
+from (seed, offset) alone, in pieces, on any device.
 """
 
 from __future__ import annotations
@@ -44,7 +44,12 @@ def blocks(seed: int, offset: int, first: int, count: int) -> npt.NDArray[np.uin
 def bits16(seed: int, offset: int, start: int, stop: int) -> npt.NDArray[np.uint16]:
     """The 16-bit draws of elements `start` … `stop - 1`."""
     first = start // LANES
-    lanes = blocks(seed, offset, first, -(-stop // LANES) - first).astype("<u4", copy=False).view(np.uint16).reshape(-1)
+    lanes = (
+        blocks(seed, offset, first, -(-stop // LANES) - first)
+        .astype("<u4", copy=False)
+        .view(np.uint16)
+        .reshape(-1)
+    )
     return lanes[start - first * LANES : stop - first * LANES]
 
 

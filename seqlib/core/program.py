@@ -1,7 +1,6 @@
-"""Lowering and running: a graph becomes a flat list of bound launches over one arena.
+"""Running: a plan bound to arrays and replayed.
 
-`lower` is pure Python and needs no device: it chooses kernels, resolves views, decides what is written in place and plans the
-memory. `Program` binds the plan to arrays and replays it.
+All programs of the process share one arena, so they run one at a time, under one lock.
 """
 
 from __future__ import annotations
@@ -10,225 +9,17 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from seqlib.core import debug
-from seqlib.core.backends import cpu
-from seqlib.core.graph import Graph, Node, Value
-from seqlib.core.memory import FOREVER, Buffer, Storage, assign_offsets
-from seqlib.core.op import Attrs, Kernel, Meta, contiguous_layout
-from seqlib.util.errors import TraceError
+from seqlib.core.graph import Graph
+from seqlib.core.lower import Plan
+from seqlib.core.memory import Storage
+from seqlib.core.op import Attrs
 
-MAX_LAUNCHES = 20_000
 Array = np.ndarray[Any, Any]
-
-
-class Launch(NamedTuple):
-    """One kernel call: what it reads and writes, by place."""
-
-    name: str
-    fn: cpu.Launch
-    outs: tuple[Storage | None, ...]
-    ins: tuple[Storage | None, ...]
-    scratch: tuple[Storage, ...]
-    attrs: Attrs
-    scope: str
-    flops: int
-
-
-class Plan(NamedTuple):
-    """A lowered graph: launches in order, where inputs go, where outputs lie, which locations are copied to at the end."""
-
-    launches: list[Launch]
-    inputs: list[Storage]
-    outputs: list[Storage]
-    copies: list[tuple[Storage, Storage]]  # (location, value)
-    arena_bytes: int
-
-
-def _copy(outs: Sequence[Array], ins: Sequence[Array], scratch: Sequence[Array]) -> None:
-    np.copyto(outs[0], ins[0])
-
-
-class _Lowering:
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.buffers: list[Buffer] = []
-        self.storage: dict[Value, Storage] = {}
-        self.launches: list[Launch] = []
-        self.final: dict[Value, Any] = {}
-        for variable, value in graph.updates:
-            self.final.setdefault(value, variable)
-        self.written = {id(variable) for variable, _ in graph.updates}
-        self.locations: dict[int, Storage] = {}
-        self.residents: dict[Buffer, list[Value]] = {}  # what a location's storage has held
-        self.last_use = self._last_uses()
-
-    def _last_uses(self) -> dict[Value, int]:
-        """The node number after which a value is not read, its views counted as the value itself."""
-        root: dict[Value, Value] = {}
-        last: dict[Value, int] = {}
-        for i, node in enumerate(self.graph.nodes):
-            for v in node.inputs:
-                if v is not None:
-                    last[root.get(v, v)] = i
-            if node.op.view_rule is not None and node.inputs[0] is not None:
-                root[node.outputs[0]] = root.get(node.inputs[0], node.inputs[0])
-        for v in (*self.graph.outputs, *(v for _, v in self.graph.updates)):
-            last[root.get(v, v)] = FOREVER
-        self.root = root
-        return last
-
-    def _new(self, meta: Meta) -> Storage:
-        buffer = Buffer("arena", meta.nbytes, len(self.launches))
-        self.buffers.append(buffer)
-        return Storage(buffer, meta)
-
-    def run(self) -> Plan:
-        for variable, value in self.graph.locations:
-            self.storage[value] = Storage(Buffer("location", value.meta.nbytes, -1, variable), value.meta)
-            self.locations[id(variable)] = self.storage[value]
-            self.residents[self.storage[value].buffer] = [value]
-        inputs = [self._new(v.meta) for v in self.graph.inputs]
-        self.storage.update(zip(self.graph.inputs, inputs, strict=True))
-        for number, node in enumerate(self.graph.nodes):
-            self._node(number, node)
-        outputs = [self._place(v) for v in self.graph.outputs]
-        copies = self._end_copies()
-        end = len(self.launches)
-        for place in (*outputs, *(source for _, source in copies)):
-            place.buffer.last = max(place.buffer.last, end)
-        if len(self.launches) > MAX_LAUNCHES:
-            raise TraceError(f"the compiled function needs {len(self.launches)} launches, more than {MAX_LAUNCHES}")
-        return Plan(self.launches, inputs, outputs, copies, assign_offsets(self.buffers))
-
-    def _place(self, value: Value) -> Storage:
-        if value.constant is not None and value not in self.storage:
-            self.storage[value] = Storage(Buffer("constant", value.meta.nbytes, -1, value.constant), value.meta)
-        return self.storage[value]
-
-    def _node(self, number: int, node: Node) -> None:
-        ins = [None if v is None else self._place(v) for v in node.inputs]
-        if node.op.view_rule is not None:
-            source = ins[0]
-            assert source is not None
-            layout = node.op.view_rule(source.layout, **node.attrs)
-            out = node.outputs[0]
-            if layout is not None:
-                self.storage[out] = Storage(source.buffer, out.meta, layout)
-                return
-        metas = [None if v is None else v.meta for v in node.inputs]
-        fn, kernel = cpu.bind(node.op, metas, [v.meta for v in node.outputs], node.attrs)
-        if kernel is not None and not kernel.strided:
-            ins = [p if p is None or p.layout.contiguous else self._contiguous(p, node) for p in ins]
-        outs = [self._output(number, node, slot, ins, kernel) for slot in range(len(node.outputs))]
-        scratch = [] if kernel is None else [self._new(m) for m in cpu.scratch_metas(kernel, metas, node.attrs)]
-        flops = node.op.flops_rule(*metas, **node.attrs) if node.op.flops_rule is not None else 0
-        self._launch(node.op.name, fn, outs, ins, scratch, node.attrs, node.scope, flops)
-
-    def _launch(
-        self, name: str, fn: cpu.Launch, outs: Any, ins: Any, scratch: Any, attrs: Attrs, scope: str = "", flops: int = 0
-    ) -> None:
-        for place in (*outs, *ins, *scratch):
-            if place is not None:
-                place.buffer.last = max(place.buffer.last, len(self.launches))
-        self.launches.append(Launch(name, fn, tuple(outs), tuple(ins), tuple(scratch), attrs, scope, flops))
-
-    def _contiguous(self, place: Storage, node: Node) -> Storage:
-        copy = self._new(place.meta)
-        self._launch("contiguous", _copy, [copy], [place], [], {}, node.scope)
-        copy.buffer.last = len(self.launches)
-        return copy
-
-    def _output(self, number: int, node: Node, slot: int, ins: Sequence[Storage | None], kernel: Kernel | None) -> Storage | None:
-        value = node.outputs[slot]
-        if value not in self.last_use:
-            return None  # nobody needs it
-        place = self._location_for(number, node, slot, ins, kernel) or self._taken_over(number, node, slot, ins, kernel)
-        if place is None:
-            if kernel is not None:
-                self._refuse_copied_cache(node, slot, ins, kernel)
-            place = self._new(value.meta)
-        self.storage[value] = place
-        if place.buffer.kind == "location":
-            self.residents[place.buffer].append(value)
-        return place
-
-    def _pairs(self, kernel: Kernel | None, slot: int) -> list[int]:
-        return [] if kernel is None else [i for o, i in (*kernel.overlap, *kernel.in_place) if o == slot]
-
-    def _location_for(self, number: int, node: Node, slot: int, ins: Sequence[Storage | None], kernel: Kernel | None) -> Storage | None:
-        """The location whose final value this is, if its old content is not wanted after (or, unshared, by) this node."""
-        value = node.outputs[slot]
-        variable = self.final.get(value)
-        if variable is None:
-            for i in self._pairs(kernel, slot):
-                place, v = ins[i], node.inputs[i]
-                if kernel is not None and (slot, i) in kernel.in_place and place is not None and v is not None:
-                    if place.buffer.kind == "location" and place.whole and id(place.buffer.source) in self.written:
-                        if self._dies(v, number):
-                            return Storage(place.buffer, value.meta)
-            return None
-        target = self.locations[id(variable)]
-        for v in self.residents[target.buffer]:
-            if self.last_use.get(v, -1) > number:
-                return None
-            if self.last_use.get(v, -1) == number:
-                readers = [i for i, p in enumerate(ins) if p is not None and p.buffer is target.buffer]
-                allowed = self._pairs(kernel, slot)
-                if any(i not in allowed or not ins[i].whole for i in readers):  # type: ignore[union-attr]
-                    return None
-        return Storage(target.buffer, value.meta)
-
-    def _dies(self, value: Value, number: int) -> bool:
-        return self.last_use.get(self.root.get(value, value), -1) <= number
-
-    def _taken_over(self, number: int, node: Node, slot: int, ins: Sequence[Storage | None], kernel: Kernel | None) -> Storage | None:
-        """An input's arena buffer, when the kernel may write over it and nobody reads it later."""
-        value = node.outputs[slot]
-        for i in self._pairs(kernel, slot):
-            place, v = ins[i], node.inputs[i]
-            if place is None or v is None or place.buffer.kind != "arena" or not place.whole or place.meta.dtype != value.dtype:
-                continue
-            if place.meta.shape != value.shape or not self._dies(v, number) or self._shared(place, i, ins):
-                continue
-            if any(o in self.storage and self.storage[o].buffer is place.buffer for o in node.outputs[:slot]):
-                continue
-            return Storage(place.buffer, value.meta)
-        return None
-
-    def _shared(self, place: Storage, index: int, ins: Sequence[Storage | None]) -> bool:
-        """True when another input of the node lies in the same buffer in another layout, or the buffer was given out already."""
-        return any(p is not None and p.buffer is place.buffer and p.layout != place.layout for k, p in enumerate(ins) if k != index)
-
-    def _refuse_copied_cache(self, node: Node, slot: int, ins: Sequence[Storage | None], kernel: Kernel) -> None:
-        for o, i in kernel.in_place:
-            place = ins[i]
-            if o == slot and place is not None and place.buffer.kind == "location":
-                raise TraceError(
-                    f"{node.op.name}: {place.buffer.source.name or 'a Variable'} can't be updated in place, because its old content is "
-                    f"read later or it is not assigned the result ({node.line}); assign the result and read that"
-                )
-
-    def _end_copies(self) -> list[tuple[Storage, Storage]]:
-        copies: list[tuple[Storage, Storage]] = []
-        for variable, value in self.graph.updates:
-            target, source = self.locations[id(variable)], self._place(value)
-            if source.buffer is target.buffer and source.layout == target.layout:
-                continue
-            if source.buffer.kind == "location":  # it may itself be overwritten by another copy
-                staged = self._new(value.meta)
-                self._launch("stage", _copy, [staged], [source], [], {})
-                source = staged
-            copies.append((target, source))
-        return copies
-
-
-def lower(graph: Graph) -> Plan:
-    """Choose kernels, places and order for a graph. Raises TraceError beyond MAX_LAUNCHES or for a cache that would be copied."""
-    return _Lowering(graph).run()
 
 
 class Arena:
@@ -240,7 +31,9 @@ class Arena:
         self.bound: weakref.WeakSet[Program] = weakref.WeakSet()
 
     def reserve(self, nbytes: int) -> None:
-        """Make room for `nbytes`, aligned to 64. When the memory moves, every program lets go of the old one."""
+        """Make room for `nbytes`, aligned to 64. When the memory moves, every program lets go of the old
+        one.
+        """
         if nbytes > self.memory.size:
             for program in list(self.bound):
                 program.unbind()
@@ -298,7 +91,13 @@ class Program:
         self._bound = True
         view = self._view
         self._launches = [
-            (launch.fn, [view(p) for p in launch.outs], [view(p) for p in launch.ins], [view(p) for p in launch.scratch], launch.attrs)
+            (
+                launch.fn,
+                [view(p) for p in launch.outs],
+                [view(p) for p in launch.ins],
+                [view(p) for p in launch.scratch],
+                launch.attrs,
+            )
             for launch in self.plan.launches
         ]
         self._inputs = [_some(view(p)) for p in self.plan.inputs]
@@ -318,10 +117,18 @@ class Program:
         if place.meta.size == 0:
             return np.empty(place.meta.shape, place.meta.dtype)
         layout = place.layout
-        return np.ndarray(layout.shape, place.meta.dtype, memory, start + layout.offset * size, [s * size for s in layout.strides])
+        return np.ndarray(
+            layout.shape,
+            place.meta.dtype,
+            memory,
+            start + layout.offset * size,
+            [s * size for s in layout.strides],
+        )
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
-        """Run once on `arrays` (one for each graph input); returns fresh arrays and leaves the locations updated."""
+        """Run once on `arrays` (one for each graph input); returns fresh arrays and leaves the locations
+        updated.
+        """
         with ARENA.lock:
             self._bind()
             for held, given in zip(self._inputs, arrays, strict=True):
@@ -345,14 +152,11 @@ class Program:
             moved = sum(a.nbytes for a in (*outs, *ins) if a is not None)
             shapes = " ".join(str(a.shape) for a in ins if a is not None)
             debug.emit(
-                f"{seconds * 1e6:9.1f} µs {launch.flops / seconds / 1e9:7.1f} GFLOP/s {moved / seconds / 1e9:6.1f} GB/s  "
-                f"{launch.name} {shapes}  {launch.scope}"
+                f"{seconds * 1e6:9.1f} µs {launch.flops / seconds / 1e9:7.1f} GFLOP/s "
+                f"{moved / seconds / 1e9:6.1f} GB/s  {launch.name} {shapes}  {launch.scope}"
             )
 
 
 def _some(array: Array | None) -> Array:
     assert array is not None
     return array
-
-
-__all__ = ["ARENA", "MAX_LAUNCHES", "Launch", "Plan", "Program", "contiguous_layout", "lower"]

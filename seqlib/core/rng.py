@@ -1,13 +1,13 @@
 """Generators: a seed and an offset in a location, so that random ops are pure functions of state.
-
-Every draw takes the current offset and adds one to it. In a compiled function the generator is part of `state`; the draws read
-the offset that the program finds, plus their number within the program, and the program writes the sum back.
+ Every draw takes the current offset and adds one to it. In a compiled function the generator is part of
+`state`; the draws read the offset that the program finds, plus their number within the program, and the
+program writes the sum back.
 """
 
 from __future__ import annotations
 
+import collections.abc as abc
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,9 @@ class Generator:
 
     def __init__(self, seed: int = 0) -> None:
         self.state = Variable(np.zeros(2, np.int64), "generator.state")
-        self._traced: tuple[Value, Value, int] | None = None  # (state value now, at the first draw, draws since)
+        self._traced: tuple[Value, Value, int] | None = (
+            None  # (state value now, at the first draw, draws since)
+        )
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
@@ -44,7 +46,10 @@ class Generator:
             snapshot = Tensor(np.array(now))
             if active_graph() is None:
                 now[1:] += 1
-            return snapshot, 0  # inside a trace the snapshot is of a generator outside `state`: recording the op refuses it
+            return (
+                snapshot,
+                0,
+            )  # inside a trace the snapshot is of a generator outside `state`: recording the op refuses it
         if self._traced is None or self._traced[0] is not now:
             self._traced = (now, now, 0)
         _, base, draws = self._traced
@@ -57,27 +62,44 @@ class Generator:
         self.state.data[1:] += 1
         return seed, offset
 
-    def uniform(self, shape: tuple[int, ...] = (), low: float = 0.0, high: float = 1.0) -> npt.NDArray[np.float32]:
-        """float32 of `shape`, uniform in [low, high). Always drawn on the CPU, at once; not for use inside a trace."""
+    def uniform(
+        self, shape: tuple[int, ...] = (), low: float = 0.0, high: float = 1.0
+    ) -> npt.NDArray[np.float32]:
+        """float32 of `shape`, uniform in [low, high). Always drawn on the CPU, at once; not for use inside a
+        trace.
+        """
         draws = philox.uniform(*self._next(), int(np.prod(shape)))
         return (draws * np.float32(high - low) + np.float32(low)).reshape(shape)
 
-    def normal(self, shape: tuple[int, ...] = (), mean: float = 0.0, std: float = 1.0) -> npt.NDArray[np.float32]:
-        """float32 of `shape`, normal (Box and Muller 1958 in float64, rounded once). Always drawn on the CPU, at once."""
+    def normal(
+        self, shape: tuple[int, ...] = (), mean: float = 0.0, std: float = 1.0
+    ) -> npt.NDArray[np.float32]:
+        """float32 of `shape`, normal (Box and Muller 1958 in float64, rounded once). Always drawn on the CPU,
+        at once.
+        """
         size = int(np.prod(shape))
         seed, offset = self._next()
         words = philox.bits32(seed, offset, 0, 2 * size).astype(np.float64).reshape(2, size)
         radius = np.sqrt(-2.0 * np.log((words[0] + 1.0) * 2.0**-32))
-        return (mean + std * radius * np.cos(2.0 * np.pi * 2.0**-32 * words[1])).astype(np.float32).reshape(shape)
+        return (
+            (mean + std * radius * np.cos(2.0 * np.pi * 2.0**-32 * words[1]))
+            .astype(np.float32)
+            .reshape(shape)
+        )
 
     def integers(self, low: int, high: int, shape: tuple[int, ...] = ()) -> npt.NDArray[Any]:
-        """int32 of `shape`, uniform in [low, high), by the upper half of a 32-bit word times the range (Lemire 2019, without
-        rejection: the bias is below range / 2**32)."""
+        """int32 of `shape`, uniform in [low, high), by the upper half of a 32-bit word times the range
+        (Lemire 2019, without rejection: the bias is below range / 2**32).
+        """
         if not low < high <= low + 2**31:
             raise ValueError(f"integers: needs low < high ≤ low + 2**31, got {low}, {high}")
         seed, offset = self._next()
         words = philox.bits32(seed, offset, 0, int(np.prod(shape))).astype(np.uint64)
-        return (low + (words * np.uint64(high - low) >> np.uint64(32)).astype(np.int64)).astype(dtypes.int32).reshape(shape)
+        return (
+            (low + (words * np.uint64(high - low) >> np.uint64(32)).astype(np.int64))
+            .astype(dtypes.int32)
+            .reshape(shape)
+        )
 
     def state_variables(self) -> dict[str, Variable]:
         return {"state": self.state}
@@ -102,7 +124,7 @@ def current_generator() -> Generator:
 
 
 @contextmanager
-def use_generator(generator: Generator) -> Iterator[Generator]:
+def use_generator(generator: Generator) -> abc.Generator[Generator, None, None]:
     """Random ops and initialisers inside draw from `generator`."""
     previous = _ambient.stack
     _ambient.stack = (*previous, generator)

@@ -1,8 +1,7 @@
 """`apply`, the one function that runs or records an op, and the gradient tape that it writes.
-
-Gradient rules call ops, so forward, backward and optimizer land in one graph when traced, and gradients of gradients need no
-second mechanism. A tape node keeps arrays (or graph values), never Tensors: Tensor → Node → Tensor cycles would leave memory
-to the garbage collector. Gradients are keyed by (node, slot).
+ Gradient rules call ops, so forward, backward and optimizer land in one graph when traced, and gradients of
+gradients need no second mechanism. A tape node keeps arrays (or graph values), never Tensors: Tensor → Node →
+Tensor cycles would leave memory to the garbage collector. Gradients are keyed by (node, slot).
 """
 
 from __future__ import annotations
@@ -10,17 +9,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-import numpy as np
+from typing import Any, cast
 
 from seqlib.core import debug, dtypes, tree
 from seqlib.core.backends import cpu
 from seqlib.core.graph import Graph, Value, active_graph
 from seqlib.core.op import OPS, Attrs, Meta, Op, VjpContext, set_dispatch
-from seqlib.core.tensor import Leaf, Parameter, Tensor, Variable, as_array, register_methods
+from seqlib.core.tensor import Leaf, Parameter, Tensor, Variable, as_array, register_methods, tensor
 from seqlib.util.errors import SeqlibError, TraceError
 
 Edge = tuple[Any, int]  # (Node or Leaf, slot)
@@ -43,7 +40,7 @@ def grad_enabled() -> bool:
 
 
 @contextmanager
-def _grad_mode(enabled: bool) -> Iterator[None]:
+def _grad_mode(enabled: bool) -> Generator[None, None, None]:
     previous = _mode.grad
     _mode.grad = enabled
     try:
@@ -62,7 +59,14 @@ class Node:
 
     __slots__ = ("attrs", "edges", "inputs", "op", "outputs", "seq")
 
-    def __init__(self, op: Op, inputs: tuple[Any, ...], outputs: tuple[Any, ...], attrs: Attrs, edges: tuple[Edge | None, ...]) -> None:
+    def __init__(
+        self,
+        op: Op,
+        inputs: tuple[Any, ...],
+        outputs: tuple[Any, ...],
+        attrs: Attrs,
+        edges: tuple[Edge | None, ...],
+    ) -> None:
         self.seq = next(_sequence)
         self.op = op
         self.inputs = inputs
@@ -71,14 +75,16 @@ class Node:
         self.edges = edges
 
 
-# -- running an op ---------------------------------------------------------------------------------------------------------
+# -- running an op
+# ---------------------------------------------------------------------------------------------------------
 
 
 def apply(op: Op, args: tuple[Any, ...], attrs: Attrs) -> Any:
     """Run `op` (eager) or record it (tracing), and put it on the tape if a gradient may be wanted.
 
-    `args` are Tensors, None for an absent optional input, arrays, or Python scalars. Returns the visible outputs: one Tensor,
-    or a tuple where the op shows several. Raises ShapeError or DtypeError that names op, argument, expected and got.
+    `args` are Tensors, None for an absent optional input, arrays, or Python scalars. Returns the visible
+    outputs: one Tensor, or a tuple where the op shows several. Raises ShapeError or DtypeError that names op,
+    argument, expected and got.
     """
     outs = apply_all(op, args, attrs)
     return outs[0] if op.visible == 1 else outs[: op.visible]
@@ -103,13 +109,17 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
         return tuple(Tensor(o) for o in outs)
     node = Node(
         op,
-        tuple(d if d is None or op.save_all_inputs or i in op.save_inputs else Meta(d.shape, d.dtype) for i, d in enumerate(datas)),
+        tuple(
+            d if d is None or op.save_all_inputs or i in op.save_inputs else Meta(d.shape, d.dtype)
+            for i, d in enumerate(datas)
+        ),
         tuple(o if i in op.save_outputs else Meta(o.shape, o.dtype) for i, o in enumerate(outs)),
         attrs,
         tuple(None if t is None or t.node is None else (t.node, t.slot) for t in tensors),
     )
     return tuple(
-        Tensor(o, node, slot) if slot < op.visible and dtypes.is_float(o.dtype) else Tensor(o) for slot, o in enumerate(outs)
+        Tensor(o, node, slot) if slot < op.visible and dtypes.is_float(o.dtype) else Tensor(o)
+        for slot, o in enumerate(outs)
     )
 
 
@@ -142,8 +152,9 @@ def _checked(op: Op, tensors: Sequence[Tensor | None]) -> list[Value | None]:
             name = t.name if isinstance(t, Variable) and t.name else "a tensor"
             argument = op.params[i] if not op.variadic else f"{op.params[0]}[{i}]"
             raise TraceError(
-                f"{op.name}: {argument} is {name} of shape {t.shape} made outside the compiled function and neither an argument "
-                f"nor in state=[…] (at {debug.user_line()}); pass it as an argument, or list its owner in state"
+                f"{op.name}: {argument} is {name} of shape {t.shape} made outside the compiled function and neither "
+                f"an argument nor in state=[…] (at {debug.user_line()}); pass it as an argument, or list its "
+                "owner in state"
             )
         values.append(None if t is None else t.data)
     return values
@@ -153,7 +164,9 @@ def _checked_eager(op: Op, datas: Sequence[Any]) -> Sequence[Any]:
     for i, d in enumerate(datas):
         if isinstance(d, Value):
             argument = op.params[min(i, len(op.params) - 1)]
-            raise TraceError(f"{op.name}: {argument} comes from a compiled function that has ended; return it from there instead")
+            raise TraceError(
+                f"{op.name}: {argument} comes from a compiled function that has ended; return it from there instead"
+            )
     return datas
 
 
@@ -162,15 +175,24 @@ def _compose(op: Op, tensors: Sequence[Tensor | None], attrs: Attrs) -> tuple[Te
     half = next((t.dtype for t in tensors if t is not None and dtypes.is_half(t.dtype)), None)
     if half is not None:
         metas = op.infer_metas([None if t is None else Meta(t.shape, t.dtype) for t in tensors], attrs)
-        widened = [OPS["cast"](t, dtype=dtypes.float32) if t is not None and dtypes.is_half(t.dtype) else t for t in tensors]
-        outs = op.fn(*widened, **attrs)
-        outs = outs if isinstance(outs, tuple) else (outs,)
-        return tuple(OPS["cast"](o, dtype=m.dtype) if o.dtype != m.dtype else o for o, m in zip(outs, metas, strict=True))
-    outs = op.fn(*tensors, **attrs)
-    return outs if isinstance(outs, tuple) else (outs,)
+        widened = [
+            OPS["cast"](t, dtype=dtypes.float32) if t is not None and dtypes.is_half(t.dtype) else t
+            for t in tensors
+        ]
+        outs = _tuple(op.fn(*widened, **attrs))
+        return tuple(
+            OPS["cast"](o, dtype=m.dtype) if o.dtype != m.dtype else o
+            for o, m in zip(outs, metas, strict=True)
+        )
+    return _tuple(op.fn(*tensors, **attrs))
 
 
-# -- gradients -------------------------------------------------------------------------------------------------------------
+def _tuple(result: Any) -> tuple[Any, ...]:
+    return cast("tuple[Any, ...]", result) if isinstance(result, tuple) else (result,)
+
+
+# -- gradients
+# -------------------------------------------------------------------------------------------------------------
 
 
 def gradients(
@@ -181,9 +203,9 @@ def gradients(
 ) -> list[Tensor | None]:
     """Vector-Jacobian products: for each target, the sum over outputs of cotangentᵀ · ∂output/∂target.
 
-    `cotangents` have the outputs' shapes; None stands for ones and is allowed for scalar outputs only. A target that no output
-    depends on gives None. With `create_graph` the result is differentiable itself. Raises GradientError when an output is not
-    on the tape.
+    `cotangents` have the outputs' shapes; None stands for ones and is allowed for scalar outputs only. A
+    target that no output depends on gives None. With `create_graph` the result is differentiable itself.
+    Raises GradientError when an output is not on the tape.
     """
     grads: dict[Edge, Tensor] = {}
     with _grad_mode(create_graph):
@@ -191,10 +213,14 @@ def gradients(
             if output.node is None:
                 raise GradientError("the output does not depend on anything that requires a gradient")
             if cotangents is None and output.size != 1:
-                raise GradientError(f"a gradient without a cotangent needs a scalar output, got shape {output.shape}")
+                raise GradientError(
+                    f"a gradient without a cotangent needs a scalar output, got shape {output.shape}"
+                )
             cotangent = _ones_like(output) if cotangents is None else cotangents[i]
             if cotangent.shape != output.shape:
-                raise GradientError(f"the cotangent should have the output's shape {output.shape}, got {cotangent.shape}")
+                raise GradientError(
+                    f"the cotangent should have the output's shape {output.shape}, got {cotangent.shape}"
+                )
             _accumulate(grads, (output.node, output.slot), cotangent)
         wanted = {(t.node, t.slot) for t in targets if t.node is not None}
         _run_backward([o.node for o in outputs], {n for n, _ in wanted}, wanted, grads, create_graph)
@@ -211,7 +237,9 @@ def _accumulate(grads: dict[Edge, Tensor], edge: Edge, g: Tensor) -> None:
 
 
 def _leads(roots: Sequence[Any], target_nodes: set[Any]) -> dict[Any, bool]:
-    """For every node below the roots: does a path lead from it to a target? Inputs come before outputs in `seq`."""
+    """For every node below the roots: does a path lead from it to a target? Inputs come before outputs in
+    `seq`.
+    """
     found: set[Any] = set(roots)
     stack = list(roots)
     while stack:
@@ -228,7 +256,9 @@ def _leads(roots: Sequence[Any], target_nodes: set[Any]) -> dict[Any, bool]:
     return leads
 
 
-def _run_backward(roots: list[Any], target_nodes: set[Any], wanted: set[Edge], grads: dict[Edge, Tensor], create_graph: bool) -> None:
+def _run_backward(
+    roots: list[Any], target_nodes: set[Any], wanted: set[Edge], grads: dict[Edge, Tensor], create_graph: bool
+) -> None:
     leads = _leads(roots, target_nodes)
     heap = [(-n.seq, n) for n in set(roots) if isinstance(n, Node)]
     queued = {n for _, n in heap}
@@ -242,11 +272,15 @@ def _run_backward(roots: list[Any], target_nodes: set[Any], wanted: set[Edge], g
                 grads.pop((node, slot), None)
         if not any(needs) or all(c is None for c in cotangents):
             continue
-        for edge, g, meta, needed in zip(node.edges, _node_vjp(node, cotangents, needs, create_graph), node.inputs, needs, strict=True):
+        for edge, g, meta, needed in zip(
+            node.edges, _node_vjp(node, cotangents, needs, create_graph), node.inputs, needs, strict=True
+        ):
             if edge is None or g is None or not needed:
                 continue
             if g.shape != meta.shape:
-                raise AssertionError(f"{node.op.name}: gradient of shape {g.shape} for an input of shape {meta.shape}")
+                raise AssertionError(
+                    f"{node.op.name}: gradient of shape {g.shape} for an input of shape {meta.shape}"
+                )
             _accumulate(grads, edge, g)
             below = edge[0]
             if isinstance(below, Node) and below not in queued:
@@ -254,15 +288,20 @@ def _run_backward(roots: list[Any], target_nodes: set[Any], wanted: set[Edge], g
                 heapq.heappush(heap, (-below.seq, below))
 
 
-def _node_vjp(node: Node, cotangents: list[Tensor | None], needs: tuple[bool, ...], create_graph: bool) -> Sequence[Tensor | None]:
+def _node_vjp(
+    node: Node, cotangents: list[Tensor | None], needs: tuple[bool, ...], create_graph: bool
+) -> Sequence[Tensor | None]:
     op = node.op
     if create_graph and op.fused:
         return _composition_vjp(node, cotangents, needs)
     if op.vjp_rule is None:
         raise GradientError(f"{op.name} has no gradient rule")
-    inputs = tuple(_revive(d, e if create_graph else None) for d, e in zip(node.inputs, node.edges, strict=True))
+    inputs = tuple(
+        _revive(d, e if create_graph else None) for d, e in zip(node.inputs, node.edges, strict=True)
+    )
     outputs = tuple(
-        _revive(d, (node, slot) if create_graph and slot < op.visible else None) for slot, d in enumerate(node.outputs)
+        _revive(d, (node, slot) if create_graph and slot < op.visible else None)
+        for slot, d in enumerate(node.outputs)
     )
     return op.vjp_rule(VjpContext(inputs, outputs, node.attrs, needs), *cotangents)
 
@@ -273,12 +312,17 @@ def _revive(data: Any, edge: Edge | None) -> Any:
     return Tensor(data) if edge is None else Tensor(data, *edge)
 
 
-def _composition_vjp(node: Node, cotangents: list[Tensor | None], needs: tuple[bool, ...]) -> list[Tensor | None]:
+def _composition_vjp(
+    node: Node, cotangents: list[Tensor | None], needs: tuple[bool, ...]
+) -> list[Tensor | None]:
     """The differentiable gradient of a fused op: run its composition on the tape and go back through that."""
     unsaved = [p for p, d in zip(node.op.params, node.inputs, strict=False) if isinstance(d, Meta)]
     if unsaved:
-        raise GradientError(f"{node.op.name}: a second gradient needs the inputs {unsaved}, which `saves` leaves out")
-    # An identity of its own for each input cuts the composition off below, and stays connected for the outer gradient.
+        raise GradientError(
+            f"{node.op.name}: a second gradient needs the inputs {unsaved}, which `saves` leaves out"
+        )
+    # An identity of its own for each input cuts the composition off below, and stays connected for the outer
+    # gradient.
     inputs = [
         None if d is None else (OPS["identity"](Tensor(d, *e)) if e is not None else Tensor(d))
         for d, e in zip(node.inputs, node.edges, strict=True)
@@ -286,7 +330,11 @@ def _composition_vjp(node: Node, cotangents: list[Tensor | None], needs: tuple[b
     outs = _compose(node.op, inputs, node.attrs)[: node.op.visible]
     pairs = [(o, c) for o, c in zip(outs, cotangents, strict=True) if c is not None and o.node is not None]
     targets = [t for t, needed in zip(inputs, needs, strict=True) if needed and t is not None]
-    found = iter(gradients([o for o, _ in pairs], [c for _, c in pairs], targets, create_graph=True) if pairs else [None] * len(targets))
+    found = iter(
+        gradients([o for o, _ in pairs], [c for _, c in pairs], targets, create_graph=True)
+        if pairs
+        else [None] * len(targets)
+    )
     return [next(found) if needed else None for needed in needs]
 
 
@@ -304,7 +352,9 @@ def backward(output: Tensor, cotangent: Tensor | None = None) -> None:
         if isinstance(node, Node):
             stack += [e[0] for e in node.edges if e is not None]
     leaves = [t for leaf in found if isinstance(leaf, Leaf) and (t := leaf.tensor()) is not None]
-    for leaf, g in zip(leaves, gradients([output], None if cotangent is None else [cotangent], leaves), strict=True):
+    for leaf, g in zip(
+        leaves, gradients([output], None if cotangent is None else [cotangent], leaves), strict=True
+    ):
         if g is not None:
             with no_grad():
                 leaf.grad = g if leaf.grad is None else OPS["add"](leaf.grad, g)
@@ -314,14 +364,19 @@ register_methods({"backward": backward})
 
 
 def value_and_grad(
-    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, *, params: Any = None, create_graph: bool = False
+    fn: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    *,
+    params: Any = None,
+    create_graph: bool = False,
 ) -> Callable[..., tuple[Any, Any]]:
     """A function that returns `(fn(*args), gradients)`.
 
-    `fn` returns a scalar floating Tensor, or a tuple whose first item is one (the rest is passed through). Gradients are taken by
-    the positional arguments `argnums` (an int gives one tree, a sequence a tuple of trees; arguments may be trees of tensors), or,
-    with `params` (a tree of Parameters), by those: then the gradients have the structure of `params`. A tensor that the result
-    does not depend on gets zeros. With `create_graph` the gradients can be differentiated again.
+    `fn` returns a scalar floating Tensor, or a tuple whose first item is one (the rest is passed through).
+    Gradients are taken by the positional arguments `argnums` (an int gives one tree, a sequence a tuple of
+    trees; arguments may be trees of tensors), or, with `params` (a tree of Parameters), by those: then the
+    gradients have the structure of `params`. A tensor that the result does not depend on gets zeros. With
+    `create_graph` the gradients can be differentiated again.
     """
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
@@ -339,10 +394,16 @@ def value_and_grad(
                     new_args[n] = value
                 args = tuple(new_args)
             result = fn(*args, **kwargs)
-            loss = result[0] if isinstance(result, tuple) else result
+            loss = _tuple(result)[0]
             if not isinstance(loss, Tensor) or loss.size != 1:
-                raise GradientError(f"value_and_grad: the function should return a scalar tensor first, got {loss!r}")
-            found = gradients([loss], None, leaves, create_graph) if loss.node is not None else [None] * len(leaves)
+                raise GradientError(
+                    f"value_and_grad: the function should return a scalar tensor first, got {loss!r}"
+                )
+            found = (
+                gradients([loss], None, leaves, create_graph)
+                if loss.node is not None
+                else [None] * len(leaves)
+            )
             filled = [g if g is not None else _zeros_like(t) for g, t in zip(found, leaves, strict=True)]
         grads = tree.unflatten(treedef, filled)
         if params is None:
@@ -353,7 +414,11 @@ def value_and_grad(
 
 
 def grad(
-    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, *, params: Any = None, create_graph: bool = False
+    fn: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    *,
+    params: Any = None,
+    create_graph: bool = False,
 ) -> Callable[..., Any]:
     """As `value_and_grad`, but the function returns the gradients alone."""
     both = value_and_grad(fn, argnums, params=params, create_graph=create_graph)
@@ -373,10 +438,13 @@ def _check_parameters(leaves: Sequence[Any]) -> None:
 
 
 def _fresh(leaf: Any) -> Tensor:
-    """An argument as a leaf of its own; one that is on the tape already stays connected through an identity."""
+    """An argument as a leaf of its own; one that is on the tape already stays connected through an
+    identity.
+    """
     if isinstance(leaf, Tensor) and leaf.node is not None:
         return OPS["identity"](leaf)
-    data = leaf.data if isinstance(leaf, Tensor) else _as_tensors((np.asarray(leaf) if not isinstance(leaf, float) else leaf,), active_graph())[0].data  # type: ignore[union-attr]
+    held = leaf if isinstance(leaf, Tensor) else tensor(leaf)
+    data = held.data
     if not dtypes.is_float(data.dtype):
         raise GradientError(f"value_and_grad: gradients exist for floating arguments only, got {data.dtype}")
     fresh = Tensor(data)

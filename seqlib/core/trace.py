@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
@@ -29,7 +29,8 @@ class Traced(NamedTuple):
 
 
 def collect_variables(state: Any, prefix: str = "") -> dict[str, Variable]:
-    """The Variables reachable from `state`: a Variable, a list, tuple or dict of such, or anything with `state_variables()`.
+    """The Variables reachable from `state`: a Variable, a list, tuple or dict of such, or anything with
+    `state_variables()`.
 
     Each Variable is listed once, under its first name. Raises TypeError for an object that holds none.
     """
@@ -60,8 +61,10 @@ def _walk(state: Any, prefix: str) -> Iterator[tuple[str, Variable]]:
 
 
 @contextmanager
-def _substituted(variables: dict[str, Variable], graph: Graph) -> Iterator[None]:
-    """Inside, every Variable holds a graph value; after, its storage again, and the graph knows the final values."""
+def _substituted(variables: dict[str, Variable], graph: Graph) -> Generator[None, None, None]:
+    """Inside, every Variable holds a graph value; after, its storage again, and the graph knows the final
+    values.
+    """
     storage = [(v, v.data) for v in variables.values()]
     start: list[tuple[Variable, Value]] = []
     try:
@@ -76,25 +79,30 @@ def _substituted(variables: dict[str, Variable], graph: Graph) -> Iterator[None]
             variable.data = array
 
 
-def trace(fn: Callable[..., Any], args: tree.TreeDef, leaves: Sequence[Any], variables: dict[str, Variable]) -> Traced:
+def trace(
+    fn: Callable[..., Any], args: tree.TreeDef, leaves: Sequence[Any], variables: dict[str, Variable]
+) -> Traced:
     """The graph of `fn(*args, **kwargs)`, where `args` is the structure of `(args, kwargs)`.
 
-    A leaf that is a Meta becomes a placeholder; any other is passed as it is. Raises TraceError for a tensor that comes from
-    outside, a result that is not a tensor of this trace, or a graph beyond MAX_NODES.
+    A leaf that is a Meta becomes a placeholder; any other is passed as it is. Raises TraceError for a tensor
+    that comes from outside, a result that is not a tensor of this trace, or a graph beyond MAX_NODES.
     """
     if active_graph() is not None:
         raise TraceError("trace: already tracing")
     graph = Graph()
     with _lock, _substituted(variables, graph), recording(graph):
         placeholders = [
-            Tensor(graph.add_input(leaf, f"arg{i}")) if isinstance(leaf, Meta) else leaf for i, leaf in enumerate(leaves)
+            Tensor(graph.add_input(leaf, f"arg{i}")) if isinstance(leaf, Meta) else leaf
+            for i, leaf in enumerate(leaves)
         ]
         positional, keyword = tree.unflatten(args, placeholders)
         result = fn(*positional, **keyword)
         flat, result_tree = tree.flatten(result)
         result_leaves = [_output(graph, leaf) for leaf in flat]
     if len(graph.nodes) > MAX_NODES:
-        raise TraceError(f"the compiled function has {len(graph.nodes)} operations, more than {MAX_NODES}; use a loop over calls")
+        raise TraceError(
+            f"the compiled function has {len(graph.nodes)} operations, more than {MAX_NODES}; use a loop over calls"
+        )
     return Traced(graph, result_tree, result_leaves)
 
 

@@ -1,5 +1,5 @@
-"""Flattening of nested containers: list, tuple, NamedTuple, dict, dataclass and msgspec.Struct; everything else is a leaf, and so is
-a container whose class says `tree_leaf = True`.
+"""Flattening of nested containers: list, tuple, NamedTuple, dict, dataclass and msgspec.Struct; everything
+else is a leaf, and so is a container whose class says `tree_leaf = True`.
 
 A tree's structure is hashable, so it can be part of a program's key.
 """

@@ -1,1 +1,3 @@
-"""Where ops run. A backend executes one op on arrays (eager) and binds a lowered program's launches (compiled)."""
+"""Where ops run. A backend executes one op on arrays (eager) and binds a lowered program's launches
+(compiled).
+"""

@@ -1,4 +1,6 @@
-"""The CPU backend: runs ops over NumPy arrays, by a kernel where one serves and by the array reference otherwise."""
+"""The CPU backend: runs ops over NumPy arrays, by a kernel where one serves and by the array reference
+otherwise.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def _contiguous(array: Array) -> Array:
     return array if array.flags.c_contiguous else np.array(array, order="C")
 
 
-def _reference(op: Op, arrays: Sequence[Array | None], attrs: Attrs, out_metas: Sequence[Meta]) -> list[Array]:
+def _reference(
+    op: Op, arrays: Sequence[Array | None], attrs: Attrs, out_metas: Sequence[Meta]
+) -> list[Array]:
     # Half precision on the CPU: widen, compute in float32, round once.
     widened = [a.astype(np.float32) if a is not None and dtypes.is_half(a.dtype) else a for a in arrays]
     result = op.fn(np, *widened, **attrs)
@@ -52,20 +56,28 @@ def _reference(op: Op, arrays: Sequence[Array | None], attrs: Attrs, out_metas: 
     for array, meta, name in zip(results, out_metas, op.outs, strict=True):
         out = np.asarray(array, dtype=meta.dtype, order="C")
         if out.shape != meta.shape:
-            raise AssertionError(f"{op.name}: the reference gave {name} of shape {out.shape}, its shape rule {meta.shape}")
+            raise AssertionError(
+                f"{op.name}: the reference gave {name} of shape {out.shape}, its shape rule {meta.shape}"
+            )
         outs.append(out)
     return outs
 
 
-def bind(op: Op, metas: Sequence[Meta | None], out_metas: Sequence[Meta], attrs: Attrs) -> tuple[Launch, Kernel | None]:
-    """The destination-passing function of an op for these inputs, and the kernel it comes from (None: the reference)."""
+def bind(
+    op: Op, metas: Sequence[Meta | None], out_metas: Sequence[Meta], attrs: Attrs
+) -> tuple[Launch, Kernel | None]:
+    """The destination-passing function of an op for these inputs, and the kernel it comes from (None: the
+    reference).
+    """
     if op.view_rule is not None:
         return _copy_view(op), None
     kernel = op.cpu_kernel(metas, attrs)
     if kernel is not None:
         return kernel.load(), kernel
 
-    def run_reference(outs: Sequence[Array | None], ins: Sequence[Array | None], _: Sequence[Array], **attrs: Any) -> None:
+    def run_reference(
+        outs: Sequence[Array | None], ins: Sequence[Array | None], _: Sequence[Array], **attrs: Any
+    ) -> None:
         for out, result in zip(outs, _reference(op, ins, attrs, out_metas), strict=True):
             if out is not None:
                 np.copyto(out, result)

@@ -1,4 +1,6 @@
-"""Rewrites of a graph that keep its meaning. `optimize` runs them in order and checks the graph after each."""
+"""Rewrites of a graph that keep its meaning. `optimize` runs them in order and checks the graph after
+each.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,11 @@ from seqlib.core.passes.cse import eliminate_common_subexpressions
 from seqlib.core.passes.dce import eliminate_dead_code
 from seqlib.core.passes.verify import verify
 
-PASSES: tuple[Callable[[Graph], None], ...] = (eliminate_dead_code, eliminate_common_subexpressions, eliminate_dead_code)
+PASSES: tuple[Callable[[Graph], None], ...] = (
+    eliminate_dead_code,
+    eliminate_common_subexpressions,
+    eliminate_dead_code,
+)
 
 
 def optimize(graph: Graph) -> None:

@@ -1,4 +1,6 @@
-"""Common-subexpression elimination: the same op on the same values with the same attributes is computed once."""
+"""Common-subexpression elimination: the same op on the same values with the same attributes is computed
+once.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,11 @@ def eliminate_common_subexpressions(graph: Graph) -> None:
     kept: list[Node] = []
     for node in graph.nodes:
         node.inputs = [None if v is None else replaced.get(v, v) for v in node.inputs]
-        key = (node.op.name, tuple(None if v is None else v.id for v in node.inputs), tuple(sorted(node.attrs.items(), key=_by_name)))
+        key = (
+            node.op.name,
+            tuple(None if v is None else v.id for v in node.inputs),
+            tuple(sorted(node.attrs.items(), key=_by_name)),
+        )
         same = first.setdefault(key, node)
         if same is node:
             kept.append(node)

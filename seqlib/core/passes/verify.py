@@ -10,7 +10,9 @@ class GraphError(AssertionError):
 
 
 def verify(graph: Graph, after: str) -> None:
-    """Every value is made once and before its use, shapes and dtypes follow the ops' rules, and updates fit their locations."""
+    """Every value is made once and before its use, shapes and dtypes follow the ops' rules, and updates fit
+    their locations.
+    """
     known: set[Value] = {*graph.inputs, *(v for _, v in graph.locations)}
     for node in graph.nodes:
         for v in node.inputs:
@@ -18,7 +20,9 @@ def verify(graph: Graph, after: str) -> None:
                 raise GraphError(f"after {after}: {node.op.name} reads {v!r} before it is made ({node.line})")
         metas = node.op.infer_metas([None if v is None else v.meta for v in node.inputs], node.attrs)
         if metas != [v.meta for v in node.outputs]:
-            raise GraphError(f"after {after}: {node.op.name} gives {metas}, the graph says {node.outputs} ({node.line})")
+            raise GraphError(
+                f"after {after}: {node.op.name} gives {metas}, the graph says {node.outputs} ({node.line})"
+            )
         for v in node.outputs:
             if v in known:
                 raise GraphError(f"after {after}: {v!r} is made twice")

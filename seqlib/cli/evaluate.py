@@ -49,14 +49,14 @@ def _evaluate(
     translations: str | None,
 ) -> None:
     from seqlib import bundle as bundles
-    from seqlib.decode.load import load
+    from seqlib.decode.load import from_bundle
     from seqlib.train.evaluation import bundle_problem, evaluate_pairs, pairs_loss, read_pairs
     from seqlib.util.atomic import write_text
 
     bundle = bundles.read(folder)
     problem = bundle_problem(bundle, _data(bundle, data, data_dir))
     pairs = read_pairs(problem, "test" if data is not None else split, limit)
-    translator = load(folder)
+    translator = from_bundle(bundle)
     scores, found = evaluate_pairs(
         translator,
         pairs,

@@ -92,7 +92,7 @@ def _count(shape: tuple[int, ...], axes: Axes) -> int:
 
 @primitive(saves="")
 def _mean(xp: Any, x: Any, *, axis: Axes, keepdims: bool) -> Any:
-    dtype = x.dtype if x.dtype.kind == "f" else np.float32
+    dtype = x.dtype if x.dtype.kind == "f" else dtypes.float32
     return xp.true_divide(xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype), dtype.type(_count(x.shape, axis)))
 
 

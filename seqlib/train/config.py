@@ -106,7 +106,8 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     hparams_set: str = ""
     """Name of a preset (`seqlib list hparams_sets`); by default proposed from the corpus."""
     hparams: dict[str, int | float | bool | str] = {}
-    """Fields of the model's configuration that differ from the preset (`--hparams d_model=128,dropout=0.2`)."""
+    """Fields of the model's configuration that differ from the preset (`--hparams d_model=128,dropout=0.2`). In the
+    configuration of a run all of them are here."""
     output_dir: str = ""
     """The run folder."""
     data: DataConfig = DataConfig()
@@ -215,8 +216,10 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         for key, value in layer.items():
             below = merged.get(key)
-            both = isinstance(below, Mapping) and isinstance(value, Mapping)
-            merged[key] = merge(below, value) if both else value
+            if isinstance(below, Mapping) and isinstance(value, Mapping):
+                merged[key] = merge(below, value)
+            else:
+                merged[key] = value
     return merged
 
 

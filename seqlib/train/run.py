@@ -42,6 +42,7 @@ def train(config: RunConfig, callbacks: Sequence[Callback] = ()) -> Result:
         raise UsageError(
             "output_dir is missing: the folder for checkpoints and the trained model (--output_dir DIR)"
         )
+    open_problem(config)  # a wrong name or file should leave no folder behind
     with _locked(folder):
         if (folder / CONFIG_FILE).exists():
             raise UsageError(

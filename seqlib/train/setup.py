@@ -43,8 +43,8 @@ def make_config(given: Mapping[str, Any]) -> RunConfig:
     preset = find_preset(name)
     found = {"hparams_set": name, "data": absolute(asked.data)}
     config = run_config.build(run_config.nested(preset.overrides()), given, found)
-    model_config(config)
-    return config
+    # The whole model, so that a run does not change when a preset does.
+    return msgspec.structs.replace(config, hparams=msgspec.to_builtins(model_config(config)))
 
 
 def absolute(data: DataConfig) -> dict[str, Any]:

@@ -164,7 +164,12 @@ class Trainer:
             program.arena_bytes / 1e6,
         )
         self.log.write(
-            "program", self.position.step, rows=rows, source=source, target=target, seconds=program.build_seconds
+            "program",
+            self.position.step,
+            rows=rows,
+            source=source,
+            target=target,
+            seconds=program.build_seconds,
         )
 
     def _print(self, clock: Clock) -> None:

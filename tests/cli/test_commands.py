@@ -90,7 +90,12 @@ def test_translate_json_and_n_best(trained: Path) -> None:
 
 def test_translate_shows_low_confidence(trained: Path) -> None:
     found = seqlib(
-        "translate", str(trained), "--flag_low_confidence", "--max_length", "8", stdin="one two six four\nXYZ ? 77 @@\n"
+        "translate",
+        str(trained),
+        "--flag_low_confidence",
+        "--max_length",
+        "8",
+        stdin="one two six four\nXYZ ? 77 @@\n",
     )
     columns = [line.split("\t") for line in found.stdout.splitlines()]
     assert all(len(row) == 3 and row[1] in ("ok", "low") for row in columns)
@@ -131,7 +136,9 @@ def test_evaluate_prints_json_and_nothing_else(trained: Path, tmp_path: Path) ->
 
 def test_evaluate_on_own_files(trained: Path, corpus: Path) -> None:
     files = f"{corpus / 'w.en'},{corpus / 'w.de'}"
-    report = json.loads(seqlib("evaluate", str(trained), "--data", files, "--limit", "5", "--beam", "1").stdout)
+    report = json.loads(
+        seqlib("evaluate", str(trained), "--data", files, "--limit", "5", "--beam", "1").stdout
+    )
     assert report["sentences"] == 5 and report["split"] == files
 
 
@@ -187,9 +194,18 @@ def test_prepare_prints_the_report(corpus: Path, tmp_path: Path) -> None:
     [
         (["train", "--problem", "translate_bulletin_ende"], "output_dir is missing"),
         (["train", "--output_dir", "x"], "what to train on is missing"),
-        (["train", "--problem", "translate_buletin_ende", "--output_dir", "x"], "did you mean translate_bulletin_ende"),
-        (["train", "--problem", "translate_bulletin_ende", "--model", "transfomer"], "did you mean transformer"),
-        (["train", "--problem", "translate_bulletin_ende", "--hparams_set", "transformer_bas"], "transformer_base"),
+        (
+            ["train", "--problem", "translate_buletin_ende", "--output_dir", "x"],
+            "did you mean translate_bulletin_ende",
+        ),
+        (
+            ["train", "--problem", "translate_bulletin_ende", "--model", "transfomer"],
+            "did you mean transformer",
+        ),
+        (
+            ["train", "--problem", "translate_bulletin_ende", "--hparams_set", "transformer_bas"],
+            "transformer_base",
+        ),
         (["train", "--problem", "x", "--optim.lrate", "1"], "did you mean --"),
         (["train", "--problem", "x", "--device", "cuda"], "device 'cuda' is not available"),
         (["train", "--problem", "x", "--time_limit", "soon"], "time limit 'soon' is not a duration"),
@@ -202,7 +218,9 @@ def test_prepare_prints_the_report(corpus: Path, tmp_path: Path) -> None:
         (["translate", "nowhere", "--bem", "3"], "did you mean --beam"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line_and_exit_code_2(tmp_path: Path, args: list[str], message: str) -> None:
+def test_what_a_user_can_mend_is_one_line_and_exit_code_2(
+    tmp_path: Path, args: list[str], message: str
+) -> None:
     found = seqlib(*args, cwd=tmp_path)
     assert found.returncode == 2
     assert message in found.stderr
@@ -236,6 +254,10 @@ def test_the_core_commands_do_without_the_extras(trained: Path) -> None:
         "print(len(seqlib.load(sys.argv[1]).translate(['one two'], max_length=4)))"
     )
     found = subprocess.run(
-        [sys.executable, "-c", code, str(trained)], capture_output=True, text=True, check=False, env=os.environ
+        [sys.executable, "-c", code, str(trained)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
     )
     assert found.stdout.strip() == "1", found.stderr

@@ -40,9 +40,13 @@ def test_killed_while_saving(settings: dict[str, Any], tmp_path: Path, seed: int
     try:
         deadline = time.monotonic() + 60
         while len(checkpoint.steps(folder / "checkpoints")) < 2:
-            assert process.poll() is None and time.monotonic() < deadline, "the run did not get to its checkpoints"
+            assert process.poll() is None and time.monotonic() < deadline, (
+                "the run did not get to its checkpoints"
+            )
             time.sleep(0.01)
-        time.sleep(random.Random(seed).uniform(0.0, 0.3))  # a moment of a step, of a write, of a rename, of a deletion
+        time.sleep(
+            random.Random(seed).uniform(0.0, 0.3)
+        )  # a moment of a step, of a write, of a rename, of a deletion
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

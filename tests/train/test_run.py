@@ -139,7 +139,10 @@ def test_a_resume_refuses_what_would_change_the_run(settings: dict[str, Any], tm
 
 
 def test_a_resume_elsewhere_says_so(
-    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     _run(settings, tmp_path / "run", Stop(2))
     assert "another environment" not in capsys.readouterr().err

@@ -11,6 +11,7 @@ from seqlib.core.ops.join import concatenate, expand_dims, pad, split, squeeze, 
 from seqlib.core.ops.embedding import embedding
 from seqlib.core.ops.layer_norm import layer_norm
 from seqlib.core.ops.matmul import matmul
+from seqlib.core.ops.random import dropout, random_bits
 from seqlib.core.ops.reduce import all, any, argmax, argmin, max, mean, min, sum, sum_to
 from seqlib.core.ops.shape import broadcast_to, cast, flip, identity, reshape, slice_, swapaxes, transpose
 from seqlib.core.ops.softmax import log_softmax, softmax

@@ -1,0 +1,110 @@
+"""Random ops: pure functions of a generator's state (see seqlib.core.philox), so a mask can always be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes, philox
+from seqlib.core.op import Meta, Sample, VjpContext, dtype_error, need_float, primitive, shape_error
+from seqlib.core.ops.blocks import pieces
+from seqlib.core.rng import current_generator
+from seqlib.core.tensor import Tensor, as_tensor
+from seqlib.util.errors import UsageError
+
+_PIECE = 1 << 17
+"""Elements whose random words are made together: they stay in the cache."""
+
+
+def seed_offset(state: Any, draw: int) -> tuple[int, int]:
+    """The Philox seed and offset of draw number `draw` after the int64 [2] array `state`."""
+    seed, offset = np.asarray(state).view(np.uint64).tolist()
+    return seed, (offset + draw) % 2**64
+
+
+def need_state(op: str, state: Meta) -> None:
+    if state.shape != (2,) or state.dtype != dtypes.int64:
+        raise shape_error(op, "state", "int64 [2], a generator's state", f"{state.dtype} {state.shape}")
+
+
+def need_rate(op: str, argument: str, p: float) -> float:
+    """A dropout rate as a float. Raises UsageError unless 0 ≤ p < 1, also after rounding to 1/65536."""
+    if not 0.0 <= p < 1.0 or philox.keep_threshold(p) > 65535:
+        raise UsageError(f"{op}: {argument} should be in [0, 1 - 2**-16], got {p}")
+    return float(p)
+
+
+@primitive(differentiable=False)
+def random_bits(xp: Any, state: Any, *, shape: tuple[int, ...], draw: int) -> Any:
+    """The 16-bit Philox draws of an array of `shape` as int32 in [0, 65536); state int64 [2], `draw` counts calls after it."""
+    size = int(np.prod(shape, dtype=np.int64))
+    words = philox.bits16(*seed_offset(state if xp is np else state.get(), draw), 0, size)
+    return xp.asarray(words.astype(np.int32)).reshape(shape)
+
+
+@random_bits.infer
+def _(state: Meta, *, shape: tuple[int, ...], draw: int) -> list[Meta]:
+    need_state("random_bits", state)
+    return [Meta(tuple(shape), dtypes.int32)]
+
+
+@primitive(saves="state")
+def _dropout(xp: Any, x: Any, state: Any, *, p: float, draw: int) -> Any:
+    bits = random_bits.fn(xp, state, shape=x.shape, draw=draw)
+    return x * xp.where(bits >= philox.keep_threshold(p), philox.keep_scale(p), 0.0).astype(x.dtype)
+
+
+@_dropout.infer
+def _(x: Meta, state: Meta, *, p: float, draw: int) -> list[Meta]:
+    need_float("dropout", "x", x)
+    need_state("dropout", state)
+    return [x]
+
+
+@_dropout.cpu(overlap=((0, 0),))
+def _(outs: Any, ins: Any, scratch: Any, *, p: float, draw: int) -> None:
+    x, y = ins[0].reshape(-1), outs[0].reshape(-1)
+    seed, offset = seed_offset(ins[1], draw)
+    scale, threshold = x.dtype.type(philox.keep_scale(p)), np.uint16(philox.keep_threshold(p))
+    for piece in pieces(x.size, _PIECE):
+        kept = philox.bits16(seed, offset, piece.start, piece.stop) >= threshold
+        np.multiply(x[piece], scale, out=y[piece])
+        np.multiply(y[piece], kept, out=y[piece])
+
+
+@_dropout.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return _dropout(g, ctx.inputs[1], **ctx.attrs), None
+
+
+@random_bits.samples
+def _() -> Iterable[Sample]:
+    for shape in ((3, 5), (1023,), (0, 4), ()):
+        yield Sample((np.array([7, 3], np.int64),), {"shape": shape, "draw": 2})
+    yield Sample((np.array([-1, -2], np.int64),), {"shape": (9,), "draw": 5})
+
+
+@_dropout.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    for shape, p in (((3, 5), 0.5), ((33, 1023), 0.1), ((150, 1023), 0.3), ((0, 4), 0.1), ((7,), 0.0)):
+        x = rng.normal(size=shape).astype(np.float32)
+        yield Sample((x, np.array([11, 5], np.int64)), {"p": p, "draw": 1}, grad=(0,))
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Zero each element of x (floating) with probability p and scale the rest by 1/(1-p) (Srivastava et al. 2014).
+
+    p is rounded to a multiple of 1/65536. The mask is a draw of the generator in force (`use_generator`), is not kept, and is made
+    again in the backward pass. p = 0 returns x itself and draws nothing. Raises UsageError unless 0 ≤ p < 1, DtypeError.
+    """
+    rate = need_rate("dropout", "p", p)
+    x = as_tensor(x)
+    if philox.keep_threshold(rate) == 0:
+        return x
+    if not dtypes.is_float(x.dtype):
+        raise dtype_error("dropout", "x", "a floating dtype", x.dtype)
+    state, draw = current_generator().draw()
+    return _dropout(x, state, p=rate, draw=draw)

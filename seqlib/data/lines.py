@@ -189,8 +189,9 @@ def _advice(encoding: str) -> str:
 def _wide_lines(path: str | Path, stream: BinaryIO, encoding: str) -> Iterator[Line]:
     number = 0
     try:
-        for number, text in enumerate(io.TextIOWrapper(stream, encoding, newline=None), start=1):
-            yield Line(number, text.rstrip("\n"))
+        with io.TextIOWrapper(stream, encoding, newline=None) as lines:
+            for number, text in enumerate(lines, start=1):
+                yield Line(number, text.rstrip("\n"))
     except UnicodeError as error:
         place = (
             f"byte {error.start} of the block being read"

@@ -216,7 +216,8 @@ class _Lowering:
     ) -> Storage | None:
         """An input's arena buffer, when the kernel may write over it and nobody reads it later."""
         value = node.outputs[slot]
-        for i in self._pairs(kernel, slot):
+        allowed = self._pairs(kernel, slot)
+        for i in allowed:
             place, v = ins[i], node.inputs[i]
             if (
                 place is None
@@ -226,19 +227,25 @@ class _Lowering:
                 or place.meta.dtype != value.dtype
             ):
                 continue
-            if place.meta.shape != value.shape or not self._dies(v, number) or self._shared(place, i, ins):
+            if (
+                place.meta.shape != value.shape
+                or not self._dies(v, number)
+                or self._shared(place, i, ins, allowed)
+            ):
                 continue
             if any(o in self.storage and self.storage[o].buffer is place.buffer for o in node.outputs[:slot]):
                 continue
             return Storage(place.buffer, value.meta)
         return None
 
-    def _shared(self, place: Storage, index: int, ins: Sequence[Storage | None]) -> bool:
-        """True when another input of the node lies in the same buffer in another layout, or the buffer was
-        given out already.
+    def _shared(
+        self, place: Storage, index: int, ins: Sequence[Storage | None], allowed: Sequence[int]
+    ) -> bool:
+        """True when another input of the node lies in the same buffer and is not read at the very elements
+        that are being written: it has another layout, or the kernel does not allow the overlap for it.
         """
         return any(
-            p is not None and p.buffer is place.buffer and p.layout != place.layout
+            p is not None and p.buffer is place.buffer and (p.layout != place.layout or k not in allowed)
             for k, p in enumerate(ins)
             if k != index
         )

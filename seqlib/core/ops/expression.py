@@ -20,7 +20,9 @@ BLOCK = 16384
 
 
 def _where(condition: Any, a: Any, b: Any, out: Any) -> None:
-    # Through a mask copy: np.where has no `out`. `out` may be the storage of a, b or neither.
+    # Through a mask copy: np.where has no `out`. `out` may be the storage of any input.
+    if np.may_share_memory(out, condition):
+        condition = condition.copy()
     if isinstance(a, np.ndarray) and np.may_share_memory(out, a):
         np.copyto(out, b, where=np.logical_not(condition))
         return

@@ -1,10 +1,13 @@
 """All ops by name: `from seqlib.core import ops; ops.softmax(x)`. One file a family; kernels beside the op they serve."""
 
 from seqlib.core import tape as _tape  # noqa: F401  (gives ops what calling them does)
+from seqlib.core.ops.attention import attention
+from seqlib.core.ops.attention_numpy import forward as _attention_kernel  # noqa: F401  (adds the kernels)
 from seqlib.core.ops.bounds import IndexRangeError
 from seqlib.core.ops.cache import update_slice
-from seqlib.core.ops.create import advance_generator, arange, full, full_of, iota, ones, ones_like, zeros, zeros_like
+from seqlib.core.ops.create import advance_generator, arange, full, iota, ones, ones_like, zeros, zeros_like
 from seqlib.core.ops.elementwise import *  # noqa: F403
+from seqlib.core.ops.elementwise import abs_ as abs
 from seqlib.core.ops.getitem import getitem
 from seqlib.core.ops.index import gather, one_hot, scatter_add, take
 from seqlib.core.ops.join import concatenate, expand_dims, pad, split, squeeze, stack

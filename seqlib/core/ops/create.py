@@ -13,22 +13,22 @@ from seqlib.core.tensor import Tensor
 
 
 @primitive(differentiable=False)
-def full(xp: Any, *, shape: tuple[int, ...], value: float, dtype: Any) -> Any:
+def _full(xp: Any, *, shape: tuple[int, ...], value: float, dtype: Any) -> Any:
     """An array of `shape` and `dtype` filled with `value`."""
     return xp.full(shape, value, dtype)
 
 
-@full.infer
+@_full.infer
 def _(*, shape: tuple[int, ...], value: float, dtype: Any) -> list[Meta]:
     return [Meta(tuple(shape), dtypes.canonical(dtype))]
 
 
-@full.cpu(strided=True)
+@_full.cpu(strided=True)
 def _(outs: Any, ins: Any, scratch: Any, *, shape: Any, value: float, dtype: Any) -> None:
     outs[0].fill(value)
 
 
-@full.samples
+@_full.samples
 def _() -> Iterable[Sample]:
     yield Sample((), {"shape": (3, 5), "value": 2.5, "dtype": dtypes.float32})
     yield Sample((), {"shape": (), "value": 1.0, "dtype": dtypes.float64})
@@ -71,17 +71,17 @@ def _() -> Iterable[Sample]:
 
 def zeros(shape: Any, dtype: Any = dtypes.float32) -> Tensor:
     """Zeros of `shape`."""
-    return full(shape=_shape(shape), value=0.0, dtype=dtypes.canonical(dtype))
+    return _full(shape=_shape(shape), value=0.0, dtype=dtypes.canonical(dtype))
 
 
 def ones(shape: Any, dtype: Any = dtypes.float32) -> Tensor:
     """Ones of `shape`."""
-    return full(shape=_shape(shape), value=1.0, dtype=dtypes.canonical(dtype))
+    return _full(shape=_shape(shape), value=1.0, dtype=dtypes.canonical(dtype))
 
 
-def full_of(shape: Any, value: float, dtype: Any = None) -> Tensor:
-    """`seqlib.full`: an array of `shape` filled with the Python scalar `value`."""
-    return full(shape=_shape(shape), value=value, dtype=dtypes.canonical(dtype) if dtype else dtypes.scalar_dtype(value, None))
+def full(shape: Any, value: float, dtype: Any = None) -> Tensor:
+    """An array of `shape` filled with the Python scalar `value`."""
+    return _full(shape=_shape(shape), value=value, dtype=dtypes.canonical(dtype) if dtype else dtypes.scalar_dtype(value, None))
 
 
 def zeros_like(x: Tensor) -> Tensor:

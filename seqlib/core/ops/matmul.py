@@ -11,7 +11,7 @@ from seqlib.core import dtypes
 from seqlib.core.op import Meta, Sample, VjpContext, broadcast_shapes, dtype_error, primitive, shape_error
 from seqlib.core.ops.reduce import sum_to
 from seqlib.core.ops.shape import reshape
-from seqlib.core.tensor import Tensor
+from seqlib.core.tensor import Tensor, as_tensor
 
 
 @primitive(saves="a b")
@@ -85,11 +85,12 @@ def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = 
     `transpose_a` and `transpose_b` read the last two axes of an operand exchanged, without a copy. A 1-d operand is a row (a) or a
     column (b), as in NumPy. Raises ShapeError when the inner sizes differ.
     """
-    if isinstance(a, Tensor) and a.ndim == 1:
+    a, b = as_tensor(a), as_tensor(b)
+    if a.ndim == 1:
         return _drop_axis(matmul(reshape(a, (1, a.size)), b, False, transpose_b), -2)
-    if isinstance(b, Tensor) and b.ndim == 1:
+    if b.ndim == 1:
         return _drop_axis(matmul(a, reshape(b, (b.size, 1)), transpose_a, False), -1)
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.ndim > 2 and b.ndim == 2 and not transpose_a:
+    if a.ndim > 2 and b.ndim == 2 and not transpose_a:
         # One big product instead of a batch of small ones.
         flat = _matmul(reshape(a, (-1 if a.size else 0, a.shape[-1])), b, transpose_a=False, transpose_b=transpose_b)
         return reshape(flat, (*a.shape[:-1], flat.shape[-1]))

@@ -87,7 +87,7 @@ def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = 
     """
     a, b = as_tensor(a), as_tensor(b)
     if a.ndim == 1:
-        return _drop_axis(matmul(reshape(a, (1, a.size)), b, False, transpose_b), -2)
+        return _drop_axis(matmul(reshape(a, (1, a.size)), b, False, transpose_b), -2 if b.ndim > 1 else -1)
     if b.ndim == 1:
         return _drop_axis(matmul(a, reshape(b, (b.size, 1)), transpose_a, False), -1)
     if a.ndim > 2 and b.ndim == 2 and not transpose_a:

@@ -24,7 +24,12 @@ WORDS = 4
 
 def blocks(seed: int, offset: int, first: int, count: int) -> npt.NDArray[np.uint32]:
     """The words of blocks `first` … `first + count - 1` as uint32 [count, 4]."""
-    index = np.arange(first, first + count, dtype=np.uint64)
+    return blocks_at(seed, offset, np.arange(first, first + count, dtype=np.uint64))
+
+
+def blocks_at(seed: int, offset: int, index: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
+    """The words of the blocks of any numbers `index` [count] as uint32 [count, 4]."""
+    count = len(index)
     halves = index.view(np.uint32).reshape(count, 2)
     x0, x1 = halves[:, 0], halves[:, 1]
     x2: Any = np.full(count, offset & _MASK, np.uint32)

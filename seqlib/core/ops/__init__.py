@@ -2,7 +2,6 @@
 
 from seqlib.core import tape as _tape  # noqa: F401  (gives ops what calling them does)
 from seqlib.core.ops.attention import attention
-from seqlib.core.ops.attention_numpy import forward as _attention_kernel  # noqa: F401  (adds the kernels)
 from seqlib.core.ops.bounds import IndexRangeError
 from seqlib.core.ops.cache import update_slice
 from seqlib.core.ops.create import advance_generator, arange, full, iota, ones, ones_like, zeros, zeros_like

@@ -10,10 +10,13 @@ from seqlib.core.op import Attrs, Meta
 
 CACHE = 1 << 17
 """Bytes of one array's piece: three or four of them fit the second-level cache of common processors."""
+SCORES = 1 << 18
+"""Bytes of a block of attention scores."""
 
 
 def rows_per_block(rows: int, width: int, itemsize: int, budget: int = CACHE) -> int:
-    """How many rows of `width` elements a piece has: at least one, at most `rows` (or one, when there are none)."""
+    """How many rows of `width` elements a piece has: at least one, at most `rows` (or one, when there are
+    none)."""
     return max(1, min(rows, budget // max(1, width * itemsize)))
 
 
@@ -24,7 +27,8 @@ def pieces(total: int, size: int) -> Iterator[slice]:
 
 
 def same_float(*positions: int) -> Any:
-    """A kernel's `when`: the inputs at `positions` (those that are present; all, if none are named) share float32 or float64."""
+    """A kernel's `when`: the inputs at `positions` (those that are present; all, if none are named) share
+    float32 or float64."""
 
     def when(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
         chosen = [metas[i] for i in positions] if positions else metas
@@ -46,3 +50,15 @@ def block_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
 def as_rows(*arrays: Any) -> list[Any]:
     """The arrays as [rows, last axis], views of contiguous ones."""
     return [a.reshape(a.size // max(a.shape[-1], 1), a.shape[-1]) for a in arrays]
+
+
+def score_scratch(arrays: int, q: Meta, k: Meta) -> list[Meta]:
+    """Attention's `scratch`: a block of scores for each of `arrays`; for the backward kernel also room for one block's sum of keys."""
+    keys, heads = k.shape[-3], q.shape[-2]
+    rows = (q.shape[0] if len(q.shape) == 4 else 1) * heads * q.shape[-3]
+    size = min(rows * keys, max(SCORES // q.dtype.itemsize, keys))
+    found = [Meta((size,), q.dtype)] * arrays
+    if arrays == 2:
+        several = heads != k.shape[-2] or q.shape[-3] * keys * q.dtype.itemsize > SCORES
+        found.append(Meta((keys * q.shape[-1] if several else 0,), q.dtype))
+    return found

@@ -1,7 +1,7 @@
 """embedding: rows of a table by token id, and its gradient. V vocabulary, D width, N ids.
 
-Both directions are linear in their floating argument, and each is the other's gradient, so they are primitives: the tape keeps
-the ids alone.
+Both directions are linear in their floating argument, and each is the other's gradient, so they are
+primitives: the tape keeps the ids alone.
 """
 
 from __future__ import annotations

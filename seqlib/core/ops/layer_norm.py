@@ -1,4 +1,5 @@
-"""Layer normalisation over the last axis (Ba, Kiros and Hinton 2016). Rows are [rows, D] below, D the model width."""
+"""Layer normalisation over the last axis (Ba, Kiros and Hinton 2016). Rows are [rows, D] below, D the model
+width."""
 
 from __future__ import annotations
 
@@ -68,8 +69,8 @@ def _(outs: Any, ins: Any, scratch: Any, *, eps: float) -> None:
 def layer_norm_bwd(
     g: Tensor, x: Tensor, w: Tensor, mean_: Tensor, rstd: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of layer_norm: with x̂ = (x - mean) rstd and h = g w, gx = rstd (h - mean(h) - x̂ mean(h x̂)),
-    gw = Σ g x̂ and gb = Σ g over rows."""
+    """The gradients of layer_norm: with x̂ = (x - mean) rstd and h = g w, gx = rstd (h - mean(h) - x̂ mean(h
+    x̂)), gw = Σ g x̂ and gb = Σ g over rows."""
     column = (*x.shape[:-1], 1)
     scale = reshape(rstd, column)
     unit = (x - reshape(mean_, column)) * scale

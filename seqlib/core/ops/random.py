@@ -1,4 +1,5 @@
-"""Random ops: pure functions of a generator's state (see seqlib.core.philox), so a mask can always be made again."""
+"""Random ops: pure functions of a generator's state (see seqlib.core.philox), so a mask can always be made
+again."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def need_rate(op: str, argument: str, p: float) -> float:
 
 @primitive(differentiable=False)
 def random_bits(xp: Any, state: Any, *, shape: tuple[int, ...], draw: int) -> Any:
-    """The 16-bit Philox draws of an array of `shape` as int32 in [0, 65536); state int64 [2], `draw` counts calls after it."""
+    """The 16-bit Philox draws of an array of `shape` as int32 in [0, 65536); state int64 [2], `draw` counts
+    calls after it."""
     size = int(np.prod(shape, dtype=np.int64))
     words = philox.bits16(*seed_offset(state if xp is np else state.get(), draw), 0, size)
     return xp.asarray(words.astype(np.int32)).reshape(shape)
@@ -95,10 +97,12 @@ def _() -> Iterable[Sample]:
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """Zero each element of x (floating) with probability p and scale the rest by 1/(1-p) (Srivastava et al. 2014).
+    """Zero each element of x (floating) with probability p and scale the rest by 1/(1-p) (Srivastava et al.
+    2014).
 
-    p is rounded to a multiple of 1/65536. The mask is a draw of the generator in force (`use_generator`), is not kept, and is made
-    again in the backward pass. p = 0 returns x itself and draws nothing. Raises UsageError unless 0 ≤ p < 1, DtypeError.
+    p is rounded to a multiple of 1/65536. The mask is a draw of the generator in force (`use_generator`), is
+    not kept, and is made again in the backward pass. p = 0 returns x itself and draws nothing. Raises
+    UsageError unless 0 ≤ p < 1, DtypeError.
     """
     rate = need_rate("dropout", "p", p)
     x = as_tensor(x)

@@ -14,7 +14,7 @@ from seqlib.core.ops.reduce import max, sum
 from seqlib.core.ops.shape import swapaxes
 from seqlib.core.tensor import Tensor
 
-# -- softmax ---------------------------------------------------------------------------------------------------------------
+# -- softmax -------------------------------------------------------------------------------------------------
 
 
 @fused(saves="x y")
@@ -56,7 +56,7 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     return (softmax_bwd(g, ctx.outputs[0]),)
 
 
-# -- log_softmax -----------------------------------------------------------------------------------------------------------
+# -- log_softmax ---------------------------------------------------------------------------------------------
 
 
 @fused(saves="x y")
@@ -99,7 +99,7 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     return (log_softmax_bwd(g, ctx.outputs[0]),)
 
 
-# -- what they share -------------------------------------------------------------------------------------------------------
+# -- what they share -----------------------------------------------------------------------------------------
 
 
 def _declare(name: str, op: Op, backward: Op) -> None:
@@ -139,11 +139,13 @@ def _along(op: Op, x: Tensor, axis: int) -> Tensor:
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """exp(x) / Σ exp(x) along `axis`, in the shape of x (floating). The maximum is subtracted first, so nothing overflows;
-    a row of -inf alone gives NaN (ops.attention gives zeros there). Raises ShapeError for an axis out of range."""
+    """exp(x) / Σ exp(x) along `axis`, in the shape of x (floating). The maximum is subtracted first, so
+    nothing overflows; a row of -inf alone gives NaN (ops.attention gives zeros there). Raises ShapeError for
+    an axis out of range."""
     return _along(_softmax, x, axis)
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """x - log Σ exp(x) along `axis`, in the shape of x (floating), without overflow. Raises ShapeError for an axis out of range."""
+    """x - log Σ exp(x) along `axis`, in the shape of x (floating), without overflow. Raises ShapeError for an
+    axis out of range."""
     return _along(_log_softmax, x, axis)

@@ -34,9 +34,14 @@ def features(
     """What the confidence of one translation is made of; higher is stranger, except `length_ratio`.
 
     `source_length` counts source tokens, `token_log_probs` float [n] are those of the output's tokens, its end token
-    included. `source_surprise` is the mean surprise of the words in nats, `source_core` the same without the most
-    surprising 30 % (so that a few invented names don't count), `output_loss` and `output_worst` the mean and the
-    largest -log p of an output token, `length_ratio` = log((n + 2) / (source_length + 2)). The first two need `source`.
+    included. The first three need `source`; surprises and losses are in nats.
+
+    source_surprise   mean surprise of the words
+    source_core       the same without the most surprising 30 %, so that a few invented names don't count
+    source_novelty    sum of the surprises of unknown words (see SourceModel)
+    output_loss       mean -log p of an output token
+    output_worst      largest -log p of an output token
+    length_ratio      log((n + 2) / (source_length + 2))
     """
     losses = -np.asarray(token_log_probs, np.float64)
     found = {
@@ -45,7 +50,9 @@ def features(
         "length_ratio": float(np.log((losses.size + 2.0) / (source_length + 2.0))),
     }
     if source is not None:
-        surprise = np.sort(source.surprise(source_text))
+        surprise, unknown = source.surprise(source_text)
+        found["source_novelty"] = float(surprise[unknown].sum())
+        surprise = np.sort(surprise)
         core = surprise[: max(1, int(np.ceil(len(surprise) * (1.0 - _TRIM))))]
         found["source_surprise"] = float(surprise.mean())
         found["source_core"] = float(core.mean())

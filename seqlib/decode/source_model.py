@@ -1,7 +1,8 @@
 """How usual a source sentence is: an interpolated word-bigram model of the training sources.
 
-Words that are rare in training (invented names, misprints) share one class per shape, so that a new name in a place
-where names stand is as usual as an old one, while a new lower-case word is not. Numbers are classes by their length.
+Words that a fifth of the training sources does not know share one class per shape. The other four fifths show how often
+and where such words come: where names are invented, new capitalised words are usual and new lower-case words are not.
+Numbers are classes by their length.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _WORD = re.compile(
 )
 _EDGE = "\n"  # both ends of a sentence; no word is a line break
 _CLASSES = ("\tlower", "\tCapital", "\tUPPER", "\tother", "\t1", "\t2", "\t3", "\t4+")
-_RARE_SHARE = 0.05
+_WORD_CLASSES = 4  # the first ones; the others are numbers
+_FIFTH = 5
 
 
 def words(text: str) -> list[str]:
@@ -39,20 +41,6 @@ def _word_class(word: str) -> str:
     if word.isupper() and len(word) > 1:
         return _CLASSES[2]
     return _CLASSES[1] if word[0].isupper() else _CLASSES[3]
-
-
-def _rare_below(counts: Counter[str]) -> int:
-    """The count below which words become classes: at least 2, more while those words are under 5 % of the text."""
-    by_count = Counter[int]()
-    for count in counts.values():
-        by_count[count] += count
-    total, seen, limit = sum(by_count.values()), 0, 2
-    for count in sorted(by_count):
-        seen += by_count[count]
-        if seen > _RARE_SHARE * total:
-            break
-        limit = max(limit, count + 1)
-    return limit
 
 
 class SourceModel:
@@ -86,12 +74,12 @@ class SourceModel:
         Raises DataError when there is no word at all.
         """
         sentences = [words(text) for text in texts]
-        counts = Counter(word.lower() for sentence in sentences for word in sentence if not word[0].isdigit())
+        counts = Counter(
+            word.lower() for sentence in sentences[::_FIFTH] for word in sentence if not word[0].isdigit()
+        )
         if not counts:
             raise DataError("confidence: the training sources hold no words")
-        limit = _rare_below(counts)
-        known = [word for word, count in counts.most_common(max_words) if count >= limit]
-        vocabulary = [_EDGE, *_CLASSES, *known]
+        vocabulary = [_EDGE, *_CLASSES, *(word for word, _ in counts.most_common(max_words))]
         ids = {word: index for index, word in enumerate(vocabulary)}
         size = len(vocabulary)
         stream = np.concatenate([_encode(sentence, ids) for sentence in sentences if sentence])
@@ -105,17 +93,18 @@ class SourceModel:
             codes, pair_counts = codes[top], pair_counts[top]
         return cls(vocabulary, history, followers, codes, pair_counts)
 
-    def surprise(self, text: str) -> np.ndarray:
-        """-log P of each word of `text` and of its end, in nats, float64 [words + 1].
+    def surprise(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """-log P of each word of `text` and of its end, in nats, float64 [words + 1], and which are unknown, bool.
 
-        No word surprises more, in its place or as the word before, than a rare word of its shape would: a name that
-        training happened to repeat is as usual as one that it never saw.
+        No word surprises more, in its place or as the word before, than an unknown word of its shape would: a name
+        that training happened to repeat is as usual as one that it never saw.
         """
         sentence = words(text)
         known = _encode(sentence, self._ids)
         shapes = np.array([0, *(self._ids[_word_class(word)] for word in sentence), 0])
         pairs = [(v[:-1], w[1:]) for v in (known, shapes) for w in (known, shapes)]
-        return np.min([self._surprise(before, after) for before, after in pairs], axis=0)
+        surprise = np.min([self._surprise(before, after) for before, after in pairs], axis=0)
+        return surprise, ((known == shapes) & (shapes > 0) & (shapes <= _WORD_CLASSES))[1:]
 
     def _surprise(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         codes = before * len(self.vocabulary) + after

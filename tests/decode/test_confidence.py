@@ -93,11 +93,12 @@ def test_probabilities_sum_to_one(source):
 
 
 def test_names_are_usual_and_other_words_are_not(source):
-    usual = source.surprise("The train to Kabor leaves at 12.").mean()
-    new_name = source.surprise("The train to Wyxqing leaves at 12.").mean()
-    new_word = source.surprise("The train to eat leaves at 12.").mean()
-    assert new_name == pytest.approx(usual, abs=0.01)
-    assert new_word > usual + 0.3
+    usual, _ = source.surprise("The train to Kabor leaves at 12.")
+    new_name, unknown = source.surprise("The train to Wyxqing leaves at 12.")
+    new_word, also = source.surprise("The train to eat leaves at 12.")
+    assert np.flatnonzero(unknown).tolist() == np.flatnonzero(also).tolist() == [3]
+    assert new_name.mean() == pytest.approx(usual.mean(), abs=0.01)
+    assert new_word.mean() > usual.mean() + 0.3
 
 
 def test_off_domain_is_flagged_and_in_domain_is_not(corpora, source):

@@ -53,7 +53,8 @@ def as_rows(*arrays: Any) -> list[Any]:
 
 
 def score_scratch(arrays: int, q: Meta, k: Meta) -> list[Meta]:
-    """Attention's `scratch`: a block of scores for each of `arrays`; for the backward kernel also room for one block's sum of keys."""
+    """Attention's `scratch`: a block of scores for each of `arrays`; for the backward kernel also room for
+    one block's sum of keys."""
     keys, heads = k.shape[-3], q.shape[-2]
     rows = (q.shape[0] if len(q.shape) == 4 else 1) * heads * q.shape[-3]
     size = min(rows * keys, max(SCORES // q.dtype.itemsize, keys))

@@ -1,0 +1,223 @@
+"""The AdamW update and the global norm that clips its gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.op import Attrs, Meta, Sample, dtype_error, fused, need_float, shape_error
+from seqlib.core.ops.blocks import CACHE, pieces, same_float
+from seqlib.core.ops.create import full
+from seqlib.core.ops.elementwise import isfinite, mul, power, sqrt, where
+from seqlib.core.ops.reduce import sum
+from seqlib.core.tensor import Tensor
+
+# -- adamw ---------------------------------------------------------------------------------------------------
+
+
+@fused(outs="p m v", visible=3, differentiable=False)
+def _adamw(
+    p: Tensor,
+    g: Tensor,
+    m: Tensor,
+    v: Tensor,
+    lr: Tensor,
+    step: Tensor,
+    scale: Tensor,
+    *,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype, t = p.dtype, step.astype(dtypes.float64)
+    # 1 - β^t loses digits in float32 for small t.
+    first, second = (
+        (1.0 - power(full((), beta, dtypes.float64), t)).astype(dtype) for beta in (beta1, beta2)
+    )
+    scaled = g * scale.astype(dtype)
+    new_m = m * beta1 + scaled * (1.0 - beta1)
+    new_v = v * beta2 + scaled * scaled * (1.0 - beta2)
+    move = new_m / first / (sqrt(new_v / second) + eps) + p * weight_decay
+    good = isfinite(scale)
+    return where(good, p - move * lr.astype(dtype), p), where(good, new_m, m), where(good, new_v, v)
+
+
+@_adamw.infer
+def _(
+    p: Meta,
+    g: Meta,
+    m: Meta,
+    v: Meta,
+    lr: Meta,
+    step: Meta,
+    scale: Meta,
+    *,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+) -> list[Meta]:
+    need_float("adamw", "p", p)
+    for name, meta in (("g", g), ("m", m), ("v", v)):
+        if meta.shape != p.shape:
+            raise shape_error("adamw", name, f"of p's shape {p.shape}", meta.shape)
+        if meta.dtype != p.dtype:
+            raise dtype_error("adamw", name, f"{p.dtype}, as p", meta.dtype)
+    for name, meta in (("lr", lr), ("step", step), ("scale", scale)):
+        need_float("adamw", name, meta)
+        if meta.shape != ():
+            raise shape_error("adamw", name, "0-d", meta.shape)
+    return [p, p, p]
+
+
+def _scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
+    p = metas[0]
+    assert p is not None
+    return [Meta((min(p.size, CACHE // 2 // p.dtype.itemsize),), p.dtype)] * 2
+
+
+@_adamw.cpu(when=same_float(0, 1, 2, 3), scratch=_scratch, overlap=((0, 0), (1, 2), (2, 3)))
+def _(
+    outs: Any,
+    ins: Any,
+    scratch: Any,
+    *,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+) -> None:
+    lr, step, scale = (float(x) for x in ins[4:])
+    if not math.isfinite(scale):
+        for out, old in zip(outs, (ins[0], ins[2], ins[3]), strict=True):
+            np.copyto(out, old)
+        return
+    first, second = (1.0 - beta**step if step or beta else 1.0 for beta in (beta1, beta2))
+    # In the order of the formula, with scalars gathered: p (1 - lr λ) - (lr / c1) m / (sqrt(v / c2) + eps).
+    factor = lr / first if first else math.inf
+    root = 1.0 / math.sqrt(second) if second else math.inf
+    p, g, m, v = (x.reshape(-1) for x in ins[:4])
+    new_p, new_m, new_v = (x.reshape(-1) for x in outs)
+    for i in pieces(p.size, max(1, len(scratch[0]))):
+        a, b = (s[: i.stop - i.start] for s in scratch)
+        np.multiply(g[i], scale, out=a)
+        np.multiply(m[i], beta1, out=new_m[i])
+        np.multiply(a, 1.0 - beta1, out=b)
+        np.add(new_m[i], b, out=new_m[i])
+        np.multiply(a, a, out=a)
+        np.multiply(a, 1.0 - beta2, out=a)
+        np.multiply(v[i], beta2, out=new_v[i])
+        np.add(new_v[i], a, out=new_v[i])
+        np.sqrt(new_v[i], out=a)
+        np.multiply(a, root, out=a)
+        np.add(a, eps, out=a)
+        np.divide(new_m[i], a, out=b)
+        np.multiply(b, factor, out=b)
+        if weight_decay:
+            np.multiply(p[i], 1.0 - lr * weight_decay, out=a)
+            np.subtract(a, b, out=new_p[i])
+        else:
+            np.subtract(p[i], b, out=new_p[i])
+
+
+@_adamw.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    attrs = {"beta1": 0.9, "beta2": 0.98, "eps": 1e-9, "weight_decay": 0.01}
+    for shape, step, scale in (((3, 5), 1, 1.0), ((33, 1023), 7, 0.3), ((0, 4), 2, 1.0), ((), 1000, 2.0)):
+        p, g, m, v = (np.asarray(rng.normal(size=shape), np.float32) for _ in range(4))
+        scalars = (np.array(s, np.float32) for s in (1e-2, step, scale))
+        yield Sample((p, g, m, np.square(v), *scalars), attrs)
+    p, g, m = (rng.normal(size=7).astype(np.float32) for _ in range(3))
+    for bad in (np.inf, np.nan):
+        scalars = (np.array(s, np.float32) for s in (1e-2, 3, bad))
+        yield Sample((p, g, m, np.square(p), *scalars), {**attrs, "weight_decay": 0.0})
+
+
+def adamw(
+    p: Tensor,
+    g: Tensor,
+    m: Tensor,
+    v: Tensor,
+    lr: Tensor,
+    step: Tensor,
+    scale: Tensor,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One AdamW update (Kingma and Ba 2015; Loshchilov and Hutter 2019): the new (p, m, v).
+
+    With G = scale·g: m = β1·m + (1-β1)·G, v = β2·v + (1-β2)·G², and p = p - lr·( m/(1-β1^step) /
+    (sqrt(v/(1-β2^step)) + eps) + weight_decay·p ). p, g, m, v have one shape and floating dtype. `lr`, `step`
+    (1 for the first update) and `scale` (clipping, or one over a batch's weight) are 0-d and floating. A
+    `scale` that is not finite leaves p, m and v as they are. Raises ShapeError and DtypeError.
+    """
+    attrs = {
+        "beta1": float(beta1),
+        "beta2": float(beta2),
+        "eps": float(eps),
+        "weight_decay": float(weight_decay),
+    }
+    return _adamw(p, g, m, v, lr, step, scale, **attrs)
+
+
+# -- global_norm ---------------------------------------------------------------------------------------------
+
+
+@fused(differentiable=False)
+def _global_norm(*xs: Tensor) -> Tensor:
+    total = full((), 0.0, dtypes.float64)
+    for x in xs:
+        wide = x.astype(dtypes.float64)
+        total = total + sum(mul(wide, wide))
+    return sqrt(total).astype(dtypes.float32)
+
+
+@_global_norm.infer
+def _(*xs: Meta) -> list[Meta]:
+    for i, x in enumerate(xs):
+        need_float("global_norm", f"xs[{i}]", x)
+    return [Meta((), dtypes.float32)]
+
+
+_PIECE = 8192
+
+
+@_global_norm.cpu(scratch=lambda metas, attrs: [Meta((_PIECE,), dtypes.float64)])
+def _(outs: Any, ins: Any, scratch: Any) -> None:
+    total = 0.0
+    for x in ins:
+        flat = x.reshape(-1)
+        for i in pieces(x.size, _PIECE):
+            wide = scratch[0][: i.stop - i.start]
+            np.copyto(wide, flat[i])
+            total += float(np.dot(wide, wide))
+    outs[0][...] = math.sqrt(total) if total >= 0 else total
+
+
+@_global_norm.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    yield Sample(
+        tuple(rng.normal(size=s).astype(np.float32) for s in ((3, 5), (33, 1023), (0, 4), ())), grad=()
+    )
+    yield Sample((np.full(9, 1e30, np.float32),), grad=())
+    yield Sample((np.array([1.0, np.nan], np.float32),), grad=())
+
+
+def global_norm(*tensors: Any) -> Tensor:
+    """sqrt of the sum of squares over all elements of all tensors, as float32 0-d; the sum is made in float64
+    in a fixed order.
+
+    Takes tensors or one list of them (floating, any shapes). Raises DtypeError for one that is not floating.
+    """
+    several = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
+    return _global_norm(*several)

@@ -1,0 +1,176 @@
+"""Cross entropy of logits with label smoothing and ignored targets. N rows (tokens), V classes.
+
+With log p = log_softmax(logits), ε the smoothing (Szegedy et al. 2016) and t the target, a row costs
+(1-ε)·(-log p[t]) + ε·mean over V of -log p; rows whose target is `ignore_index` cost and weigh nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.op import Meta, Sample, VjpContext, fused, need_float, need_int, shape_error
+from seqlib.core.ops.blocks import block_scratch, pieces, same_float
+from seqlib.core.ops.bounds import check_bounds
+from seqlib.core.ops.elementwise import exp, not_equal, where
+from seqlib.core.ops.index import gather, one_hot
+from seqlib.core.ops.reduce import mean, sum
+from seqlib.core.ops.shape import reshape
+from seqlib.core.ops.statistics import logsumexp
+from seqlib.core.tensor import Tensor
+from seqlib.util.errors import UsageError
+
+
+def check_targets(op: str, targets: Any, classes: int, ignore_index: int) -> Any:
+    """The numbers of the rows that count. Raises IndexRangeError for a target that is neither a class nor
+    ignored."""
+    rows = np.flatnonzero(targets != ignore_index)
+    check_bounds(op, "targets", targets[rows], classes, negative=False)
+    return rows
+
+
+def need_smoothing(op: str, smoothing: float) -> float:
+    """Label smoothing as a float. Raises UsageError unless it is in [0, 1]."""
+    if not 0.0 <= smoothing <= 1.0:
+        raise UsageError(f"{op}: smoothing should be in [0, 1], got {smoothing}")
+    return float(smoothing)
+
+
+def loss_dtype(dtype: dtypes.DType) -> dtypes.DType:
+    """Sums over tokens are float32 at least."""
+    return dtypes.float32 if dtypes.is_half(dtype) else dtype
+
+
+@fused(outs="loss weight lse", visible=2, saves="logits targets lse")
+def _cross_entropy(
+    logits: Tensor, targets: Tensor, *, smoothing: float, ignore_index: int
+) -> tuple[Tensor, ...]:
+    counted = not_equal(targets, ignore_index)
+    lse = logsumexp(logits, axis=-1)
+    index = reshape(where(counted, targets, 0), (targets.size, 1))
+    loss = lse - (1.0 - smoothing) * reshape(gather(logits, index, axis=1), targets.shape)
+    if smoothing:
+        loss = loss - smoothing * mean(logits, axis=-1)
+    return sum(where(counted, loss, 0.0)), sum(counted.astype(logits.dtype)), lse
+
+
+@_cross_entropy.infer
+def _(logits: Meta, targets: Meta, *, smoothing: float, ignore_index: int) -> list[Meta]:
+    need_float("cross_entropy", "logits", logits)
+    need_int("cross_entropy", "targets", targets)
+    if len(logits.shape) != 2 or logits.shape[1] == 0:
+        raise shape_error("cross_entropy", "logits", "[N, V] with V > 0", logits.shape)
+    if targets.shape != logits.shape[:1]:
+        raise shape_error("cross_entropy", "targets", f"[N] = {logits.shape[:1]}", targets.shape)
+    scalar = Meta((), loss_dtype(logits.dtype))
+    return [scalar, scalar, Meta(targets.shape, logits.dtype)]
+
+
+@_cross_entropy.cpu(when=same_float(0), scratch=block_scratch)
+def _(outs: Any, ins: Any, scratch: Any, *, smoothing: float, ignore_index: int) -> None:
+    logits, targets = ins
+    counted = check_targets("cross_entropy", targets, logits.shape[1], ignore_index)
+    top, lse = np.empty(len(logits), logits.dtype), outs[2]
+    lse = np.empty_like(top) if lse is None else lse
+    for rows in pieces(len(logits), len(scratch[0])):
+        e = scratch[0][: rows.stop - rows.start]
+        np.maximum.reduce(logits[rows], axis=1, out=top[rows])
+        np.copyto(top[rows], 0, where=np.isneginf(top[rows]))
+        np.subtract(logits[rows], top[rows, None], out=e)
+        np.exp(e, out=e)
+        np.add.reduce(e, axis=1, out=lse[rows])
+    np.log(lse, out=lse)
+    np.add(lse, top, out=lse)
+    loss = lse[counted] - (1.0 - smoothing) * logits[counted, targets[counted]]
+    if smoothing:
+        loss -= smoothing * np.add.reduce(logits, axis=1)[counted] / logits.shape[1]
+    outs[0][...] = loss.sum(dtype=np.float64)
+    outs[1][...] = len(counted)
+
+
+@fused(differentiable=False)
+def cross_entropy_bwd(
+    g: Tensor, logits: Tensor, targets: Tensor, lse: Tensor, *, smoothing: float, ignore_index: int
+) -> Tensor:
+    """The gradient by the logits for the cotangent g (0-d) of the loss: g·(softmax - (1-ε)·onehot(t) - ε/V),
+    0 if ignored."""
+    n, classes = logits.shape
+    counted = not_equal(targets, ignore_index)
+    hot = one_hot(where(counted, targets, 0), depth=classes, dtype=logits.dtype)
+    rows = exp(logits - reshape(lse, (n, 1))) - smoothing / classes - hot * (1.0 - smoothing)
+    return where(reshape(counted, (n, 1)), rows * g, 0.0)
+
+
+@cross_entropy_bwd.infer
+def _(g: Meta, logits: Meta, targets: Meta, lse: Meta, *, smoothing: float, ignore_index: int) -> list[Meta]:
+    return [logits]
+
+
+@cross_entropy_bwd.cpu(when=same_float(0, 1, 3))
+def _(outs: Any, ins: Any, scratch: Any, *, smoothing: float, ignore_index: int) -> None:
+    g, logits, targets, lse = ins
+    out, classes = outs[0], logits.shape[1]
+    for i, target in enumerate(targets.tolist()):  # a row is long enough to be a piece of its own
+        row = out[i]
+        if target == ignore_index:
+            row.fill(0)
+            continue
+        np.subtract(logits[i], lse[i], out=row)
+        np.exp(row, out=row)
+        if smoothing:
+            np.subtract(row, smoothing / classes, out=row)
+        row[target] -= 1.0 - smoothing
+        np.multiply(row, g, out=row)
+
+
+@_cross_entropy.vjp
+def _(ctx: VjpContext, g: Tensor | None, weight: Any) -> Sequence[Any]:
+    if g is None:
+        return None, None
+    logits, targets = ctx.inputs
+    return cross_entropy_bwd(g, logits, targets, ctx.outputs[2], **ctx.attrs), None
+
+
+def _cases() -> Iterable[tuple[Any, Any, dict[str, Any]]]:
+    rng = np.random.default_rng(0)
+    for n, classes, smoothing in ((3, 5, 0.0), (7, 1023, 0.1), (1023, 9, 0.2), (0, 4, 0.1), (5, 1, 0.0)):
+        targets = rng.integers(0, classes, n).astype(np.int32)
+        targets[n // 2 : n // 2 + 1] = -1
+        yield (
+            rng.normal(size=(n, classes)).astype(np.float32),
+            targets,
+            {"smoothing": smoothing, "ignore_index": -1},
+        )
+    targets = np.zeros(4, np.int64)
+    yield rng.normal(size=(4, 6)).astype(np.float32), targets, {"smoothing": 0.1, "ignore_index": 0}
+
+
+@_cross_entropy.samples
+def _() -> Iterable[Sample]:
+    for logits, targets, attrs in _cases():
+        yield Sample((logits, targets), attrs)
+
+
+@cross_entropy_bwd.samples
+def _() -> Iterable[Sample]:
+    for logits, targets, attrs in _cases():
+        lse = np.log(np.exp(logits).sum(-1))
+        yield Sample((np.array(0.7, np.float32), logits, targets, lse), attrs)
+
+
+def cross_entropy(
+    logits: Tensor, targets: Tensor, smoothing: float = 0.0, ignore_index: int = -1
+) -> tuple[Tensor, Tensor]:
+    """(sum of the losses in nats, number of counted rows), both 0-d of at least float32.
+
+    logits floating [N, V], targets int [N]. Each row whose target is not `ignore_index` costs
+    (1-smoothing)·(-log p[target]) + smoothing·mean of -log p over V. Raises IndexRangeError for another
+    target outside [0, V) (in a compiled function when it runs), UsageError for a smoothing outside [0, 1],
+    ShapeError, DtypeError.
+    """
+    return _cross_entropy(
+        logits, targets, smoothing=need_smoothing("cross_entropy", smoothing), ignore_index=int(ignore_index)
+    )

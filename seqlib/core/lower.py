@@ -158,7 +158,7 @@ class _Lowering:
         self, number: int, node: Node, slot: int, ins: Sequence[Storage | None], kernel: Kernel | None
     ) -> Storage | None:
         value = node.outputs[slot]
-        if value not in self.last_use:
+        if self.root.get(value, value) not in self.last_use:
             return None  # nobody needs it
         place = self._location_for(number, node, slot, ins, kernel) or self._taken_over(
             number, node, slot, ins, kernel
@@ -199,9 +199,10 @@ class _Lowering:
             return None
         target = self.locations[id(variable)]
         for v in self.residents[target.buffer]:
-            if self.last_use.get(v, -1) > number:
+            last = self.last_use.get(self.root.get(v, v), -1)
+            if last > number:
                 return None
-            if self.last_use.get(v, -1) == number:
+            if last == number:
                 readers = [i for i, p in enumerate(ins) if p is not None and p.buffer is target.buffer]
                 allowed = self._pairs(kernel, slot)
                 if any(i not in allowed or not ins[i].whole for i in readers):  # type: ignore[union-attr]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +24,8 @@ from seqlib.train.scores import Scorer
 from seqlib.train.setup import build_model, build_optimizer
 from seqlib.train.signals import stop_on_signals
 from seqlib.train.step import compiled_step
-from seqlib.util.errors import DataError, SeqlibError
+from seqlib.train.window import Window
+from seqlib.util.errors import DataError
 from seqlib.util.log import get_logger
 from seqlib.util.progress import progress
 
@@ -103,8 +103,8 @@ class Trainer:
     def fit(self) -> str:
         """Train from the position to the end; returns "" there, else what stopped the run (a signal, "callback").
 
-        A stopped run has saved a checkpoint. Raises SeqlibError when the loss is no longer finite: nothing is saved
-        then, the earlier checkpoints stand.
+        A stopped run has saved a checkpoint. Raises SeqlibError when losses stay without a finite value: nothing is
+        saved then, the earlier checkpoints stand.
         """
         at, clock = self.position, Clock(self.position.seconds)
         evaluate = Due(self.config.eval_every, "eval_every", at.seconds)
@@ -175,6 +175,9 @@ class Trainer:
     def _print(self, clock: Clock) -> None:
         if not self._window.steps:
             return
+        skipped = self._window.skipped(self.position.step)
+        if skipped:
+            get_logger().warning("%d updates were skipped: their loss or gradient was not finite", skipped)
         values = self._window.close(self.position.step)
         eta = self.end.remaining(self.position.step, clock.seconds(), values["seconds_per_step"])
         self.log.train(self.position.step, values, self.end.text(), eta)
@@ -213,7 +216,9 @@ class Trainer:
         at, folder = self.position, self.checkpoints
         if folder is None or self._saved == at.step or at.step == 0:
             return
-        self._window.check(at.step)
+        if self._window.check(at.step):
+            get_logger().warning("step %d has no checkpoint: its loss or gradient is not finite", at.step)
+            return
         state = {
             "step": at.step,
             "position": msgspec.to_builtins(at),
@@ -254,51 +259,3 @@ class Trainer:
     def _tell(self, moment: str, *values: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, moment)(self, *values)
-
-
-class Window:
-    """What happened since the last log line; device scalars are read when the window closes."""
-
-    def __init__(self) -> None:
-        self._clear()
-
-    def _clear(self) -> None:
-        self.steps = 0
-        self.padded = 0
-        self.seconds = 0.0
-        self.rate = 0.0
-        self._scalars: list[tuple[Any, Any, Any]] = []
-
-    def add(self, total: Any, weight: Any, norm: Any, padded: int, seconds: float, rate: float) -> None:
-        """Count one step: its loss sum, target tokens and gradient norm (scalars), target places, time and rate."""
-        self._scalars.append((total, weight, norm))
-        self.steps += 1
-        self.padded += padded
-        self.seconds += seconds
-        self.rate = rate
-
-    def check(self, step: int) -> None:
-        """Raise SeqlibError when a loss or gradient norm of the window is not finite."""
-        for ago, (total, _, norm) in enumerate(reversed(self._scalars)):
-            if not (math.isfinite(total.item()) and math.isfinite(norm.item())):
-                raise SeqlibError(
-                    f"step {step - ago}: the loss or its gradient is not finite; nothing was saved since. "
-                    "Resume from the last checkpoint is of no use with the same settings: lower optim.lr, "
-                    "lengthen optim.warmup or set optim.clip_norm"
-                )
-
-    def close(self, step: int) -> dict[str, float]:
-        """The window's figures, for the log; starts a new one. Raises as `check`."""
-        self.check(step)
-        total = sum(loss.item() for loss, _, _ in self._scalars)
-        tokens = sum(weight.item() for _, weight, _ in self._scalars)
-        values = {
-            "loss": total / tokens,
-            "rate": self.rate,
-            "target_tokens_per_second": tokens / self.seconds,
-            "padding": 1.0 - tokens / self.padded,
-            "gradient_norm": self._scalars[-1][2].item(),
-            "seconds_per_step": self.seconds / self.steps,
-        }
-        self._clear()
-        return values

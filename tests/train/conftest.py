@@ -60,7 +60,7 @@ def settings(corpus: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
             "heads": 2,
             "dropout": 0.1,
         },
-        "batch": {"tokens": 256, "max_length": 48, "shapes": 3},
+        "batch": {"tokens": 1024, "max_length": 48, "shapes": 3},
         "optim": {"lr": 0.01, "warmup": 5, "schedule": "constant*linear_warmup*cosine_decay"},
         "train_steps": 12,
         "eval_every": 0,

@@ -14,7 +14,8 @@ from seqlib import bundle
 from seqlib.train import checkpoint, run
 from seqlib.train.callback import Callback
 from seqlib.train.setup import make_config
-from seqlib.train.trainer import Trainer, Window
+from seqlib.train.trainer import Trainer
+from seqlib.train.window import Window
 from seqlib.util.errors import DataError, SeqlibError, UsageError
 
 
@@ -189,9 +190,20 @@ def test_a_loss_that_is_not_finite_ends_the_run_unsaved(settings: dict[str, Any]
                 parameter.assign(np.full(parameter.shape, np.nan, np.float32))
 
     settings |= {"save_every": 5, "log_every": 4}
-    with pytest.raises(SeqlibError, match="step 7: the loss or its gradient is not finite"):
+    with pytest.raises(
+        SeqlibError, match="step 12: the loss or its gradient was not finite in the last 6 steps"
+    ):
         _run(settings, tmp_path / "run", Poison())
     assert checkpoint.steps(tmp_path / "run/checkpoints") == [5]
+
+
+def test_one_step_that_is_not_finite_is_left_out() -> None:
+    window = Window()
+    for total, norm in ((4.0, 1.0), (np.inf, 1.0), (2.0, np.nan), (8.0, 1.0)):
+        window.add(np.float32(total), np.float32(4), np.float32(norm), padded=4, seconds=1.0, rate=0.1)
+    assert window.skipped(4) == 2
+    assert not window.check(4)
+    assert window.close(4)["loss"] == pytest.approx(12 / 8)
 
 
 def test_a_time_limit_ends_the_run_and_the_rate_falls_to_it(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def read_lines(path: str | Path, encoding: str = "utf-8", strict: bool = True) -
 
     A line that is not valid in ``encoding`` or holds a NUL raises DataError naming file, line, byte offset and what to
     do; with ``strict=False`` it comes as an empty line with ``problem`` set (for utf-16 and utf-32 it always raises:
-    what follows the damage cannot be trusted). Holds one line and 1 MB of the file in memory.
+    what follows the damage cannot be trusted). Holds some 2 MB of the file, or its longest line.
     """
     try:
         codec = codecs.lookup(encoding).name
@@ -120,47 +120,57 @@ def read_lines(path: str | Path, encoding: str = "utf-8", strict: bool = True) -
         if codec.startswith(_WIDE):
             yield from _wide_lines(path, stream, encoding)
             return
-        offset = 0
-        for number, raw in enumerate(_raw_lines(stream), start=1):
-            body = raw
-            if number == 1 and codec == "utf-8" and raw.startswith(codecs.BOM_UTF8):
-                body = raw[3:]
-            line = _decode(path, number, body, offset + len(raw) - len(body), encoding)
-            if line.problem and strict:
-                raise DataError(line.problem)
-            yield line
-            offset += len(raw)
+        offset, number = 0, 0
+        for block, end in _blocks(stream):
+            mark = (
+                len(codecs.BOM_UTF8)
+                if not offset and block.startswith(codecs.BOM_UTF8) and codec == "utf-8"
+                else 0
+            )
+            texts = _clean_texts(block[mark:], encoding) if end == b"\n" else None
+            if texts is not None:
+                for text in texts:
+                    number += 1
+                    yield Line(number, text)
+                offset += len(block)
+                continue
+            for raw in block.removesuffix(end).split(end):
+                number += 1
+                line = _decode(path, number, raw[mark:], offset + mark, encoding)
+                if line.problem and strict:
+                    raise DataError(line.problem)
+                yield line
+                offset, mark = offset + len(raw) + 1, 0
 
 
-def _raw_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Lines with their ends, by ``\\n``, or by ``\\r`` where there is no ``\\n`` at the start of the file."""
-    head = stream.read(_CHUNK)
-    if b"\n" in head or b"\r" not in head:
-        rest = head
-        while True:
-            pieces = rest.split(b"\n")
-            rest = pieces.pop()
-            for piece in pieces:
-                yield piece + b"\n"
-            chunk = stream.readline() if rest else stream.read(_CHUNK)
-            if not chunk:
-                break
-            rest += chunk
-        if rest:
-            yield rest
-        return
-    rest = head
-    while True:
-        pieces = rest.split(b"\r")
-        rest = pieces.pop()
-        for piece in pieces:
-            yield piece + b"\r"
+def _blocks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Blocks of whole lines of about 1 MB, and the byte that ends lines: the one that the first megabyte has."""
+    chunk = stream.read(_CHUNK)
+    end = b"\n" if b"\n" in chunk or b"\r" not in chunk else b"\r"
+    rest = [chunk]
+    while chunk:
         chunk = stream.read(_CHUNK)
-        if not chunk:
-            break
-        rest += chunk
-    if rest.strip(b"\n"):
-        yield rest
+        cut = chunk.rfind(end) + 1
+        if cut:
+            yield b"".join((*rest, chunk[:cut])), end
+            rest = [chunk[cut:]]
+        else:
+            rest.append(chunk)
+    if last := b"".join(rest):
+        yield last, end
+
+
+def _clean_texts(block: bytes, encoding: str) -> list[str] | None:
+    """The lines of a block decoded at once, or None where a line needs a closer look."""
+    try:
+        text = block.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    if "\r" in text or "\0" in text:
+        return None
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _decode(path: str | Path, number: int, raw: bytes, offset: int, encoding: str) -> Line:
@@ -177,7 +187,7 @@ def _decode(path: str | Path, number: int, raw: bytes, offset: int, encoding: st
         )
     if "\0" in text:
         return Line(number, "", f"{path}:{number}: byte {offset + body.find(0)} is NUL: {_NUL_HINT}")
-    return Line(number, text.replace("\r", " ") if "\r" in text else text)
+    return Line(number, text.replace("\r", " ").replace("\n", " "))
 
 
 def _advice(encoding: str) -> str:

@@ -20,7 +20,8 @@ _PART = re.compile(r"^(?P<name>\w+)(?:\[(?P<from>-?\d+%?)?:(?P<to>-?\d+%?)?\])?$
 
 def source_key(text: str) -> int:
     """A 64-bit key (BLAKE2b) of a sentence; case, Unicode composition and runs of white space do not count."""
-    plain = " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    composed = text if text.isascii() else unicodedata.normalize("NFC", text)
+    plain = " ".join(composed.casefold().split())
     return int.from_bytes(
         hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
     )
@@ -56,8 +57,12 @@ class HashSplit:
         return cls(*(size / max(pairs, 1) for size in sizes))
 
     def split_of(self, source: str) -> str:
-        """ "train", "dev" or "test"."""
-        place = source_key(source) / 2.0**64
+        """The split of a sentence: "train", "dev" or "test"."""
+        return self.split_of_key(source_key(source))
+
+    def split_of_key(self, key: int) -> str:
+        """The split of a sentence with this ``source_key``."""
+        place = key / 2.0**64
         if place < self.test:
             return "test"
         return "dev" if place < self.test + self.dev else "train"

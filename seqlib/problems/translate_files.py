@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ from seqlib.data.clean import CleanRules
 from seqlib.data.lines import suffix
 from seqlib.data.records import Record
 from seqlib.data.sources import TABLES, PairSource, parse_data
-from seqlib.data.split import HashSplit
+from seqlib.data.split import HashSplit, source_key
 from seqlib.problems.translation import Translation
 from seqlib.util.errors import DataError, UsageError
 
 __all__ = ["FileTranslation", "from_data"]
 
+_TRAIN_KEY = 2**64 - 1
 _CODE = re.compile(r"[a-z]{2,3}([-_][a-z0-9]{2,8})?", re.IGNORECASE)
 
 
@@ -84,7 +87,7 @@ class FileTranslation(Translation):
         self.name = f"translate_files_{self.source_language}{self.target_language}"
         self.cleaning = cleaning
         self.cleaned = tuple(split for split in self.splits() if split not in held_out)
-        self._split: HashSplit | None = None
+        self._places: bytes | None = None
 
     def splits(self) -> tuple[str, ...]:
         return ("train", "dev", "test")
@@ -95,9 +98,11 @@ class FileTranslation(Translation):
         if split in self.held_out:
             yield from self.held_out[split].records()
             return
-        place = self._hash_split()
-        for record in self.corpus.records(strict=False):
-            if (place.split_of(record.source) if not record.problem else "train") == split:
+        wanted = self.splits().index(split)
+        for record, place in zip_longest(self.corpus.records(strict=False), self._assigned()):
+            if record is None or place is None:
+                raise DataError(f"{' and '.join(self.corpus.files)}: changed while being read; start again")
+            if place == wanted:
                 yield record
 
     def digest(self) -> str:
@@ -122,13 +127,22 @@ class FileTranslation(Translation):
         assert self.cleaning is not None
         return self.cleaning
 
-    def _hash_split(self) -> HashSplit:
-        if self._split is None:
-            pairs = sum(1 for _ in self.corpus.records(strict=False))
-            if not pairs:
+    def _assigned(self) -> bytes:
+        """The split of every record as its place in ``splits()``, a byte each: read and hashed once, then kept."""
+        if self._places is None:
+            records = self.corpus.records(strict=False)
+            # The key of an unreadable record is one that the hash sends to train.
+            keys = array(
+                "Q", (_TRAIN_KEY if record.problem else source_key(record.source) for record in records)
+            )
+            if not keys:
                 raise DataError(f"{' and '.join(self.corpus.files)}: there are no sentence pairs")
-            self._split = HashSplit.sized(pairs, *self.sizes)
-        return self._split
+            split, number = (
+                HashSplit.sized(len(keys), *self.sizes),
+                {n: i for i, n in enumerate(self.splits())},
+            )
+            self._places = bytes(number[split.split_of_key(key)] for key in keys)
+        return self._places
 
 
 def _languages(files: tuple[str, ...], source: str | None, target: str | None) -> tuple[str, str]:

@@ -51,6 +51,24 @@ def test_lines_across_blocks(tmp_path: Path, size: int, end: str) -> None:
     assert [len(text) for text in texts(path)] == [1, size, 1]
 
 
+def test_a_late_carriage_return_ends_no_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", b"x\n" * (1 << 20) + b"a\rb")
+    assert texts(path)[-2:] == ["x", "a b"]
+
+
+def test_a_late_line_feed_in_a_file_of_carriage_returns(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", b"x\r" * (1 << 20) + b"a\nb")
+    assert texts(path)[-2:] == ["x", "a b"]
+
+
+def test_places_in_the_second_block(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", b"line\n" * 300_000 + b"a\xff\nend\n")
+    with pytest.raises(DataError, match=r"a\.txt:300001: byte 1500001 \(0xff\)"):
+        texts(path)
+    lines = list(read_lines(path, strict=False))
+    assert (len(lines), lines[-1].text, lines[-1].number) == (300_002, "end", 300_002)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=("Cs",)))))
 def test_round_trip(tmp_path: Path, lines: list[str]) -> None:

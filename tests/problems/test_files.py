@@ -41,6 +41,15 @@ def test_held_out_by_itself(corpus: str) -> None:
     assert parts == {split: sources(from_data(corpus), split) for split in problem.splits()}
 
 
+def test_a_corpus_that_changes_is_noticed(corpus: str) -> None:
+    problem = from_data(corpus)
+    sources(problem, "train")
+    for file in corpus.split(","):
+        Path(file).write_text(Path(file).read_text() + "more\n")
+    with pytest.raises(DataError, match="changed while being read"):
+        sources(problem, "train")
+
+
 def test_sizes(corpus: str) -> None:
     none = from_data(corpus, dev_size=0.2, test_size=0)
     assert not sources(none, "test")

@@ -281,7 +281,8 @@ def _run_backward(
                 raise AssertionError(
                     f"{node.op.name}: gradient of shape {g.shape} for an input of shape {meta.shape}"
                 )
-            _accumulate(grads, edge, g)
+            # An op on float32 and float64 computes in float64; each gradient has the dtype of its tensor.
+            _accumulate(grads, edge, g if g.dtype == meta.dtype else OPS["cast"](g, dtype=meta.dtype))
             below = edge[0]
             if isinstance(below, Node) and below not in queued:
                 queued.add(below)

@@ -1,0 +1,451 @@
+"""The Transformer encoder–decoder (Vaswani et al. 2017) with Tensor2Tensor's presets and small ones for small corpora.
+
+B batch, T target time, S source time, D model width, F feed-forward width, H heads, K head width, V vocabulary,
+R decoding rows (B sentences times J beams). A source row is its tokens and eos; ``tgt_in`` is bos and the tokens,
+``tgt_out`` the tokens and eos, with -1 where nothing is to be learnt.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Protocol
+
+import msgspec
+import numpy as np
+
+from seqlib.core import ops
+from seqlib.core.rng import Generator, use_generator
+from seqlib.core.tape import no_grad
+from seqlib.core.tensor import Parameter, Tensor, tensor
+from seqlib.models.preset import Preset
+from seqlib.nn import init
+from seqlib.nn.attention import MultiHeadAttention
+from seqlib.nn.cache import DecodeCache, StepPlace
+from seqlib.nn.dropout import Dropout, check_rate
+from seqlib.nn.embedding import Embedding, SinusoidalPositions
+from seqlib.nn.feed_forward import ACTIVATIONS, FeedForward
+from seqlib.nn.module import Module
+from seqlib.nn.norm import LayerNorm
+from seqlib.util.errors import ShapeError, UsageError, unknown
+
+__all__ = [
+    "Transformer",
+    "TransformerConfig",
+    "base",
+    "big",
+    "build",
+    "bulletin",
+    "multi30k",
+    "multi30k_tiny",
+    "small",
+    "tiny",
+]
+
+
+class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Sizes and choices of a Transformer; raises UsageError for values that don't fit together."""
+
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    d_model: int = 512
+    d_ff: int = 2048
+    heads: int = 8
+    activation: str = "relu"
+    """relu, gelu (exact) or silu."""
+    norm: Literal["pre", "post"] = "pre"
+    """Layer norm before each block with one after the last layer (T2T), or after each residual sum (Vaswani et al.)."""
+    norm_eps: float = 1e-6
+    attention_bias: bool = False
+    """Biases in the attention projections (T2T has none)."""
+    dropout: float = 0.1
+    """Of embeddings and of each block's output before the residual sum."""
+    attention_dropout: float = 0.1
+    """Of attention probabilities."""
+    ff_dropout: float = 0.1
+    """Of the feed-forward block's activations (T2T's relu_dropout)."""
+    tie_source: bool = True
+    """Source and target share one embedding, if the problem has one vocabulary for both."""
+    tie_output: bool = True
+    """The output weights are the target embedding."""
+    max_length: int = 1024
+    """Longest sentence, special tokens included, on either side."""
+
+    def __post_init__(self) -> None:
+        sizes = ("encoder_layers", "decoder_layers", "d_model", "d_ff", "heads", "max_length")
+        for name in sizes:
+            if getattr(self, name) < 1:
+                raise UsageError(f"transformer: {name}: expected at least 1, got {getattr(self, name)}")
+        if self.d_model % self.heads or self.d_model % 2:
+            raise UsageError(
+                f"transformer: d_model {self.d_model} must be even and a multiple of heads {self.heads}"
+            )
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS)
+        for name in ("dropout", "attention_dropout", "ff_dropout"):
+            check_rate(getattr(self, name), name)
+
+
+class Vocabularies(Protocol):
+    """What the model reads of a problem's spec."""
+
+    @property
+    def source_vocab(self) -> int: ...
+    @property
+    def target_vocab(self) -> int: ...
+    @property
+    def shared_vocab(self) -> bool: ...
+
+
+class Batch(Protocol):
+    """int32 arrays or tensors: src [B,S], src_lengths [B], tgt_in [B,T], tgt_out [B,T] (-1: nothing to learn)."""
+
+    @property
+    def src(self) -> Any: ...
+    @property
+    def src_lengths(self) -> Any: ...
+    @property
+    def tgt_in(self) -> Any: ...
+    @property
+    def tgt_out(self) -> Any: ...
+
+
+class Block(Module):
+    """What every layer does around its parts: layer norm, dropout and the residual sum."""
+
+    def __init__(self, config: TransformerConfig):
+        self.pre_norm = config.norm == "pre"
+        self.dropout = Dropout(config.dropout)
+
+    def before(self, norm: LayerNorm, x: Tensor) -> Tensor:
+        """The input of a part."""
+        return norm(x) if self.pre_norm else x
+
+    def after(self, norm: LayerNorm, x: Tensor, y: Tensor) -> Tensor:
+        """The residual sum of a part's input x and output y."""
+        total = x + self.dropout(y)
+        return total if self.pre_norm else norm(total)
+
+
+class EncoderLayer(Block):
+    """Self-attention and feed-forward."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__(config)
+        self.attention_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.attention = _attention(config)
+        self.feed_forward_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.feed_forward = _feed_forward(config)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[B,S,D], valid lengths [B] → [B,S,D]."""
+        y = self.attention(self.before(self.attention_norm, x), lengths=lengths)
+        x = self.after(self.attention_norm, x, y)
+        y = self.feed_forward(self.before(self.feed_forward_norm, x))
+        return self.after(self.feed_forward_norm, x, y)
+
+
+class DecoderLayer(Block):
+    """Causal self-attention, attention over the encoder's output, and feed-forward."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__(config)
+        self.attention_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.attention = _attention(config)
+        self.cross_attention_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.cross_attention = _attention(config)
+        self.feed_forward_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.feed_forward = _feed_forward(config)
+
+    def forward(self, x: Tensor, memory: Tensor, lengths: Tensor) -> Tensor:
+        """x [B,T,D], memory [B,S,D] with valid lengths [B] → [B,T,D]."""
+        y = self.attention(self.before(self.attention_norm, x), causal=True)
+        x = self.after(self.attention_norm, x, y)
+        y = self.cross_attention(self.before(self.cross_attention_norm, x), memory, lengths)
+        x = self.after(self.cross_attention_norm, x, y)
+        y = self.feed_forward(self.before(self.feed_forward_norm, x))
+        return self.after(self.feed_forward_norm, x, y)
+
+    def step(self, x: Tensor, cache: DecodeCache, layer: int, place: StepPlace) -> Tensor:
+        """One token a row, x [B,J,D] → [B,J,D]; writes into the cache of this `layer`."""
+        y = self.before(self.attention_norm, x)
+        with self.attention.scope():
+            y = self.attention.step(y, cache.self_k[layer], cache.self_v[layer], place)
+        x = self.after(self.attention_norm, x, y)
+        y = self.before(self.cross_attention_norm, x)
+        k, v = cache.cross_k[layer], cache.cross_v[layer]
+        with self.cross_attention.scope():
+            y = self.cross_attention.attend(y, k, v, lengths=cache.source_lengths)
+        x = self.after(self.cross_attention_norm, x, y)
+        y = self.feed_forward(self.before(self.feed_forward_norm, x))
+        return self.after(self.feed_forward_norm, x, y)
+
+
+class Transformer(Module):
+    """Encoder and decoder stacks over scaled token embeddings with sinusoidal positions.
+
+    `config` and `spec` are kept as given. Parameters start from `nn.init` under the ambient generator; see `build`.
+    """
+
+    def __init__(self, config: TransformerConfig, spec: Vocabularies):
+        self.config = config
+        self.spec = spec
+        width, scale = config.d_model, math.sqrt(config.d_model)
+        self.source_embedding = Embedding(spec.source_vocab, width, scale)
+        shared = config.tie_source and spec.shared_vocab
+        if shared and spec.source_vocab != spec.target_vocab:
+            raise UsageError(
+                f"transformer: a shared vocabulary has one size, got {spec.source_vocab} and {spec.target_vocab}"
+            )
+        self.target_embedding = (
+            self.source_embedding if shared else Embedding(spec.target_vocab, width, scale)
+        )
+        self.positions = SinusoidalPositions(config.max_length, width)
+        self.dropout = Dropout(config.dropout)
+        self.encoder = [EncoderLayer(config) for _ in range(config.encoder_layers)]
+        self.decoder = [DecoderLayer(config) for _ in range(config.decoder_layers)]
+        final = config.norm == "pre"
+        self.encoder_norm = LayerNorm(width, config.norm_eps) if final else None
+        self.decoder_norm = LayerNorm(width, config.norm_eps) if final else None
+        self.output_weight = (
+            self.target_embedding.weight
+            if config.tie_output
+            else Parameter(init.xavier_uniform((spec.target_vocab, width)))
+        )
+        for name, parameter in self.named_parameters().items():
+            parameter.name = name
+
+    def forward(self, src: Any, src_lengths: Any, tgt_in: Any) -> Tensor:
+        """src int32 [B,S], src_lengths int32 [B], tgt_in int32 [B,T] → logits [B,T,V]."""
+        return self.logits(self.decode(self.encode(src, src_lengths), src_lengths, tgt_in))
+
+    def loss(self, batch: Batch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """(sum of the cross entropies in nats, number of target tokens), both float32 scalars; see `Batch`."""
+        memory = self.encode(batch.src, batch.src_lengths)
+        hidden = self.decode(memory, batch.src_lengths, batch.tgt_in)
+        return ops.linear_cross_entropy(
+            ops.reshape(hidden, shape=(-1, self.config.d_model)),
+            self.output_weight,
+            ops.reshape(_ids(batch.tgt_out), shape=(-1,)),
+            smoothing=smoothing,
+            ignore_index=-1,
+        )
+
+    def encode(self, src: Any, src_lengths: Any) -> Tensor:
+        """src int32 [B,S], src_lengths int32 [B] ≥ 1 → memory [B,S,D]; rows beyond a length hold no meaning."""
+        lengths = _ids(src_lengths)
+        x = self.dropout(self.positions(self.source_embedding(_ids(src))))
+        for layer in self.encoder:
+            x = layer(x, lengths)
+        return x if self.encoder_norm is None else self.encoder_norm(x)
+
+    def decode(self, memory: Tensor, src_lengths: Any, tgt_in: Any) -> Tensor:
+        """memory [B,S,D], src_lengths int32 [B], tgt_in int32 [B,T] → hidden [B,T,D], for `logits`."""
+        lengths = _ids(src_lengths)
+        x = self.dropout(self.positions(self.target_embedding(_ids(tgt_in))))
+        for layer in self.decoder:
+            x = layer(x, memory, lengths)
+        return x if self.decoder_norm is None else self.decoder_norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden [..., D] → scores [..., V]."""
+        flat = ops.reshape(hidden, shape=(-1, self.config.d_model))
+        scores = ops.matmul(flat, self.output_weight, transpose_b=True)
+        return ops.reshape(scores, shape=(*hidden.shape[:-1], self.output_weight.shape[0]))
+
+    # ---- one token at a time
+
+    def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> DecodeCache:
+        """Empty storage to decode up to `max_length` tokens in `rows` = `sentences` · beams rows; see `fill_cache`."""
+        if max_length > self.config.max_length:
+            raise ShapeError(
+                f"cache: max_length: expected at most {self.config.max_length} (the model's), got {max_length}"
+            )
+        heads, width = self.config.heads, self.config.d_model
+        return DecodeCache(
+            len(self.decoder), sentences, rows, source_length, max_length, heads, width // heads
+        )
+
+    def fill_cache(self, cache: DecodeCache, memory: Tensor, src_lengths: Any) -> None:
+        """Start new sentences in a cache: compute the cross-attention keys and values of memory [B,S,D] once.
+
+        What self-attention holds from earlier sentences stays and is never seen: a step sees its own history only.
+        """
+        expected = (cache.sentences, cache.source_length, self.config.d_model)
+        if tuple(memory.shape) != expected:
+            raise ShapeError(f"cache: memory: expected shape {expected}, got {tuple(memory.shape)}")
+        with no_grad():
+            for i, layer in enumerate(self.decoder):
+                k, v = layer.cross_attention.keys_values(memory)
+                cache.cross_k[i].assign(k)
+                cache.cross_v[i].assign(v)
+            cache.source_lengths.assign(_ids(src_lengths))
+
+    def init_cache(self, memory: Tensor, src_lengths: Any, rows: int, max_length: int) -> DecodeCache:
+        """`new_cache` for memory [B,S,D], filled."""
+        cache = self.new_cache(memory.shape[0], memory.shape[1], rows, max_length)
+        self.fill_cache(cache, memory, src_lengths)
+        return cache
+
+    def step(self, tokens: Any, position: Any, cache: DecodeCache) -> Tensor:
+        """tokens int32 [R] at `position` (int32, 0-d, from 0; the token there is bos) → logits [R,V] of what follows.
+
+        Writes the cache in place. Positions go up one by one; one past the cache's max_length is not checked here,
+        since the position is known on the device only.
+        """
+        place_at = _ids(position)
+        with no_grad():
+            place = cache.place(place_at)
+            x = self.dropout(self.positions.at(self.target_embedding(_ids(tokens)), place_at))
+            x = ops.reshape(x, shape=(cache.sentences, cache.beams, self.config.d_model))
+            for i, layer in enumerate(self.decoder):
+                with layer.scope():
+                    x = layer.step(x, cache, i, place)
+            if self.decoder_norm is not None:
+                x = self.decoder_norm(x)
+            return self.logits(ops.reshape(x, shape=(cache.rows, self.config.d_model)))
+
+
+def build(config: TransformerConfig, spec: Vocabularies, generator: Generator) -> Transformer:
+    """A Transformer whose initial weights are drawn from `generator`, on the CPU: the same seed gives the same bits."""
+    with use_generator(generator):
+        return Transformer(config, spec)
+
+
+def _attention(config: TransformerConfig) -> MultiHeadAttention:
+    return MultiHeadAttention(config.d_model, config.heads, config.attention_dropout, config.attention_bias)
+
+
+def _feed_forward(config: TransformerConfig) -> FeedForward:
+    return FeedForward(config.d_model, config.d_ff, config.activation, config.ff_dropout)
+
+
+def _ids(value: Any) -> Tensor:
+    """An int32 tensor of ids, lengths or a position."""
+    return value if isinstance(value, Tensor) else tensor(np.asarray(value, np.int32))
+
+
+# ---- presets
+
+
+def _t2t(about: str, **sizes: Any) -> Preset:
+    """Tensor2Tensor's transformer_base settings (version 3) around a model of some size."""
+    return Preset(
+        about=about,
+        model=TransformerConfig(**sizes),
+        optim={
+            "lr": 2.0,
+            "schedule": "constant*linear_warmup*rsqrt_decay*rsqrt_hidden_size",
+            "warmup": 8000,
+            "betas": (0.9, 0.997),
+            "eps": 1e-9,
+            "weight_decay": 0.0,
+            "clip_norm": 0.0,
+            "smoothing": 0.1,
+        },
+        batch={"tokens": 4096, "max_length": 256},
+    )
+
+
+def tiny() -> Preset:
+    """T2T's transformer_tiny: 2+2 layers, 128/512, 4 heads."""
+    return _t2t("T2T tiny", encoder_layers=2, decoder_layers=2, d_model=128, d_ff=512, heads=4)
+
+
+def small() -> Preset:
+    """T2T's transformer_small: 2+2 layers, 256/1024, 4 heads."""
+    return _t2t("T2T small", encoder_layers=2, decoder_layers=2, d_model=256, d_ff=1024, heads=4)
+
+
+def base() -> Preset:
+    """T2T's transformer_base: 6+6 layers, 512/2048, 8 heads, dropout 0.1."""
+    return _t2t("T2T base (Vaswani et al. 2017)")
+
+
+def big() -> Preset:
+    """T2T's transformer_big: 6+6 layers, 1024/4096, 16 heads, dropout 0.3 (attention and feed-forward 0.1)."""
+    return _t2t("T2T big (Vaswani et al. 2017)", d_model=1024, d_ff=4096, heads=16, dropout=0.3)
+
+
+def bulletin() -> Preset:
+    """For translate_bulletin: 2+2 layers, 128/512, 4 heads; no dropout, since its sentences never run out."""
+    sizes = {
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "d_model": 128,
+        "d_ff": 512,
+        "heads": 4,
+        "max_length": 256,
+    }
+    return Preset(
+        about="the embedded bulletin problem, minutes on a CPU",
+        model=TransformerConfig(**sizes, dropout=0.0, attention_dropout=0.0, ff_dropout=0.0),
+        optim={
+            "lr": 3e-3,
+            "schedule": "constant*linear_warmup*cosine_decay",
+            "warmup": 100,
+            "betas": (0.9, 0.98),
+            "eps": 1e-9,
+            "weight_decay": 0.0,
+            "clip_norm": 1.0,
+            "smoothing": 0.0,
+        },
+        batch={"tokens": 2048, "max_length": 64},
+    )
+
+
+def multi30k() -> Preset:
+    """For Multi30k (29,000 short pairs) in half an hour on a CPU: 3+3 layers, 256/1024, 4 heads, dropout 0.2."""
+    sizes = {
+        "encoder_layers": 3,
+        "decoder_layers": 3,
+        "d_model": 256,
+        "d_ff": 1024,
+        "heads": 4,
+        "max_length": 256,
+    }
+    return Preset(
+        about="Multi30k, half an hour on a CPU",
+        model=TransformerConfig(**sizes, dropout=0.2, attention_dropout=0.1, ff_dropout=0.1),
+        optim={
+            "lr": 1.5e-3,
+            "schedule": "constant*linear_warmup*cosine_decay",
+            "warmup": 300,
+            "betas": (0.9, 0.98),
+            "eps": 1e-9,
+            "weight_decay": 0.01,
+            "clip_norm": 1.0,
+            "smoothing": 0.1,
+        },
+        batch={"tokens": 1536, "max_length": 80},
+    )
+
+
+def multi30k_tiny() -> Preset:
+    """The best small Transformer published on Multi30k: 4+4 layers, 128/256, 4 heads, dropout 0.3, rate 0.005.
+
+    (Wu et al. 2021, "Good for Misconceived Reasons".) Its rate falls with the inverse root of the step after 2000
+    steps of warm-up, batches are 4096 tokens.
+    """
+    sizes = {
+        "encoder_layers": 4,
+        "decoder_layers": 4,
+        "d_model": 128,
+        "d_ff": 256,
+        "heads": 4,
+        "max_length": 256,
+    }
+    return Preset(
+        about="Multi30k, the published small shape",
+        model=TransformerConfig(**sizes, dropout=0.3, attention_dropout=0.0, ff_dropout=0.0),
+        optim={
+            "lr": 5e-3,
+            "schedule": "constant*linear_warmup*rsqrt_normalized_decay",
+            "warmup": 2000,
+            "betas": (0.9, 0.98),
+            "eps": 1e-8,
+            "weight_decay": 0.0,
+            "clip_norm": 0.0,
+            "smoothing": 0.1,
+        },
+        batch={"tokens": 4096, "max_length": 128},
+    )

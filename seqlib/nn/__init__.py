@@ -1,0 +1,25 @@
+"""Layers: plain classes whose parameters are found by walking their attributes."""
+
+from seqlib.nn import init
+from seqlib.nn.attention import MultiHeadAttention
+from seqlib.nn.cache import DecodeCache
+from seqlib.nn.dropout import Dropout
+from seqlib.nn.embedding import Embedding, SinusoidalPositions, sinusoid_table
+from seqlib.nn.feed_forward import FeedForward
+from seqlib.nn.linear import Linear
+from seqlib.nn.module import Module
+from seqlib.nn.norm import LayerNorm
+
+__all__ = [
+    "DecodeCache",
+    "Dropout",
+    "Embedding",
+    "FeedForward",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "MultiHeadAttention",
+    "SinusoidalPositions",
+    "init",
+    "sinusoid_table",
+]

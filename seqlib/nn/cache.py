@@ -1,0 +1,115 @@
+"""The key/value cache of incremental decoding, with beams that are reordered by an index and never copied.
+
+B sentences, J beams a sentence, R = B·J rows (row b·J + j is beam j of sentence b), S source time, L longest target,
+H heads, K head width. Self-attention keys and values lie as [B, L·J, H, K]: one block of J entries a time step, so a
+step writes one contiguous block a sentence and the valid keys are always a prefix. `ancestry[r, t]` says which beam
+wrote the entry that row r sees at time t; reordering beams permutes that index alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from seqlib.core import ops
+from seqlib.core.tensor import Tensor, Variable
+from seqlib.util.errors import ShapeError
+
+__all__ = ["DecodeCache", "StepPlace"]
+
+
+class StepPlace:
+    """Where one step writes and what it may see; the same for all layers, so it is computed once a step."""
+
+    __slots__ = ("bias", "index", "lengths")
+
+    def __init__(self, index: Tensor, lengths: Tensor, bias: Tensor | None):
+        self.index = index  # int32, 0-d: first entry to write
+        self.lengths = lengths  # int32 [B]: entries written once the step has written its own
+        self.bias = bias  # float32 [B, 1, J, L·J]: 0 for a row's own history, -inf for other beams'; None for one beam
+
+
+class DecodeCache:
+    """Fixed storage for `layers` decoder layers; pass it in the `state` of compiled functions.
+
+    `self_k`, `self_v`: [B, L·J, H, K] a layer; `cross_k`, `cross_v`: [B, S, H, K] a layer, shared by the beams of a
+    sentence; `source_lengths`: int32 [B]; `ancestry`: int32 [R, L], absent for one beam.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        sentences: int,
+        rows: int,
+        source_length: int,
+        max_length: int,
+        heads: int,
+        head_width: int,
+    ):
+        if rows < 1 or sentences < 1 or rows % sentences:
+            raise ShapeError(f"cache: rows: expected a multiple of the {sentences} sentences, got {rows}")
+        self.layers, self.sentences, self.rows, self.beams = layers, sentences, rows, rows // sentences
+        self.source_length, self.max_length = source_length, max_length
+        self.heads, self.head_width = heads, head_width
+        own = (sentences, max_length * self.beams, heads, head_width)
+        cross = (sentences, source_length, heads, head_width)
+        self.self_k = [_zeros(own, f"self_k.{i}") for i in range(layers)]
+        self.self_v = [_zeros(own, f"self_v.{i}") for i in range(layers)]
+        self.cross_k = [_zeros(cross, f"cross_k.{i}") for i in range(layers)]
+        self.cross_v = [_zeros(cross, f"cross_v.{i}") for i in range(layers)]
+        self.source_lengths = Variable(np.ones(sentences, np.int32), name="source_lengths")
+        self.ancestry: Variable | None = None
+        if self.beams > 1:
+            beam = np.arange(rows, dtype=np.int32) % self.beams
+            self.ancestry = Variable(np.repeat(beam[:, None], max_length, axis=1), name="ancestry")
+
+    def state_variables(self) -> dict[str, Variable]:
+        """All storage, by name."""
+        variables = [*self.self_k, *self.self_v, *self.cross_k, *self.cross_v, self.source_lengths]
+        if self.ancestry is not None:
+            variables.append(self.ancestry)
+        return {variable.name: variable for variable in variables}
+
+    def reorder(self, parents: Tensor) -> None:
+        """Row r goes on from the history of row ``parents[r]`` (int32 [R]), a beam of the same sentence.
+
+        With one beam a sentence there is nothing to choose from, and nothing is done.
+        """
+        if tuple(parents.shape) != (self.rows,):
+            raise ShapeError(f"cache: parents: expected shape ({self.rows},), got {tuple(parents.shape)}")
+        if self.ancestry is not None:
+            self.ancestry.assign(ops.take(self.ancestry, parents, axis=0))
+
+    def place(self, position: Tensor) -> StepPlace:
+        """Prepare the step at `position` (int32, 0-d): each row owns its entry there, and sees its own history."""
+        index = position * self.beams
+        lengths = ops.broadcast_to(ops.reshape(index + self.beams, shape=(1,)), shape=(self.sentences,))
+        if self.ancestry is None:
+            return StepPlace(index, lengths, None)
+        beam = ops.arange(self.beams, dtype="int32")
+        own = ops.reshape(ops.broadcast_to(beam, shape=(self.sentences, self.beams)), shape=(self.rows, 1))
+        self.ancestry.assign(ops.update_slice(self.ancestry, own, position, axis=1))
+        history = ops.reshape(self.ancestry, shape=(self.sentences, self.beams, self.max_length, 1))
+        bias = ops.where(ops.equal(history, beam), 0.0, -float("inf"))
+        return StepPlace(
+            index,
+            lengths,
+            ops.reshape(bias, shape=(self.sentences, 1, self.beams, self.max_length * self.beams)),
+        )
+
+    def take_sentences(self, keep: np.ndarray) -> DecodeCache:
+        """A smaller (or larger) cache that holds sentences `keep` (int [B'], repeats allowed) as they stand."""
+        keep = np.asarray(keep)
+        sizes = (self.source_length, self.max_length, self.heads, self.head_width)
+        other = DecodeCache(self.layers, len(keep), len(keep) * self.beams, *sizes)
+        for name, variable in self.state_variables().items():
+            values = variable.numpy()
+            if name == "ancestry":
+                values = values.reshape(self.sentences, self.beams, -1)[keep].reshape(other.rows, -1)
+            else:
+                values = values[keep]
+            other.state_variables()[name].assign(values)
+        return other
+
+
+def _zeros(shape: tuple[int, ...], name: str) -> Variable:
+    return Variable(np.zeros(shape, np.float32), name=name)

@@ -1,0 +1,33 @@
+"""Linear: an affine map of the last axis."""
+
+from seqlib.core import ops
+from seqlib.core.tensor import Parameter, Tensor
+from seqlib.nn import init
+from seqlib.nn.module import Module
+from seqlib.util.errors import ShapeError
+
+__all__ = ["Linear"]
+
+
+class Linear(Module):
+    """y = x Wᵀ + b for x [..., in]; `weight` is [out, in] (Hugging Face's layout), `bias` [out] or absent.
+
+    W is drawn by `init.xavier_uniform`, b is 0.
+    """
+
+    bias: Parameter | None
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        self.weight = Parameter(init.xavier_uniform((out_features, in_features)))
+        self.bias = Parameter(init.zeros((out_features,))) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] → [..., out]. Raises ShapeError when the last axis is not `in`."""
+        out_features, in_features = self.weight.shape
+        if x.shape[-1] != in_features:
+            raise ShapeError(f"Linear: x: expected a last axis of {in_features}, got shape {tuple(x.shape)}")
+        # One product over all rows: the gradient of W is then one product too, not a sum over the batch.
+        y = ops.matmul(ops.reshape(x, shape=(-1, in_features)), self.weight, transpose_b=True)
+        if self.bias is not None:
+            y = y + self.bias
+        return ops.reshape(y, shape=(*x.shape[:-1], out_features))

@@ -229,11 +229,11 @@ def _locked(folder: Path) -> Iterator[None]:
             yield
     except PermissionError as error:
         raise UsageError(
-            f"{error.filename or folder}: cannot be written; choose another --data_dir"
+            f"{error.filename or folder}: cannot be written; choose another --cache_dir"
         ) from None
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(
-            f"{error.filename or folder}: is a file, not a folder; choose another --data_dir"
+            f"{error.filename or folder}: is a file, not a folder; choose another --cache_dir"
         ) from None
 
 

@@ -194,7 +194,7 @@ class PairSource:
                 if fields:
                     raise DataError(
                         f"{file}:{line.number}: the fields are {', '.join(fields)}; "
-                        "name the two to use with --source and --target"
+                        "name the two to use, --columns SOURCE,TARGET"
                     )
             raise DataError(f"{file}: the file is empty")
         first = next(self._rows(), None)

@@ -240,7 +240,7 @@ def test_no_train_pair(problem: Counting, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_place_that_cannot_be_written(problem: Counting, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="is a file, not a folder; choose another --data_dir"):
+    with pytest.raises(UsageError, match="is a file, not a folder; choose another --cache_dir"):
         prepare(problem, tmp_path / "file")
 
 

@@ -19,13 +19,13 @@ from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Parameter, Tensor, tensor
 from seqlib.models.preset import Preset
 from seqlib.nn import init
-from seqlib.nn.attention import MultiHeadAttention
-from seqlib.nn.cache import DecodeCache, StepPlace
+from seqlib.nn.cache import DecodeCache
 from seqlib.nn.dropout import Dropout, check_rate
 from seqlib.nn.embedding import Embedding, SinusoidalPositions
-from seqlib.nn.feed_forward import ACTIVATIONS, FeedForward
+from seqlib.nn.feed_forward import ACTIVATIONS
 from seqlib.nn.module import Module
 from seqlib.nn.norm import LayerNorm
+from seqlib.nn.transformer_layers import DecoderLayer, EncoderLayer
 from seqlib.util.errors import ShapeError, UsageError, unknown
 
 __all__ = [
@@ -107,77 +107,6 @@ class Batch(Protocol):
     def tgt_in(self) -> Any: ...
     @property
     def tgt_out(self) -> Any: ...
-
-
-class Block(Module):
-    """What every layer does around its parts: layer norm, dropout and the residual sum."""
-
-    def __init__(self, config: TransformerConfig):
-        self.pre_norm = config.norm == "pre"
-        self.dropout = Dropout(config.dropout)
-
-    def before(self, norm: LayerNorm, x: Tensor) -> Tensor:
-        """The input of a part."""
-        return norm(x) if self.pre_norm else x
-
-    def after(self, norm: LayerNorm, x: Tensor, y: Tensor) -> Tensor:
-        """The residual sum of a part's input x and output y."""
-        total = x + self.dropout(y)
-        return total if self.pre_norm else norm(total)
-
-
-class EncoderLayer(Block):
-    """Self-attention and feed-forward."""
-
-    def __init__(self, config: TransformerConfig):
-        super().__init__(config)
-        self.attention_norm = LayerNorm(config.d_model, config.norm_eps)
-        self.attention = _attention(config)
-        self.feed_forward_norm = LayerNorm(config.d_model, config.norm_eps)
-        self.feed_forward = _feed_forward(config)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[B,S,D], valid lengths [B] → [B,S,D]."""
-        y = self.attention(self.before(self.attention_norm, x), lengths=lengths)
-        x = self.after(self.attention_norm, x, y)
-        y = self.feed_forward(self.before(self.feed_forward_norm, x))
-        return self.after(self.feed_forward_norm, x, y)
-
-
-class DecoderLayer(Block):
-    """Causal self-attention, attention over the encoder's output, and feed-forward."""
-
-    def __init__(self, config: TransformerConfig):
-        super().__init__(config)
-        self.attention_norm = LayerNorm(config.d_model, config.norm_eps)
-        self.attention = _attention(config)
-        self.cross_attention_norm = LayerNorm(config.d_model, config.norm_eps)
-        self.cross_attention = _attention(config)
-        self.feed_forward_norm = LayerNorm(config.d_model, config.norm_eps)
-        self.feed_forward = _feed_forward(config)
-
-    def forward(self, x: Tensor, memory: Tensor, lengths: Tensor) -> Tensor:
-        """x [B,T,D], memory [B,S,D] with valid lengths [B] → [B,T,D]."""
-        y = self.attention(self.before(self.attention_norm, x), causal=True)
-        x = self.after(self.attention_norm, x, y)
-        y = self.cross_attention(self.before(self.cross_attention_norm, x), memory, lengths)
-        x = self.after(self.cross_attention_norm, x, y)
-        y = self.feed_forward(self.before(self.feed_forward_norm, x))
-        return self.after(self.feed_forward_norm, x, y)
-
-    def step(self, x: Tensor, cache: DecodeCache, layer: int, place: StepPlace) -> Tensor:
-        """One token a row, x [B,J,D] → [B,J,D]; writes into the cache of this `layer`."""
-        y = self.before(self.attention_norm, x)
-        with self.attention.scope():
-            y = self.attention.step(y, cache.self_k[layer], cache.self_v[layer], place)
-        x = self.after(self.attention_norm, x, y)
-        y = self.before(self.cross_attention_norm, x)
-        k, v = cache.cross_k[layer], cache.cross_v[layer]
-        with self.cross_attention.scope():
-            y = self.cross_attention.attend(y, k, v, lengths=cache.source_lengths)
-        x = self.after(self.cross_attention_norm, x, y)
-        y = self.feed_forward(self.before(self.feed_forward_norm, x))
-        return self.after(self.feed_forward_norm, x, y)
 
 
 class Transformer(Module):
@@ -289,8 +218,8 @@ class Transformer(Module):
     def step(self, tokens: Any, position: Any, cache: DecodeCache) -> Tensor:
         """tokens int32 [R] at `position` (int32, 0-d, from 0; the token there is bos) → logits [R,V] of what follows.
 
-        Writes the cache in place. Positions go up one by one; one past the cache's max_length is not checked here,
-        since the position is known on the device only.
+        Writes the cache in place. Positions go up one by one; one past the cache's end raises IndexRangeError. For a
+        compiled function pass `position` as a 0-d array: a Python or NumPy scalar is static there.
         """
         place_at = _ids(position)
         with no_grad():
@@ -309,14 +238,6 @@ def build(config: TransformerConfig, spec: Vocabularies, generator: Generator) -
     """A Transformer whose initial weights are drawn from `generator`, on the CPU: the same seed gives the same bits."""
     with use_generator(generator):
         return Transformer(config, spec)
-
-
-def _attention(config: TransformerConfig) -> MultiHeadAttention:
-    return MultiHeadAttention(config.d_model, config.heads, config.attention_dropout, config.attention_bias)
-
-
-def _feed_forward(config: TransformerConfig) -> FeedForward:
-    return FeedForward(config.d_model, config.d_ff, config.activation, config.ff_dropout)
 
 
 def _ids(value: Any) -> Tensor:
@@ -368,7 +289,7 @@ def big() -> Preset:
 
 def bulletin() -> Preset:
     """For translate_bulletin: 2+2 layers, 128/512, 4 heads; no dropout, since its sentences never run out."""
-    sizes = {
+    sizes: dict[str, Any] = {
         "encoder_layers": 2,
         "decoder_layers": 2,
         "d_model": 128,
@@ -395,7 +316,7 @@ def bulletin() -> Preset:
 
 def multi30k() -> Preset:
     """For Multi30k (29,000 short pairs) in half an hour on a CPU: 3+3 layers, 256/1024, 4 heads, dropout 0.2."""
-    sizes = {
+    sizes: dict[str, Any] = {
         "encoder_layers": 3,
         "decoder_layers": 3,
         "d_model": 256,
@@ -426,7 +347,7 @@ def multi30k_tiny() -> Preset:
     (Wu et al. 2021, "Good for Misconceived Reasons".) Its rate falls with the inverse root of the step after 2000
     steps of warm-up, batches are 4096 tokens.
     """
-    sizes = {
+    sizes: dict[str, Any] = {
         "encoder_layers": 4,
         "decoder_layers": 4,
         "d_model": 128,

@@ -9,11 +9,14 @@ from seqlib.nn.feed_forward import FeedForward
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.nn.norm import LayerNorm
+from seqlib.nn.transformer_layers import DecoderLayer, EncoderLayer
 
 __all__ = [
     "DecodeCache",
+    "DecoderLayer",
     "Dropout",
     "Embedding",
+    "EncoderLayer",
     "FeedForward",
     "LayerNorm",
     "Linear",

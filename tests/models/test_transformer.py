@@ -5,8 +5,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import pytest
-from seqlib.core.compile import compile
 
+from seqlib.core.compile import compile
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad, value_and_grad
 from seqlib.models.transformer import Transformer, TransformerConfig, build

@@ -1,0 +1,122 @@
+"""The layers of Transformer stacks.
+
+B batch, T target time, S source time, D model width, J beams of a sentence.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from seqlib.core.tensor import Tensor
+from seqlib.nn.attention import MultiHeadAttention
+from seqlib.nn.cache import DecodeCache, StepPlace
+from seqlib.nn.dropout import Dropout
+from seqlib.nn.feed_forward import FeedForward
+from seqlib.nn.module import Module
+from seqlib.nn.norm import LayerNorm
+
+__all__ = ["DecoderLayer", "EncoderLayer", "LayerConfig"]
+
+
+class LayerConfig(Protocol):
+    """What a layer reads of its model's configuration; `norm` is "pre" or "post"."""
+
+    @property
+    def d_model(self) -> int: ...
+    @property
+    def d_ff(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def activation(self) -> str: ...
+    @property
+    def norm(self) -> str: ...
+    @property
+    def norm_eps(self) -> float: ...
+    @property
+    def attention_bias(self) -> bool: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def attention_dropout(self) -> float: ...
+    @property
+    def ff_dropout(self) -> float: ...
+
+
+class Block(Module):
+    """What every layer does around its parts: layer norm, dropout and the residual sum."""
+
+    def __init__(self, config: LayerConfig):
+        self.pre_norm = config.norm == "pre"
+        self.dropout = Dropout(config.dropout)
+
+    def before(self, norm: LayerNorm, x: Tensor) -> Tensor:
+        """The input of a part."""
+        return norm(x) if self.pre_norm else x
+
+    def after(self, norm: LayerNorm, x: Tensor, y: Tensor) -> Tensor:
+        """The residual sum of a part's input x and output y."""
+        total = x + self.dropout(y)
+        return total if self.pre_norm else norm(total)
+
+
+class EncoderLayer(Block):
+    """Self-attention and feed-forward."""
+
+    def __init__(self, config: LayerConfig):
+        super().__init__(config)
+        self.attention_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.attention = _attention(config)
+        self.feed_forward_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.feed_forward = _feed_forward(config)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[B,S,D], valid lengths [B] → [B,S,D]."""
+        y = self.attention(self.before(self.attention_norm, x), lengths=lengths)
+        x = self.after(self.attention_norm, x, y)
+        y = self.feed_forward(self.before(self.feed_forward_norm, x))
+        return self.after(self.feed_forward_norm, x, y)
+
+
+class DecoderLayer(Block):
+    """Causal self-attention, attention over the encoder's output, and feed-forward."""
+
+    def __init__(self, config: LayerConfig):
+        super().__init__(config)
+        self.attention_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.attention = _attention(config)
+        self.cross_attention_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.cross_attention = _attention(config)
+        self.feed_forward_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.feed_forward = _feed_forward(config)
+
+    def forward(self, x: Tensor, memory: Tensor, lengths: Tensor) -> Tensor:
+        """x [B,T,D], memory [B,S,D] with valid lengths [B] → [B,T,D]."""
+        y = self.attention(self.before(self.attention_norm, x), causal=True)
+        x = self.after(self.attention_norm, x, y)
+        y = self.cross_attention(self.before(self.cross_attention_norm, x), memory, lengths)
+        x = self.after(self.cross_attention_norm, x, y)
+        y = self.feed_forward(self.before(self.feed_forward_norm, x))
+        return self.after(self.feed_forward_norm, x, y)
+
+    def step(self, x: Tensor, cache: DecodeCache, layer: int, place: StepPlace) -> Tensor:
+        """One token a row, x [B,J,D] → [B,J,D]; writes into the cache of this `layer`."""
+        y = self.before(self.attention_norm, x)
+        with self.attention.scope():
+            y = self.attention.step(y, cache.self_k[layer], cache.self_v[layer], place)
+        x = self.after(self.attention_norm, x, y)
+        y = self.before(self.cross_attention_norm, x)
+        k, v = cache.cross_k[layer], cache.cross_v[layer]
+        with self.cross_attention.scope():
+            y = self.cross_attention.attend(y, k, v, lengths=cache.source_lengths)
+        x = self.after(self.cross_attention_norm, x, y)
+        y = self.feed_forward(self.before(self.feed_forward_norm, x))
+        return self.after(self.feed_forward_norm, x, y)
+
+
+def _attention(config: LayerConfig) -> MultiHeadAttention:
+    return MultiHeadAttention(config.d_model, config.heads, config.attention_dropout, config.attention_bias)
+
+
+def _feed_forward(config: LayerConfig) -> FeedForward:
+    return FeedForward(config.d_model, config.d_ff, config.activation, config.ff_dropout)

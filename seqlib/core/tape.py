@@ -96,11 +96,13 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
     tensors = _as_tensors(args, graph)
     tracked = _mode.grad and op.differentiable and any(t is not None and t.node is not None for t in tensors)
     datas = [None if t is None else t.data for t in tensors]
-    if op.fused and not _has_kernel(op, datas, attrs):
-        if not tracked or op.vjp_rule is None:
-            return _compose(op, tensors, attrs)
-        with no_grad():
-            outs = [t.data for t in _compose(op, tensors, attrs)]
+    if op.fused and _needs_composition(op, datas, attrs):
+        by_composition = tracked and op.vjp_rule is None
+        with _grad_mode(by_composition):
+            results = _compose(op, tensors, attrs)
+        if by_composition:
+            return results
+        outs = [t.data for t in results]
     elif graph is not None:
         outs = graph.record(op, _checked(op, tensors), attrs)
     else:
@@ -141,8 +143,13 @@ def _as_tensors(args: tuple[Any, ...], graph: Graph | None) -> list[Tensor | Non
     return tensors
 
 
-def _has_kernel(op: Op, datas: Sequence[Any], attrs: Attrs) -> bool:
-    return op.cpu_kernel([None if d is None else Meta(d.shape, d.dtype) for d in datas], attrs) is not None
+def _needs_composition(op: Op, datas: Sequence[Any], attrs: Attrs) -> bool:
+    """True when no kernel serves these inputs. Raises what the op's shape rule raises, so that a message names
+    this op and not one that it is made of.
+    """
+    metas = [None if d is None else Meta(d.shape, d.dtype) for d in datas]
+    op.infer_metas(metas, attrs)
+    return op.cpu_kernel(metas, attrs) is None
 
 
 def _checked(op: Op, tensors: Sequence[Tensor | None]) -> list[Value | None]:

@@ -18,7 +18,7 @@ from seqlib.core.op import Meta, Sample, broadcast_shapes, dtype_error, need_int
 from seqlib.core.ops.bounds import IndexRangeError, check_bounds
 from seqlib.core.ops.index import take
 from seqlib.core.ops.shape import identity, reshape, slice_, transpose
-from seqlib.core.tensor import Tensor, tensor
+from seqlib.core.tensor import Tensor, as_tensor, tensor
 from seqlib.util.errors import TraceError
 
 
@@ -97,7 +97,8 @@ def _arrays(x: Tensor, items: Sequence[Any]) -> list[Any]:
 
 
 def _index_tensors(item: Any) -> list[Tensor]:
-    index = item if isinstance(item, Tensor) else tensor(np.array(item) if len(item) else np.zeros(np.shape(item), np.int32))
+    nothing = isinstance(item, list) and np.size(item) == 0  # which NumPy takes for floats
+    index = as_tensor(np.zeros(np.shape(item), np.int32) if nothing else item)
     if index.dtype != dtypes.bool_:
         if not dtypes.is_int(index.dtype):
             raise dtype_error("getitem", "index", "of integers or a bool mask", index.dtype)
@@ -126,7 +127,9 @@ def _entries(shape: tuple[int, ...], items: Sequence[Any], advanced: bool) -> li
             entries.append(_Entry("array", 0, d, 1, d, item))
         else:
             if not -d <= item < d:
-                raise IndexRangeError(f"getitem: index should be in [{-d}, {d}), got {item} (at {debug.user_line()})")
+                raise IndexRangeError(
+                    f"getitem: index should be in [{-d}, {d}), got {item} (at {debug.user_line()})"
+                )
             # Beside index arrays an integer is one of them: it decides where the picked axes go.
             entries.append(
                 _Entry("array", 0, d, 1, d, tensor(np.int32(item)))
@@ -141,7 +144,11 @@ def _basic(x: Tensor, entries: Sequence[_Entry]) -> Tensor:
     of_x = [e for e in entries if e.kind != "new"]
     sizes = tuple(e.size for e in of_x)
     whole = sizes == x.shape and all(e.start == 0 and e.step == 1 for e in of_x)
-    y = identity(x) if whole else slice_(x, [e.start if e.size else 0 for e in of_x], sizes, [e.step for e in of_x])
+    y = (
+        identity(x)
+        if whole
+        else slice_(x, [e.start if e.size else 0 for e in of_x], sizes, [e.step for e in of_x])
+    )
     shape = tuple(e.size for e in entries if e.kind != "int")
     return y if shape == y.shape else reshape(y, shape)
 

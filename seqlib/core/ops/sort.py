@@ -72,7 +72,9 @@ def _(x: Meta, *, k: int) -> list[Meta]:
 
 @_top_k.cpu()
 def _(outs: Any, ins: Any, scratch: Any, *, k: int) -> None:
-    rows = ins[0].reshape(-1, ins[0].shape[-1]) if ins[0].size else ins[0].reshape(0, max(ins[0].shape[-1], 1))
+    rows = (
+        ins[0].reshape(-1, ins[0].shape[-1]) if ins[0].size else ins[0].reshape(0, max(ins[0].shape[-1], 1))
+    )
     indices = _top_indices(rows, k)
     if outs[0] is not None:
         np.copyto(outs[0].reshape(len(rows), k), np.take_along_axis(rows, indices, axis=-1))
@@ -85,9 +87,9 @@ def _top_indices(rows: Any, k: int) -> Any:
     size = rows.shape[1]
     if k == 0 or 4 * k >= size:
         return _order(np, rows, -1, True)[:, :k]
-    bound = np.partition(rows, size - k, axis=-1)[:, size - k, None]
-    chosen = rows >= bound
-    clear = chosen.sum(axis=-1) == k
+    greatest = np.partition(rows, size - k, axis=-1)[:, size - k :]
+    chosen = rows >= greatest[:, :1]
+    clear = (chosen.sum(axis=-1) == k) & ~np.isnan(greatest).any(axis=-1)
     indices = np.empty((len(rows), k), np.int64)
     indices[clear] = np.nonzero(chosen[clear])[1].reshape(-1, k)
     by_value = _order(np, np.take_along_axis(rows[clear], indices[clear], axis=-1), -1, True)

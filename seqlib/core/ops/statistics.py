@@ -80,9 +80,13 @@ def _() -> Iterable[Sample]:
     yield Sample((x,), {"axis": (1,), "keepdims": False})
     yield Sample((x * 100,), {"axis": (2,), "keepdims": True})
     yield Sample((x,), {"axis": (0, 1, 2), "keepdims": False})
-    yield Sample((np.random.default_rng(1).normal(size=1023).astype(np.float32),), {"axis": (0,), "keepdims": False})
+    yield Sample(
+        (np.random.default_rng(1).normal(size=1023).astype(np.float32),), {"axis": (0,), "keepdims": False}
+    )
     yield Sample((x[:0],), {"axis": (1,), "keepdims": False})
-    yield Sample((np.array([[-np.inf, -np.inf], [0, -np.inf]], np.float32),), {"axis": (1,), "keepdims": False}, ())
+    yield Sample(
+        (np.array([[-np.inf, -np.inf], [0, -np.inf]], np.float32),), {"axis": (1,), "keepdims": False}, ()
+    )
 
 
 def logsumexp(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:

@@ -93,11 +93,13 @@ def _(
     weight_decay: float,
 ) -> None:
     lr, step, scale = (float(x) for x in ins[4:])
+    olds = (ins[0], ins[2], ins[3])
+    outs = [np.empty_like(old) if out is None else out for out, old in zip(outs, olds, strict=True)]
     if not math.isfinite(scale):
-        for out, old in zip(outs, (ins[0], ins[2], ins[3]), strict=True):
+        for out, old in zip(outs, olds, strict=True):
             np.copyto(out, old)
         return
-    first, second = (1.0 - beta**step if step or beta else 1.0 for beta in (beta1, beta2))
+    first, second = (1.0 - beta**step for beta in (beta1, beta2))
     # In the order of the formula, with scalars gathered: p (1 - lr λ) - (lr / c1) m / (sqrt(v / c2) + eps).
     factor = lr / first if first else math.inf
     root = 1.0 / math.sqrt(second) if second else math.inf

@@ -238,10 +238,10 @@ def _(
     *_, rows, heads, width = q.shape
     if len(k.shape) != len(q.shape) or k.shape[:-3] != q.shape[:-3] or k.shape[-1] != width:
         raise shape_error("attention", "k", f"{form} with the batch and head width of q {q.shape}", k.shape)
-    if v.shape != k.shape:
-        raise shape_error("attention", "v", f"of k's shape {k.shape}", v.shape)
     if k.shape[-2] == 0 or heads % k.shape[-2]:
         raise shape_error("attention", "k", f"with a number of heads that divides the {heads} of q", k.shape)
+    if v.shape != k.shape:
+        raise shape_error("attention", "v", f"of k's shape {k.shape}", v.shape)
     if packed:
         _check_offsets(q_offsets, k_offsets)
         for name, m in (("bias", bias), ("lengths", lengths)):

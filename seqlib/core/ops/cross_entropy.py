@@ -87,8 +87,9 @@ def _(outs: Any, ins: Any, scratch: Any, *, smoothing: float, ignore_index: int)
     loss = lse[counted] - (1.0 - smoothing) * logits[counted, targets[counted]]
     if smoothing:
         loss -= smoothing * np.add.reduce(logits, axis=1)[counted] / logits.shape[1]
-    outs[0][...] = loss.sum(dtype=np.float64)
-    outs[1][...] = len(counted)
+    for out, value in zip(outs, (loss.sum(dtype=np.float64), len(counted)), strict=False):
+        if out is not None:
+            out[...] = value
 
 
 @fused(differentiable=False)

@@ -32,7 +32,7 @@ from seqlib.core.ops.cross_entropy import (
     need_smoothing,
 )
 from seqlib.core.ops.matmul import matmul
-from seqlib.core.tape import apply_all, grad_enabled
+from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Tensor, as_tensor
 
 _LOGITS = 1 << 23
@@ -45,10 +45,10 @@ def _linear_cross_entropy(
 ) -> tuple[Tensor, ...]:
     attrs = {"smoothing": smoothing, "ignore_index": ignore_index}
     logits = matmul(x, w, False, True)
-    loss, weight, lse = apply_all(_cross_entropy, (logits, targets), attrs)
+    loss, weight, lse = _cross_entropy.fn(logits, targets, **attrs)
     gx = gw = zeros((0,), x.dtype)
     if want_x or want_w:
-        g = cross_entropy_bwd(full((), 1.0, x.dtype), logits.detach(), targets, lse, **attrs)
+        g = cross_entropy_bwd.fn(full((), 1.0, x.dtype), logits.detach(), targets, lse.detach(), **attrs)
         gx = matmul(g, w.detach()) if want_x else gx
         gw = matmul(g, x.detach(), True, False) if want_w else gw
     return loss, weight, gx, gw
@@ -117,8 +117,9 @@ def _(
                 gx[rows] = product
         if gw is not None:
             _add_weight_gradient(gw, logits, xs, piece.start == 0, scratch[3])
-    outs[0][...] = loss
-    outs[1][...] = len(counted)
+    for out, value in zip(outs, (loss, len(counted)), strict=False):
+        if out is not None:
+            out[...] = value
 
 
 def _losses(logits: Any, targets: Any, smoothing: float, want_grad: bool) -> float:

@@ -49,7 +49,7 @@ def test_greedy_is_the_chain_of_best_tokens(seed):
     assert hypotheses[0].stop_reason == ("eos" if len(prefix) < 12 else "length")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     beam=st.integers(1, 6),

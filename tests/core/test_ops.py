@@ -37,9 +37,7 @@ def _grad_inputs(op: Op, sample: Sample) -> tuple[int, ...]:
         return ()
     if sample.grad is not None:
         return sample.grad
-    return tuple(
-        i for i, x in enumerate(sample.inputs) if x is not None and dtypes.is_float(np.asarray(x).dtype)
-    )
+    return _floating(sample)
 
 
 GRAD_CASES = [c for c in CASES if _grad_inputs(*c.values)]

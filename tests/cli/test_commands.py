@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf", "six": "sechs"}
 TINY = "encoder_layers=1,decoder_layers=1,d_model=16,d_ff=32,heads=2"
 
@@ -18,7 +20,12 @@ def seqlib(*args: str, stdin: str | bytes = "", cwd: Path | None = None) -> subp
     """Run the command line; a traceback is never an answer."""
     data = stdin.encode() if isinstance(stdin, str) else stdin
     found = subprocess.run(
-        [sys.executable, "-m", "seqlib", *args], input=data, capture_output=True, check=False, cwd=cwd
+        [sys.executable, "-m", "seqlib", *args],
+        input=data,
+        capture_output=True,
+        check=False,
+        cwd=cwd,
+        env=ENVIRONMENT,
     )
     result = subprocess.CompletedProcess(
         found.args, found.returncode, found.stdout.decode("utf-8"), found.stderr.decode("utf-8")
@@ -118,7 +125,9 @@ def test_a_reader_that_leaves_is_no_error(trained: Path) -> None:
     source = trained.parent / "many.txt"
     source.write_text("one\n" * 3000)
     command = f"{sys.executable} -m seqlib translate {trained} --max_length 2 --beam 1 < {source} | head -1"
-    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, env=ENVIRONMENT
+    )
     assert "Traceback" not in found.stderr and "BrokenPipe" not in found.stderr
     assert found.stdout.count("\n") == 1
 
@@ -157,7 +166,9 @@ def test_resume_extends_a_run(corpus: Path, tmp_path: Path) -> None:
 def test_an_interrupted_run_says_how_to_go_on(corpus: Path, tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "run"
     command = [sys.executable, "-m", "seqlib", "train", *flags(corpus, output), "--train_steps", "1000000"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=ENVIRONMENT
+    )
     deadline = time.monotonic() + 60
     while not (output / "checkpoints").exists():
         assert process.poll() is None and time.monotonic() < deadline
@@ -258,6 +269,6 @@ def test_the_core_commands_do_without_the_extras(trained: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ,
+        env=ENVIRONMENT,
     )
     assert found.stdout.strip() == "1", found.stderr

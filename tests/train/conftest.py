@@ -42,6 +42,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "cache_dir": str(folder / "cache"),
         "vocab_size": 300,
         "tokenizer": "characters",
+        "dev_size": 24,  # too few for a confidence, which most tests need not wait for
     }
 
 

@@ -29,7 +29,8 @@ train(make_config(msgspec.json.decode(sys.argv[1])))
 
 def _start(settings: dict[str, Any]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", PROGRAM, msgspec.json.encode(settings).decode()]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent.parent)}
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -53,7 +53,7 @@ def _same(one: Path, other: Path, step: int) -> None:
     for a, b in ((first.model, second.model), (first.optimizer, second.optimizer)):
         assert a.keys() == b.keys()
         for name in a:
-            assert np.array_equal(a[name].view(np.uint8), b[name].view(np.uint8)), name
+            assert a[name].tobytes() == b[name].tobytes(), name
     assert first.state["generator"] == second.state["generator"]
     for field in ("epoch", "batch", "target_tokens"):
         assert first.state["position"][field] == second.state["position"][field]
@@ -219,6 +219,7 @@ def test_a_time_limit_ends_the_run_and_the_rate_falls_to_it(settings: dict[str, 
 def test_the_run_saves_a_model_that_translates(settings: dict[str, Any], tmp_path: Path) -> None:
     settings |= {"train_steps": 30, "eval_every": 10, "average": 2, "save_every": 10}
     settings["decode"] = {"dev_sentences": 20, "beam": 2}
+    settings["data"] = settings["data"] | {"dev_size": 80}
     result = _run(settings, tmp_path / "run")
     assert result.model == tmp_path / "run/model"
     saved = bundle.read(tmp_path / "run")
@@ -228,6 +229,8 @@ def test_the_run_saves_a_model_that_translates(settings: dict[str, Any], tmp_pat
     model = seqlib.load(tmp_path / "run")
     (found,) = model.translate(["one two"])
     assert isinstance(found.text, str) and 0.0 <= found.confidence <= 1.0
+    assert saved.confidence is not None and found.flagged is not None
+    assert model.threshold == saved.confidence["threshold"]
 
 
 def test_figures_of_a_window() -> None:

@@ -35,6 +35,7 @@ __all__ = ["CODE_VERSION", "PreparedData", "TranslationData", "default_data_dir"
 CODE_VERSION = 1
 """Raise it whenever the same data and options would give another folder."""
 _CHUNK = 4096
+_TEXTS_A_PIECE = 25
 
 
 class TranslationData(Protocol):
@@ -114,14 +115,14 @@ def prepare(
     tokenizer: str | Tokenizer | None = None,
     vocab_size: int | None = None,
     seed: int = 0,
-    max_texts: int = 1_000_000,
+    max_texts: int | None = None,
 ) -> PreparedData:
     """Prepares a problem under ``data_dir`` (default ``default_data_dir()``), or opens what is there already.
 
     ``splits`` maps "train", "dev", "test" or a new name to a split expression such as ``train[:80%]``; splits not named
     are the problem's own. ``tokenizer`` is a kind to train (unigram, bpe, characters, bytes) or a tokenizer to use as
     it is; ``vocab_size`` None takes the problem's, else one by the size of the corpus. The tokenizer is trained on at
-    most ``max_texts`` sentences of the train split, drawn by ``seed``.
+    most ``max_texts`` sentences of the train split, drawn by ``seed``; None takes 25 for each piece of the vocabulary.
 
     Reads the corpus twice in bounded memory (its sentences lie in the folder being written meanwhile). Raises DataError
     for bad data, naming file and line; UsageError for bad options; SeqlibError when the disk is full.
@@ -161,7 +162,8 @@ def prepare(
             report = _spool(problem, roles, aside)
             if given is None:
                 size = vocab_size or _proposed_vocab(report.splits["train"].pairs)
-                given = train_tokenizer(str(kind), _sentences(aside, "train"), size, seed, max_texts)
+                texts = max_texts or _TEXTS_A_PIECE * size
+                given = train_tokenizer(str(kind), _sentences(aside, "train"), size, seed, texts)
             given.save(aside / "tokenizer")
             _encode(problem, given, aside, report)
             report.tokenizer = {"kind": given.kind, "vocab_size": given.vocab_size, "digest": given.digest}

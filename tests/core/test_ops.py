@@ -1,4 +1,6 @@
-"""Every op over its samples: shapes, gradients, second gradients, kernels, layouts, repeatability, half precision, compile."""
+"""Every op over its samples: shapes, gradients, second gradients, kernels, layouts, repeatability, half
+precision, compile.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,7 +103,9 @@ def _dot(grads: list[Any], directions: list[Array]) -> tuple[float, float]:
 
 
 def _assert_twice_as_good(got: Array, reference: Array, exact: Array) -> None:
-    """The rule of the house: the error to a float64 result is at most twice that of the plain reference, or 4 roundings."""
+    """The rule of the house: the error to a float64 result is at most twice that of the plain reference, or
+    4 roundings.
+    """
     assert got.shape == exact.shape
     assert got.dtype == reference.dtype
     if not dtypes.is_float(got.dtype):
@@ -120,7 +124,7 @@ def _rounding(dtype: Any) -> float:
     return {2: 2.0**-8, 4: 2.0**-24, 8: 2.0**-53}[dtype.itemsize]
 
 
-# -- declaration -----------------------------------------------------------------------------------------------------------
+# -- declaration -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in OPS.values()])
@@ -150,7 +154,7 @@ def test_samples_have_awkward_sizes(op: Op) -> None:
             assert 1023 in sizes, f"{op.name} has no sample of odd size 1023"
 
 
-# -- values ----------------------------------------------------------------------------------------------------------------
+# -- values ----------------------------------------------------------------------------------------
 
 
 @every_sample
@@ -241,7 +245,7 @@ def test_compiled_equals_eager_to_the_bit(op: Op, sample: Sample) -> None:
             assert a.numpy().tobytes() == b.numpy().tobytes()
 
 
-# -- gradients -------------------------------------------------------------------------------------------------------------
+# -- gradients -------------------------------------------------------------------------------------
 
 STEP = 1e-5
 

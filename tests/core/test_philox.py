@@ -1,4 +1,6 @@
-"""Philox4x32-10 against the known answers of its authors (Random123, kat_vectors), and the lanes as documented."""
+"""Philox4x32-10 against the known answers of its authors (Random123, kat_vectors), and the lanes as
+documented.
+"""
 
 import numpy as np
 import pytest

@@ -147,6 +147,7 @@ def test_ties_go_to_the_lower_index() -> None:
         (lambda x: x.reshape(7, -1), "a divisor of 24 elements"),
         (lambda x: x.transpose(0, 0, 1), "transpose: axes should be a permutation"),
         (lambda x: x.sum(axis=3), r"sum: axis should be in \[-3, 3\), got 3"),
+        (lambda x: x.sum(axis=(0, -3)), "sum: axis should be of different axes"),
         (lambda x: x[:, :0].max(axis=1), r"max: x should be non-empty along axis"),
         (lambda x: ops.argmin(x[:0]), "argmin: x should be non-empty"),
         (lambda x: ops.squeeze(x, 1), "squeeze: axis should be an axis of size 1"),

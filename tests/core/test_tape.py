@@ -190,7 +190,7 @@ def test_an_op_without_a_gradient_rule_says_so() -> None:
     assert OPS["floor"].vjp_rule is None
 
 
-# -- memory ----------------------------------------------------------------------------------------------------------------
+# -- memory ----------------------------------------------------------------------------------------
 
 
 def test_a_graph_is_freed_without_the_collector() -> None:
@@ -214,7 +214,9 @@ def _resident() -> int:
 
 
 def _growth(step: Callable[[], object], warm_up: int, steps: int) -> tuple[int, int]:
-    """How many more objects (that may be part of a cycle) and bytes there are after `steps`, the collector being off."""
+    """How many more objects (that may be part of a cycle) and bytes there are after `steps`, the collector
+    being off.
+    """
     gc.collect()
     gc.disable()
     try:

@@ -109,7 +109,7 @@ def test_methods() -> None:
     assert t.astype("float32").dtype == np.float32
 
 
-# -- locations -------------------------------------------------------------------------------------------------------------
+# -- locations -------------------------------------------------------------------------------------
 
 
 def test_assign_copies_into_the_same_storage() -> None:
@@ -137,7 +137,7 @@ def test_a_parameter_requires_a_gradient_and_is_floating() -> None:
         Parameter(np.zeros(2, np.int32))
 
 
-# -- inside a trace --------------------------------------------------------------------------------------------------------
+# -- inside a trace --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_reading_a_traced_tensor_names_the_user_s_line(read: Any, what: str) -> 
         compile(lambda x: read(x))(np.float32(1))
 
 
-# -- public names ----------------------------------------------------------------------------------------------------------
+# -- public names ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [n for n in seqlib.PUBLIC if seqlib.PUBLIC[n].startswith("seqlib.core")])

@@ -9,11 +9,15 @@ from seqlib.util.errors import SeqlibError
 
 
 class IndexRangeError(SeqlibError, IndexError):
-    """An index beyond the axis that it points into: the message names the op, the argument, the index and the bound."""
+    """An index beyond the axis that it points into: the message names the op, the argument, the index and
+    the bound.
+    """
 
 
 def check_bounds(op: str, argument: str, index: Any, size: int, *, negative: bool = True) -> None:
-    """Raise IndexRangeError unless every element of the array `index` lies in [-size, size), or in [0, size) if not `negative`."""
+    """Raise IndexRangeError unless every element of the array `index` lies in [-size, size), or in [0,
+    size) if not `negative`.
+    """
     if not index.size:
         return
     low = -size if negative else 0

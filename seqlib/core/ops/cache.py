@@ -80,10 +80,12 @@ def _() -> Iterable[Sample]:
 
 
 def update_slice(cache: Tensor, x: Tensor, index: Tensor, axis: int) -> Tensor:
-    """`cache` with `x` written from position `index` (0-d int tensor) on along `axis`; the other axes agree.
+    """`cache` with `x` written from position `index` (0-d int tensor) on along `axis`; the other axes
+    agree.
 
-    Eager, the result is a new tensor. In a compiled function the result is meant to be assigned to the location that `cache` is,
-    which is then written in place, without a copy. Raises ShapeError, DtypeError, or IndexRangeError for a block that does not fit.
+    Eager, the result is a new tensor. In a compiled function the result is meant to be assigned to the
+    location that `cache` is, which is then written in place, without a copy. Raises ShapeError, DtypeError,
+    or IndexRangeError for a block that does not fit.
     """
     cache = as_tensor(cache)
     if not cache.ndim:

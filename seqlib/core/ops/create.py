@@ -38,7 +38,10 @@ def _() -> Iterable[Sample]:
 @primitive(differentiable=False)
 def iota(xp: Any, *, start: float, step: float, size: int, dtype: Any) -> Any:
     """start, start + step, … : `size` elements of `dtype`."""
-    return (start + step * xp.arange(size, dtype=xp.float64 if dtypes.is_float(dtypes.canonical(dtype)) else xp.int64)).astype(dtype)
+    return (
+        start
+        + step * xp.arange(size, dtype=xp.float64 if dtypes.is_float(dtypes.canonical(dtype)) else xp.int64)
+    ).astype(dtype)
 
 
 @iota.infer
@@ -81,7 +84,11 @@ def ones(shape: Any, dtype: Any = dtypes.float32) -> Tensor:
 
 def full(shape: Any, value: float, dtype: Any = None) -> Tensor:
     """An array of `shape` filled with the Python scalar `value`."""
-    return _full(shape=_shape(shape), value=value, dtype=dtypes.canonical(dtype) if dtype else dtypes.scalar_dtype(value, None))
+    return _full(
+        shape=_shape(shape),
+        value=value,
+        dtype=dtypes.canonical(dtype) if dtype else dtypes.scalar_dtype(value, None),
+    )
 
 
 def zeros_like(x: Tensor) -> Tensor:
@@ -97,7 +104,12 @@ def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any 
     first, last = (0, start) if stop is None else (start, stop)
     whole = all(isinstance(v, int) for v in (first, last, step))
     size = max(0, int(np.ceil((last - first) / step)))
-    return iota(start=first, step=step, size=size, dtype=dtypes.canonical(dtype) if dtype else (dtypes.int32 if whole else dtypes.float32))
+    return iota(
+        start=first,
+        step=step,
+        size=size,
+        dtype=dtypes.canonical(dtype) if dtype else (dtypes.int32 if whole else dtypes.float32),
+    )
 
 
 def _shape(shape: Any) -> tuple[int, ...]:

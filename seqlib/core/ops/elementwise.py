@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import OPS, Meta, Op, Sample, VjpContext, broadcast_shapes, dtype_error, primitive
+from seqlib.core.op import Meta, Op, Sample, VjpContext, broadcast_shapes, dtype_error, primitive
 from seqlib.core.ops.expression import compile_expression, numpy_kernel
 from seqlib.core.ops.reduce import sum_to
 from seqlib.core.tensor import Tensor
@@ -30,12 +30,20 @@ def _result_dtype(name: str, kind: str, metas: Sequence[Meta]) -> dtypes.DType:
 
 
 def elementwise(
-    name: str, params: str, expression: str, *, kind: str = "number", grad: Grad | None = None, saves: str = "", doc: str = ""
+    name: str,
+    params: str,
+    expression: str,
+    *,
+    kind: str = "number",
+    grad: Grad | None = None,
+    saves: str = "",
+    doc: str = "",
 ) -> Op:
     """Declare an elementwise op with broadcasting.
 
-    `kind`: "number" keeps the promoted dtype, "float" turns integers into float32, "bool" gives bool. `grad(ctx, g)` returns a
-    gradient for each input in the broadcast shape (it is summed back to the input's shape), None where there is none.
+    `kind`: "number" keeps the promoted dtype, "float" turns integers into float32, "bool" gives bool.
+    `grad(ctx, g)` returns a gradient for each input in the broadcast shape (it is summed back to the
+    input's shape), None where there is none.
     """
     names = tuple(params.split())
     plan = compile_expression(expression, names)
@@ -97,10 +105,11 @@ def _samples(name: str, arity: int, kind: str, differentiable: bool) -> Iterable
         yield Sample((draw(2, 3), draw()))
 
 
-
 add = elementwise("add", "a b", "a + b", grad=lambda ctx, g: (g, g))
 sub = elementwise("sub", "a b", "a - b", grad=lambda ctx, g: (g, -g))
-mul = elementwise("mul", "a b", "a * b", saves="a b", grad=lambda ctx, g: (g * ctx.inputs[1], g * ctx.inputs[0]))
+mul = elementwise(
+    "mul", "a b", "a * b", saves="a b", grad=lambda ctx, g: (g * ctx.inputs[1], g * ctx.inputs[0])
+)
 div = elementwise(
     "div",
     "a b",
@@ -120,7 +129,9 @@ power = elementwise(
     grad=lambda ctx, g: (
         g * ctx.inputs[1] * power(ctx.inputs[0], ctx.inputs[1] - 1.0) if ctx.needs[0] else None,
         # d/db a^b = a^b log a, and 0 where a is 0
-        g * ctx.outputs[0] * log(where(equal(ctx.inputs[0], 0.0), 1.0, ctx.inputs[0])) if ctx.needs[1] else None,
+        g * ctx.outputs[0] * log(where(equal(ctx.inputs[0], 0.0), 1.0, ctx.inputs[0]))
+        if ctx.needs[1]
+        else None,
     ),
 )
 
@@ -137,7 +148,9 @@ minimum = elementwise("minimum", "a b", "minimum(a, b)", saves="a b y", grad=_by
 
 exp = elementwise("exp", "x", "exp(x)", kind="float", saves="y", grad=lambda ctx, g: (g * ctx.outputs[0],))
 log = elementwise("log", "x", "log(x)", kind="float", saves="x", grad=lambda ctx, g: (g / ctx.inputs[0],))
-sqrt = elementwise("sqrt", "x", "sqrt(x)", kind="float", saves="y", grad=lambda ctx, g: (g * 0.5 / ctx.outputs[0],))
+sqrt = elementwise(
+    "sqrt", "x", "sqrt(x)", kind="float", saves="y", grad=lambda ctx, g: (g * 0.5 / ctx.outputs[0],)
+)
 rsqrt = elementwise(
     "rsqrt",
     "x",
@@ -147,10 +160,19 @@ rsqrt = elementwise(
     grad=lambda ctx, g: (g * -0.5 * ctx.outputs[0] * ctx.outputs[0] * ctx.outputs[0],),
 )
 tanh = elementwise(
-    "tanh", "x", "tanh(x)", kind="float", saves="y", grad=lambda ctx, g: (g * (1.0 - ctx.outputs[0] * ctx.outputs[0]),)
+    "tanh",
+    "x",
+    "tanh(x)",
+    kind="float",
+    saves="y",
+    grad=lambda ctx, g: (g * (1.0 - ctx.outputs[0] * ctx.outputs[0]),),
 )
-sin = elementwise("sin", "x", "sin(x)", kind="float", saves="x", grad=lambda ctx, g: (g * cos(ctx.inputs[0]),))
-cos = elementwise("cos", "x", "cos(x)", kind="float", saves="x", grad=lambda ctx, g: (-g * sin(ctx.inputs[0]),))
+sin = elementwise(
+    "sin", "x", "sin(x)", kind="float", saves="x", grad=lambda ctx, g: (g * cos(ctx.inputs[0]),)
+)
+cos = elementwise(
+    "cos", "x", "cos(x)", kind="float", saves="x", grad=lambda ctx, g: (-g * sin(ctx.inputs[0]),)
+)
 erf = elementwise(
     "erf",
     "x",
@@ -209,7 +231,9 @@ where = elementwise(
 def _(condition: Meta, a: Meta, b: Meta) -> list[Meta]:
     if condition.dtype != dtypes.bool_:
         raise dtype_error("where", "condition", "bool", condition.dtype)
-    return [Meta(broadcast_shapes("where", condition.shape, a.shape, b.shape), dtypes.promote(a.dtype, b.dtype))]
+    return [
+        Meta(broadcast_shapes("where", condition.shape, a.shape, b.shape), dtypes.promote(a.dtype, b.dtype))
+    ]
 
 
 # The gradient of relu by its output's sign, in one pass. It is 0 at 0.
@@ -220,7 +244,9 @@ relu_bwd = elementwise(
     saves="y",
     grad=lambda ctx, h: (relu_bwd(h, ctx.inputs[1]), None),
 )
-relu = elementwise("relu", "x", "maximum(x, 0.0)", saves="y", grad=lambda ctx, g: (relu_bwd(g, ctx.outputs[0]),))
+relu = elementwise(
+    "relu", "x", "maximum(x, 0.0)", saves="y", grad=lambda ctx, g: (relu_bwd(g, ctx.outputs[0]),)
+)
 
 
 def _gelu_grad(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
@@ -236,7 +262,9 @@ def _gelu_tanh_grad(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     return (g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope),)
 
 
-gelu_erf = elementwise("gelu_erf", "x", "0.5 * x * (1.0 + erf(x * 0.7071067811865476))", kind="float", saves="x", grad=_gelu_grad)
+gelu_erf = elementwise(
+    "gelu_erf", "x", "0.5 * x * (1.0 + erf(x * 0.7071067811865476))", kind="float", saves="x", grad=_gelu_grad
+)
 gelu_tanh = elementwise(
     "gelu_tanh",
     "x",
@@ -248,7 +276,9 @@ gelu_tanh = elementwise(
 
 
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
-    """Gaussian error linear unit (Hendrycks and Gimpel 2016): x Φ(x); `approximate="tanh"` gives their tanh form."""
+    """Gaussian error linear unit (Hendrycks and Gimpel 2016): x Φ(x); `approximate="tanh"` gives their tanh
+    form.
+    """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate should be 'none' or 'tanh', got {approximate!r}")
     return gelu_tanh(x) if approximate == "tanh" else gelu_erf(x)

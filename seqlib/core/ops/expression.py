@@ -1,8 +1,8 @@
 """Elementwise expressions: one string from which every backend's code is made.
 
-An expression uses the input names, numbers, `+ - * / **`, unary minus and the functions of FUNCTIONS. `numpy_kernel` turns it
-into a destination-passing function: each step is a ufunc with `out=`, run over blocks that stay in the cache, so a long
-expression reads and writes main memory once.
+An expression uses the input names, numbers, `+ - * / **`, unary minus and the functions of FUNCTIONS.
+`numpy_kernel` turns it into a destination-passing function: each step is a ufunc with `out=`, run over
+blocks that stay in the cache, so a long expression reads and writes main memory once.
 """
 
 from __future__ import annotations
@@ -59,8 +59,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "erf": erf,
 }
 _BOOLEAN = {
-    FUNCTIONS[n]
-    for n in "equal not_equal less less_equal greater greater_equal logical_and logical_or logical_not isnan isinf isfinite".split()
+    FUNCTIONS[name]
+    for name in (
+        "equal not_equal less less_equal greater greater_equal "
+        "logical_and logical_or logical_not isnan isinf isfinite"
+    ).split()
 }
 _BINARY: dict[type[ast.operator], Callable[..., Any]] = {
     ast.Add: np.add,
@@ -72,7 +75,9 @@ _BINARY: dict[type[ast.operator], Callable[..., Any]] = {
 
 
 class Step(NamedTuple):
-    """One call: `fn(*args, out=target)`; an argument is a number, ("in", i) or ("tmp", i); temporary 0 is the output itself."""
+    """One call: `fn(*args, out=target)`; an argument is a number, ("in", i) or ("tmp", i); temporary 0 is
+    the output itself.
+    """
 
     fn: Callable[..., Any]
     args: tuple[Any, ...]
@@ -135,12 +140,18 @@ def compile_expression(expression: str, params: Sequence[str]) -> Plan:
     if result[0] == "in":
         raise ValueError(f"expression {expression!r} computes nothing")
     first_write = next(i for i, s in enumerate(steps) if s.target == 0)
-    safe = tuple(i for i in range(len(params)) if all(k <= first_write for k, s in enumerate(steps) if ("in", i) in s.args))
+    safe = tuple(
+        i
+        for i in range(len(params))
+        if all(k <= first_write for k, s in enumerate(steps) if ("in", i) in s.args)
+    )
     return Plan(tuple(steps), count, safe)
 
 
 def numpy_kernel(plan: Plan) -> Callable[..., None]:
-    """The destination-passing kernel of a plan: `kernel([out], ins, scratch)`; `compute` gives the dtype of the steps."""
+    """The destination-passing kernel of a plan: `kernel([out], ins, scratch)`; `compute` gives the dtype of
+    the steps.
+    """
 
     def run(outs: Sequence[Any], ins: Sequence[Any], _: Sequence[Any], **attrs: Any) -> None:
         out = outs[0]
@@ -149,7 +160,9 @@ def numpy_kernel(plan: Plan) -> Callable[..., None]:
         if len(plan.steps) == 1 or out.size <= BLOCK:
             _run(plan, out, arrays, compute)
             return
-        if out.flags.c_contiguous and all(a.size == 1 or (a.shape == out.shape and a.flags.c_contiguous) for a in arrays):
+        if out.flags.c_contiguous and all(
+            a.size == 1 or (a.shape == out.shape and a.flags.c_contiguous) for a in arrays
+        ):
             flat, flats = out.reshape(-1), [a.reshape(-1) if a.size > 1 else a.reshape(()) for a in arrays]
             rows = BLOCK
         else:
@@ -172,7 +185,9 @@ def _compute_dtype(ins: Sequence[Any], out: Any) -> Any:
 def _run(plan: Plan, out: Any, ins: Sequence[Any], compute: Any) -> None:
     temporaries: list[Any] = [out] + [None] * (plan.temporaries - 1)
     for fn, args, target in plan.steps:
-        values = [(ins[a[1]] if a[0] == "in" else temporaries[a[1]]) if isinstance(a, tuple) else a for a in args]
+        values = [
+            (ins[a[1]] if a[0] == "in" else temporaries[a[1]]) if isinstance(a, tuple) else a for a in args
+        ]
         if temporaries[target] is None:
             boolean = fn in _BOOLEAN
             temporaries[target] = np.empty(out.shape, np.bool_ if boolean else compute)

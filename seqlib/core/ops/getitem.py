@@ -1,7 +1,9 @@
-"""`x[index]` with NumPy's meaning: integers, slices, None and Ellipsis are views; integer arrays pick elements.
+"""`x[index]` with NumPy's meaning: integers, slices, None and Ellipsis are views; integer arrays pick
+elements.
 
-Basic indices become one slice and one reshape. Index arrays (one or several, broadcast together) become one `take`: the axes that
-they index are brought together and merged, and the arrays become one array of positions along the merged axis.
+Basic indices become one slice and one reshape. Index arrays (one or several, broadcast together) become one
+`take`: the axes that they index are brought together and merged, and the arrays become one array of
+positions along the merged axis.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from seqlib.util.errors import TraceError
 
 
 class _Entry(NamedTuple):
-    """One item of an index: "new" (an axis of size 1), "slice", "int" or "array"; `size` is what it leaves of its axis."""
+    """One item of an index: "new" (an axis of size 1), "slice", "int" or "array"; `size` is what it leaves
+    of its axis.
+    """
 
     kind: str
     start: int = 0
@@ -35,7 +39,9 @@ class _Entry(NamedTuple):
 
 @primitive(differentiable=False)
 def _ravel_index(xp: Any, *indices: Any, sizes: tuple[int, ...]) -> Any:
-    """Row-major positions in an array of shape `sizes` of the elements at (indices[0], indices[1], …), broadcast together."""
+    """Row-major positions in an array of shape `sizes` of the elements at (indices[0], indices[1], …),
+    broadcast together.
+    """
     flat: Any = 0
     for k, (index, size) in enumerate(zip(indices, sizes, strict=True)):
         check_bounds("getitem", f"index array {k}", index, size)
@@ -62,9 +68,10 @@ def _() -> Iterable[Sample]:
 def getitem(x: Tensor, index: Any) -> Tensor:
     """`x[index]` by NumPy's rules, differentiable by x.
 
-    An index is an int, slice, None, Ellipsis, an integer array (tensor, NumPy array or list), or a bool mask, or a tuple of them. A
-    mask is allowed where its content is known: not for a tensor inside a compiled function, where the size of the result would
-    depend on it (TraceError). Raises IndexRangeError for an integer out of range, ShapeError for too many indices.
+    An index is an int, slice, None, Ellipsis, an integer array (tensor, NumPy array or list), or a bool
+    mask, or a tuple of them. A mask is allowed where its content is known: not for a tensor inside a
+    compiled function, where the size of the result would depend on it (TraceError). Raises IndexRangeError
+    for an integer out of range, ShapeError for too many indices.
     """
     items = _arrays(x, index if isinstance(index, tuple) else (index,))
     advanced = any(isinstance(i, Tensor) for i in items)
@@ -74,7 +81,9 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 
 def _arrays(x: Tensor, items: Sequence[Any]) -> list[Any]:
-    """The items with arrays as integer tensors, masks replaced by their indices, and Ellipsis by full slices."""
+    """The items with arrays as integer tensors, masks replaced by their indices, and Ellipsis by full
+    slices.
+    """
     found: list[Any] = []
     for item in items:
         if item is None or item is Ellipsis or isinstance(item, slice):

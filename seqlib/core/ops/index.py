@@ -1,7 +1,9 @@
-"""Reading and adding at positions given by a tensor: take, gather, scatter_add, one_hot. (`x[...]` is in getitem.py.)
+"""Reading and adding at positions given by a tensor: take, gather, scatter_add, one_hot. (`x[...]` is in
+getitem.py.)
 
-Indices are int32 or int64; a negative one counts from the end. One out of range raises IndexRangeError, when the op runs or, in
-a compiled function, when the program runs. Sums over equal indices are made in one fixed order, so bits repeat.
+Indices are int32 or int64; a negative one counts from the end. One out of range raises IndexRangeError,
+when the op runs or, in a compiled function, when the program runs. Sums over equal indices are made in one
+fixed order, so bits repeat.
 """
 
 from __future__ import annotations
@@ -17,13 +19,16 @@ from seqlib.core.op import Meta, Sample, VjpContext, need_int, normalize_axis, p
 from seqlib.core.ops.bounds import check_bounds
 from seqlib.core.tensor import Tensor, as_tensor
 
-# -- adding rows, the CPU kernel below all gradients -----------------------------------------------------------------------
+# -- adding rows, the CPU kernel below all gradients -----------------------------------------------
 
 
 def add_rows(out: Any, index: Any, updates: Any) -> None:
-    """out[index[i]] += updates[i] for i in order; `index` is 1-d and in range, rows may have any number of axes.
+    """out[index[i]] += updates[i] for i in order; `index` is 1-d and in range, rows may have any number of
+    axes.
 
-    np.add.at is fast for scalars only. Rows are sorted by their index, stably, and each run of equal indices summed at once."""
+    np.add.at is fast for scalars only. Rows are sorted by their index, stably, and each run of equal
+    indices summed at once.
+    """
     if not updates.size:
         return
     if updates.ndim == 1:
@@ -50,7 +55,7 @@ def _add_along(out: Any, index: Any, updates: Any, axis: int) -> None:
     add_rows(np.moveaxis(out, axis, 0), flat, rows)
 
 
-# -- take and scatter_add --------------------------------------------------------------------------------------------------
+# -- take and scatter_add --------------------------------------------------------------------------
 
 
 def _taken_shape(shape: tuple[int, ...], index: tuple[int, ...], axis: int) -> tuple[int, ...]:
@@ -108,9 +113,11 @@ def _(ctx: VjpContext, h: Tensor) -> Sequence[Any]:
 
 
 def take(x: Tensor, indices: Tensor, axis: int | None = None) -> Tensor:
-    """The elements of `x` along `axis` at `indices`, whose shape replaces that axis; of the flattened `x` without an axis.
+    """The elements of `x` along `axis` at `indices`, whose shape replaces that axis; of the flattened `x`
+    without an axis.
 
-    Raises DtypeError for indices that are not integers, IndexRangeError for one out of range."""
+    Raises DtypeError for indices that are not integers, IndexRangeError for one out of range.
+    """
     x = as_tensor(x)
     at = 0 if axis is None else normalize_axis("take", axis, x.ndim)
     if axis is not None and not x.ndim:
@@ -151,14 +158,16 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
 def scatter_add(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0) -> Tensor:
     """`x` with `updates` added along `axis` at `indices`; an index that occurs twice gets both.
 
-    `updates` has the shape of `take(x, indices, axis)`. Raises ShapeError, DtypeError or IndexRangeError otherwise."""
+    `updates` has the shape of `take(x, indices, axis)`. Raises ShapeError, DtypeError or IndexRangeError
+    otherwise.
+    """
     x = as_tensor(x)
     if not x.ndim:
         raise shape_error("scatter_add", "x", "of at least one dimension", x.shape)
     return _scatter_add(x, as_tensor(indices), updates, axis=normalize_axis("scatter_add", axis, x.ndim))
 
 
-# -- gather ----------------------------------------------------------------------------------------------------------------
+# -- gather ----------------------------------------------------------------------------------------
 
 
 def _flat_positions(index: Any, shape: tuple[int, ...], axis: int) -> Any:
@@ -230,16 +239,18 @@ def _(ctx: VjpContext, h: Tensor) -> Sequence[Any]:
 
 
 def gather(x: Tensor, indices: Tensor, axis: int = -1) -> Tensor:
-    """NumPy's take_along_axis: result[…, i, …] = x[…, indices[…, i, …], …]; the other axes of `indices` are those of `x`.
+    """NumPy's take_along_axis: result[…, i, …] = x[…, indices[…, i, …], …]; the other axes of `indices` are
+    those of `x`.
 
-    Raises ShapeError, DtypeError or IndexRangeError."""
+    Raises ShapeError, DtypeError or IndexRangeError.
+    """
     x = as_tensor(x)
     if not x.ndim:
         raise shape_error("gather", "x", "of at least one dimension", x.shape)
     return _gather(x, as_tensor(indices), axis=normalize_axis("gather", axis, x.ndim))
 
 
-# -- one_hot ---------------------------------------------------------------------------------------------------------------
+# -- one_hot ---------------------------------------------------------------------------------------
 
 
 @primitive(differentiable=False)
@@ -263,13 +274,15 @@ def _(outs: Any, ins: Any, scratch: Any, *, depth: int, dtype: Any) -> None:
 
 
 def one_hot(ids: Tensor, depth: int, dtype: Any = dtypes.float32) -> Tensor:
-    """1 at position ids[…] of a new last axis of size `depth`, 0 elsewhere. Raises IndexRangeError outside [0, depth)."""
+    """1 at position ids[…] of a new last axis of size `depth`, 0 elsewhere. Raises IndexRangeError outside
+    [0, depth).
+    """
     if depth < 0:
         raise shape_error("one_hot", "depth", "≥ 0", depth)
     return _one_hot(as_tensor(ids), depth=int(depth), dtype=dtypes.canonical(dtype))
 
 
-# -- samples ---------------------------------------------------------------------------------------------------------------
+# -- samples ---------------------------------------------------------------------------------------
 
 
 def _draw(*shape: int) -> Any:

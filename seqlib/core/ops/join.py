@@ -12,7 +12,7 @@ from seqlib.core.op import Meta, Sample, VjpContext, normalize_axis, primitive, 
 from seqlib.core.ops.shape import cast, reshape, slice_
 from seqlib.core.tensor import Tensor, as_tensor
 
-# -- concatenate -----------------------------------------------------------------------------------------------------------
+# -- concatenate -----------------------------------------------------------------------------------
 
 
 @primitive(saves="")
@@ -66,7 +66,9 @@ def _() -> Iterable[Sample]:
 
 
 def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Tensors joined along `axis`; their shapes agree along the other axes. Raises ShapeError where they don't."""
+    """Tensors joined along `axis`; their shapes agree along the other axes. Raises ShapeError where they
+    don't.
+    """
     tensors = [as_tensor(x) for x in xs]
     if not tensors or not tensors[0].ndim:
         expected = "at least one tensor of at least one dimension"
@@ -88,7 +90,7 @@ def stack(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     return _concatenate(*(expand_dims(t, at) for t in tensors), axis=at)
 
 
-# -- cutting ---------------------------------------------------------------------------------------------------------------
+# -- cutting ---------------------------------------------------------------------------------------
 
 
 def _cut(x: Tensor, axis: int, start: int, size: int) -> Tensor:
@@ -98,9 +100,11 @@ def _cut(x: Tensor, axis: int, start: int, size: int) -> Tensor:
 
 
 def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
-    """`x` cut along `axis`: into `sections` equal parts (an int), or into parts of the sizes in `sections`, one of which may be -1.
+    """`x` cut along `axis`: into `sections` equal parts (an int), or into parts of the sizes in `sections`,
+    one of which may be -1.
 
-    Parts are views. Raises ShapeError when the sizes don't add up to the axis."""
+    Parts are views. Raises ShapeError when the sizes don't add up to the axis.
+    """
     x = as_tensor(x)
     at = normalize_axis("split", axis, x.ndim)
     total = x.shape[at]
@@ -120,7 +124,7 @@ def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tenso
     return [_cut(x, at, start, size) for start, size in zip(starts, sizes, strict=True)]
 
 
-# -- pad -------------------------------------------------------------------------------------------------------------------
+# -- pad -------------------------------------------------------------------------------------------
 
 Widths = tuple[tuple[int, int], ...]
 
@@ -166,7 +170,7 @@ def pad(x: Tensor, widths: Any, value: float = 0.0) -> Tensor:
     return _pad(x, widths=tuple((int(a), int(b)) for a, b in pairs), value=value)
 
 
-# -- axes of size 1 --------------------------------------------------------------------------------------------------------
+# -- axes of size 1 --------------------------------------------------------------------------------
 
 
 def expand_dims(x: Tensor, axis: int | Sequence[int]) -> Tensor:
@@ -182,7 +186,9 @@ def expand_dims(x: Tensor, axis: int | Sequence[int]) -> Tensor:
 
 
 def squeeze(x: Tensor, axis: int | Sequence[int] | None = None) -> Tensor:
-    """`x` without the axes of size 1 (all, or those named in `axis`), a view. Raises ShapeError for a named axis of another size."""
+    """`x` without the axes of size 1 (all, or those named in `axis`), a view. Raises ShapeError for a named
+    axis of another size.
+    """
     x = as_tensor(x)
     if axis is None:
         return reshape(x, tuple(d for d in x.shape if d != 1))

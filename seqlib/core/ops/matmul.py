@@ -30,8 +30,17 @@ def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool) -> list[Meta]:
     k2, n = b.shape[-2:][::-1] if transpose_b else b.shape[-2:]
     if k != k2:
         a_text = f"{a.shape}{' transposed' if transpose_a else ''}"
-        raise shape_error("matmul", "b", f"of inner size {k} (a is {a_text})", f"{b.shape}{' transposed' if transpose_b else ''}")
-    return [Meta((*broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2]), m, n), dtypes.promote(a.dtype, b.dtype))]
+        raise shape_error(
+            "matmul",
+            "b",
+            f"of inner size {k} (a is {a_text})",
+            f"{b.shape}{' transposed' if transpose_b else ''}",
+        )
+    return [
+        Meta(
+            (*broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2]), m, n), dtypes.promote(a.dtype, b.dtype)
+        )
+    ]
 
 
 @_matmul.flops
@@ -82,8 +91,8 @@ def _() -> Iterable[Sample]:
 def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
     """Matrix product over the last two axes, batched with broadcasting over the others.
 
-    `transpose_a` and `transpose_b` read the last two axes of an operand exchanged, without a copy. A 1-d operand is a row (a) or a
-    column (b), as in NumPy. Raises ShapeError when the inner sizes differ.
+    `transpose_a` and `transpose_b` read the last two axes of an operand exchanged, without a copy. A 1-d
+    operand is a row (a) or a column (b), as in NumPy. Raises ShapeError when the inner sizes differ.
     """
     a, b = as_tensor(a), as_tensor(b)
     if a.ndim == 1:
@@ -92,7 +101,9 @@ def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = 
         return _drop_axis(matmul(a, reshape(b, (b.size, 1)), transpose_a, False), -1)
     if a.ndim > 2 and b.ndim == 2 and not transpose_a:
         # One big product instead of a batch of small ones.
-        flat = _matmul(reshape(a, (-1 if a.size else 0, a.shape[-1])), b, transpose_a=False, transpose_b=transpose_b)
+        flat = _matmul(
+            reshape(a, (-1 if a.size else 0, a.shape[-1])), b, transpose_a=False, transpose_b=transpose_b
+        )
         return reshape(flat, (*a.shape[:-1], flat.shape[-1]))
     return _matmul(a, b, transpose_a=bool(transpose_a), transpose_b=bool(transpose_b))
 

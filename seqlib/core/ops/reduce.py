@@ -1,4 +1,6 @@
-"""Reductions over axes: sum, mean, max, min, argmax, argmin, any, all. They shadow Python's own names in this file."""
+"""Reductions over axes: sum, mean, max, min, argmax, argmin, any, all. They shadow Python's own names in
+this file.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,16 @@ Axes = tuple[int, ...]
 
 
 def axes_of(op: str, axis: Any, ndim: int) -> Axes:
-    """The axes of a reduction as a sorted tuple; None means all. Raises ShapeError for one out of range or named twice."""
+    """The axes of a reduction as a sorted tuple; None means all. Raises ShapeError for one out of range or
+    named twice.
+    """
     if axis is None:
         return tuple(range(ndim))
     given = (axis,) if isinstance(axis, int) else tuple(axis)
-    return tuple(sorted({normalize_axis(op, int(a), ndim) for a in given}))
+    axes = sorted(normalize_axis(op, a, ndim) for a in given)
+    if len(set(axes)) != len(axes):
+        raise shape_error(op, "axis", "of different axes", axis)
+    return tuple(axes)
 
 
 def reduced_shape(shape: tuple[int, ...], axes: Axes, keepdims: bool) -> tuple[int, ...]:
@@ -82,7 +89,7 @@ def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
     return reshape(_sum(g, axis=axes, keepdims=False), shape) if axes else reshape(g, shape)
 
 
-# -- mean ------------------------------------------------------------------------------------------------------------------
+# -- mean ------------------------------------------------------------------------------------------
 
 
 def _count(shape: tuple[int, ...], axes: Axes) -> int:
@@ -121,12 +128,14 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
 
 
 def mean(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Mean over `axis` (int, tuple or None for all); integers and bool give float32. Over nothing it is NaN."""
+    """Mean over `axis` (int, tuple or None for all); integers and bool give float32. Over nothing it is
+    NaN.
+    """
     x = as_tensor(x)
     return _mean(x, axis=axes_of("mean", axis, x.ndim), keepdims=bool(keepdims))
 
 
-# -- max and min -----------------------------------------------------------------------------------------------------------
+# -- max and min -----------------------------------------------------------------------------------
 
 
 def _extremum(name: str) -> Op:
@@ -165,9 +174,11 @@ _min = _extremum("min")
 
 
 def max(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Greatest element over `axis` (int, tuple or None for all); NaN if one is NaN. Elements that tie share the gradient evenly.
+    """Greatest element over `axis` (int, tuple or None for all); NaN if one is NaN. Elements that tie share
+    the gradient evenly.
 
-    Raises ShapeError when there is nothing to choose from."""
+    Raises ShapeError when there is nothing to choose from.
+    """
     x = as_tensor(x)
     return _max(x, axis=axes_of("max", axis, x.ndim), keepdims=bool(keepdims))
 
@@ -178,7 +189,7 @@ def min(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     return _min(x, axis=axes_of("min", axis, x.ndim), keepdims=bool(keepdims))
 
 
-# -- argmax and argmin -----------------------------------------------------------------------------------------------------
+# -- argmax and argmin -----------------------------------------------------------------------------
 
 
 def _arg_extremum(name: str) -> Op:
@@ -204,12 +215,16 @@ _argmin = _arg_extremum("argmin")
 
 
 def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Index (int32) of the greatest element along `axis`, of the flattened tensor without one; ties go to the lower index."""
+    """Index (int32) of the greatest element along `axis`, of the flattened tensor without one; ties go to
+    the lower index.
+    """
     return _arg(_argmax, as_tensor(x), axis, keepdims)
 
 
 def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Index (int32) of the least element along `axis`, of the flattened tensor without one; ties go to the lower index."""
+    """Index (int32) of the least element along `axis`, of the flattened tensor without one; ties go to the
+    lower index.
+    """
     return _arg(_argmin, as_tensor(x), axis, keepdims)
 
 
@@ -221,7 +236,7 @@ def _arg(op: Op, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
     return reshape(found, reduced_shape(x.shape, tuple(range(x.ndim)) if axis is None else (at,), True))
 
 
-# -- any and all -----------------------------------------------------------------------------------------------------------
+# -- any and all -----------------------------------------------------------------------------------
 
 
 def _logical(name: str) -> Op:
@@ -259,7 +274,7 @@ def all(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     return _all(x, axis=axes_of("all", axis, x.ndim), keepdims=bool(keepdims))
 
 
-# -- samples ---------------------------------------------------------------------------------------------------------------
+# -- samples ---------------------------------------------------------------------------------------
 
 
 def _axes_samples(empty: bool, differentiable: bool) -> Iterable[Sample]:

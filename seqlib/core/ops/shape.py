@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Layout, Meta, Sample, VjpContext, contiguous_layout, normalize_axis, primitive, shape_error
+from seqlib.core.op import (
+    Layout,
+    Meta,
+    Sample,
+    VjpContext,
+    contiguous_layout,
+    normalize_axis,
+    primitive,
+    shape_error,
+)
 from seqlib.core.tensor import Tensor, as_tensor
 
 
@@ -73,7 +82,7 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
     return x if isinstance(x, Tensor) and x.dtype == wanted else _cast(x, dtype=wanted)
 
 
-# -- reshape ---------------------------------------------------------------------------------------------------------------
+# -- reshape ---------------------------------------------------------------------------------------
 
 
 @primitive(saves="")
@@ -95,8 +104,9 @@ def _(layout: Layout, *, shape: tuple[int, ...]) -> Layout | None:
 
 
 def reshaped_layout(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
-    """The layout of a reshape without a copy, or None where one is needed (NumPy's rule: each group of old axes that merges or
-    splits must be evenly spaced)."""
+    """The layout of a reshape without a copy, or None where one is needed (NumPy's rule: each group of old
+    axes that merges or splits must be evenly spaced).
+    """
     if 0 in shape:
         return Layout(shape, contiguous_layout(shape).strides, layout.offset)
     old = [(d, s) for d, s in zip(layout.shape, layout.strides, strict=True) if d != 1]
@@ -139,21 +149,25 @@ def _() -> Iterable[Sample]:
 
 
 def reshape(x: Tensor, shape: Any) -> Tensor:
-    """`x` in another shape of the same size (row-major); one entry may be -1. A view where the layout allows it.
+    """`x` in another shape of the same size (row-major); one entry may be -1. A view where the layout
+    allows it.
 
-    Raises ShapeError when the sizes differ."""
+    Raises ShapeError when the sizes differ.
+    """
     wanted = [shape] if isinstance(shape, int) else [int(d) for d in shape]
     if wanted.count(-1) == 1:
         rest = int(np.prod([d for d in wanted if d != -1]))
         if rest == 0 or x.size % rest:
-            raise shape_error("reshape", "shape", f"a divisor of {x.size} elements (the input is {x.shape})", tuple(wanted))
+            raise shape_error(
+                "reshape", "shape", f"a divisor of {x.size} elements (the input is {x.shape})", tuple(wanted)
+            )
         wanted[wanted.index(-1)] = x.size // rest
     if any(d < 0 for d in wanted):
         raise shape_error("reshape", "shape", "of non-negative sizes with at most one -1", tuple(wanted))
     return _reshape(x, shape=tuple(wanted))
 
 
-# -- transpose -------------------------------------------------------------------------------------------------------------
+# -- transpose -------------------------------------------------------------------------------------
 
 
 @primitive(saves="")
@@ -200,7 +214,7 @@ def swapaxes(x: Tensor, axis1: int, axis2: int) -> Tensor:
     return _transpose(x, axes=tuple(order))
 
 
-# -- broadcast and slice ---------------------------------------------------------------------------------------------------
+# -- broadcast and slice ---------------------------------------------------------------------------
 
 
 @primitive(saves="")
@@ -219,7 +233,10 @@ def _(x: Meta, *, shape: tuple[int, ...]) -> list[Meta]:
 @_broadcast_to.view
 def _(layout: Layout, *, shape: tuple[int, ...]) -> Layout:
     extra = len(shape) - len(layout.shape)
-    strides = [0] * extra + [0 if a == 1 and b != 1 else s for a, s, b in zip(layout.shape, layout.strides, shape[extra:], strict=True)]
+    strides = [0] * extra + [
+        0 if a == 1 and b != 1 else s
+        for a, s, b in zip(layout.shape, layout.strides, shape[extra:], strict=True)
+    ]
     return Layout(shape, tuple(strides), layout.offset)
 
 
@@ -243,7 +260,9 @@ def broadcast_to(x: Tensor, shape: Any) -> Tensor:
 
 
 @primitive(saves="")
-def _slice(xp: Any, x: Any, *, starts: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> Any:
+def _slice(
+    xp: Any, x: Any, *, starts: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]
+) -> Any:
     return x[_index(sizes, starts, steps)]
 
 
@@ -262,7 +281,9 @@ def _(layout: Layout, *, starts: tuple[int, ...], sizes: tuple[int, ...], steps:
 
 
 @primitive(saves="")
-def _slice_grad(xp: Any, g: Any, *, shape: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> Any:
+def _slice_grad(
+    xp: Any, g: Any, *, shape: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]
+) -> Any:
     """Zeros of `shape` with `g` written where a slice read it."""
     out = xp.zeros(shape, g.dtype)
     out[_index(g.shape, starts, steps)] = g
@@ -271,7 +292,8 @@ def _slice_grad(xp: Any, g: Any, *, shape: tuple[int, ...], starts: tuple[int, .
 
 def _index(sizes: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> tuple[slice, ...]:
     return tuple(
-        slice(a, a + n * s if a + n * s >= 0 else None, s) if n else slice(0, 0) for a, n, s in zip(starts, sizes, steps, strict=True)
+        slice(a, a + n * s if a + n * s >= 0 else None, s) if n else slice(0, 0)
+        for a, n, s in zip(starts, sizes, steps, strict=True)
     )
 
 
@@ -311,8 +333,15 @@ def _() -> Iterable[Sample]:
 
 
 def slice_(x: Tensor, starts: Any, sizes: Any, steps: Any = None) -> Tensor:
-    """A strided block of `x`: along each axis `sizes[i]` elements from `starts[i]` in steps of `steps[i]` (default 1), a view."""
-    return _slice(x, starts=tuple(starts), sizes=tuple(sizes), steps=tuple(steps) if steps is not None else (1,) * x.ndim)
+    """A strided block of `x`: along each axis `sizes[i]` elements from `starts[i]` in steps of `steps[i]`
+    (default 1), a view.
+    """
+    return _slice(
+        x,
+        starts=tuple(starts),
+        sizes=tuple(sizes),
+        steps=tuple(steps) if steps is not None else (1,) * x.ndim,
+    )
 
 
 def flip(x: Tensor, axis: int | Sequence[int] | None = None) -> Tensor:

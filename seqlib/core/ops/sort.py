@@ -1,4 +1,6 @@
-"""Sorting along an axis: sort, argsort, top_k. Stable: equal elements keep their order. NaN counts as greater than all numbers."""
+"""Sorting along an axis: sort, argsort, top_k. Stable: equal elements keep their order. NaN counts as
+greater than all numbers.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def _() -> Iterable[Sample]:
 
 
 def argsort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
-    """The int32 indices that sort `x` along `axis`; of equal elements the lower index comes first, descending too."""
+    """The int32 indices that sort `x` along `axis`; of equal elements the lower index comes first,
+    descending too.
+    """
     x = as_tensor(x)
     if not x.ndim:
         raise shape_error("argsort", "x", "of at least one dimension", x.shape)
@@ -55,7 +59,7 @@ def sort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
     return gather(x, argsort(x, axis, descending), axis)
 
 
-# -- top_k -----------------------------------------------------------------------------------------------------------------
+# -- top_k -----------------------------------------------------------------------------------------
 
 
 @primitive(outs="values indices", saves="indices")
@@ -83,7 +87,9 @@ def _(outs: Any, ins: Any, scratch: Any, *, k: int) -> None:
 
 
 def _top_indices(rows: Any, k: int) -> Any:
-    """[R, k] indices of the greatest of each row [R, V], found in O(V) where the k-th is not tied with one left out."""
+    """[R, k] indices of the greatest of each row [R, V], found in O(V) where the k-th is not tied with one
+    left out.
+    """
     size = rows.shape[1]
     if k == 0 or 4 * k >= size:
         return _order(np, rows, -1, True)[:, :k]
@@ -117,9 +123,11 @@ def _() -> Iterable[Sample]:
 
 
 def top_k(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(values, int32 indices) of the `k` greatest along the last axis, in descending order; ties go to the lower index.
+    """(values, int32 indices) of the `k` greatest along the last axis, in descending order; ties go to the
+    lower index.
 
-    Raises ShapeError when the axis has fewer than `k` elements."""
+    Raises ShapeError when the axis has fewer than `k` elements.
+    """
     x = as_tensor(x)
     if not x.ndim or not 0 <= k <= x.shape[-1]:
         raise shape_error("top_k", "k", f"in [0, {x.shape[-1] if x.ndim else 0}], the last axis of x", k)

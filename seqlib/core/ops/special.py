@@ -6,9 +6,15 @@ from typing import Any
 
 import numpy as np
 
-# Rational approximations of W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969):
-# relative error below 1e-15 on each range.
-_P1 = (3.16112374387056560e00, 1.13864154151050156e02, 3.77485237685302021e02, 3.20937758913846947e03, 1.85777706184603153e-1)
+# Rational approximations of W. J. Cody, "Rational Chebyshev approximations for the error function",
+# Math. Comp. 23 (1969): relative error below 1e-15 on each range.
+_P1 = (
+    3.16112374387056560e00,
+    1.13864154151050156e02,
+    3.77485237685302021e02,
+    3.20937758913846947e03,
+    1.85777706184603153e-1,
+)
 _Q1 = (2.36012909523441209e01, 2.44024637934444173e02, 1.28261652607737228e03, 2.84423683343917062e03)
 _P2 = (
     5.64188496988670089e-1,
@@ -34,8 +40,9 @@ _Q2 = (
 
 
 def erf(x: Any, out: Any = None) -> Any:
-    """The error function 2/√π ∫₀ˣ exp(-t²) dt, elementwise, in float64 inside; relative error below 1e-14 in float64 and one
-    rounding in float32."""
+    """The error function 2/√π ∫₀ˣ exp(-t²) dt, elementwise, in float64 inside; relative error below 1e-14
+    in float64 and one rounding in float32.
+    """
     y = np.abs(np.asarray(x, np.float64))
     near = np.minimum(y, 0.5)
     z = near * near

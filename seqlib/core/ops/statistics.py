@@ -16,7 +16,7 @@ from seqlib.core.ops.reduce import Axes, axes_of, expand_reduced, reduced_shape
 from seqlib.core.ops.shape import flip, reshape
 from seqlib.core.tensor import Tensor, as_tensor
 
-# -- var -------------------------------------------------------------------------------------------------------------------
+# -- var -------------------------------------------------------------------------------------------
 
 
 @fused(saves="x")
@@ -42,14 +42,17 @@ def _() -> Iterable[Sample]:
 
 
 def var(x: Tensor, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
-    """Variance over `axis` (int, tuple or None for all): the mean of the squared deviations, divided by n - `ddof`.
+    """Variance over `axis` (int, tuple or None for all): the mean of the squared deviations, divided by n -
+    `ddof`.
 
-    Two passes, so it does not cancel. NaN where n ≤ `ddof`. Raises DtypeError for a dtype that is not floating."""
+    Two passes, so it does not cancel. NaN where n ≤ `ddof`. Raises DtypeError for a dtype that is not
+    floating.
+    """
     x = as_tensor(x)
     return _var(x, axis=axes_of("var", axis, x.ndim), ddof=int(ddof), keepdims=bool(keepdims))
 
 
-# -- logsumexp -------------------------------------------------------------------------------------------------------------
+# -- logsumexp -------------------------------------------------------------------------------------
 
 
 @fused(saves="x y")
@@ -90,14 +93,16 @@ def _() -> Iterable[Sample]:
 
 
 def logsumexp(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """log Σ exp(x) over `axis` (int, tuple or None for all), shifted by the maximum so that it does not overflow.
+    """log Σ exp(x) over `axis` (int, tuple or None for all), shifted by the maximum so that it does not
+    overflow.
 
-    Raises DtypeError for a dtype that is not floating, ShapeError where there is nothing to sum."""
+    Raises DtypeError for a dtype that is not floating, ShapeError where there is nothing to sum.
+    """
     x = as_tensor(x)
     return _logsumexp(x, axis=axes_of("logsumexp", axis, x.ndim), keepdims=bool(keepdims))
 
 
-# -- cumsum ----------------------------------------------------------------------------------------------------------------
+# -- cumsum ----------------------------------------------------------------------------------------
 
 
 @primitive(saves="")

@@ -33,6 +33,11 @@ class Launch(NamedTuple):
     scope: str
     flops: int
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that it reads and writes, each once."""
+        return sum(place.meta.nbytes for place in (*self.outs, *self.ins) if place is not None)
+
 
 class Plan(NamedTuple):
     """A lowered graph: launches in order, where inputs go, where outputs lie, which locations are copied to

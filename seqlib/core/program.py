@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seqlib.core import debug
 from seqlib.core.graph import Graph
@@ -129,13 +130,21 @@ class Program:
         """Run once on `arrays` (one for each graph input); returns fresh arrays and leaves the locations
         updated.
         """
+        if debug.level() < 2:
+            return self._run(arrays, None)
+        seconds = np.zeros(self.launch_count)
+        results = self._run(arrays, seconds)
+        self._emit(seconds)
+        return results
+
+    def _run(self, arrays: Sequence[Array], seconds: npt.NDArray[np.float64] | None) -> list[Array]:
         with ARENA.lock:
             self._bind()
             for held, given in zip(self._inputs, arrays, strict=True):
                 np.copyto(held, given)
             with np.errstate(all="ignore"):
-                if debug.level() >= 2:
-                    self._run_timed()
+                if seconds is not None:
+                    self._run_timed(seconds)
                 else:
                     for fn, outs, ins, scratch, attrs in self._launches:
                         fn(outs, ins, scratch, **attrs)
@@ -144,16 +153,28 @@ class Program:
                 np.copyto(location, value)
         return results
 
-    def _run_timed(self) -> None:
-        for (fn, outs, ins, scratch, attrs), launch in zip(self._launches, self.plan.launches, strict=True):
+    def profile(self, arrays: Sequence[Array], repeats: int = 1) -> npt.NDArray[np.float64]:
+        """Seconds of every launch, [repeats, launches] in the order of `plan.launches`.
+
+        Each repeat is a run on `arrays`: the locations are updated `repeats` times.
+        """
+        seconds = np.zeros((repeats, self.launch_count))
+        for row in seconds:
+            self._run(arrays, row)
+        return seconds
+
+    def _run_timed(self, seconds: npt.NDArray[np.float64]) -> None:
+        for i, (fn, outs, ins, scratch, attrs) in enumerate(self._launches):
             start = time.perf_counter()
             fn(outs, ins, scratch, **attrs)
-            seconds = time.perf_counter() - start
-            moved = sum(a.nbytes for a in (*outs, *ins) if a is not None)
-            shapes = " ".join(str(a.shape) for a in ins if a is not None)
+            seconds[i] = time.perf_counter() - start
+
+    def _emit(self, seconds: npt.NDArray[np.float64]) -> None:
+        for launch, s in zip(self.plan.launches, seconds.tolist(), strict=True):
+            shapes = " ".join(str(p.meta.shape) for p in launch.ins if p is not None)
             debug.emit(
-                f"{seconds * 1e6:9.1f} µs {launch.flops / seconds / 1e9:7.1f} GFLOP/s "
-                f"{moved / seconds / 1e9:6.1f} GB/s  {launch.name} {shapes}  {launch.scope}"
+                f"{s * 1e6:9.1f} µs {launch.flops / s / 1e9:7.1f} GFLOP/s "
+                f"{launch.nbytes / s / 1e9:6.1f} GB/s  {launch.name} {shapes}  {launch.scope}"
             )
 
 

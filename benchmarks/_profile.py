@@ -1,0 +1,84 @@
+"""Where a program's time goes: its launches summed by op, against this machine's own ceilings."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Ceilings(NamedTuple):
+    """What the machine reached just now: single precision products, and a copy (read plus write)."""
+
+    flops: float  # a second
+    bytes: float  # a second
+
+
+def ceilings(size: int = 1536, megabytes: int = 64, repeats: int = 7) -> Ceilings:
+    """Measure them; the best of some repeats."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((size, size), dtype=np.float32) for _ in range(2))
+    product = np.empty_like(a)
+    source = np.ones(megabytes << 18, np.float32)
+    target = np.zeros_like(source)
+    gemm = min(_seconds(lambda: np.matmul(a, b, out=product)) for _ in range(repeats))
+    copy = min(_seconds(lambda: np.copyto(target, source)) for _ in range(repeats))
+    return Ceilings(2 * size**3 / gemm, 2 * source.nbytes / copy)
+
+
+def _seconds(run: Any) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+class Row(NamedTuple):
+    """All launches of one op."""
+
+    name: str
+    launches: int
+    seconds: float
+    flops: int
+    bytes: int
+
+
+def rows(program: Any, arrays: list[np.ndarray], repeats: int, detail: bool = False) -> list[Row]:
+    """The launches' median seconds by op (with `detail`: by op and input shapes), longest first."""
+    seconds = np.median(program.profile(arrays, repeats), axis=0)
+    groups: dict[str, list[int]] = defaultdict(list)
+    launches = program.plan.launches
+    for i, launch in enumerate(launches):
+        shapes = " ".join(str(list(p.meta.shape)) for p in launch.ins if p is not None)
+        groups[f"{launch.name} {shapes}" if detail else launch.name].append(i)
+    found = [
+        Row(
+            name,
+            len(members),
+            float(seconds[members].sum()),
+            sum(launches[i].flops for i in members),
+            sum(launches[i].nbytes for i in members),
+        )
+        for name, members in groups.items()
+    ]
+    return sorted(found, key=lambda row: -row.seconds)
+
+
+def report(table: list[Row], top: Ceilings, floor_flops: int, step_seconds: float) -> None:
+    """Print the table, the ceilings and the floor of `floor_flops` of products."""
+    total = sum(row.seconds for row in table)
+    print(f"\nceilings now: {top.flops / 1e9:.0f} GFLOP/s in products, {top.bytes / 1e9:.1f} GB/s in copies")
+    print(f"{'op':40s} {'launches':>8s} {'µs':>10s} {'share':>6s} {'GFLOP/s':>8s} {'GB/s':>6s}")
+    for row in table:
+        rate = f"{row.flops / row.seconds / 1e9:8.1f}" if row.flops else " " * 8
+        print(
+            f"{row.name[:40]:40s} {row.launches:8d} {row.seconds * 1e6:10.0f} {row.seconds / total:6.1%} {rate} "
+            f"{row.bytes / row.seconds / 1e9:6.1f}"
+        )
+    floor = floor_flops / top.flops
+    print(
+        f"{'all launches':40s} {sum(row.launches for row in table):8d} {total * 1e6:10.0f}\n"
+        f"floor: {floor_flops / 1e9:.1f} GFLOP of products, {floor * 1e3:.0f} ms at the measured rate; "
+        f"the step took {step_seconds / floor:.2f} times that"
+    )

@@ -1,0 +1,74 @@
+"""The benchmarks run: a tiny shape, ours alone; and the way they talk to a peer, with a peer that needs no torch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+
+FAKE_PEER = """
+import sys
+sys.path.insert(0, {folder!r})
+import serve
+
+def broken():
+    raise RuntimeError("no such instruction")
+
+def noisy():
+    print("chatter that is no reply")
+    return lambda: sum(range(10**5))
+
+serve.serve("fake 1.0", {{"noisy": noisy, "broken": broken}})
+"""
+
+
+def run(*command: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "SEQLIB_PEER_PYTHON"}
+    done = subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_c1_runs_alone_and_profiles(tmp_path):
+    csv = tmp_path / "c1.csv"
+    text = run(
+        str(BENCHMARKS / "c1_train_step.py"), "--smoke", "--profile", "--threads", "1", "--csv", str(csv)
+    )
+    for part in ("no peer", "seqlib compiled fp32 wall", "matmul", "adamw", "GFLOP/s", "floor"):
+        assert part in text
+    assert not csv.exists()  # without a peer there is no comparison to keep
+
+
+def test_peer_protocol(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import _compare
+
+    script = tmp_path / "fake_peer.py"
+    script.write_text(FAKE_PEER.format(folder=str(BENCHMARKS / "peers")), encoding="utf-8")
+    peer = _compare.Peer(sys.executable, str(script), [], dict(os.environ))
+    assert peer.about == "fake 1.0" and peer.names == ["noisy", "broken"]
+    runs = {"ours": lambda: _compare.Measure(0.5, 0.5)} | {n: lambda n=n: peer.run(n) for n in peer.names}
+    found = _compare.alternate(runs, 3)
+    peer.close()
+    assert peer.process.returncode == 0
+    assert {name: len(values) for name, values in found.items()} == {"ours": 3, "noisy": 3}
+    assert "broken is left out: RuntimeError: no such instruction" in capsys.readouterr().out
+    _compare.report(found, "ours")
+    assert "ours / peer" in capsys.readouterr().out
+    _compare.write_csv(tmp_path / "r.csv", found, {"ours": "a", "noisy": "b"}, 1)
+    assert len((tmp_path / "r.csv").read_text(encoding="utf-8").splitlines()) == 7
+
+
+def test_spread():
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("_compare", BENCHMARKS / "_compare.py")
+    assert spec is not None and spec.loader is not None
+    compare = module_from_spec(spec)
+    spec.loader.exec_module(compare)
+    assert compare.Spread.of([3.0, 1.0, 2.0, 5.0, 4.0]) == (1.0, 1.5, 3.0, 4.5)
+    assert compare.Spread.of([2.0]) == (2.0, 2.0, 2.0, 2.0)

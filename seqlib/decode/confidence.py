@@ -3,7 +3,7 @@
 Each feature measures one way of being strange: an unusual source, hesitating output, an odd length. A feature's value
 becomes a tail probability under its own distribution on dev, the tail probabilities are combined by Fisher's sum of
 -log p, and the sum's own distribution on dev turns it into the confidence: the share of dev sentences that are at
-least as strange. Nothing but in-domain text is needed, and a threshold of 1 % flags 1 % of dev by construction.
+least as strange. Nothing but in-domain text is needed, and a threshold of 0.5 % flags 0.5 % of dev by construction.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def fit(
     dev_features: Sequence[Mapping[str, float]],
     source: SourceModel | None = None,
     *,
-    false_alarms: float = 0.01,
+    false_alarms: float = 0.005,
 ) -> Calibration:
     """A calibration from the features of dev translations that flags the share `false_alarms` of such text.
 

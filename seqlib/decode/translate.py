@@ -149,7 +149,7 @@ class Translator:
         train_texts: Iterable[str],
         dev_texts: Sequence[str],
         *,
-        false_alarms: float = 0.01,
+        false_alarms: float = 0.005,
         batch_rows: int = 32,
     ) -> Calibration:
         """Fit the confidence: a source model on training sources, the rest on translations of dev sources.

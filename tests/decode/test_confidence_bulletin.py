@@ -8,10 +8,11 @@ import pytest
 from seqlib.decode.confidence import features, fit
 from seqlib.decode.source_model import SourceModel, words
 from seqlib.problems.bulletin import Bulletin
-from tests.decode.test_confidence import OFF_DOMAIN
+from seqlib.problems.bulletin.offdomain import OFF_DOMAIN
+from tests.decode import test_confidence
 
 ELSEWHERE = [
-    *OFF_DOMAIN,
+    *test_confidence.OFF_DOMAIN,
     "The weather was nice yesterday, so we went hiking in the mountains.",
     "I think that democracy needs constant care.",
     "What time does the movie start tonight?",
@@ -75,8 +76,9 @@ def test_elsewhere_is_flagged_and_the_language_is_not(bulletin):
     calibration = fit(measured(parts["dev"]), source)
     flagged = {
         name: float((calibration.confidence(measured(texts)) < calibration.threshold).mean())
-        for name, texts in {**parts, "elsewhere": ELSEWHERE}.items()
+        for name, texts in {**parts, "elsewhere": ELSEWHERE, "list": OFF_DOMAIN}.items()
     }
+    assert flagged["list"] >= 0.95, flagged
     assert flagged["elsewhere"] >= 0.85, flagged
-    assert flagged["test"] <= 0.03, flagged
+    assert flagged["test"] <= 0.02, flagged
     assert flagged["test_names"] <= 0.02, flagged

@@ -182,6 +182,6 @@ def test_calibrate(model):
     other = Translator(model, Letters(), SPEC, calibration=again, beam=1)
     found = other.translate(texts[120:])
     assert found == translator.translate(texts[120:])
-    assert all(t.flagged == (t.confidence < 0.01) for t in found)
+    assert all(t.flagged == (t.confidence < calibration.threshold) for t in found)
     with pytest.raises(DataError, match="at least 50"):
         translator.calibrate(texts, texts[:10])

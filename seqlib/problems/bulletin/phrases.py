@@ -1,0 +1,366 @@
+"""Random noun phrases, times, places and amounts: the slots of every frame.
+
+``Draw`` is the source of chance for one sentence. It also gathers what the sentence used: names, and combinations
+(adjective with noun, verb with noun) that decide to which split it may belong.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TypeVar
+
+from seqlib.problems.bulletin import names, words
+from seqlib.problems.bulletin.clause import (
+    E_GOAL,
+    E_PLACE,
+    EN_PLURAL,
+    EN_THIRD,
+    PRONOUNS,
+    R_GOAL,
+    R_PLACE,
+    Part,
+    Phrase,
+)
+from seqlib.problems.bulletin.german import (
+    DEFINITE,
+    EIN,
+    MANY,
+    MIXED,
+    PLURAL,
+    PREPOSITION_CASE,
+    STRONG,
+    THIRD,
+    WEAK,
+    contract,
+)
+from seqlib.problems.bulletin.nouns import NOUNS, Noun, noun
+from seqlib.problems.bulletin.numbers import number
+from seqlib.problems.bulletin.verbs import Verb
+
+Item = TypeVar("Item")
+
+_CASES = (0, 1, 2)
+_PLURAL_DETERMINERS = (
+    ("the", "d"),
+    ("the", "d"),
+    ("", ""),
+    ("these", "dies"),
+    ("all", "all"),
+    ("many", "viel"),
+    ("some", "einig"),
+    ("my", "mein"),
+    ("our", "unser"),
+    ("your", "Ihr"),
+    ("number", ""),
+    ("number", ""),
+    ("number", ""),
+)
+_SINGULAR_WEIGHTED = (*("the",) * 8, *("a",) * 5, *words.DETERMINERS_SINGULAR)
+_OBJECT_WEIGHTED = (*("the",) * 5, *("a",) * 6, *words.DETERMINERS_SINGULAR)
+_DEFINITE_ONLY = ("the", "the", "the", "this", *words.POSSESSIVES)
+_PLACE_DETERMINERS = ("the",) * 8 + ("a", "this", "our")
+_PUBLIC = ("the", "the", "the", "the", "a", "a", "this", "every", "no")
+_PUBLIC_KINDS = frozenset("vehicle site shop area seaside way facility weather opening".split())
+_PUBLIC_PLURALS = tuple(entry for entry in _PLURAL_DETERMINERS if entry[1] not in ("mein", "unser", "Ihr"))
+_NUMBERS = tuple(number(n) for n in range(2, 13))
+
+
+class Draw:
+    """Chance for one sentence, reproducible: only ``random()`` of a seeded generator is used."""
+
+    __slots__ = ("combinations", "held_out_names", "names", "random", "subject")
+
+    def __init__(self, generator: random.Random, held_out_names: bool = False) -> None:
+        self.random = generator.random
+        self.held_out_names = held_out_names
+        self.names: list[str] = []
+        self.combinations: list[tuple[str, str]] = []
+        self.subject: Phrase | None = None
+        """When set, what ``person`` and ``vehicle`` answer instead of drawing one."""
+
+    def pick(self, items: Sequence[Item]) -> Item:
+        """One of the items, all equally likely."""
+        return items[int(self.random() * len(items))]
+
+    def chance(self, probability: float) -> bool:
+        """True with that probability."""
+        return self.random() < probability
+
+    def below(self, limit: int) -> int:
+        """A whole number in 0..limit-1."""
+        return int(self.random() * limit)
+
+    def name(self, kind: str) -> str:
+        """A name of that kind from this sentence's share of the names."""
+        while True:
+            middle = self.pick(names.MIDDLES) if kind == "given" or self.chance(0.75) else ""
+            name = self.pick(names.STARTS) + middle + self.pick(names.ENDS[kind])
+            if names.is_held_out(name) == self.held_out_names and name not in names.EXCLUDED:
+                self.names.append(name)
+                return name
+
+    def noun(self, kinds: Sequence[str], verb: Verb | None) -> Noun:
+        """A noun of one of the kinds; remembers its pairing with the verb."""
+        chosen = self.pick(NOUNS[self.pick(kinds)])
+        if verb is not None:
+            self.combinations.append((verb.key, chosen.en))
+        return chosen
+
+    def adjective(
+        self, chosen: Noun, likely: float, definite: bool, singular: bool
+    ) -> words.Adjective | None:
+        """An adjective that goes with the noun, or None; remembers the pairing."""
+        if self.random() >= likely:
+            return None
+        adjective = self.pick(words.ADJECTIVES[chosen.kind])
+        english = adjective[0]
+        if english in words.NEEDS_DEFINITE and not (definite and singular):
+            return None
+        self.combinations.append((english, chosen.en))
+        return adjective
+
+
+def article_a(following: str) -> str:
+    """ "a" or "an", by the first letter's sound of what follows."""
+    if following[0] in "aeiou" and not following.startswith(("used", "eu")):
+        return "an"
+    return "a"
+
+
+def _singular(chosen: Noun, determiner: str, adjective: words.Adjective | None) -> Phrase:
+    gender, forms = chosen.de.gender, chosen.de.singular
+    english = f"{adjective[0]} {chosen.en}" if adjective else chosen.en
+    english = (
+        f"{article_a(english) if determiner == 'a' else determiner} {english}" if determiner else english
+    )
+    german: list[str] = []
+    stem = words.DETERMINERS_SINGULAR[determiner] if determiner else ""
+    for case in _CASES:
+        if not stem:
+            before, endings = "", STRONG
+        elif stem == "d":
+            before, endings = DEFINITE[case][gender] + " ", WEAK
+        elif stem in ("dies", "jed"):
+            before, endings = f"{stem}{STRONG[case][gender]} ", WEAK
+        else:
+            before, endings = f"{stem}{EIN[case][gender]} ", MIXED
+        middle = (
+            f"{adjective[2] if endings[case][gender] else adjective[1]}{endings[case][gender]} "
+            if adjective
+            else ""
+        )
+        german.append(f"{before}{middle}{forms[case]}")
+    definite = determiner not in ("a", "no", "every", "")
+    return Phrase(english, english, (german[0], german[1], german[2]), EN_THIRD, THIRD, definite)
+
+
+def _plural(
+    chosen: Noun, determiner: tuple[str, str], adjective: words.Adjective | None, count: int
+) -> Phrase:
+    name, stem = determiner
+    counted = _NUMBERS[count]
+    english = f"{adjective[0]} {chosen.en_plural}" if adjective else chosen.en_plural
+    shown = counted[0] if name == "number" else name
+    english = f"{shown} {english}" if shown else english
+    german: list[str] = []
+    for case in _CASES:
+        if stem == "d":
+            before, endings = DEFINITE[case][PLURAL] + " ", WEAK
+        elif stem in ("dies", "all"):
+            before, endings = f"{stem}{STRONG[case][PLURAL]} ", WEAK
+        elif stem in ("viel", "einig"):
+            before, endings = f"{stem}{STRONG[case][PLURAL]} ", STRONG
+        elif stem:
+            before, endings = f"{stem}{EIN[case][PLURAL]} ", MIXED
+        else:
+            before, endings = (f"{counted[1]} " if name == "number" else ""), STRONG
+        middle = f"{adjective[2]}{endings[case][PLURAL]} " if adjective else ""
+        german.append(f"{before}{middle}{chosen.de.plural[case]}")
+    definite = stem in ("d", "dies", "mein", "unser", "Ihr")
+    return Phrase(english, english, (german[0], german[1], german[2]), EN_PLURAL, MANY, definite)
+
+
+def mass_phrase(draw: Draw, chosen: Noun, likely: float = 0.5) -> Phrase:
+    """A noun with no article: "cold milk", "kalte Milch"."""
+    return _singular(chosen, "", draw.adjective(chosen, likely, False, True))
+
+
+def noun_phrase(
+    draw: Draw,
+    kinds: Sequence[str],
+    verb: Verb | None = None,
+    *,
+    determiners: Sequence[str] = _SINGULAR_WEIGHTED,
+    plural: float = 0.25,
+    adjective: float = 0.3,
+    bare: bool = True,
+) -> Phrase:
+    """A phrase around a noun of one of the kinds. Nouns with no plural are taken in the singular, foods bare."""
+    chosen = draw.noun(kinds, verb)
+    if chosen.kind == "relative":
+        determiners, plural = words.POSSESSIVES, 0.0
+    if bare and chosen.kind in ("groceries", "drink", "sky") and draw.chance(0.6):
+        return mass_phrase(draw, chosen)
+    if chosen.de.plural[0] and draw.random() < plural:
+        determiner = draw.pick(_PUBLIC_PLURALS if chosen.kind in _PUBLIC_KINDS else _PLURAL_DETERMINERS)
+        adjunct = draw.adjective(chosen, adjective, determiner[1] == "d", False)
+        return _plural(chosen, determiner, adjunct, draw.below(len(_NUMBERS)))
+    if determiners is _SINGULAR_WEIGHTED and chosen.kind in _PUBLIC_KINDS:
+        determiners = _PUBLIC
+    determiner = draw.pick(determiners)
+    if chosen.kind in ("groceries", "drink", "sky") and determiner in ("a", "every", "no"):
+        determiner = "the"
+    return _singular(chosen, determiner, draw.adjective(chosen, adjective, determiner == "the", True))
+
+
+def the(chosen: Noun, adjective: words.Adjective | None = None) -> Phrase:
+    """The noun with its definite article, and an adjective if given."""
+    return _singular(chosen, "the", adjective)
+
+
+def object_phrase(draw: Draw, kinds: Sequence[str], verb: Verb, definite: bool = False) -> Phrase:
+    """An object: like ``noun_phrase`` with more indefinite articles, or only definite ones (for "nicht")."""
+    if definite:
+        return noun_phrase(draw, kinds, verb, determiners=_DEFINITE_ONLY, plural=0.0)
+    return noun_phrase(draw, kinds, verb, determiners=_OBJECT_WEIGHTED)
+
+
+def uninflected(text: str) -> tuple[str, str, str]:
+    """The same form in every case."""
+    return text, text, text
+
+
+def person_name(draw: Draw) -> Phrase:
+    """A person by name: a given name, or a title and a surname (Herr is a weak noun)."""
+    roll = draw.random()
+    if roll < 0.35:
+        name = draw.name("given")
+        return Phrase(name, name, uninflected(name))
+    name = draw.name("surname")
+    if roll < 0.6:
+        return Phrase(f"Mr {name}", f"Mr {name}", (f"Herr {name}", f"Herrn {name}", f"Herrn {name}"))
+    title, german = ("Mrs", "Frau") if roll < 0.85 else ("Dr", "Dr.")
+    return Phrase(f"{title} {name}", f"{title} {name}", uninflected(f"{german} {name}"))
+
+
+def person(
+    draw: Draw, verb: Verb | None = None, named: float = 0.28, pronoun: float = 0.18, adjective: float = 0.3
+) -> Phrase:
+    """A person as subject: by name, pronoun, or noun; relatives only with a possessive."""
+    if draw.subject is not None:
+        return draw.subject
+    roll = draw.random()
+    if roll < named:
+        return person_name(draw)
+    if roll < named + pronoun:
+        return draw.pick(PRONOUNS)
+    if roll < named + pronoun + 0.1:
+        return noun_phrase(
+            draw, ("relative",), verb, determiners=words.POSSESSIVES, plural=0.0, adjective=adjective
+        )
+    return noun_phrase(draw, ("person",), verb, adjective=adjective)
+
+
+def somebody(draw: Draw, verb: Verb, definite: bool = False) -> Phrase:
+    """A person as object: by name or noun."""
+    roll = draw.random()
+    if roll < 0.3:
+        return person_name(draw)
+    if roll < 0.5:
+        return noun_phrase(draw, ("relative",), verb)
+    return object_phrase(draw, ("person",), verb, definite)
+
+
+def vehicle(draw: Draw, verb: Verb | None = None, adjective: float = 0.3) -> Phrase:
+    """A vehicle: with a number, or a noun phrase that may say where it comes from or goes."""
+    if draw.subject is not None:
+        return draw.subject
+    if draw.chance(0.14):
+        number_text = str(draw.below(98) + 2)
+        english, german = draw.pick((("train", "Zug"), ("bus", "Bus"), ("line", ""), ("tram", "")))
+        if german:
+            return Phrase(
+                f"{english} {number_text}",
+                f"{english} {number_text}",
+                (f"der {german} {number_text}", f"den {german} {number_text}", f"dem {german} {number_text}"),
+            )
+        german = "Linie" if english == "line" else "Straßenbahn"
+        forms = (f"die {german} {number_text}", f"die {german} {number_text}", f"der {german} {number_text}")
+        return Phrase(f"{english} {number_text}", f"{english} {number_text}", forms)
+    phrase = noun_phrase(draw, ("vehicle",), verb, adjective=adjective)
+    if draw.chance(0.36):
+        english, german = ("to", "nach") if draw.chance(0.65) else ("from", "aus")
+        city = draw.name("place")
+        after = f" {german} {city}"
+        nominative, accusative, dative = phrase.de
+        return phrase._replace(
+            en=f"{phrase.en} {english} {city}",
+            en_object=f"{phrase.en} {english} {city}",
+            de=(nominative + after, accusative + after, dative + after),
+        )
+    return phrase
+
+
+def prepositional(preposition: str, phrase: Phrase, case: int | None = None) -> str:
+    """German preposition and noun phrase in the preposition's case (or, for the two-way ones, the one asked for)."""
+    needed = PREPOSITION_CASE.get(preposition, case)
+    if needed is None or (case is not None and needed != case):
+        raise ValueError(f"{preposition} with case {case}")
+    return contract(preposition, phrase.de[needed])
+
+
+_NEAR = (
+    ("behind", "hinter"),
+    ("in front of", "vor"),
+    ("next to", "neben"),
+    ("near", "bei"),
+    ("opposite", "gegenüber"),
+)
+
+
+def place_phrase(draw: Draw, kinds: Sequence[str]) -> tuple[Noun, Phrase]:
+    """A common noun for a place, mostly with the definite article."""
+    chosen = draw.noun(kinds, None)
+    determiner = draw.pick(_PLACE_DETERMINERS) if chosen.de.plural[0] else "the"
+    return chosen, _singular(chosen, determiner, draw.adjective(chosen, 0.2, determiner == "the", True))
+
+
+def where(
+    draw: Draw,
+    kinds: Sequence[str] = ("site", "shop", "area", "seaside"),
+    city: float = 0.45,
+    rank: int = R_PLACE,
+) -> Part:
+    """Where something is or happens: in a named town, at a place, or beside one (dative)."""
+    roll = draw.random()
+    if roll < city:
+        name = draw.name("place")
+        return Part(f"in {name}", f"in {name}", E_PLACE, rank, True)
+    chosen, phrase = place_phrase(draw, kinds)
+    if roll < city + 0.15 and chosen.kind in ("site", "shop"):
+        english, german = draw.pick(_NEAR)
+        return Part(f"{english} {phrase.en}", prepositional(german, phrase, 2), E_PLACE, rank, True)
+    english, german, _ = chosen.place
+    return Part(f"{english} {phrase.en}", prepositional(german, phrase, 2), E_PLACE, rank, True)
+
+
+def whither_near(draw: Draw) -> Part:
+    """The goal of somebody who walks: "to the museum" → "ins Museum" (accusative) or "zum Bahnhof" (dative)."""
+    chosen, phrase = place_phrase(draw, ("site", "shop"))
+    german = chosen.place[2]
+    text = prepositional(german, phrase, None if german in PREPOSITION_CASE else 1)
+    return Part(f"to {phrase.en}", text, E_GOAL, R_GOAL)
+
+
+def whither_far(draw: Draw) -> Part:
+    """The goal of a journey: a named town."""
+    name = draw.name("place")
+    return Part(f"to {name}", f"nach {name}", E_GOAL, R_GOAL)
+
+
+BY = tuple(
+    (f"by {noun(name).en}", "mit " + the(noun(name)).de[2])
+    for name in ("train", "bus", "tram", "ferry", "bicycle", "ship", "night train", "coach")
+)
+"""Means of travel."""

@@ -1,0 +1,308 @@
+"""Whole sentences: a frame gets tense, time and negation, and is worded as statement, question, request, ..."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+
+from seqlib.problems.bulletin import people, transport, verbs, weather, words
+from seqlib.problems.bulletin.clause import (
+    E_TIME,
+    ICH,
+    PAST,
+    PRESENT,
+    R_LIKELY,
+    R_OFTEN,
+    R_TIME,
+    SIE,
+    Clause,
+    Part,
+    Phrase,
+    english,
+    english_base,
+    german,
+    german_after,
+    german_last,
+    german_more,
+    german_request,
+    german_zu,
+)
+from seqlib.problems.bulletin.phrases import Draw, person, vehicle
+from seqlib.problems.bulletin.times import at_clock, when
+
+Pair = tuple[str, str]
+_ALL_FRAMES = (transport.FRAMES, transport.FRAMES, people.FRAMES, people.FRAMES, weather.FRAMES)
+_REASONS = (
+    *weather.SHORT,
+    transport.cancelled,
+    transport.late,
+    transport.state,
+    transport.state,
+    people.human_state,
+    people.event,
+)
+_REQUESTS = (
+    people.transitive,
+    people.transitive,
+    people.transitive,
+    people.dative,
+    people.ditransitive,
+    people.prepositional_object,
+    people.postpone,
+    transport.change,
+    transport.go_near,
+    transport.go_far,
+    transport.put,
+)
+
+
+def _frame(draw: Draw) -> Clause:
+    return draw.pick(draw.pick(_ALL_FRAMES))(draw)
+
+
+def _adverb(draw: Draw, clause: Clause) -> bool:
+    """Adds "often" or "probably" where it fits; True when it is one of frequency, which wants no single day."""
+    if clause.modal not in ("", "will"):
+        return False
+    if (
+        clause.tense == PRESENT
+        and not clause.modal
+        and clause.times in ("habit", "range")
+        and draw.chance(0.6)
+    ):
+        word, meaning = draw.pick(words.FREQUENCY)
+        clause.adverb = Part(word, meaning, 0, R_OFTEN)
+        return True
+    word, meaning = draw.pick(words.LIKELIHOOD)
+    clause.adverb = Part(word, meaning, 0, R_LIKELY)
+    return False
+
+
+def finish(draw: Draw, clause: Clause, tense: str = "", time: float = 0.5) -> Clause:
+    """Gives a frame's clause its tense (chosen unless given), modal, negation, adverb and time."""
+    ambiguous = clause.verb.past == clause.verb.base
+    if tense:
+        clause.tense = tense
+    elif not ambiguous and draw.chance(0.28):
+        clause.tense = PAST
+    if clause.tense == PRESENT and clause.modals and draw.chance(0.25):
+        clause.modal = draw.pick(clause.modals)
+    if clause.negatable and clause.subject.definite and clause.modal not in ("must", "would like to"):
+        clause.negative = draw.chance(0.13)
+    often = not clause.negative and draw.chance(0.08) and _adverb(draw, clause)
+    if clause.times != "none" and draw.chance(time):
+        if often:
+            clock_en, clock_de = at_clock(draw)
+            clause.parts.append(Part(clock_en, clock_de, E_TIME, R_TIME, False))
+        else:
+            clause.parts.append(when(draw, clause.tense, clause.times, bool(clause.modal)))
+    return clause
+
+
+def _can_be_past(clause: Clause) -> bool:
+    return clause.verb.past != clause.verb.base
+
+
+def statement(draw: Draw) -> Pair:
+    """One main clause, sometimes with time, place or cause in front."""
+    clause = finish(draw, _frame(draw), time=0.6)
+    fronts = [part for part in clause.parts if part.front]
+    if fronts and draw.chance(0.35):
+        front = draw.pick(fronts)
+        return f"{front.en}, {english(clause, without=front)}.", f"{german(clause, front=front)}."
+    if draw.chance(0.04):
+        return f"unfortunately, {english(clause)}.", f"{german(clause, front=_UNFORTUNATELY)}."
+    return f"{english(clause)}.", f"{german(clause)}."
+
+
+_UNFORTUNATELY = Part("unfortunately", "leider", 0, R_LIKELY)
+
+
+def question(draw: Draw) -> Pair:
+    """A yes-or-no question."""
+    clause = finish(draw, _frame(draw), time=0.4)
+    clause.negative = False
+    if clause.adverb and clause.adverb.de_rank == R_LIKELY:
+        clause.adverb = None
+    return f"{english(clause, ask=True)}?", f"{german(clause, ask=True)}?"
+
+
+def _asked_time(draw: Draw) -> tuple[Clause, str, str]:
+    clause = finish(draw, _frame(draw), time=0.0)
+    if clause.times != "none" and draw.chance(0.5):
+        return clause, "when", "wann"
+    return clause, "why", "warum"
+
+
+def _asked_cost(draw: Draw) -> tuple[Clause, str, str]:
+    clause = people.cost(draw, bare=False)
+    clause.parts.clear()
+    return clause, "how much", "wie viel"
+
+
+def _asked_duration(draw: Draw) -> tuple[Clause, str, str]:
+    clause = people.duration(draw)
+    clause.parts.clear()
+    return clause, "how long", "wie lange"
+
+
+def _asked_place(draw: Draw) -> tuple[Clause, str, str]:
+    action = draw.pick((verbs.LIVE, verbs.WORK, verbs.STOP, verbs.CHANGE, verbs.GET_OFF, verbs.DEPART))
+    subject = vehicle(draw, action) if action in (verbs.STOP, verbs.DEPART) else person(draw, action)
+    return finish(draw, Clause(subject, action, modals=("can", "must", "will")), time=0.3), "where", "wo"
+
+
+def _asked(draw: Draw) -> tuple[Clause, str, str]:
+    maker = draw.pick((_asked_time, _asked_time, _asked_time, _asked_cost, _asked_duration, _asked_place))
+    clause, word, meaning = maker(draw)
+    clause.negative = False
+    clause.adverb = None
+    return clause, word, meaning
+
+
+def open_question(draw: Draw) -> Pair:
+    """A question with when, why, where, how much or how long."""
+    clause, word, meaning = _asked(draw)
+    return f"{word} {english(clause, ask=True)}?", f"{meaning} {german(clause, ask=True)}?"
+
+
+def _doable(draw: Draw, makers: tuple[Callable[[Draw], Clause], ...], subject: Phrase) -> Clause:
+    """A clause about that subject whose verb is something that one can be asked to do."""
+    draw.subject = subject
+    while True:
+        clause = draw.pick(makers)(draw)
+        if clause.verb.key not in verbs.UNASKED:
+            draw.subject = None
+            return clause
+        draw.names.clear()
+        draw.combinations.clear()
+
+
+def request(draw: Draw) -> Pair:
+    """A polite request: "Please bring the documents along." """
+    clause = _doable(draw, _REQUESTS, SIE)
+    if draw.chance(0.4):
+        clause.parts.append(when(draw, PRESENT, "any", True))
+    if clause.negatable and draw.chance(0.15):
+        clause.negative = True
+    refusal = "do not " if clause.negative else ""
+    return f"please {refusal}{english_base(clause)}.", f"bitte {german_request(clause)}."
+
+
+_JOINS = (("because", "weil"), ("because", "weil"), ("if", "wenn"), ("although", "obwohl"))
+
+
+def with_clause(draw: Draw) -> Pair:
+    """A main clause and a reason, condition or concession, in either order."""
+    word, meaning = draw.pick(_JOINS)
+    tense = PRESENT if word == "if" or draw.chance(0.65) else PAST
+    main, side = _frame(draw), draw.pick(_REASONS)(draw)
+    if not (_can_be_past(main) and _can_be_past(side)):
+        tense = PRESENT
+    main = finish(draw, main, tense, 0.25)
+    side = finish(draw, side, tense, 0.15)
+    if word == "if":
+        side.modal, side.adverb = "", None
+    if draw.chance(0.35):
+        return (
+            f"{word} {english(side)}, {english(main)}.",
+            f"{meaning} {german_last(side)}, {german_after(main)}.",
+        )
+    comma = "," if word == "although" else ""
+    return (
+        f"{english(main)}{comma} {word} {english(side)}.",
+        f"{german(main)}, {meaning} {german_last(side)}.",
+    )
+
+
+def reported(draw: Draw) -> Pair:
+    """Somebody says that ..., asks whether ..., knows when ..."""
+    roll = draw.random()
+    if roll < 0.55:
+        action = draw.pick((*verbs.SAYING, verbs.KNOW_THAT))
+        head = Clause(person(draw, action, named=0.4), action)
+        inner = finish(draw, _frame(draw), time=0.35)
+        return f"{english(head)} that {english(inner)}.", f"{german(head)}, dass {german_last(inner)}."
+    action = draw.pick((*verbs.ASKING, verbs.KNOW_THAT, verbs.KNOW_THAT))
+    head = Clause(person(draw, action, named=0.4), action)
+    if action is verbs.KNOW_THAT and head.subject.definite:
+        head.negative = True
+    if roll < 0.8:
+        inner = finish(draw, _frame(draw), time=0.35)
+        inner.negative = False
+        return f"{english(head)} whether {english(inner)}.", f"{german(head)}, ob {german_last(inner)}."
+    inner, word, meaning = _asked(draw)
+    return f"{english(head)} {word} {english(inner)}.", f"{german(head)}, {meaning} {german_last(inner)}."
+
+
+_IMPERSONAL = words.pairs(
+    "important wichtig, possible möglich, forbidden verboten, necessary nötig, easy einfach"
+)
+
+
+def infinitive(draw: Draw) -> Pair:
+    """It is important to fill in the form: "es ist wichtig, das Formular auszufüllen"; somebody tries to ..."""
+    inner = _doable(draw, _REQUESTS[:7], ICH)
+    if draw.chance(0.5):
+        word, meaning = draw.pick(_IMPERSONAL)
+        return f"it is {word} to {english_base(inner)}.", f"es ist {meaning}, {german_zu(inner)}."
+    action = draw.pick(verbs.TRYING)
+    head = Clause(person(draw, action, named=0.35), action)
+    if draw.chance(0.45):
+        head.tense = PAST
+    return f"{english(head)} to {english_base(inner)}.", f"{german(head)}, {german_zu(inner)}."
+
+
+def two_predicates(draw: Draw) -> Pair:
+    """One subject, two predicates: "fährt um acht Uhr ab und kommt um zehn Uhr an"."""
+    maker, group = draw.pick(
+        (
+            (transport.depart, (transport.arrive,)),
+            (people.transitive, (people.transitive, people.ditransitive, transport.go_near)),
+            (transport.stop, (transport.carry_on, transport.run)),
+            (transport.go_far, (transport.go_near, people.live)),
+        )
+    )
+    tense = PAST if draw.chance(0.3) else PRESENT
+    first = maker(draw)
+    draw.subject = first.subject
+    second = draw.pick(group)(draw)
+    draw.subject = None
+    if not (_can_be_past(first) and _can_be_past(second)):
+        tense = PRESENT
+    first.modals = second.modals = ()
+    first, second = finish(draw, first, tense, 0.4), finish(draw, second, tense, 0.3)
+    first.negative = second.negative = False
+    text = f"{english(first)} and {english(second, subject=False)}."
+    return text, f"{german(first)} und {german_more(second)}."
+
+
+def contrast(draw: Draw) -> Pair:
+    """Two main clauses joined by "but"."""
+    first = finish(draw, _frame(draw), time=0.25)
+    second = finish(draw, draw.pick(_REASONS)(draw), time=0.25)
+    return f"{english(first)}, but {english(second)}.", f"{german(first)}, aber {german(second)}."
+
+
+KINDS: tuple[tuple[float, Callable[[Draw], Pair]], ...] = (
+    (0.50, statement),
+    (0.60, question),
+    (0.67, open_question),
+    (0.75, request),
+    (0.83, with_clause),
+    (0.92, reported),
+    (0.95, infinitive),
+    (0.98, two_predicates),
+    (1.00, contrast),
+)
+"""Kinds of sentence with their cumulative shares."""
+_LIMITS = tuple(limit for limit, _ in KINDS)
+_MAKERS = tuple(maker for _, maker in KINDS)
+
+
+def sentence(draw: Draw) -> Pair:
+    """One sentence and its translation, both starting with a capital letter."""
+    source, target = _MAKERS[bisect_right(_LIMITS, draw.random())](draw)
+    if source.endswith("m.."):  # a full stop after "p.m." is not written twice
+        source = source[:-1]
+    return source[0].upper() + source[1:], target[0].upper() + target[1:]

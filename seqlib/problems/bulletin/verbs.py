@@ -1,0 +1,218 @@
+"""Verbs in both languages and the kinds of noun they take.
+
+A line: English base/past|German infinitive (prefix+stem), 3rd person, participle, h(aben) or s(ein)|kinds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from seqlib.problems.bulletin.german import GermanVerb, german_verb
+
+
+class Verb(NamedTuple):
+    """A verb in both languages. ``tail`` follows the English verb ("cancelled" in "is cancelled"); ``be`` verbs
+    have no do-support. ``kinds`` are the kinds of object (or, for verbs without one, of subject)."""
+
+    base: str
+    third: str
+    past: str
+    tail: str
+    be: bool
+    de: GermanVerb
+    kinds: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """What held-out combinations know the verb by."""
+        return f"{self.base} {self.tail}".strip()
+
+
+def _third(word: str) -> str:
+    if word in ("go", "do") or word.endswith(("s", "sh", "ch", "x")):
+        return f"{word}es"
+    if word == "have":
+        return "has"
+    if word.endswith("y") and word[-2] not in "aeiou":
+        return f"{word[:-1]}ies"
+    return f"{word}s"
+
+
+def verb(english: str, german: str, kinds: str = "") -> Verb:
+    """A verb from "pick/picked up" (or "be cancelled") and "ab+holen holt abgeholt h"."""
+    head, _, rest = english.partition(" ")
+    base, _, past = head.partition("/")
+    return Verb(
+        base,
+        _third(base),
+        past,
+        rest,
+        base == "be",
+        german_verb(german.replace("+", "|")),
+        tuple(kinds.split()),
+    )
+
+
+def _table(text: str) -> tuple[Verb, ...]:
+    return tuple(verb(*(part.strip() for part in line.split("|"))) for line in text.strip().splitlines())
+
+
+def _with_preterite(entry: Verb, past: str, past_plural: str) -> Verb:
+    return entry._replace(de=entry.de._replace(preterite=(past, past, past_plural)))
+
+
+BE = _with_preterite(verb("be/was", "sein ist gewesen s"), "war", "waren")
+BE = BE._replace(de=BE.de._replace(present=("bin", "ist", "sind")))
+HAVE = _with_preterite(verb("have/had", "haben hat gehabt h"), "hatte", "hatten")
+THERE_IS = _with_preterite(verb("be/was", "geben gibt gegeben h"), "gab", "gaben")
+BE_LATE = _with_preterite(verb("be/was", "haben hat gehabt h"), "hatte", "hatten")
+KNOW_THAT = verb("know/knew", "wissen weiß gewusst h")
+KNOW_THAT = KNOW_THAT._replace(de=KNOW_THAT.de._replace(present=("weiß", "weiß", "wissen")))
+GET = verb("get/got", "werden wird geworden s")
+STAND = _with_preterite(verb("be/was", "stehen steht gestanden h"), "stand", "standen")
+
+_GOODS = "clothing luggage thing reading device furniture item"
+TRANSITIVE = _table(f"""
+buy/bought|kaufen kauft gekauft h|{_GOODS} food groceries drink
+sell/sold|verkaufen verkauft verkauft h|{_GOODS} food groceries drink
+order/ordered|bestellen bestellt bestellt h|{_GOODS} food groceries drink
+need/needed|brauchen braucht gebraucht h|{_GOODS} paper groceries
+look/looked for|suchen sucht gesucht h|clothing luggage thing reading paper form shop
+find/found|finden findet gefunden h|clothing luggage thing reading paper form
+lose/lost|verlieren verliert verloren h|clothing luggage paper
+pay/paid for|bezahlen bezahlt bezahlt h|{_GOODS} food drink
+try/tried on|an+probieren probiert anprobiert h|clothing
+exchange/exchanged|um+tauschen tauscht umgetauscht h|clothing device thing item
+bring/brought along|mit+bringen bringt mitgebracht h|luggage food groceries drink paper reading thing
+take/took along|mit+nehmen nimmt mitgenommen h|clothing luggage paper reading
+give/gave back|zurück+geben gibt zurückgegeben h|paper reading thing clothing
+fill/filled in|aus+füllen füllt ausgefüllt h|form
+sign/signed|unterschreiben unterschreibt unterschrieben h|form
+print/printed out|aus+drucken druckt ausgedruckt h|paper form
+turn/turned on|ein+schalten schaltet eingeschaltet h|device
+turn/turned off|aus+schalten schaltet ausgeschaltet h|device
+repair/repaired|reparieren repariert repariert h|device furniture vehicle item
+read/read|lesen liest gelesen h|reading form
+borrow/borrowed|aus+leihen leiht ausgeliehen h|reading device luggage item
+wash/washed|waschen wäscht gewaschen h|clothing
+pack/packed|ein+packen packt eingepackt h|clothing thing reading
+unpack/unpacked|aus+packen packt ausgepackt h|luggage
+send/sent off|ab+schicken schickt abgeschickt h|form
+pick/picked up|ab+holen holt abgeholt h|person relative luggage paper
+call/called|an+rufen ruft angerufen h|person relative
+visit/visited|besuchen besucht besucht h|person relative shop area
+meet/met|treffen trifft getroffen h|person relative
+invite/invited|ein+laden lädt eingeladen h|person relative
+ask/asked|fragen fragt gefragt h|person relative
+see/saw|sehen sieht gesehen h|person vehicle shop
+cancel/cancelled|ab+sagen sagt abgesagt h|session event
+postpone/postponed|verschieben verschiebt verschoben h|session event
+confirm/confirmed|bestätigen bestätigt bestätigt h|session event
+prepare/prepared|vor+bereiten bereitet vorbereitet h|session event
+forget/forgot|vergessen vergisst vergessen h|session event luggage paper clothing
+plan/planned|planen plant geplant h|session event
+miss/missed|verpassen verpasst verpasst h|vehicle session event
+take/took|nehmen nimmt genommen h|vehicle
+open/opened|auf+machen macht aufgemacht h|opening luggage
+close/closed|zu+machen macht zugemacht h|opening luggage
+eat/ate|essen isst gegessen h|food groceries
+drink/drank|trinken trinkt getrunken h|drink
+""")
+"""Verbs with an accusative object."""
+
+DATIVE = _table("""
+help/helped|helfen hilft geholfen h|person relative
+thank/thanked|danken dankt gedankt h|person relative
+answer/answered|antworten antwortet geantwortet h|person relative
+follow/followed|folgen folgt gefolgt s|person vehicle
+listen/listened to|zu+hören hört zugehört h|person relative
+agree/agreed with|zu+stimmen stimmt zugestimmt h|person
+congratulate/congratulated|gratulieren gratuliert gratuliert h|person relative
+""")
+"""Verbs with a dative object."""
+
+DITRANSITIVE = _table(f"""
+give/gave|geben gibt gegeben h|{_GOODS} paper form
+show/showed|zeigen zeigt gezeigt h|{_GOODS} paper shop
+send/sent|schicken schickt geschickt h|clothing luggage reading paper
+bring/brought|bringen bringt gebracht h|{_GOODS} drink paper food
+lend/lent|leihen leiht geliehen h|clothing luggage reading device
+""")
+"""Verbs with an accusative thing and a dative person: English "the book to the woman"."""
+
+PREPOSITIONAL = tuple(
+    (verb(english, german, kinds), preposition, case)
+    for english, german, kinds, preposition, case in (
+        ("wait/waited for", "warten wartet gewartet h", "person vehicle relative", "auf", 1),
+        ("speak/spoke with", "sprechen spricht gesprochen h", "person relative", "mit", 2),
+        ("look/looked after", "auf+passen passt aufgepasst h", "luggage relative", "auf", 1),
+        ("take/took part in", "teil+nehmen nimmt teilgenommen h", "session event", "an", 2),
+        ("ask/asked for", "bitten bittet gebeten h", "paper drink", "um", 1),
+        ("come/came to", "kommen kommt gekommen s", "session event", "zu", 2),
+        ("talk/talked about", "reden redet geredet h", "event session reading vehicle", "über", 1),
+        ("dream/dreamt of", "träumen träumt geträumt h", "area food", "von", 2),
+    )
+)
+"""(verb, German preposition, case) of verbs with a prepositional object."""
+
+DEPART = verb("depart/departed", "ab+fahren fährt abgefahren s")
+ARRIVE = verb("arrive/arrived", "an+kommen kommt angekommen s")
+STOP = verb("stop/stopped", "halten hält gehalten h")
+RUN = verb("run/ran", "fahren fährt gefahren s")
+BE_CANCELLED = verb("be/was cancelled", "aus+fallen fällt ausgefallen s")
+CONTINUE = verb("continue/continued", "weiter+fahren fährt weitergefahren s")
+TURN_BACK = verb("turn/turned back", "um+kehren kehrt umgekehrt s")
+TRAVEL = verb("travel/travelled", "reisen reist gereist s")
+GO_FAR = verb("go/went", "fahren fährt gefahren s")
+GO_NEAR = verb("go/went", "gehen geht gegangen s")
+CHANGE = verb("change/changed trains", "um+steigen steigt umgestiegen s")
+GET_ON = verb("get/got on", "ein+steigen steigt eingestiegen s")
+GET_OFF = verb("get/got off", "aus+steigen steigt ausgestiegen s")
+STAY = verb("stay/stayed", "bleiben bleibt geblieben s")
+LIVE = verb("live/lived", "wohnen wohnt gewohnt h")
+WORK = verb("work/worked", "arbeiten arbeitet gearbeitet h")
+PUT = verb("put/put", "stellen stellt gestellt h")
+BELONG = verb("belong/belonged", "gehören gehört gehört h")
+LIKE = verb("like/liked", "gefallen gefällt gefallen h")
+COST = verb("cost/cost", "kosten kostet gekostet h")
+BEGIN = verb("begin/began", "an+fangen fängt angefangen h")
+END = verb("end/ended", "auf+hören hört aufgehört h")
+TAKE_PLACE = verb("take/took place", "statt+finden findet stattgefunden h")
+LAST = verb("last/lasted", "dauern dauert gedauert h")
+OPEN = verb("open/opened", "öffnen öffnet geöffnet h")
+CLOSE = verb("close/closed", "schließen schließt geschlossen h")
+RAIN = verb("rain/rained", "regnen regnet geregnet h")
+SNOW = verb("snow/snowed", "schneien schneit geschneit h")
+HAIL = verb("hail/hailed", "hageln hagelt gehagelt h")
+SHINE = verb("shine/shone", "scheinen scheint geschienen h")
+RISE = verb("rise/rose", "steigen steigt gestiegen s")
+FALL = verb("fall/fell", "sinken sinkt gesunken s")
+COME_UP = verb("come/came up", "auf+gehen geht aufgegangen s")
+GO_DOWN = verb("go/went down", "unter+gehen geht untergegangen s")
+WEAKEN = verb("weaken/weakened", "nach+lassen lässt nachgelassen h")
+REACH = verb("reach/reached", "erreichen erreicht erreicht h")
+BLOW = verb("blow/blew", "wehen weht geweht h")
+MOVE = verb("move/moved", "ziehen zieht gezogen s")
+EXPECT = verb("expect/expected", "erwarten erwartet erwartet h")
+
+SAYING = _table("""
+say/said|sagen sagt gesagt h
+think/thought|glauben glaubt geglaubt h
+hope/hoped|hoffen hofft gehofft h
+write/wrote|schreiben schreibt geschrieben h
+report/reported|berichten berichtet berichtet h
+""")
+ASKING = _table("""
+ask/asked|fragen fragt gefragt h
+check/checked|prüfen prüft geprüft h
+""")
+TRYING = _table("""
+try/tried|versuchen versucht versucht h
+forget/forgot|vergessen vergisst vergessen h
+promise/promised|versprechen verspricht versprochen h
+""")
+UNASKED = frozenset({"need", "lose", "miss", "see", "find", "dream of"})
+"""Verbs for what nobody is asked, or tries, to do."""
+
+TRANSITIVE_BY_KEY = {entry.key: entry for entry in TRANSITIVE}
+"""Verbs with an accusative object by their English base."""

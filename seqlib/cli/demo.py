@@ -1,6 +1,7 @@
 """Train a small translator on the embedded problem, show what it learnt, and try it."""
 
 import os
+import shutil
 import sys
 import time
 from itertools import islice
@@ -98,13 +99,27 @@ def _fixed_lines(translator: Any, problem: Any) -> None:
 
 
 def _next_steps(folder: Path) -> None:
-    command = os.path.basename(sys.argv[0]) if sys.argv[0].endswith("seqlib") else "seqlib"
-    click.echo(f"""
+    seqlib = _own_name()
+    click.echo(
+        f"""
 Next:
-  {command} translate {folder}                        translate more, or lines from a file with < in.txt > out.txt
-  {command} demo --seconds 300                        train longer
-  {command} train --data your.en,your.de --output_dir runs/mine     your own files, line N of one translating line N
-  {command} evaluate runs/mine                        BLEU on a part that was held out""")
+  {seqlib} translate {folder}
+      a prompt; or whole files: < in.txt > out.txt
+  {seqlib} demo --seconds 300
+      a longer training
+  {seqlib} train --data your.en,your.de --output_dir runs/mine
+      your own files, in which line N of one translates line N of the other; a part is held out by itself
+  {seqlib} evaluate runs/mine
+      BLEU on the part that was held out"""
+    )
+
+
+def _own_name() -> str:
+    """How this command can be called again: by its name where that is found, else by its place."""
+    called = Path(sys.argv[0])
+    if called.name != "seqlib" or shutil.which("seqlib") == str(called.absolute()):
+        return "seqlib"
+    return os.path.relpath(called)
 
 
 command = click.Command(

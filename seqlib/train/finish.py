@@ -57,7 +57,9 @@ def choose_weights(trainer: Trainer) -> tuple[str, dict[str, float]]:
         else:
             trainer.model.load(weights)
             found = trainer.scorer.dev()
-        get_logger().info("%s: %s", name, "  ".join(f"dev {key} {value:.4g}" for key, value in found.items()))
+        if len(candidates) > 1:
+            text = "  ".join(f"dev {key} {value:.4g}" for key, value in found.items())
+            get_logger().info("%s: %s", name, text)
         if not chosen or trainer.scorer.rank(found) > best:
             chosen, best, scores = name, trainer.scorer.rank(found), found
     trainer.model.load(candidates[chosen])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.data.batch import collate
+from seqlib.train.environment import memory_bytes
 from seqlib.train.trainer import Trainer
 
 _STEPS = 3
@@ -16,7 +17,8 @@ _STEPS = 3
 def forecast(trainer: Trainer) -> dict[str, Any]:
     """Size, memory and time of a run, after steps on its largest batch (the trainer is of no use afterwards).
 
-    `parameters` and bytes of `weights`, `optimizer` and `activations` (the largest program's planned arena); seconds
+    `parameters`; bytes of `weights`, `optimizer` and `activations` (the largest program's planned arena, gradients
+    included), and the process's `memory_bytes` after the steps, Python and libraries included; seconds
     `first_step` (program building included) and `step` (the largest batch, median of three); `steps` planned (None
     for a time limit) and `hours` for them, other batches taken to cost as much per padded token as the largest.
     """
@@ -39,6 +41,7 @@ def forecast(trainer: Trainer) -> dict[str, Any]:
         "weights_bytes": sum(array.nbytes for array in trainer.model.state_dict().values()),
         "optimizer_bytes": sum(np.asarray(array).nbytes for array in trainer.optimizer.state_dict().values()),
         "activations_bytes": max(program.arena_bytes for program in trainer.step.programs),
+        "memory_bytes": memory_bytes(),
         "batch": {
             "rows": int(batch.src.shape[0]),
             "source_tokens": int(batch.src.shape[1]),

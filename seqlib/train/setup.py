@@ -41,7 +41,7 @@ def make_config(given: Mapping[str, Any]) -> RunConfig:
     check_source(asked)
     name = asked.hparams_set or propose_preset(asked)
     preset = find_preset(name)
-    found = {"hparams_set": name, "data": absolute(asked.data)}
+    found = {"hparams_set": name, "data": absolute(asked.data), "problem": _absolute_location(asked.problem)}
     config = run_config.build(run_config.nested(preset.overrides()), given, found)
     # The whole model, so that a run does not change when a preset does.
     return msgspec.structs.replace(config, hparams=msgspec.to_builtins(model_config(config)))
@@ -55,6 +55,12 @@ def absolute(data: DataConfig) -> dict[str, Any]:
         name: [str(Path(path).absolute()) for path in paths] for name, paths in lists.items()
     }
     return found | {name: str(Path(path).absolute()) for name, path in folders.items() if path}
+
+
+def _absolute_location(problem: str) -> str:
+    """`mine.py:Mine` with the whole path; names and modules as they are."""
+    place, colon, attribute = problem.rpartition(":")
+    return f"{Path(place).absolute()}:{attribute}" if colon and place.endswith(".py") else problem
 
 
 def check_source(config: RunConfig) -> None:

@@ -1,7 +1,5 @@
 import errno
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,23 +94,6 @@ def test_a_full_disk_leaves_the_previous_checkpoint(
         _save(tmp_path, 2)
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-1"]
     assert checkpoint.newest(tmp_path).step == 1
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB; skips where the tests may not mount one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if made.returncode:
-        pytest.skip(f"no small file system can be mounted here: {made.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:

@@ -128,3 +128,8 @@ def test_hparams_change_the_model_under_either_name() -> None:
 def test_unknown_names_are_answered_with_the_nearest(given: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make_config(given)
+
+
+def test_a_problem_in_a_file_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert make_config({"problem": "mine.py:Mine"}).problem == f"{tmp_path / 'mine.py'}:Mine"

@@ -197,6 +197,21 @@ def test_a_loss_that_is_not_finite_ends_the_run_unsaved(settings: dict[str, Any]
     assert checkpoint.steps(tmp_path / "run/checkpoints") == [5]
 
 
+def test_a_disk_that_fills_up_leaves_a_run_that_can_be_resumed(
+    settings: dict[str, Any], tmp_path: Path, small_disk: Path
+) -> None:
+    settings |= {"save_every": 1, "keep_last": 100, "train_steps": 100}
+    with pytest.raises(SeqlibError, match=r"no space left|cannot be written"):
+        _run(settings, small_disk / "run")
+    folder = small_disk / "run/checkpoints"
+    newest = checkpoint.newest(folder)
+    assert newest.step == checkpoint.steps(folder)[-1] >= 2
+    for step in checkpoint.steps(folder)[:-1]:  # space is made
+        checkpoint.remove(folder / f"step-{step}")
+    changes = {"train_steps": newest.step + 1, "keep_last": 1}
+    assert run.resume(small_disk / "run", run.resumed_config(small_disk / "run", changes)).model is not None
+
+
 def test_one_step_that_is_not_finite_is_left_out() -> None:
     window = Window()
     for total, norm in ((4.0, 1.0), (np.inf, 1.0), (2.0, np.nan), (8.0, 1.0)):

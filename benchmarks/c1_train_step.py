@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.profile:
         top = _profile.ceilings(size=64, megabytes=1) if options.smoke else _profile.ceilings()
         table = _profile.rows(ours.program, list(ours.batch), options.rounds, options.detail)
-        step = _compare.Spread.of([m.wall for m in found[OURS]]).median
+        step = min(m.wall for m in found[OURS])
         _profile.report(table, top, product_flops(sizes), step)
 
 

@@ -72,3 +72,19 @@ def test_spread():
     spec.loader.exec_module(compare)
     assert compare.Spread.of([3.0, 1.0, 2.0, 5.0, 4.0]) == (1.0, 1.5, 3.0, 4.5)
     assert compare.Spread.of([2.0]) == (2.0, 2.0, 2.0, 2.0)
+
+
+def test_the_floor_counts_every_product():
+    text = run(
+        "-c",
+        f"import sys; sys.path[:0] = [{str(BENCHMARKS)!r}]\n"
+        "import c1_train_step as c1\n"
+        "ours = c1.Ours(c1.SMOKE)\n"
+        "ours.run()\n"
+        "planned = sum(launch.flops for launch in ours.program.plan.launches)\n"
+        "s = c1.SMOKE\n"
+        "again = 3 * s.layers * 2 * s.rows * s.length**2 * s.width\n"  # scores made again for the backward pass
+        "print(planned, c1.product_flops(s) + again)",
+    )
+    planned, floor = map(int, text.split())
+    assert planned == floor

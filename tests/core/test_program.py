@@ -4,7 +4,9 @@ import numpy as np
 
 from seqlib.core import ops
 from seqlib.core.compile import compile
-from seqlib.core.tensor import Variable
+from seqlib.core.op import Meta
+from seqlib.core.tape import value_and_grad
+from seqlib.core.tensor import Parameter, Variable
 
 
 def test_profile_times_every_launch_and_updates_the_state() -> None:
@@ -28,3 +30,19 @@ def test_bytes_of_a_launch() -> None:
     compiled(np.ones((2, 3), np.float32), np.ones((3, 5), np.float32))
     (launch,) = compiled.programs[0].plan.launches
     assert launch.nbytes == 4 * (6 + 15 + 10) and launch.flops == 60
+
+
+def test_flops_of_fused_ops() -> None:
+    w = Parameter(np.ones((11, 6), np.float32), "w")
+
+    def step(q, targets):
+        def loss():
+            y = ops.reshape(ops.attention(q, q, q), shape=(8, 6))
+            return ops.linear_cross_entropy(y, w, targets)[0]
+
+        return value_and_grad(loss, params=[w])()
+
+    program = compile(step, w).lower(Meta((2, 4, 2, 3), np.dtype("f4")), Meta((8,), np.dtype("i4")))
+    flops = {launch.name: launch.flops for launch in program.plan.launches}
+    assert flops["attention"] == 2 * 2 * (2 * 2 * 4 * 4 * 3)
+    assert flops["linear_cross_entropy"] == 2 * 2 * (8 * 6 * 11)  # the gradient by y is not wanted

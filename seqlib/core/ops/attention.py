@@ -24,7 +24,7 @@ from seqlib.core.op import (
     need_int,
     shape_error,
 )
-from seqlib.core.ops.blocks import same_float, score_scratch
+from seqlib.core.ops.blocks import float32_only, same_float, score_scratch
 from seqlib.core.ops.create import arange, full, zeros
 from seqlib.core.ops.elementwise import equal, exp, greater, less, less_equal, log, logical_and, where
 from seqlib.core.ops.index import take
@@ -270,6 +270,15 @@ def _(*metas: Any, want_bias: bool, **attrs: Any) -> list[Meta]:
     return [q, k, v, bias if want_bias else Meta((0,), q.dtype)]
 
 
+def _product_flops(q: Meta, k: Meta) -> int:
+    """Of one product over all scores; 0 for packed rows, where it depends on the offsets."""
+    return 2 * q.size * k.shape[1] if len(q.shape) == 4 else 0
+
+
+_attention.flops(lambda q, k, *_, **attrs: 2 * _product_flops(q, k))
+attention_bwd.flops(lambda gy, q, k, *_, **attrs: 5 * _product_flops(q, k))  # the scores are made again
+
+
 @_attention.vjp
 def _(ctx: VjpContext, gy: Tensor) -> Sequence[Any]:
     q, k, v, *rest = ctx.inputs
@@ -285,6 +294,18 @@ _attention.cpu(
 attention_bwd.cpu(
     "attention_numpy:backward",
     when=same_float(0, 1, 2, 3, 6),
+    scratch=lambda metas, attrs: score_scratch(2, metas[1], metas[2]),  # type: ignore[arg-type]
+)
+_attention.cpu(
+    "attention_cpu:forward",
+    needs="numba",
+    when=float32_only(0, 1, 2, 3),
+    scratch=lambda metas, attrs: score_scratch(1, metas[0], metas[1]),  # type: ignore[arg-type]
+)
+attention_bwd.cpu(
+    "attention_cpu:backward",
+    needs="numba",
+    when=float32_only(0, 1, 2, 3, 6),
     scratch=lambda metas, attrs: score_scratch(2, metas[1], metas[2]),  # type: ignore[arg-type]
 )
 

@@ -73,6 +73,11 @@ def _(
     return [scalar, scalar, x if want_x else nothing, w if want_w else nothing]
 
 
+@_linear_cross_entropy.flops
+def _(x: Meta, w: Meta, targets: Meta, *, want_x: bool, want_w: bool, **attrs: Any) -> int:
+    return 2 * (1 + want_x + want_w) * x.size * w.shape[0]
+
+
 def _scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
     """A block of logits, its rows of x, its rows of gx, and a piece of gw."""
     x, w = metas[0], metas[1]

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqlib.core import dtypes
 from seqlib.core.op import Attrs, Meta, Sample, dtype_error, fused, need_float, shape_error
-from seqlib.core.ops.blocks import CACHE, pieces, same_float
+from seqlib.core.ops.blocks import CACHE, float32_only, pieces, same_float
 from seqlib.core.ops.create import full
 from seqlib.core.ops.elementwise import isfinite, mul, power, sqrt, where
 from seqlib.core.ops.reduce import sum
@@ -125,6 +125,11 @@ def _(
             np.subtract(a, b, out=new_p[i])
         else:
             np.subtract(p[i], b, out=new_p[i])
+
+
+_adamw.cpu(
+    "adamw_cpu:forward", needs="numba", when=float32_only(0, 1, 2, 3), overlap=((0, 0), (1, 2), (2, 3))
+)
 
 
 @_adamw.samples

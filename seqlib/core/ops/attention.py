@@ -24,7 +24,7 @@ from seqlib.core.op import (
     need_int,
     shape_error,
 )
-from seqlib.core.ops.blocks import same_float, score_scratch
+from seqlib.core.ops.blocks import float32_only, same_float, score_scratch
 from seqlib.core.ops.create import arange, full, zeros
 from seqlib.core.ops.elementwise import equal, exp, greater, less, less_equal, log, logical_and, where
 from seqlib.core.ops.index import take
@@ -294,6 +294,18 @@ _attention.cpu(
 attention_bwd.cpu(
     "attention_numpy:backward",
     when=same_float(0, 1, 2, 3, 6),
+    scratch=lambda metas, attrs: score_scratch(2, metas[1], metas[2]),  # type: ignore[arg-type]
+)
+_attention.cpu(
+    "attention_cpu:forward",
+    needs="numba",
+    when=float32_only(0, 1, 2, 3),
+    scratch=lambda metas, attrs: score_scratch(1, metas[0], metas[1]),  # type: ignore[arg-type]
+)
+attention_bwd.cpu(
+    "attention_cpu:backward",
+    needs="numba",
+    when=float32_only(0, 1, 2, 3, 6),
     scratch=lambda metas, attrs: score_scratch(2, metas[1], metas[2]),  # type: ignore[arg-type]
 )
 

@@ -67,43 +67,89 @@ def _blocks(dims: Dims, block: Dims) -> Iterator[Index]:
     return itertools.product(*(pieces(n, size) for n, size in zip(dims, block, strict=False)))
 
 
-def _scores(p: Problem, at: Index, q: Any, k: Any, out: Any) -> None:
-    """The scaled, biased and masked scores of a block into `out`."""
-    b, h, _, t = at
+# -- the steps between the products --------------------------------------------------------------------------
+
+
+def _finish_scores(p: Problem, at: Index, s: Any) -> None:
+    """Scale, bias and masks on the products of a block, in place."""
+    b, _, _, t = at
     rows, keys = p.dims[3], p.dims[4]
-    np.matmul(q[at], k[b, h].swapaxes(-1, -2), out=out)
-    np.multiply(out, p.scale, out=out)
+    np.multiply(s, p.scale, out=s)
     if p.bias is not None:
-        np.add(out, p.bias[at], out=out)
+        np.add(s, p.bias[at], out=s)
     if p.lengths is not None:
         for i, n in enumerate(p.lengths[b].tolist()):
             if n < keys:
-                out[i, ..., n if n > 0 else 0 :] = -np.inf
+                s[i, ..., n if n > 0 else 0 :] = -np.inf
     if p.causal and t.start + keys - rows < keys - 1:
         hidden = np.arange(keys) > np.arange(t.start, t.stop)[:, None] + (keys - rows)
-        np.copyto(out, -np.inf, where=hidden)
+        np.copyto(s, -np.inf, where=hidden)
 
 
-def _forward(p: Problem, q: Any, k: Any, v: Any, y: Any, lse: Any, scratch: Any) -> None:
+def _normalise(p: Problem, at: Index, s: Any, lse: Any, kept: Any) -> None:
+    """The products of a block become its (dropped) weights; lse [b,hk,g,t] or None is filled."""
+    _finish_scores(p, at, s)
+    top = np.maximum.reduce(s, axis=-1, keepdims=True)
+    np.copyto(top, 0, where=np.isneginf(top))
+    np.subtract(s, top, out=s)
+    np.exp(s, out=s)
+    total = np.einsum("...i->...", s)[..., None]
+    np.copyto(total, 1, where=total == 0)  # a query that sees no key
+    if lse is not None:
+        np.log(total, out=lse[..., None])
+        np.add(lse, top[..., 0], out=lse)
+    np.divide(s, total, out=s)
+    if kept is not None:
+        _drop(s, kept, p.keep_scale, s)
+
+
+def _weights(p: Problem, at: Index, w: Any, lse: Any) -> None:
+    """The products of a block become its weights again, by lse."""
+    _finish_scores(p, at, w)
+    np.subtract(w, lse[..., None], out=w)
+    np.exp(w, out=w)
+
+
+def _drop(w: Any, kept: Any, keep_scale: float, out: Any) -> None:
+    np.multiply(w, kept, out=out)
+    np.multiply(out, keep_scale, out=out)
+
+
+def _to_scores(d: Any, w: Any, along: Any, kept: Any, keep_scale: float) -> None:
+    """The gradient by the (dropped) weights becomes that by the biased scores: w (d - along)."""
+    if kept is not None:
+        _drop(d, kept, keep_scale, d)
+    np.subtract(d, along[..., None], out=d)
+    np.multiply(d, w, out=d)
+
+
+def _mask(seed: int, offset: int, start: int, stop: int, threshold: int) -> Any:
+    return philox.bits16(seed, offset, start, stop) >= np.uint16(threshold)
+
+
+class Steps(NamedTuple):
+    """The functions above; attention_cpu.py has faster ones."""
+
+    normalise: Callable[..., None] = _normalise
+    weights: Callable[..., None] = _weights
+    drop: Callable[..., None] = _drop
+    to_scores: Callable[..., None] = _to_scores
+    mask: Callable[..., Any] = _mask
+
+
+NUMPY = Steps()
+
+
+# -- the loops over blocks -----------------------------------------------------------------------------------
+
+
+def _forward(p: Problem, steps: Steps, q: Any, k: Any, v: Any, y: Any, lse: Any, scratch: Any) -> None:
     for at in _blocks(p.dims, _block_dims(p.dims, q.itemsize)):
         shape = (*(len(range(s.start, s.stop)) for s in at), p.dims[4])
         s = scratch[: int(np.prod(shape))].reshape(shape)
-        _scores(p, at, q, k, s)
-        top = np.maximum.reduce(s, axis=-1, keepdims=True)
-        np.copyto(top, 0, where=np.isneginf(top))
-        np.subtract(s, top, out=s)
-        np.exp(s, out=s)
-        total = np.einsum("...i->...", s)[..., None]
-        blind = total == 0
-        np.copyto(total, 1, where=blind)
-        if lse is not None:
-            np.log(total, out=lse[at][..., None])
-            np.add(lse[at], top[..., 0], out=lse[at])
-        np.divide(s, total, out=s)
-        if p.keep is not None:
-            np.multiply(s, p.keep(at), out=s)
-            np.multiply(s, p.keep_scale, out=s)
-        np.matmul(s, v[at[0], at[1]], out=y[at])
+        np.matmul(q[at], k[at[:2]].swapaxes(-1, -2), out=s)
+        steps.normalise(p, at, s, None if lse is None else lse[at], None if p.keep is None else p.keep(at))
+        np.matmul(s, v[at[:2]], out=y[at])
 
 
 class Gradients(NamedTuple):
@@ -117,31 +163,33 @@ class Gradients(NamedTuple):
 
 
 def _backward(
-    p: Problem, g: Any, q: Any, k: Any, v: Any, y: Any, lse: Any, out: Gradients, scratch: Sequence[Any]
+    p: Problem,
+    steps: Steps,
+    g: Any,
+    q: Any,
+    k: Any,
+    v: Any,
+    y: Any,
+    lse: Any,
+    out: Gradients,
+    scratch: Sequence[Any],
 ) -> None:
     first, second, products = scratch
-    block = _block_dims(p.dims, q.itemsize, separate_groups=True)
-    for at in _blocks(p.dims, block):
+    for at in _blocks(p.dims, _block_dims(p.dims, q.itemsize, separate_groups=True)):
         heads, fresh = at[:2], at[2].start == 0 and at[3].start == 0
         shape = (*(len(range(s.start, s.stop)) for s in at), p.dims[4])
         size = int(np.prod(shape))
         w, d = first[:size].reshape(shape), second[:size].reshape(shape)
-        _scores(p, at, q, k, w)
-        np.subtract(w, lse[at][..., None], out=w)
-        np.exp(w, out=w)
+        np.matmul(q[at], k[heads].swapaxes(-1, -2), out=w)
+        steps.weights(p, at, w, lse[at])
         kept = None if p.keep is None else p.keep(at)
         if out.v is not None:
-            dropped = w
             if kept is not None:
-                dropped = np.multiply(w, kept, out=d)
-                np.multiply(d, p.keep_scale, out=d)
+                steps.drop(w, kept, p.keep_scale, d)
+            dropped = w if kept is None else d
             _add_product(dropped.swapaxes(-1, -2), g[at], out.v[heads], fresh, products)
         np.matmul(g[at], v[heads].swapaxes(-1, -2), out=d)
-        if kept is not None:
-            np.multiply(d, kept, out=d)
-            np.multiply(d, p.keep_scale, out=d)
-        np.subtract(d, np.einsum("...k,...k->...", g[at], y[at])[..., None], out=d)
-        np.multiply(d, w, out=d)
+        steps.to_scores(d, w, np.einsum("...k,...k->...", g[at], y[at]), kept, p.keep_scale)
         if out.bias is not None:
             _add_bias(d, out.bias, at)
         np.multiply(d, p.scale, out=d)
@@ -170,9 +218,9 @@ def _add_bias(d: Any, gbias: Any, at: Index) -> None:
 # -- from the op's inputs to problems ------------------------------------------------------------------------
 
 
-def _keep_padded(state: Any, draw: int, rate: float, dims: Dims) -> Keep:
+def _keep_padded(state: Any, draw: int, rate: float, dims: Dims, mask: Callable[..., Any]) -> Keep:
     seed, offset = seed_offset(state, draw)
-    threshold = np.uint16(philox.keep_threshold(rate))
+    threshold = philox.keep_threshold(rate)
 
     def keep(at: Index) -> Any:
         shape = (*(len(range(s.start, s.stop)) for s in at), dims[4])
@@ -181,7 +229,7 @@ def _keep_padded(state: Any, draw: int, rate: float, dims: Dims) -> Keep:
             start = start * n + s.start
         start *= dims[4]
         size = int(np.prod(shape))
-        return (philox.bits16(seed, offset, start, start + size) >= threshold).reshape(shape)
+        return mask(seed, offset, start, start + size, threshold).reshape(shape)
 
     return keep
 
@@ -234,9 +282,9 @@ class _Case(NamedTuple):
     keys: slice | None
 
 
-def _cases(
-    q: Any, k: Any, bias: Any, lengths: Any, q_offsets: Any, k_offsets: Any, state: Any, attrs: Attrs
-) -> Iterator[_Case]:
+def _cases(q: Any, k: Any, rest: Sequence[Any], attrs: Attrs, steps: Steps) -> Iterator[_Case]:
+    """The problems of an op whose inputs after v are `rest`."""
+    bias, lengths, q_offsets, k_offsets, state = rest
     causal, scale, rate, draw = attrs["causal"], attrs["scale"], attrs["dropout"], attrs["draw"]
     own, heads = k.shape[-2], q.shape[-2]
     scale_of_kept = philox.keep_scale(rate)
@@ -244,7 +292,7 @@ def _cases(
         dims = (q.shape[0], own, heads // own, q.shape[1], k.shape[1])
         if bias is not None:
             bias = np.broadcast_to(bias, (dims[0], heads, *dims[3:])).reshape(dims)
-        keep = _keep_padded(state, draw, rate, dims) if rate else None
+        keep = _keep_padded(state, draw, rate, dims, steps.mask) if rate else None
         yield _Case(Problem(dims, causal, scale, lengths, bias, keep, scale_of_kept), None, None)
         return
     for a, b, c, d in _segments(q_offsets, k_offsets, len(q), len(k)):
@@ -266,7 +314,7 @@ def _lse_view(lse: Any, rows: slice | None, own: int) -> Any:
     return lse.reshape(b, own, h // own, t)
 
 
-def forward(outs: Any, ins: Any, scratch: Any, **attrs: Any) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, *, steps: Steps = NUMPY, **attrs: Any) -> None:
     """The kernel of attention."""
     q, k, v, *rest = ins
     y, lse = outs
@@ -277,15 +325,17 @@ def forward(outs: Any, ins: Any, scratch: Any, **attrs: Any) -> None:
             lse.fill(0)
     if k.shape[-3] == 0:
         return
-    for p, rows, keys in _cases(q, k, *rest, attrs):
+    for p, rows, keys in _cases(q, k, rest, attrs, steps):
         if p.dims[4] == 0:
             continue
         q_, y_ = (_query_view(_rows(x, rows), own) for x in (q, y))
         k_, v_ = (_key_view(_rows(x, keys)) for x in (k, v))
-        _forward(p, q_, k_, v_, y_, _lse_view(lse, rows, own), scratch[0])
+        _forward(p, steps, q_, k_, v_, y_, _lse_view(lse, rows, own), scratch[0])
 
 
-def backward(outs: Any, ins: Any, scratch: Any, *, want_bias: bool, **attrs: Any) -> None:
+def backward(
+    outs: Any, ins: Any, scratch: Any, *, want_bias: bool, steps: Steps = NUMPY, **attrs: Any
+) -> None:
     """The kernel of attention_bwd."""
     gy, q, k, v, y, lse, *rest = ins
     own = k.shape[-2]
@@ -298,12 +348,14 @@ def backward(outs: Any, ins: Any, scratch: Any, *, want_bias: bool, **attrs: Any
         return
     if gbias is not None:
         gbias = _bias_view(gbias, own, q.shape[-2]) if want_bias else None
-    for p, rows, keys in _cases(q, k, *rest, attrs):
+    for p, rows, keys in _cases(q, k, rest, attrs, steps):
         if p.dims[4] == 0:
             continue
         g_, q_, y_, gq_ = (None if x is None else _query_view(_rows(x, rows), own) for x in (gy, q, y, gq))
         k_, v_, gk_, gv_ = (None if x is None else _key_view(_rows(x, keys)) for x in (k, v, gk, gv))
-        _backward(p, g_, q_, k_, v_, y_, _lse_view(lse, rows, own), Gradients(gq_, gk_, gv_, gbias), scratch)
+        _backward(
+            p, steps, g_, q_, k_, v_, y_, _lse_view(lse, rows, own), Gradients(gq_, gk_, gv_, gbias), scratch
+        )
 
 
 def _bias_view(gbias: Any, own: int, heads: int) -> Any:

@@ -38,6 +38,16 @@ def same_float(*positions: int) -> Any:
     return when
 
 
+def float32_only(*positions: int) -> Any:
+    """A kernel's `when`: the inputs at `positions` that are present are float32, and none is empty."""
+
+    def when(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+        chosen = [m for i in positions if (m := metas[i]) is not None]
+        return all(m.dtype == dtypes.float32 and m.size > 0 for m in chosen)
+
+    return when
+
+
 def block_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
     """A kernel's `scratch`: one piece of the first input's rows (its last axis)."""
     x = metas[0]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core.op import Meta, Sample, VjpContext, need_float, need_int, primitive, shape_error
+from seqlib.core.ops.blocks import float32_only
 from seqlib.core.ops.bounds import check_bounds
 from seqlib.core.tensor import Tensor
 
@@ -70,6 +71,9 @@ def _(outs: Any, ins: Any, scratch: Any, *, size: int) -> None:
     for i, row in zip(ids.reshape(-1).tolist(), rows, strict=True):
         target = out[i]
         np.add(target, row, target)
+
+
+embedding_grad.cpu("embedding_cpu:gradient", needs="numba", when=float32_only(0))
 
 
 @_embedding.vjp

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core.op import Meta, Sample, VjpContext, fused, need_float, shape_error
-from seqlib.core.ops.blocks import as_rows, block_scratch, pieces, rows_per_block, same_float
+from seqlib.core.ops.blocks import as_rows, block_scratch, float32_only, pieces, rows_per_block, same_float
 from seqlib.core.ops.elementwise import rsqrt
 from seqlib.core.ops.reduce import mean, sum_to
 from seqlib.core.ops.shape import reshape
@@ -63,6 +63,9 @@ def _(outs: Any, ins: Any, scratch: Any, *, eps: float) -> None:
             means[rows] = center
         if rstds is not None:
             rstds[rows] = rstd
+
+
+_layer_norm.cpu("layer_norm_cpu:forward", needs="numba", when=float32_only(0, 1, 2), overlap=((0, 0),))
 
 
 @fused(outs="gx gw gb", visible=3, differentiable=False)
@@ -121,6 +124,21 @@ def _(outs: Any, ins: Any, scratch: Any) -> None:
         np.add(product, unit, out=product)
         np.subtract(product, offset[:, None], out=product)
         np.multiply(product, rstd[rows][:, None], out=gx[rows])
+
+
+def _wide_float32(metas: Sequence[Meta | None], attrs: Any) -> bool:
+    # The gradient of a row of one element is exactly 0 without fused multiply-adds alone.
+    w = metas[2]
+    return float32_only(0, 1, 2, 3, 4)(metas, attrs) and w is not None and w.size > 1
+
+
+layer_norm_bwd.cpu(
+    "layer_norm_cpu:backward",
+    needs="numba",
+    when=_wide_float32,
+    scratch=lambda metas, attrs: [Meta((32, 2, metas[2].size), metas[2].dtype)],  # type: ignore[union-attr]
+    overlap=((0, 0), (0, 1)),
+)
 
 
 @_layer_norm.vjp

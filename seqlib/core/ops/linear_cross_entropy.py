@@ -6,7 +6,8 @@ forward pass, while a block of logits is at hand, and scaled by the cotangent in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from seqlib.core.op import (
     need_int,
     shape_error,
 )
-from seqlib.core.ops.blocks import CACHE, pieces, rows_per_block, same_float
+from seqlib.core.ops.blocks import CACHE, float32_only, pieces, rows_per_block, same_float
 from seqlib.core.ops.create import full, zeros
 from seqlib.core.ops.cross_entropy import (
     _cross_entropy,
@@ -88,8 +89,7 @@ def _scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
     return [Meta(s, x.dtype) for s in ((rows, v), (rows, d), (rows, d), (width, d))]
 
 
-@_linear_cross_entropy.cpu(when=same_float(0, 1), scratch=_scratch)
-def _(
+def run(
     outs: Any,
     ins: Any,
     scratch: Any,
@@ -98,7 +98,9 @@ def _(
     ignore_index: int,
     want_x: bool,
     want_w: bool,
+    losses: Callable[[Any, Any, float, bool], float],
 ) -> None:
+    """The kernel, for a given function of a block's logits (see `_losses`)."""
     x, w, targets = ins
     gx, gw = outs[2] if want_x else None, outs[3] if want_w else None
     counted = check_targets("linear_cross_entropy", targets, len(w), ignore_index)
@@ -114,7 +116,7 @@ def _(
         # Ignored rows (padding) are left out of the products.
         xs = x[piece] if everything else np.take(x, rows, axis=0, out=scratch[1][:n], mode="clip")
         np.matmul(xs, w.T, out=logits)
-        loss += _losses(logits, targets[rows], smoothing, gx is not None or gw is not None)
+        loss += losses(logits, targets[rows], smoothing, gx is not None or gw is not None)
         if gx is not None:
             product = gx[piece] if everything else scratch[2][:n]
             np.matmul(logits, w, out=product)
@@ -159,6 +161,12 @@ def _add_weight_gradient(gw: Any, g: Any, x: Any, first: bool, product: Any) -> 
         part = product[: rows.stop - rows.start]
         np.matmul(g[:, rows].T, x, out=part)
         np.add(gw[rows], part, out=gw[rows])
+
+
+_linear_cross_entropy.cpu(partial(run, losses=_losses), when=same_float(0, 1), scratch=_scratch)
+_linear_cross_entropy.cpu(
+    "linear_cross_entropy_cpu:forward", needs="numba", when=float32_only(0, 1), scratch=_scratch
+)
 
 
 @_linear_cross_entropy.vjp

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqlib.core import dtypes, philox
 from seqlib.core.op import Meta, Sample, VjpContext, dtype_error, need_float, primitive, shape_error
-from seqlib.core.ops.blocks import pieces
+from seqlib.core.ops.blocks import float32_only, pieces
 from seqlib.core.rng import current_generator
 from seqlib.core.tensor import Tensor, as_tensor
 from seqlib.util.errors import UsageError
@@ -74,6 +74,9 @@ def _(outs: Any, ins: Any, scratch: Any, *, p: float, draw: int) -> None:
         kept = philox.bits16(seed, offset, piece.start, piece.stop) >= threshold
         np.multiply(x[piece], scale, out=y[piece])
         np.multiply(y[piece], kept, out=y[piece])
+
+
+_dropout.cpu("random_cpu:forward", needs="numba", when=float32_only(0), overlap=((0, 0),))
 
 
 @_dropout.vjp

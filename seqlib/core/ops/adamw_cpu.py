@@ -1,0 +1,51 @@
+"""The numba kernel of adamw, for float32: one pass over memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from seqlib.core.ops.jit_cpu import kernel, spread
+
+
+@kernel
+def _adamw(
+    first, last, p, g, m, v, new_p, new_m, new_v, scale, beta1, gain1, beta2, gain2, factor, root, eps, keep
+):
+    ps, gs, ms, vs = p[first:last], g[first:last], m[first:last], v[first:last]
+    np_, nm, nv = new_p[first:last], new_m[first:last], new_v[first:last]
+    for i in range(ps.size):
+        scaled = gs[i] * scale
+        mi = ms[i] * beta1 + scaled * gain1
+        vi = vs[i] * beta2 + scaled * scaled * gain2
+        np_[i] = ps[i] * keep - factor * mi / (np.sqrt(vi) * root + eps)
+        nm[i] = mi
+        nv[i] = vi
+
+
+def forward(
+    outs: Any,
+    ins: Any,
+    scratch: Any,
+    *,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """The kernel of adamw."""
+    lr, step, scale = (float(x) for x in ins[4:])
+    olds = (ins[0], ins[2], ins[3])
+    outs = [np.empty_like(old) if out is None else out for out, old in zip(outs, olds, strict=True)]
+    if not math.isfinite(scale):
+        for out, old in zip(outs, olds, strict=True):
+            np.copyto(out, old)
+        return
+    first, second = (1.0 - beta**step for beta in (beta1, beta2))
+    factor = lr / first if first else math.inf
+    root = 1.0 / math.sqrt(second) if second else math.inf
+    numbers = (scale, beta1, 1.0 - beta1, beta2, 1.0 - beta2, factor, root, eps, 1.0 - lr * weight_decay)
+    arrays = (x.reshape(-1) for x in (*ins[:4], *outs))
+    spread(_adamw, ins[0].size, ins[0].size, *arrays, *(np.float32(n) for n in numbers))

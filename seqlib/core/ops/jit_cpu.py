@@ -1,0 +1,140 @@
+"""What the numba kernels share: how they are compiled and kept, the worker threads, exp and Philox.
+
+Kernels release the GIL and are single-threaded; `spread` runs one over spans of its work on a few threads of
+our own, which sleep when there is nothing to do (an OpenMP pool spins and starves BLAS's threads). What is
+reduced over rows is reduced in CHUNKS fixed parts that are added in order, so bits do not depend on the
+number of threads.
+
+Compiled code is kept in the user's cache folder under a key made of the sources of all *_cpu.py files and
+numba's version; where that cannot be written, kernels are compiled anew in each process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import platformdirs
+
+# Never "nnan" or "ninf": kernels meet -inf (masks) and must let NaN through.
+FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+CHUNKS = 32
+_INLINE = 1 << 15
+"""Work below this many elements is not worth waking a thread."""
+
+
+@lru_cache(maxsize=1)
+def _cache_folder() -> str | None:
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*_cpu.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    root = os.environ.get("SEQLIB_CACHE") or platformdirs.user_cache_dir("seqlib")
+    folder = Path(root) / "kernels" / digest.hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return str(folder) if os.access(folder, os.W_OK) else None
+
+
+def _compiled(fn: Callable[..., Any], **options: Any) -> Any:
+    folder = _cache_folder()
+    previous = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+    numba.config.CACHE_DIR = folder or previous  # type: ignore[attr-defined]
+    try:
+        return numba.njit(nogil=True, error_model="numpy", cache=folder is not None, **options)(fn)
+    finally:
+        numba.config.CACHE_DIR = previous  # type: ignore[attr-defined]
+
+
+def kernel(fn: Callable[..., Any]) -> Any:
+    """Decorator: compile at the first call, with the fast-math rules that keep NaN and infinity."""
+    return _compiled(fn, fastmath=FAST)
+
+
+def exact(fn: Callable[..., Any]) -> Any:
+    """Decorator: compile without fast-math (also where it is inlined): the order of operations matters."""
+    return _compiled(fn)
+
+
+@lru_cache(maxsize=1)
+def _threads() -> int:
+    wanted = os.environ.get("SEQLIB_THREADS", "")
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_threads() - 1, thread_name_prefix="seqlib")
+
+
+def spread(fn: Callable[..., Any], total: int, elements: int, *args: Any) -> None:
+    """fn(first, last, *args) for spans that cover 0 … total - 1, on all threads when `elements` is worth
+    it."""
+    n = min(_threads(), total)
+    if n <= 1 or elements < _INLINE:
+        fn(0, total, *args)
+        return
+    bounds = [total * i // n for i in range(n + 1)]
+    others = [_pool().submit(fn, bounds[i], bounds[i + 1], *args) for i in range(1, n)]
+    fn(bounds[0], bounds[1], *args)
+    for other in others:
+        other.result()
+
+
+@exact
+def exp32(x):
+    """e**x in float32, within 1 unit in the last place down to -20: x = n log 2 + r, a polynomial of degree 6
+    in r, and n in the exponent."""
+    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+    r = (x - n * np.float32(0.693359375)) - n * np.float32(-2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    p = p * r * r + r + np.float32(1.0)
+    inside = x > np.float32(-87.0)
+    bits = (np.int32(n if inside else np.float32(0.0)) + np.int32(127)) << np.int32(23)
+    y = p * np.int32(bits).view(np.float32)
+    return y if inside or x != x else np.float32(0.0)
+
+
+TILE = 64
+"""Philox blocks made together: 512 draws of 16 bits."""
+
+
+@kernel
+def philox_tile(first_block, seed, offset, a, words):
+    """The words of blocks first_block … first_block + TILE - 1 into words[TILE * 4]; a is room, uint32 [4,
+    TILE].
+
+    Round by round over the tile: that is what the compiler turns into vector instructions."""
+    mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    a0, a1, a2, a3 = a[0], a[1], a[2], a[3]
+    for j in range(TILE):
+        b = first_block + np.uint64(j)
+        a0[j], a1[j] = np.uint32(b), np.uint32(b >> half)
+        a2[j], a3[j] = np.uint32(offset), np.uint32(offset >> half)
+    k0, k1 = seed & mask, seed >> half
+    for _ in range(10):
+        q0, q1 = np.uint32(k0), np.uint32(k1)
+        for j in range(TILE):
+            p0, p1 = np.uint64(a0[j]) * np.uint64(0xD2511F53), np.uint64(a2[j]) * np.uint64(0xCD9E8D57)
+            a0[j] = np.uint32(p1 >> half) ^ a1[j] ^ q0
+            a1[j] = np.uint32(p1)
+            a2[j] = np.uint32(p0 >> half) ^ a3[j] ^ q1
+            a3[j] = np.uint32(p0)
+        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & mask, (k1 + np.uint64(0xBB67AE85)) & mask
+    for j in range(TILE):
+        words[4 * j], words[4 * j + 1], words[4 * j + 2], words[4 * j + 3] = a0[j], a1[j], a2[j], a3[j]

@@ -1,0 +1,55 @@
+"""The numba kernel of linear_cross_entropy, for float32: the NumPy one with the softmax of a block in one
+function."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from seqlib.core.ops.jit_cpu import exp32, kernel, spread
+from seqlib.core.ops.linear_cross_entropy import run
+
+
+@kernel
+def _rows(first, last, logits, targets, smoothing, want_grad, costs):
+    classes = logits.shape[1]
+    for r in range(first, last):
+        row, t = logits[r], targets[r]
+        # Four running maxima: one alone waits for itself.
+        a = b = c = d = np.float32(-np.inf)
+        whole = classes - classes % 4
+        for j in range(0, whole, 4):
+            a = row[j] if row[j] > a else a
+            b = row[j + 1] if row[j + 1] > b else b
+            c = row[j + 2] if row[j + 2] > c else c
+            d = row[j + 3] if row[j + 3] > d else d
+        for j in range(whole, classes):
+            a = row[j] if row[j] > a else a
+        top = max(max(a, b), max(c, d))
+        cost = (np.float32(1.0) - smoothing) * (top - row[t])
+        if smoothing != 0.0:
+            total = np.float64(0.0)
+            for j in range(classes):
+                total += row[j] - top
+            cost -= smoothing * np.float32(total / classes)
+        norm = np.float32(0.0)
+        for j in range(classes):
+            row[j] = exp32(row[j] - top)
+            norm += row[j]
+        costs[r] = cost + np.log(norm)
+        if want_grad:
+            inverse, share = np.float32(1.0) / norm, smoothing / np.float32(classes)
+            for j in range(classes):
+                row[j] = row[j] * inverse - share
+            row[t] -= np.float32(1.0) - smoothing
+
+
+def _losses(logits: Any, targets: Any, smoothing: float, want_grad: bool) -> float:
+    costs = np.empty(len(logits), np.float32)
+    spread(_rows, len(logits), logits.size, logits, targets, np.float32(smoothing), want_grad, costs)
+    return float(costs.sum(dtype=np.float64))
+
+
+forward = partial(run, losses=_losses)

@@ -1,0 +1,79 @@
+"""Every CPU kernel of every op, not only the one that is chosen; and that threads do not change bits."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import seqlib.core.ops  # noqa: F401  (declares the ops)
+from seqlib.core.backends import cpu
+from seqlib.core.op import OPS, Kernel, Op, Sample, _installed
+from seqlib.core.tape import apply_all
+from seqlib.core.tensor import Tensor
+
+CASES = [
+    pytest.param(op, kernel, sample, id=f"{op.name}-{k}-{i}")
+    for op in OPS.values()
+    if len(op.cpu_kernels) > 1 and op.sample_fn is not None
+    for k, kernel in enumerate(op.cpu_kernels)
+    for i, sample in enumerate(op.sample_fn())
+]
+
+
+def _launch(op: Op, kernel: Kernel, sample: Sample) -> list[Any]:
+    arrays = [None if x is None else np.ascontiguousarray(x).reshape(np.shape(x)) for x in sample.inputs]
+    attrs = {**op.defaults, **sample.attrs}
+    metas = cpu.metas_of(arrays)
+    if kernel.needs is not None and not _installed(kernel.needs):
+        pytest.skip(f"{kernel.needs} is not installed")
+    if kernel.when is not None and not kernel.when(metas, attrs):
+        pytest.skip("the kernel does not serve this sample")
+    outs = [np.full(m.shape, -9, m.dtype) for m in op.infer_metas(metas, attrs)]
+    scratch = [np.full(m.shape, -9, m.dtype) for m in cpu.scratch_metas(kernel, metas, attrs)]
+    with np.errstate(all="ignore"):
+        kernel.load()(outs, arrays, scratch, **attrs)
+    return outs
+
+
+def _reference(op: Op, sample: Sample, dtype: Any) -> list[Any]:
+    arrays = [None if x is None else np.asarray(x) for x in sample.inputs]
+    wide = [a.astype(dtype) if a is not None and a.dtype == np.float32 else a for a in arrays]
+    outs = apply_all(
+        op, tuple(None if a is None else Tensor(a) for a in wide), {**op.defaults, **sample.attrs}
+    )
+    return [o.numpy() for o in outs]
+
+
+@pytest.mark.parametrize(("op", "kernel", "sample"), CASES)
+def test_kernel_is_as_good_as_the_reference(op: Op, kernel: Kernel, sample: Sample, monkeypatch: Any) -> None:
+    got = _launch(op, kernel, sample)
+    monkeypatch.setenv("SEQLIB_KERNELS", "ref")
+    for g, r, e in zip(
+        got, _reference(op, sample, np.float32), _reference(op, sample, np.float64), strict=True
+    ):
+        finite = np.isfinite(e)
+        assert np.array_equal(np.isfinite(g), finite)
+        if finite.any():
+            error, allowed = (np.abs(np.float64(x)[finite] - e[finite]).max() for x in (g, r))
+            assert error <= 2 * allowed + 4 * 2.0**-24 * max(np.abs(e[finite]).max(), 1e-6)
+
+
+@pytest.mark.parametrize(("op", "kernel", "sample"), [c for c in CASES if c.values[1].needs == "numba"])
+def test_bits_do_not_depend_on_threads(op: Op, kernel: Kernel, sample: Sample, monkeypatch: Any) -> None:
+    jit_cpu = pytest.importorskip("seqlib.core.ops.jit_cpu")
+    monkeypatch.setattr(jit_cpu, "_INLINE", 0)
+    found = []
+    for n in (1, 2, 5):
+        monkeypatch.setattr(jit_cpu, "_threads", lambda n=n: n)
+        jit_cpu._pool.cache_clear()
+        found.append([o.tobytes() for o in _launch(op, kernel, sample)])
+    jit_cpu._pool.cache_clear()
+    assert found[0] == found[1] == found[2]
+
+
+def test_importing_the_ops_imports_no_compiler() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, seqlib.core.ops; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

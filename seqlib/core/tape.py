@@ -107,6 +107,8 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
         outs = graph.record(op, _checked(op, tensors), attrs)
     else:
         outs = cpu.execute(op, _checked_eager(op, datas), attrs)
+        if op.view_rule is not None and isinstance(tensors[0], Variable):
+            outs = [outs[0].copy()]  # the location may be assigned to; what was read before then stays
     if not tracked:
         return tuple(Tensor(o) for o in outs)
     node = Node(

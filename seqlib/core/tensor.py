@@ -320,6 +320,10 @@ class Variable(Tensor):
         super().__init__(np.array(array, dtype=None if dtype is None else dtypes.canonical(dtype), order="C"))
         self.name = name
 
+    def detach(self) -> Tensor:
+        """The present content, cut off from the tape; a later `assign` does not change it."""
+        return Tensor(self.data if isinstance(self.data, Value) else np.array(self.data))
+
     def assign(self, value: TensorLike) -> None:
         """Write `value` (same shape and dtype) into this location. Raises ShapeError or DtypeError and then
         writes nothing.

@@ -192,3 +192,25 @@ def test_shape_errors_are_value_errors() -> None:
     with pytest.raises(ValueError, match="reshape"):
         tensor(X).reshape(5)
     assert issubclass(ShapeError, ValueError)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+@pytest.mark.parametrize("size", [5, 127, 700, 1023, 5000])
+def test_top_k_is_the_head_of_a_stable_sort(size: int, dtype: Any) -> None:
+    rng = np.random.default_rng(size)
+    x = np.round(rng.normal(size=(7, size)) * 3).astype(dtype)
+    x[1] = 2
+    if dtype == np.float32:
+        x[2, size // 2] = np.nan
+        x[3] = -np.inf
+        x[4] = rng.normal(size=size)
+    expected = np.argsort(-x.astype(np.float64), axis=-1, kind="stable")
+    if dtype == np.float32:
+        nan = size // 2
+        expected[2] = [nan, *(i for i in expected[2] if i != nan)]  # NaN counts as the greatest
+    for k in (1, 3, 5):
+        values, indices = ops.top_k(tensor(x), k)
+        assert np.array_equal(indices.numpy(), expected[:, :k])
+        assert np.array_equal(
+            values.numpy(), np.take_along_axis(x, expected[:, :k], -1), equal_nan=dtype == np.float32
+        )

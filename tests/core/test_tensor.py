@@ -182,3 +182,28 @@ def test_constants() -> None:
     assert seqlib.arange(2, 8, 3).tolist() == [2, 5]
     assert seqlib.arange(0.0, 1.0, 0.25).dtype == np.float32
     assert ops.arange(3, 0, -1).tolist() == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda v: v[::-1],
+        lambda v: v.reshape(3, 1),
+        lambda v: v[:],
+        lambda v: v.detach(),
+        lambda v: v.T,
+        lambda v: ops.broadcast_to(v, (2, 3)),
+    ],
+)
+def test_what_was_read_from_a_location_stays(read: Any) -> None:
+    a, b = (Variable(np.float32([1, 2, 3]), "v") for _ in range(2))
+
+    def step(v: Variable, x: Tensor) -> Tensor:
+        before = read(v)
+        v.assign(x)
+        return before * 1.0
+
+    x = np.float32([7, 8, 9])
+    expected = read(tensor([1.0, 2.0, 3.0])).numpy()
+    assert np.array_equal(step(a, tensor(x)).numpy(), expected)
+    assert np.array_equal(compile(lambda x: step(b, x), state=[b])(x).numpy(), expected)

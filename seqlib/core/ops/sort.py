@@ -86,21 +86,29 @@ def _(outs: Any, ins: Any, scratch: Any, *, k: int) -> None:
         np.copyto(outs[1].reshape(len(rows), k), indices)
 
 
+_BLOCK = 128
+
+
 def _top_indices(rows: Any, k: int) -> Any:
-    """[R, k] indices of the greatest of each row [R, V], found in O(V) where the k-th is not tied with one
-    left out.
+    """[R, k] indices of the greatest of each row [R, V].
+
+    The k-th greatest of the maxima of blocks is a lower bound for the k-th greatest element, so only the few elements
+    that reach it are sorted: by row, then by value downwards, then by index. A row with NaN is sorted as a whole.
     """
     size = rows.shape[1]
-    if k == 0 or 4 * k >= size:
+    blocks = size // _BLOCK
+    if k == 0 or blocks < 2 * k:
         return _order(np, rows, -1, True)[:, :k]
-    greatest = np.partition(rows, size - k, axis=-1)[:, size - k :]
-    chosen = rows >= greatest[:, :1]
-    clear = (chosen.sum(axis=-1) == k) & ~np.isnan(greatest).any(axis=-1)
+    whole = rows[:, : blocks * _BLOCK].reshape(len(rows), blocks, _BLOCK).max(axis=-1)
+    bound = np.partition(whole, blocks - k, axis=-1)[:, blocks - k, None]
+    row, column = np.divmod(np.flatnonzero(rows >= bound), size)  # np.nonzero of two axes is 20 times slower
+    values = rows[row, column]
+    order = np.lexsort((column, -(values if values.dtype.kind == "f" else values.astype(np.int64)), row))
+    first = np.searchsorted(row, np.arange(len(rows)))
+    odd = np.isnan(rows.max(axis=-1)) if rows.dtype.kind == "f" else np.zeros(len(rows), bool)
     indices = np.empty((len(rows), k), np.int64)
-    indices[clear] = np.nonzero(chosen[clear])[1].reshape(-1, k)
-    by_value = _order(np, np.take_along_axis(rows[clear], indices[clear], axis=-1), -1, True)
-    indices[clear] = np.take_along_axis(indices[clear], by_value, axis=-1)
-    indices[~clear] = _order(np, rows[~clear], -1, True)[:, :k]  # ties at the border, or NaN
+    indices[~odd] = column[order[first[~odd, None] + np.arange(k)]]
+    indices[odd] = _order(np, rows[odd], -1, True)[:, :k]
     return indices
 
 
@@ -116,7 +124,8 @@ def _() -> Iterable[Sample]:
     x = rng.normal(size=(3, 1023)).astype(np.float32)
     yield Sample((x,), {"k": 5})
     yield Sample((x[:, :6],), {"k": 6})
-    yield Sample((np.round(x),), {"k": 4}, ())
+    yield Sample((np.round(x),), {"k": 3}, ())
+    yield Sample((x[:, :1],), {"k": 1})
     yield Sample((rng.integers(0, 3, (4, 33)).astype(np.int32),), {"k": 3}, ())
     yield Sample((x[:, :4],), {"k": 0})
     yield Sample((x[:0],), {"k": 2})

@@ -57,7 +57,7 @@ def var(x: Tensor, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> T
 
 @fused(saves="x y")
 def _logsumexp(x: Tensor, *, axis: Axes, keepdims: bool) -> Tensor:
-    top = reduce.max(x.detach(), axis, keepdims=True)
+    top = reduce.max(x, axis, keepdims=True).detach()
     shift = where(isfinite(top), top, 0.0)
     y = log(reduce.sum(exp(x - shift), axis, keepdims=True)) + shift
     return reshape(y, reduced_shape(x.shape, axis, keepdims))

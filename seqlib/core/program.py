@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqlib.core import debug
+from seqlib.core.backends.threads import single_blas
 from seqlib.core.graph import Graph
 from seqlib.core.lower import Plan
 from seqlib.core.memory import Storage
@@ -142,7 +143,7 @@ class Program:
             self._bind()
             for held, given in zip(self._inputs, arrays, strict=True):
                 np.copyto(held, given)
-            with np.errstate(all="ignore"):
+            with single_blas(), np.errstate(all="ignore"):
                 if seconds is not None:
                     self._run_timed(seconds)
                 else:

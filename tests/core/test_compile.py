@@ -117,7 +117,11 @@ class Pair(NamedTuple):
 def test_arguments_and_results_are_trees() -> None:
     compiled = compile(lambda p, d: {"sum": p.a + p.b, "rest": [d["x"], 7, None]})
     result = compiled(Pair(np.float32([1]), np.float32([2])), {"x": np.int32([5])})
-    assert result["sum"].numpy().tolist() == [3] and result["rest"][0].numpy().tolist() == [5] and result["rest"][1:] == [7, None]
+    assert (
+        result["sum"].numpy().tolist() == [3]
+        and result["rest"][0].numpy().tolist() == [5]
+        and result["rest"][1:] == [7, None]
+    )
 
 
 def test_views_cost_no_launch_and_in_place_chains_share_memory() -> None:
@@ -245,5 +249,12 @@ def test_debug_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     monkeypatch.setenv("SEQLIB_DEBUG", "3")
     compile(lambda x: ops.matmul(x, x))(np.eye(3, dtype=np.float32))
     text = capsys.readouterr().err
-    for part in ("graph after trace", "eliminate_common_subexpressions", "GFLOP/s", "GB/s", "matmul", "1 launches"):
+    for part in (
+        "graph after trace",
+        "eliminate_common_subexpressions",
+        "GFLOP/s",
+        "GB/s",
+        "matmul",
+        "1 launches",
+    ):
         assert part in text

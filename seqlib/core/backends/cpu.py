@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
+from seqlib.core.backends.threads import single_blas
 from seqlib.core.op import Attrs, Kernel, Meta, Op
 
 Array = np.ndarray[Any, Any]
@@ -24,7 +25,7 @@ def execute(op: Op, arrays: Sequence[Array | None], attrs: Attrs) -> list[Array]
     """Run one op at once. The outputs are fresh C-contiguous arrays, or views where the op is a view."""
     metas = metas_of(arrays)
     out_metas = op.infer_metas(metas, attrs)
-    with np.errstate(all="ignore"):
+    with single_blas(), np.errstate(all="ignore"):
         if op.view_rule is not None:
             return [op.fn(np, *arrays, **attrs)]
         kernel = op.cpu_kernel(metas, attrs)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.ops.jit_cpu import kernel, spread
+from seqlib.core.backends.threads import spread
+from seqlib.core.ops.jit_cpu import kernel
 
 
 @kernel

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from seqlib.core.backends.threads import spread
 from seqlib.core.ops import attention_numpy
 from seqlib.core.ops.attention_numpy import Index, Problem, Steps
-from seqlib.core.ops.jit_cpu import exp32, kernel, spread
+from seqlib.core.ops.jit_cpu import exp32, kernel
 from seqlib.core.ops.random_cpu import keep_mask
 
 _ALL = np.empty((0, 0), np.bool_)

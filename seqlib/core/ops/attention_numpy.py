@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqlib.core import philox
+from seqlib.core.backends.blas import product as matrix_product
 from seqlib.core.op import Attrs
 from seqlib.core.ops.attention import packed_stride
 from seqlib.core.ops.blocks import SCORES, pieces
@@ -147,9 +148,9 @@ def _forward(p: Problem, steps: Steps, q: Any, k: Any, v: Any, y: Any, lse: Any,
     for at in _blocks(p.dims, _block_dims(p.dims, q.itemsize)):
         shape = (*(len(range(s.start, s.stop)) for s in at), p.dims[4])
         s = scratch[: int(np.prod(shape))].reshape(shape)
-        np.matmul(q[at], k[at[:2]].swapaxes(-1, -2), out=s)
+        matrix_product(q[at], k[at[:2]].swapaxes(-1, -2), s)
         steps.normalise(p, at, s, None if lse is None else lse[at], None if p.keep is None else p.keep(at))
-        np.matmul(s, v[at[:2]], out=y[at])
+        matrix_product(s, v[at[:2]], y[at])
 
 
 class Gradients(NamedTuple):
@@ -180,7 +181,7 @@ def _backward(
         shape = (*(len(range(s.start, s.stop)) for s in at), p.dims[4])
         size = int(np.prod(shape))
         w, d = first[:size].reshape(shape), second[:size].reshape(shape)
-        np.matmul(q[at], k[heads].swapaxes(-1, -2), out=w)
+        matrix_product(q[at], k[heads].swapaxes(-1, -2), w)
         steps.weights(p, at, w, lse[at])
         kept = None if p.keep is None else p.keep(at)
         if out.v is not None:
@@ -188,13 +189,13 @@ def _backward(
                 steps.drop(w, kept, p.keep_scale, d)
             dropped = w if kept is None else d
             _add_product(dropped.swapaxes(-1, -2), g[at], out.v[heads], fresh, products)
-        np.matmul(g[at], v[heads].swapaxes(-1, -2), out=d)
+        matrix_product(g[at], v[heads].swapaxes(-1, -2), d)
         steps.to_scores(d, w, np.einsum("...k,...k->...", g[at], y[at]), kept, p.keep_scale)
         if out.bias is not None:
             _add_bias(d, out.bias, at)
         np.multiply(d, p.scale, out=d)
         if out.q is not None:
-            np.matmul(d, k[heads], out=out.q[at])
+            matrix_product(d, k[heads], out.q[at])
         if out.k is not None:
             _add_product(d.swapaxes(-1, -2), q[at], out.k[heads], fresh, products)
 
@@ -202,10 +203,10 @@ def _backward(
 def _add_product(a: Any, b: Any, out: Any, fresh: bool, products: Any) -> None:
     """out = a b for the first block of its rows, out += a b for the others."""
     if fresh:
-        np.matmul(a, b, out=out)
+        matrix_product(a, b, out)
     else:
         product = products[: out.size].reshape(out.shape)
-        np.matmul(a, b, out=product)
+        matrix_product(a, b, product)
         np.add(out, product, out=out)
 
 

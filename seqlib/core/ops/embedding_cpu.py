@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from seqlib.core.backends.threads import spread
 from seqlib.core.ops.bounds import check_bounds
-from seqlib.core.ops.jit_cpu import kernel, spread
+from seqlib.core.ops.jit_cpu import kernel
 
 
 @kernel

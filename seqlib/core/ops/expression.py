@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqlib.core.backends.threads import spread
 from seqlib.core.ops.special import erf
 
 BLOCK = 16384
@@ -163,7 +164,7 @@ def numpy_kernel(plan: Plan) -> Callable[..., None]:
         out = outs[0]
         compute = _compute_dtype(ins, out)
         arrays = [a if a.dtype == compute or a.dtype == np.bool_ else a.astype(compute) for a in ins]
-        if len(plan.steps) == 1 or out.size <= BLOCK:
+        if out.size <= BLOCK:
             _run(plan, out, arrays, compute)
             return
         if out.flags.c_contiguous and all(
@@ -174,11 +175,17 @@ def numpy_kernel(plan: Plan) -> Callable[..., None]:
         else:
             flat, flats = out, [np.broadcast_to(a, out.shape) for a in arrays]
             rows = max(1, BLOCK * out.shape[0] // out.size)
-        for start in range(0, flat.shape[0], rows):
-            piece = slice(start, start + rows)
-            _run(plan, flat[piece], [a[piece] if a.ndim else a for a in flats], compute)
+        spread(_blocks, len(flat), out.size, plan, rows, flat, flats, compute)
 
     return run
+
+
+def _blocks(first: int, last: int, plan: Plan, rows: int, out: Any, ins: Sequence[Any], compute: Any) -> None:
+    if len(plan.steps) == 1:
+        rows = last - first  # nothing to keep in the cache between steps
+    for start in range(first, last, rows):
+        piece = slice(start, min(start + rows, last))
+        _run(plan, out[piece], [a[piece] if a.ndim else a for a in ins], compute)
 
 
 def _compute_dtype(ins: Sequence[Any], out: Any) -> Any:

@@ -1,9 +1,8 @@
-"""What the numba kernels share: how they are compiled and kept, the worker threads, exp and Philox.
+"""What the numba kernels share: how they are compiled and kept, exp and Philox.
 
-Kernels release the GIL and are single-threaded; `spread` runs one over spans of its work on a few threads of
-our own, which sleep when there is nothing to do (an OpenMP pool spins and starves BLAS's threads). What is
-reduced over rows is reduced in CHUNKS fixed parts that are added in order, so bits do not depend on the
-number of threads.
+Kernels release the GIL and are single-threaded; `backends.threads.spread` runs one over spans of its work.
+What is reduced over rows is reduced in CHUNKS fixed parts that are added in order, so bits do not depend on
+the number of threads.
 
 Compiled code is kept in the user's cache folder under a key made of the sources of all *_cpu.py files and
 numba's version; where that cannot be written, kernels are compiled anew in each process.
@@ -14,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,6 @@ import platformdirs
 # Never "nnan" or "ninf": kernels meet -inf (masks) and must let NaN through.
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 CHUNKS = 32
-_INLINE = 1 << 15
-"""Work below this many elements is not worth waking a thread."""
 
 
 @lru_cache(maxsize=1)
@@ -62,33 +58,6 @@ def kernel(fn: Callable[..., Any]) -> Any:
 def exact(fn: Callable[..., Any]) -> Any:
     """Decorator: compile without fast-math (also where it is inlined): the order of operations matters."""
     return _compiled(fn)
-
-
-@lru_cache(maxsize=1)
-def _threads() -> int:
-    wanted = os.environ.get("SEQLIB_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_threads() - 1, thread_name_prefix="seqlib")
-
-
-def spread(fn: Callable[..., Any], total: int, elements: int, *args: Any) -> None:
-    """fn(first, last, *args) for spans that cover 0 … total - 1, on all threads when `elements` is worth
-    it."""
-    n = min(_threads(), total)
-    if n <= 1 or elements < _INLINE:
-        fn(0, total, *args)
-        return
-    bounds = [total * i // n for i in range(n + 1)]
-    others = [_pool().submit(fn, bounds[i], bounds[i + 1], *args) for i in range(1, n)]
-    fn(bounds[0], bounds[1], *args)
-    for other in others:
-        other.result()
 
 
 @exact

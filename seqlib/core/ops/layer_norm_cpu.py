@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.ops.jit_cpu import CHUNKS, kernel, spread
+from seqlib.core.backends.threads import spread
+from seqlib.core.ops.jit_cpu import CHUNKS, kernel
 
 
 @kernel

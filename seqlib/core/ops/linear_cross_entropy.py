@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from seqlib.core.backends.blas import ROWS
+from seqlib.core.backends.blas import product as matrix_product
+from seqlib.core.backends.threads import spread
 from seqlib.core.op import (
     Attrs,
     Meta,
@@ -80,13 +83,12 @@ def _(x: Meta, w: Meta, targets: Meta, *, want_x: bool, want_w: bool, **attrs: A
 
 
 def _scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
-    """A block of logits, its rows of x, its rows of gx, and a piece of gw."""
+    """A block of logits, its rows of x and its rows of gx."""
     x, w = metas[0], metas[1]
     assert x is not None and w is not None
     (n, d), v, size = x.shape, w.shape[0], x.dtype.itemsize
     rows = max(min(n, 64), rows_per_block(n, v, size, _LOGITS))
-    width = rows_per_block(v, d, size, 4 * CACHE)
-    return [Meta(s, x.dtype) for s in ((rows, v), (rows, d), (rows, d), (width, d))]
+    return [Meta(s, x.dtype) for s in ((rows, v), (rows, d), (rows, d))]
 
 
 def run(
@@ -115,15 +117,15 @@ def run(
         rows, logits = counted[piece], scratch[0][:n]
         # Ignored rows (padding) are left out of the products.
         xs = x[piece] if everything else np.take(x, rows, axis=0, out=scratch[1][:n], mode="clip")
-        np.matmul(xs, w.T, out=logits)
+        matrix_product(xs, w.T, logits)
         loss += losses(logits, targets[rows], smoothing, gx is not None or gw is not None)
         if gx is not None:
             product = gx[piece] if everything else scratch[2][:n]
-            np.matmul(logits, w, out=product)
+            matrix_product(logits, w, product)
             if not everything:
                 gx[rows] = product
         if gw is not None:
-            _add_weight_gradient(gw, logits, xs, piece.start == 0, scratch[3])
+            _add_weight_gradient(gw, logits, xs, piece.start == 0)
     for out, value in zip(outs, (loss, len(counted)), strict=False):
         if out is not None:
             out[...] = value
@@ -152,15 +154,22 @@ def _losses(logits: Any, targets: Any, smoothing: float, want_grad: bool) -> flo
     return total
 
 
-def _add_weight_gradient(gw: Any, g: Any, x: Any, first: bool, product: Any) -> None:
-    """gw = gᵀ x for the first block, gw += gᵀ x for the others, in pieces of rows that stay in the cache."""
+def _add_weight_gradient(gw: Any, g: Any, x: Any, first: bool) -> None:
+    """gw = gᵀ x for the first block, gw += gᵀ x for the others."""
     if first:
-        np.matmul(g.T, x, out=gw)
-        return
-    for rows in pieces(len(gw), len(product)):
-        part = product[: rows.stop - rows.start]
-        np.matmul(g[:, rows].T, x, out=part)
-        np.add(gw[rows], part, out=gw[rows])
+        matrix_product(g.T, x, gw)
+    else:
+        spread(_add_rows, len(gw), gw.size, gw, g, x, multiple=ROWS)
+
+
+def _add_rows(first: int, last: int, gw: Any, g: Any, x: Any) -> None:
+    # In pieces of rows that stay in the cache between the product and the addition.
+    part = np.empty((rows_per_block(last - first, x.shape[1], x.itemsize), x.shape[1]), x.dtype)
+    for rows in pieces(last - first, len(part)):
+        start, stop = first + rows.start, first + rows.stop
+        product = part[: stop - start]
+        np.matmul(g[:, start:stop].T, x, out=product)
+        np.add(gw[start:stop], product, out=gw[start:stop])
 
 
 _linear_cross_entropy.cpu(partial(run, losses=_losses), when=same_float(0, 1), scratch=_scratch)

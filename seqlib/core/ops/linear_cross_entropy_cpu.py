@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.ops.jit_cpu import exp32, kernel, spread
+from seqlib.core.backends.threads import spread
+from seqlib.core.ops.jit_cpu import exp32, kernel
 from seqlib.core.ops.linear_cross_entropy import run
 
 

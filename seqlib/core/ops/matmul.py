@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
+from seqlib.core.backends.blas import product
 from seqlib.core.op import Meta, Sample, VjpContext, broadcast_shapes, dtype_error, primitive, shape_error
 from seqlib.core.ops.reduce import sum_to
 from seqlib.core.ops.shape import reshape
@@ -53,7 +54,7 @@ def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool) -> int:
 @_matmul.cpu(strided=True, when=lambda metas, attrs: metas[0].dtype == metas[1].dtype)  # type: ignore[union-attr]
 def _(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool) -> None:
     a, b = ins
-    np.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b, out=outs[0])
+    product(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b, outs[0])
 
 
 @_matmul.vjp

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import philox
-from seqlib.core.ops.jit_cpu import TILE, kernel, philox_tile, spread
+from seqlib.core.backends.threads import spread
+from seqlib.core.ops.jit_cpu import TILE, kernel, philox_tile
 from seqlib.core.ops.random import seed_offset
 
 _DRAWS = TILE * philox.LANES

@@ -1,0 +1,149 @@
+"""The worker threads of the CPU backend: one small pool for every kernel of the process.
+
+Kernels that release the GIL (NumPy's, and numba's with `nogil`) are run over spans of their work, the caller
+taking part. Idle workers sleep. BLAS and OpenMP pools spin at their barriers instead, which is faster on a
+machine of one's own but many times slower as soon as one core is taken by somebody else; so BLAS is held to
+one thread while the pool works, and large products are split here (`blas.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import lru_cache
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+INLINE = 1 << 15
+"""Work on fewer elements than this is not worth waking a thread."""
+
+
+def available() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Pool:
+    """Workers that wait for tasks; `lock` is held by the one caller that they work for."""
+
+    def __init__(self, workers: int) -> None:
+        self.lock = threading.Lock()
+        self.tasks: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
+        self.results: SimpleQueue[BaseException | None] = SimpleQueue()
+        self.workers = workers
+        for i in range(workers):
+            threading.Thread(target=self._work, name=f"seqlib-{i + 1}", daemon=True).start()
+
+    def _work(self) -> None:
+        with np.errstate(all="ignore"):  # a thread starts with NumPy's warnings on
+            while task := self.tasks.get():
+                try:
+                    task[0](*task[1:])
+                except BaseException as error:
+                    self.results.put(error)
+                else:
+                    self.results.put(None)
+
+    def stop(self) -> None:
+        for _ in range(self.workers):
+            self.tasks.put(())
+
+
+_pool: _Pool | None = None
+_wanted: int | None = None
+
+
+def threads() -> int:
+    """How many threads kernels use: `set_threads`, else SEQLIB_THREADS, else the available processors."""
+    if _wanted is not None:
+        return _wanted
+    setting = os.environ.get("SEQLIB_THREADS", "")
+    return int(setting) if setting.isdigit() and int(setting) > 0 else available()
+
+
+def set_threads(count: int | None) -> None:
+    """Use `count` threads from now on (None: as SEQLIB_THREADS or the machine says)."""
+    global _pool, _wanted
+    if count is not None and count < 1:
+        raise ValueError(f"set_threads: needs at least 1 thread, got {count}")
+    _wanted = count
+    if _pool is not None:
+        with _pool.lock:
+            _pool.stop()
+        _pool = None
+
+
+def _current() -> _Pool | None:
+    global _pool
+    if _pool is None and threads() > 1:
+        _pool = _Pool(threads() - 1)
+    return _pool
+
+
+def _forget() -> None:
+    global _pool
+    _pool = None  # threads do not survive a fork
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def spread(fn: Callable[..., Any], total: int, elements: int, *args: Any, multiple: int = 1) -> None:
+    """fn(first, last, *args) for spans that cover 0 … total - 1, on all threads when `elements` is worth it.
+
+    Bounds are multiples of `multiple`. When the pool is busy (another thread's kernel, or a kernel inside a
+    kernel) the caller does it all. The first error of a span is raised once all have ended.
+    """
+    pool = _current() if elements >= INLINE and total > multiple else None
+    if pool is None or not pool.lock.acquire(blocking=False):
+        fn(0, total, *args)
+        return
+    try:
+        pieces = -(-total // multiple)
+        n = min(pool.workers + 1, pieces)
+        bounds = [min(total, pieces * i // n * multiple) for i in range(n)] + [total]
+        for i in range(1, n):
+            pool.tasks.put((fn, bounds[i], bounds[i + 1], *args))
+        error: BaseException | None = None
+        try:
+            fn(bounds[0], bounds[1], *args)
+        except BaseException as own:
+            error = own
+        for _ in range(1, n):
+            error = pool.results.get() or error
+        if error is not None:
+            raise error
+    finally:
+        pool.lock.release()
+
+
+@lru_cache(maxsize=1)
+def _blas() -> tuple[Any, ...]:
+    return tuple(ThreadpoolController().select(user_api="blas").lib_controllers)
+
+
+def blas_controlled() -> bool:
+    """True when NumPy's BLAS can be held to one thread; otherwise its own threads do the products."""
+    return bool(_blas())
+
+
+@contextmanager
+def single_blas() -> Generator[None, None, None]:
+    """Inside, BLAS uses one thread: the pool splits products itself."""
+    libraries = _blas()
+    before = [library.get_num_threads() for library in libraries]
+    for library, count in zip(libraries, before, strict=True):
+        if count != 1:
+            library.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for library, count in zip(libraries, before, strict=True):
+            if count != 1:
+                library.set_num_threads(count)

@@ -1,6 +1,9 @@
-"""All ops by name: `from seqlib.core import ops; ops.softmax(x)`. One file a family; kernels beside the op they serve."""
+"""All ops by name: `from seqlib.core import ops; ops.softmax(x)`.
 
-from seqlib.core import tape as _tape  # noqa: F401  (gives ops what calling them does)
+One file a family; kernels beside the op they serve.
+"""
+
+from seqlib.core import tape as _tape
 from seqlib.core.ops.adamw import adamw, global_norm
 from seqlib.core.ops.attention import attention
 from seqlib.core.ops.bounds import IndexRangeError
@@ -9,10 +12,10 @@ from seqlib.core.ops.create import advance_generator, arange, full, iota, ones, 
 from seqlib.core.ops.cross_entropy import cross_entropy
 from seqlib.core.ops.elementwise import *  # noqa: F403
 from seqlib.core.ops.elementwise import abs_ as abs
+from seqlib.core.ops.embedding import embedding
 from seqlib.core.ops.getitem import getitem
 from seqlib.core.ops.index import gather, one_hot, scatter_add, take
 from seqlib.core.ops.join import concatenate, expand_dims, pad, split, squeeze, stack
-from seqlib.core.ops.embedding import embedding
 from seqlib.core.ops.layer_norm import layer_norm
 from seqlib.core.ops.linear_cross_entropy import linear_cross_entropy
 from seqlib.core.ops.matmul import matmul

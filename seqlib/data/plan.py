@@ -73,7 +73,7 @@ def bucket_plan(
     epoch: int,
     digest: str,
     max_shapes: int = 12,
-    multiple: int = 8,
+    multiple: int = 4,
     shuffle: bool = True,
 ) -> Plan:
     """The batches of an epoch over pairs with ``lengths`` int [n, 2] (ids without eos, as ``TokenStore.lengths``).

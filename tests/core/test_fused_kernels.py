@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import seqlib.core.ops  # noqa: F401  (declares the ops)
-from seqlib.core.backends import cpu
+from seqlib.core.backends import cpu, threads
 from seqlib.core.op import OPS, Kernel, Op, Sample, _installed
 from seqlib.core.tape import apply_all
 from seqlib.core.tensor import Tensor
@@ -60,14 +60,13 @@ def test_kernel_is_as_good_as_the_reference(op: Op, kernel: Kernel, sample: Samp
 
 @pytest.mark.parametrize(("op", "kernel", "sample"), [c for c in CASES if c.values[1].needs == "numba"])
 def test_bits_do_not_depend_on_threads(op: Op, kernel: Kernel, sample: Sample, monkeypatch: Any) -> None:
-    jit_cpu = pytest.importorskip("seqlib.core.ops.jit_cpu")
-    monkeypatch.setattr(jit_cpu, "_INLINE", 0)
+    pytest.importorskip("numba")
+    monkeypatch.setattr(threads, "INLINE", 0)
     found = []
     for n in (1, 2, 5):
-        monkeypatch.setattr(jit_cpu, "_threads", lambda n=n: n)
-        jit_cpu._pool.cache_clear()
+        threads.set_threads(n)
         found.append([o.tobytes() for o in _launch(op, kernel, sample)])
-    jit_cpu._pool.cache_clear()
+    threads.set_threads(None)
     assert found[0] == found[1] == found[2]
 
 

@@ -1,0 +1,40 @@
+"""Compile the CPU kernels now rather than in the first run."""
+
+import os
+import time
+
+import click
+
+from seqlib.cli.main import CONTEXT
+
+__all__ = ["command"]
+
+HELP = """Compile the CPU kernels and keep them in the user's cache folder (or --into DIR), so that the first run does
+not wait for them. A cache made with --into is used by setting SEQLIB_CACHE=DIR.
+"""
+
+
+def _warmup(into: str | None) -> None:
+    if into is not None:
+        os.environ["SEQLIB_CACHE"] = into
+    from importlib.util import find_spec
+
+    if find_spec("numba") is None:
+        click.echo("nothing to compile: numba is not installed, and NumPy's kernels need no compiling")
+        return
+    from seqlib.train.warmup import run_all_kernels
+
+    began = time.perf_counter()
+    run_all_kernels()
+    click.echo(f"kernels are ready ({time.perf_counter() - began:.0f} s)")
+
+
+command = click.Command(
+    "warmup",
+    callback=_warmup,
+    params=[
+        click.Option(["--into"], type=click.Path(file_okay=False), help="Folder for the compiled kernels.")
+    ],
+    help=HELP,
+    context_settings=CONTEXT,
+)

@@ -315,29 +315,31 @@ def bulletin() -> Preset:
 
 
 def multi30k() -> Preset:
-    """For Multi30k (29,000 short pairs) in half an hour on a CPU: 3+3 layers, 256/1024, 4 heads, dropout 0.2."""
+    """For Multi30k (29,000 short pairs) in half an hour on two processors: 4+4 layers, 128/256, 4 heads, dropout
+    0.1. Small steps of 1,024 tokens: at this size updates are worth more than tokens.
+    """
     sizes: dict[str, Any] = {
-        "encoder_layers": 3,
-        "decoder_layers": 3,
-        "d_model": 256,
-        "d_ff": 1024,
+        "encoder_layers": 4,
+        "decoder_layers": 4,
+        "d_model": 128,
+        "d_ff": 256,
         "heads": 4,
         "max_length": 256,
     }
     return Preset(
         about="Multi30k, half an hour on a CPU",
-        model=TransformerConfig(**sizes, dropout=0.2, attention_dropout=0.1, ff_dropout=0.1),
+        model=TransformerConfig(**sizes, dropout=0.1, attention_dropout=0.0, ff_dropout=0.0),
         optim={
-            "lr": 1.5e-3,
+            "lr": 5e-3,
             "schedule": "constant*linear_warmup*cosine_decay",
-            "warmup": 300,
+            "warmup": 400,
             "betas": (0.9, 0.98),
             "eps": 1e-9,
-            "weight_decay": 0.01,
+            "weight_decay": 0.0,
             "clip_norm": 1.0,
             "smoothing": 0.1,
         },
-        batch={"tokens": 1536, "max_length": 80},
+        batch={"tokens": 1024, "max_length": 80},
     )
 
 

@@ -65,7 +65,7 @@ class Multi30k(Translation):
     .gz or .zst. Without it the pairs come from the hub as ``bentrevett/multi30k`` (English and German only).
     """
 
-    vocab_size = 8000
+    vocab_size = 4000
     cleaning = CleanRules.only_empty()
     licence = "none stated; derives from Flickr30k: research, non-commercial"
     citation = (

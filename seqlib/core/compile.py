@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from seqlib.core.op import Meta
 from seqlib.core.passes import optimize
 from seqlib.core.program import Program
 from seqlib.core.tape import grad_enabled
-from seqlib.core.tensor import Tensor, Variable, as_array
+from seqlib.core.tensor import Parameter, Tensor, Variable, as_array, mode_changes
 from seqlib.core.trace import Traced, collect_variables, trace
 from seqlib.util.errors import TraceError
 from seqlib.util.log import get_logger
@@ -31,6 +31,7 @@ class Compiled:
         self.fn = fn
         self.state = state
         self._programs: dict[Any, tuple[Program, Traced]] = {}
+        self._modes_read: tuple[int, tuple[Any, ...]] | None = None
         self.__name__ = getattr(fn, "__name__", type(fn).__name__)
         self.__doc__ = fn.__doc__
 
@@ -56,16 +57,18 @@ class Compiled:
         return self._find(treedef, _signature(self.__name__, leaves)[1])[0]
 
     def _find(self, treedef: tree.TreeDef, signature: list[Any]) -> tuple[Program, Traced]:
-        key = (treedef, tuple(signature), grad_enabled(), debug.references_only(), self._training())
+        key = (treedef, tuple(signature), grad_enabled(), debug.references_only(), self._modes())
         found = self._programs.get(key)
         if found is None:
             found = self._programs[key] = self._build(treedef, signature)
         return found
 
-    def _training(self) -> tuple[Any, ...]:
-        several = isinstance(self.state, (list, tuple))
-        owners: Sequence[Any] = cast("Sequence[Any]", self.state) if several else (self.state,)
-        return tuple(getattr(owner, "training", None) for owner in owners)
+    def _modes(self) -> tuple[Any, ...]:
+        """`training` of every module and `frozen` of every parameter in `state`, read again after a change only."""
+        changes = mode_changes()
+        if self._modes_read is None or self._modes_read[0] != changes:
+            self._modes_read = (changes, tuple(_modes(self.state)))
+        return self._modes_read[1]
 
     def _build(self, treedef: tree.TreeDef, signature: list[Any]) -> tuple[Program, Traced]:
         start = time.perf_counter()
@@ -80,7 +83,21 @@ class Compiled:
             get_logger().info(
                 "compile %s: program %d: %s", self.__name__, len(self._programs) + 1, program.summary()
             )
+        if debug.level() >= 4:
+            debug.emit(program.sources())
         return program, traced
+
+
+def _modes(state: Any) -> Iterator[Any]:
+    if isinstance(state, dict):
+        state = list(cast("dict[Any, Any]", state).values())
+    if isinstance(state, (list, tuple)):
+        for owner in cast("Sequence[Any]", state):
+            yield from _modes(owner)
+    elif isinstance(state, Parameter):
+        yield state.frozen
+    elif hasattr(state, "modes"):
+        yield from state.modes()
 
 
 def _signature(name: str, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -116,7 +133,8 @@ def compile(step: Callable[..., Any], state: Any = None) -> Compiled:
     Arguments are trees; Tensors and NumPy arrays in them are inputs, everything else (it must be hashable) is
     static: a new value means a new program. `state` lists the owners of the Variables that `step` reads or
     writes: Variables, Modules, optimizers, generators, caches, lists or dicts of these; they are read at the
-    first call of each signature. The results are fresh tensors. Gradients are taken inside `step`
+    first call of each signature. A module's `training` and a parameter's `frozen` are part of the signature (an
+    owner tells them by `modes()`). The results are fresh tensors. Gradients are taken inside `step`
     (`value_and_grad`); the compiled function itself is not on the tape.
 
     Raises TraceError where the function reads a tensor's content, captures a tensor from outside, or writes a

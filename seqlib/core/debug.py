@@ -1,5 +1,6 @@
 """The switches read from the environment, and the user's own line for messages.
- SEQLIB_DEBUG=1 a summary of every program, 2 every launch with its time, 3 the graph after each pass, 4 the
+
+SEQLIB_DEBUG=1 a summary of every program, 2 every launch with its time, 3 the graph after each pass, 4 the
 kernels' source. SEQLIB_KERNELS=ref runs every op by its reference. Both are read when they are used, so a
 test can set them.
 """
@@ -9,8 +10,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import FrameType
 
 _CORE = str(Path(__file__).parent)
+_PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 def level() -> int:
@@ -25,10 +28,27 @@ def references_only() -> bool:
 
 
 def user_line() -> str:
-    """`file:line` of the innermost caller outside the core, for messages and graph listings."""
-    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_CORE):
+    """`file:line` of the innermost caller outside the core, for graph listings."""
+    return _line(_outside(sys._getframe(1), _CORE))  # pyright: ignore[reportPrivateUsage]
+
+
+def where() -> str:
+    """`user_line()` for messages; where that is a layer of seqlib, the user's line that led there as well."""
+    inner = _outside(sys._getframe(1), _CORE)  # pyright: ignore[reportPrivateUsage]
+    outer = _outside(inner, _PACKAGE)
+    file = outer.f_code.co_filename
+    if outer is inner or file.startswith(_PACKAGE) or "site-packages" in file:
+        return _line(inner)
+    return f"{_line(inner)}, called from {_line(outer)}"
+
+
+def _outside(frame: FrameType, folder: str) -> FrameType:
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(folder):
         frame = frame.f_back
+    return frame
+
+
+def _line(frame: FrameType) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 

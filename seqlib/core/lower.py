@@ -14,7 +14,7 @@ import numpy as np
 from seqlib.core.backends import cpu
 from seqlib.core.graph import Graph, Node, Value
 from seqlib.core.memory import FOREVER, Buffer, Storage, assign_offsets
-from seqlib.core.op import Attrs, Kernel, Meta
+from seqlib.core.op import Attrs, Kernel, Meta, Op
 from seqlib.util.errors import TraceError
 
 MAX_LAUNCHES = 20_000
@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Launch(NamedTuple):
-    """One kernel call: what it reads and writes, by place."""
+    """One kernel call: what it reads and writes, by place. `kernel` None: the op's reference, or a copy."""
 
     name: str
     fn: cpu.Launch
@@ -32,6 +32,8 @@ class Launch(NamedTuple):
     attrs: Attrs
     scope: str
     flops: int
+    op: Op | None = None
+    kernel: Kernel | None = None
 
     @property
     def nbytes(self) -> int:
@@ -135,7 +137,7 @@ class _Lowering:
             [] if kernel is None else [self._new(m) for m in cpu.scratch_metas(kernel, metas, node.attrs)]
         )
         flops = node.op.flops_rule(*metas, **node.attrs) if node.op.flops_rule is not None else 0
-        self._launch(node.op.name, fn, outs, ins, scratch, node.attrs, node.scope, flops)
+        self._launch(node.op.name, fn, outs, ins, scratch, node.attrs, node.scope, flops, node.op, kernel)
 
     def _launch(
         self,
@@ -147,11 +149,15 @@ class _Lowering:
         attrs: Attrs,
         scope: str = "",
         flops: int = 0,
+        op: Op | None = None,
+        kernel: Kernel | None = None,
     ) -> None:
         for place in (*outs, *ins, *scratch):
             if place is not None:
                 place.buffer.last = max(place.buffer.last, len(self.launches))
-        self.launches.append(Launch(name, fn, tuple(outs), tuple(ins), tuple(scratch), attrs, scope, flops))
+        self.launches.append(
+            Launch(name, fn, tuple(outs), tuple(ins), tuple(scratch), attrs, scope, flops, op, kernel)
+        )
 
     def _contiguous(self, place: Storage, node: Node) -> Storage:
         copy = self._new(place.meta)

@@ -247,6 +247,10 @@ class Op:
         self.sample_fn = make
         return make
 
+    def argument(self, index: int) -> str:
+        """What a message calls input number `index`."""
+        return f"{self.params[0]}[{index}]" if self.variadic else self.params[index]
+
     # -- queries
     # ---------------------------------------------------------------------------------------------------------
 
@@ -355,12 +359,12 @@ def fused(
 
 def shape_error(op: str, argument: str, expected: str, got: Any) -> ShapeError:
     """The one form of a shape message: op, argument, expected, got, the user's line."""
-    return ShapeError(f"{op}: {argument} should be {expected}, got {got} (at {debug.user_line()})")
+    return ShapeError(f"{op}: {argument} should be {expected}, got {got} (at {debug.where()})")
 
 
 def dtype_error(op: str, argument: str, expected: str, got: Any) -> DtypeError:
     """The one form of a dtype message."""
-    return DtypeError(f"{op}: {argument} should be {expected}, got {got} (at {debug.user_line()})")
+    return DtypeError(f"{op}: {argument} should be {expected}, got {got} (at {debug.where()})")
 
 
 def need_float(op: str, argument: str, meta: Meta) -> None:

@@ -5,6 +5,7 @@ All programs of the process share one arena, so they run one at a time, under on
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 import weakref
@@ -80,6 +81,24 @@ class Program:
         """Print the optimised graph to stdout."""
         print(self.graph)
 
+    def sources(self) -> str:
+        """The source of every distinct kernel of the program: an elementwise op's expression, else the Python code."""
+        found: dict[tuple[str, int], str] = {}
+        for launch in self.plan.launches:
+            if launch.op is None:
+                continue
+            reference = launch.kernel is None
+            kind = "reference" if reference else "kernel"
+            if launch.op.expression is not None:
+                text = f"--- {launch.name}: expression\n{launch.op.expression}"
+            else:
+                fn: Any = launch.op.fn if reference else launch.fn
+                fn = getattr(fn, "py_func", fn)  # what numba compiled
+                code = inspect.unwrap(fn).__code__
+                text = f"--- {launch.name}: {kind}, {code.co_filename}:{code.co_firstlineno}\n{inspect.getsource(fn)}"
+            found.setdefault((launch.name, id(launch.fn if not reference else launch.op)), text.rstrip())
+        return "\n".join(found.values())
+
     def unbind(self) -> None:
         """Drop every reference to the arena; the next run binds again."""
         self._bound = False
@@ -152,6 +171,8 @@ class Program:
             results = [np.array(o, order="C") for o in self._outputs]
             for location, value in self._copies:
                 np.copyto(location, value)
+            for variable, _ in self.graph.updates:
+                variable.version += 1
         return results
 
     def profile(self, arrays: Sequence[Array], repeats: int = 1) -> npt.NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """`apply`, the one function that runs or records an op, and the gradient tape that it writes.
- Gradient rules call ops, so forward, backward and optimizer land in one graph when traced, and gradients of
+
+Gradient rules call ops, so forward, backward and optimizer land in one graph when traced, and gradients of
 gradients need no second mechanism. A tape node keeps arrays (or graph values), never Tensors: Tensor → Node →
 Tensor cycles would leave memory to the garbage collector. Gradients are keyed by (node, slot).
 """
@@ -9,15 +10,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from seqlib.core import debug, dtypes, tree
+from seqlib.core import debug, dtypes
 from seqlib.core.backends import cpu
 from seqlib.core.graph import Graph, Value, active_graph
 from seqlib.core.op import OPS, Attrs, Meta, Op, VjpContext, set_dispatch
-from seqlib.core.tensor import Leaf, Parameter, Tensor, Variable, as_array, register_methods, tensor
+from seqlib.core.tensor import Leaf, Tensor, Variable, as_array, register_methods
 from seqlib.util.errors import SeqlibError, TraceError
 
 Edge = tuple[Any, int]  # (Node or Leaf, slot)
@@ -40,7 +41,7 @@ def grad_enabled() -> bool:
 
 
 @contextmanager
-def _grad_mode(enabled: bool) -> Generator[None, None, None]:
+def grad_mode(enabled: bool) -> Generator[None, None, None]:
     previous = _mode.grad
     _mode.grad = enabled
     try:
@@ -51,13 +52,13 @@ def _grad_mode(enabled: bool) -> Generator[None, None, None]:
 
 def no_grad() -> Any:
     """Context manager: ops inside leave no trace on the tape."""
-    return _grad_mode(False)
+    return grad_mode(False)
 
 
 class Node:
     """An op on the tape: what its gradient rule reads, and where its inputs came from."""
 
-    __slots__ = ("attrs", "edges", "inputs", "op", "outputs", "seq")
+    __slots__ = ("attrs", "edges", "inputs", "op", "outputs", "seq", "versions")
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Node:
         outputs: tuple[Any, ...],
         attrs: Attrs,
         edges: tuple[Edge | None, ...],
+        versions: tuple[tuple[Variable, int], ...],
     ) -> None:
         self.seq = next(_sequence)
         self.op = op
@@ -73,6 +75,7 @@ class Node:
         self.outputs = outputs
         self.attrs = attrs
         self.edges = edges
+        self.versions = versions  # of the locations among the saved inputs: their storage may be written to
 
 
 # -- running an op
@@ -93,12 +96,12 @@ def apply(op: Op, args: tuple[Any, ...], attrs: Attrs) -> Any:
 def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]:
     """`apply`, with the outputs that only serve the gradient rule as well."""
     graph = active_graph()
-    tensors = _as_tensors(args, graph)
+    tensors = _as_tensors(op, args, graph)
     tracked = _mode.grad and op.differentiable and any(t is not None and t.node is not None for t in tensors)
     datas = [None if t is None else t.data for t in tensors]
     if op.fused and _needs_composition(op, datas, attrs):
         by_composition = tracked and op.vjp_rule is None
-        with _grad_mode(by_composition):
+        with grad_mode(by_composition):
             results = _compose(op, tensors, attrs)
         if by_composition:
             return results
@@ -120,6 +123,11 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
         tuple(o if i in op.save_outputs else Meta(o.shape, o.dtype) for i, o in enumerate(outs)),
         attrs,
         tuple(None if t is None or t.node is None else (t.node, t.slot) for t in tensors),
+        tuple(
+            (t, t.version)
+            for i, t in enumerate(tensors)
+            if isinstance(t, Variable) and (op.save_all_inputs or i in op.save_inputs)
+        ),
     )
     return tuple(
         Tensor(o, node, slot) if slot < op.visible and dtypes.is_float(o.dtype) else Tensor(o)
@@ -130,17 +138,20 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
 set_dispatch(apply)
 
 
-def _as_tensors(args: tuple[Any, ...], graph: Graph | None) -> list[Tensor | None]:
+def _as_tensors(op: Op, args: tuple[Any, ...], graph: Graph | None) -> list[Tensor | None]:
     beside: dtypes.DType | None = None
     for a in args:
         if isinstance(a, Tensor):
             beside = a.dtype if beside is None else dtypes.promote(beside, a.dtype)
     tensors: list[Tensor | None] = []
-    for a in args:
+    for i, a in enumerate(args):
         if a is None or isinstance(a, Tensor):
             tensors.append(a)
         else:
-            array = as_array(a, beside)
+            try:
+                array = as_array(a, beside)
+            except dtypes.DtypeError as error:
+                raise dtypes.DtypeError(f"{op.name}: {op.argument(i)}: {error}") from None
             tensors.append(Tensor(array if graph is None else graph.constant(array)))
     return tensors
 
@@ -159,10 +170,9 @@ def _checked(op: Op, tensors: Sequence[Tensor | None]) -> list[Value | None]:
     for i, t in enumerate(tensors):
         if t is not None and not isinstance(t.data, Value):
             name = t.name if isinstance(t, Variable) and t.name else "a tensor"
-            argument = op.params[i] if not op.variadic else f"{op.params[0]}[{i}]"
             raise TraceError(
-                f"{op.name}: {argument} is {name} of shape {t.shape} made outside the compiled function and neither "
-                f"an argument nor in state=[…] (at {debug.user_line()}); pass it as an argument, or list its "
+                f"{op.name}: {op.argument(i)} is {name} of shape {t.shape} made outside the compiled function and "
+                f"neither an argument nor in state=[…] (at {debug.where()}); pass it as an argument, or list its "
                 "owner in state"
             )
         values.append(None if t is None else t.data)
@@ -172,9 +182,9 @@ def _checked(op: Op, tensors: Sequence[Tensor | None]) -> list[Value | None]:
 def _checked_eager(op: Op, datas: Sequence[Any]) -> Sequence[Any]:
     for i, d in enumerate(datas):
         if isinstance(d, Value):
-            argument = op.params[min(i, len(op.params) - 1)]
             raise TraceError(
-                f"{op.name}: {argument} comes from a compiled function that has ended; return it from there instead"
+                f"{op.name}: {op.argument(i)} comes from a compiled function that has ended; return it from there "
+                "instead"
             )
     return datas
 
@@ -217,7 +227,7 @@ def gradients(
     Raises GradientError when an output is not on the tape.
     """
     grads: dict[Edge, Tensor] = {}
-    with _grad_mode(create_graph):
+    with grad_mode(create_graph):
         for i, output in enumerate(outputs):
             if output.node is None:
                 raise GradientError("the output does not depend on anything that requires a gradient")
@@ -302,6 +312,12 @@ def _node_vjp(
     node: Node, cotangents: list[Tensor | None], needs: tuple[bool, ...], create_graph: bool
 ) -> Sequence[Tensor | None]:
     op = node.op
+    for variable, version in node.versions:
+        if variable.version != version:
+            raise GradientError(
+                f"{op.name}: {variable.name or 'a Variable'} of shape {variable.shape} was assigned to after this "
+                "op read it, and its gradient needs the content from before; take gradients first, then assign"
+            )
     if create_graph and op.fused:
         return _composition_vjp(node, cotangents, needs)
     if op.vjp_rule is None:
@@ -371,96 +387,3 @@ def backward(output: Tensor, cotangent: Tensor | None = None) -> None:
 
 
 register_methods({"backward": backward})
-
-
-def value_and_grad(
-    fn: Callable[..., Any],
-    argnums: int | Sequence[int] = 0,
-    *,
-    params: Any = None,
-    create_graph: bool = False,
-) -> Callable[..., tuple[Any, Any]]:
-    """A function that returns `(fn(*args), gradients)`.
-
-    `fn` returns a scalar floating Tensor, or a tuple whose first item is one (the rest is passed through).
-    Gradients are taken by the positional arguments `argnums` (an int gives one tree, a sequence a tuple of
-    trees; arguments may be trees of tensors), or, with `params` (a tree of Parameters), by those: then the
-    gradients have the structure of `params`. A tensor that the result does not depend on gets zeros. With
-    `create_graph` the gradients can be differentiated again.
-    """
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-
-    def wrapped(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        with _grad_mode(True):
-            if params is not None:
-                leaves, treedef = tree.flatten(params)
-                _check_parameters(leaves)
-            else:
-                leaves, treedef = tree.flatten([args[n] for n in numbers])
-                leaves = [_fresh(leaf) for leaf in leaves]
-                replaced = tree.unflatten(treedef, leaves)
-                new_args = list(args)
-                for n, value in zip(numbers, replaced, strict=True):
-                    new_args[n] = value
-                args = tuple(new_args)
-            result = fn(*args, **kwargs)
-            loss = _tuple(result)[0]
-            if not isinstance(loss, Tensor) or loss.size != 1:
-                raise GradientError(
-                    f"value_and_grad: the function should return a scalar tensor first, got {loss!r}"
-                )
-            found = (
-                gradients([loss], None, leaves, create_graph)
-                if loss.node is not None
-                else [None] * len(leaves)
-            )
-            filled = [g if g is not None else _zeros_like(t) for g, t in zip(found, leaves, strict=True)]
-        grads = tree.unflatten(treedef, filled)
-        if params is None:
-            grads = grads[0] if isinstance(argnums, int) else tuple(grads)
-        return result, grads
-
-    return wrapped
-
-
-def grad(
-    fn: Callable[..., Any],
-    argnums: int | Sequence[int] = 0,
-    *,
-    params: Any = None,
-    create_graph: bool = False,
-) -> Callable[..., Any]:
-    """As `value_and_grad`, but the function returns the gradients alone."""
-    both = value_and_grad(fn, argnums, params=params, create_graph=create_graph)
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return both(*args, **kwargs)[1]
-
-    return wrapped
-
-
-def _check_parameters(leaves: Sequence[Any]) -> None:
-    for leaf in leaves:
-        if not isinstance(leaf, Tensor) or leaf.node is None:
-            name = leaf.name if isinstance(leaf, Variable) else type(leaf).__name__
-            hint = "it is frozen" if isinstance(leaf, Parameter) else "params should be a tree of Parameters"
-            raise GradientError(f"value_and_grad: {name} takes no gradient: {hint}")
-
-
-def _fresh(leaf: Any) -> Tensor:
-    """An argument as a leaf of its own; one that is on the tape already stays connected through an
-    identity.
-    """
-    if isinstance(leaf, Tensor) and leaf.node is not None:
-        return OPS["identity"](leaf)
-    held = leaf if isinstance(leaf, Tensor) else tensor(leaf)
-    data = held.data
-    if not dtypes.is_float(data.dtype):
-        raise GradientError(f"value_and_grad: gradients exist for floating arguments only, got {data.dtype}")
-    fresh = Tensor(data)
-    fresh.node = Leaf(fresh)
-    return fresh
-
-
-def _zeros_like(t: Tensor) -> Tensor:
-    return OPS["full"](shape=t.shape, value=0.0, dtype=t.dtype)

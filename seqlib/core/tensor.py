@@ -1,6 +1,7 @@
 """Tensor, the value that users hold, and Variable and Parameter, the locations that a program reads and
 writes.
- `Tensor.data` is an array (eager) or a graph `Value` (while tracing); `node` and `slot` say which tape node
+
+`Tensor.data` is an array (eager) or a graph `Value` (while tracing); `node` and `slot` say which tape node
 made it. Methods and operators are ops looked up by name, so this file knows no op.
 """
 
@@ -29,6 +30,20 @@ _functions: dict[str, Callable[..., Any]] = {}
 def register_methods(functions: dict[str, Callable[..., Any]]) -> None:
     """Give Tensor's methods and operators their functions."""
     _functions.update(functions)
+
+
+_mode_changes = 0
+
+
+def note_mode_change() -> None:
+    """To be called when a module's `training` or a parameter's `frozen` is set: what was keyed by them is stale."""
+    global _mode_changes
+    _mode_changes += 1
+
+
+def mode_changes() -> int:
+    """How often `note_mode_change` was called in this process."""
+    return _mode_changes
 
 
 class Leaf:
@@ -104,7 +119,7 @@ class Tensor:
         if isinstance(self.data, Value):
             raise TraceError(
                 f"{what} needs the content of a tensor inside a compiled function, where it does not exist yet "
-                f"(at {debug.user_line()}); return the tensor and look at it outside, or use seqlib.where for a choice"
+                f"(at {debug.where()}); return the tensor and look at it outside, or use seqlib.where for a choice"
             )
         return self.data
 
@@ -275,7 +290,10 @@ def as_array(value: Any, beside: dtypes.DType | None = None) -> npt.NDArray[Any]
         and (array.size == 0 or np.abs(array).max() < 2**31)
     ):
         return array.astype(np.int32)
-    return array.astype(dtypes.canonical(array.dtype), copy=False)
+    try:
+        return array.astype(dtypes.canonical(array.dtype), copy=False)
+    except dtypes.DtypeError as error:
+        raise dtypes.DtypeError(f"{error} (at {debug.where()})") from None
 
 
 def tensor(value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -310,15 +328,17 @@ class Variable(Tensor):
     """A location: a tensor whose storage stays where it is and is assigned to.
 
     A compiled function reads and writes the Variables of its `state` in place; an eager `assign` copies into
-    the storage.
+    the storage. `version` counts what was written from outside a trace: the tape refuses a gradient that needs
+    content which is gone.
     """
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "version")
 
     def __init__(self, value: Any, name: str = "", dtype: Any = None) -> None:
         array = value.numpy() if isinstance(value, Tensor) else as_array(value)
         super().__init__(np.array(array, dtype=None if dtype is None else dtypes.canonical(dtype), order="C"))
         self.name = name
+        self.version = 0
 
     def detach(self) -> Tensor:
         """The present content, cut off from the tape; a later `assign` does not change it."""
@@ -336,6 +356,7 @@ class Variable(Tensor):
         graph = active_graph()
         if graph is None:
             np.copyto(self.data, new._concrete("assign"))
+            self.version += 1
         elif isinstance(self.data, Value):
             self.data = new.data if isinstance(new.data, Value) else graph.constant(new.data)
         else:
@@ -364,3 +385,4 @@ class Parameter(Variable):
     @frozen.setter
     def frozen(self, value: bool) -> None:
         self.node = None if value else (self.node or Leaf(self))
+        note_mode_change()

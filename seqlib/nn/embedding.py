@@ -3,10 +3,11 @@
 import numpy as np
 
 from seqlib.core import ops
+from seqlib.core.op import shape_error
 from seqlib.core.tensor import Parameter, Tensor, Variable
 from seqlib.nn import init
 from seqlib.nn.module import Module
-from seqlib.util.errors import ShapeError, UsageError
+from seqlib.util.errors import UsageError
 
 __all__ = ["Embedding", "SinusoidalPositions", "sinusoid_table"]
 
@@ -40,10 +41,8 @@ class SinusoidalPositions(Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] → [B, T, D]. Raises ShapeError for T > max_length."""
         if x.shape[1] > self.max_length:
-            raise ShapeError(
-                f"positions: x: expected at most {self.max_length} tokens (the model's max_length), got shape "
-                f"{tuple(x.shape)}"
-            )
+            expected = f"at most {self.max_length} tokens long (the model's max_length)"
+            raise shape_error("positions", "x", expected, x.shape)
         return x + self.table[: x.shape[1]]
 
     def at(self, x: Tensor, position: Tensor) -> Tensor:

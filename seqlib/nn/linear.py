@@ -1,10 +1,10 @@
 """Linear: an affine map of the last axis."""
 
 from seqlib.core import ops
+from seqlib.core.op import shape_error
 from seqlib.core.tensor import Parameter, Tensor
 from seqlib.nn import init
 from seqlib.nn.module import Module
-from seqlib.util.errors import ShapeError
 
 __all__ = ["Linear"]
 
@@ -25,7 +25,7 @@ class Linear(Module):
         """[..., in] → [..., out]. Raises ShapeError when the last axis is not `in`."""
         out_features, in_features = self.weight.shape
         if x.shape[-1] != in_features:
-            raise ShapeError(f"Linear: x: expected a last axis of {in_features}, got shape {tuple(x.shape)}")
+            raise shape_error("Linear", "x", f"of a last axis of {in_features}", x.shape)
         # One product over all rows: the gradient of W is then one product too, not a sum over the batch.
         y = ops.matmul(ops.reshape(x, shape=(-1, in_features)), self.weight, transpose_b=True)
         if self.bias is not None:

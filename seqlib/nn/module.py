@@ -15,7 +15,7 @@ from typing import Any, Self, cast
 import numpy as np
 
 from seqlib.core.graph import current_scope, scope
-from seqlib.core.tensor import Parameter, Variable
+from seqlib.core.tensor import Parameter, Variable, note_mode_change
 from seqlib.util.errors import SeqlibError, nearest, unknown
 
 __all__ = ["Module"]
@@ -35,6 +35,8 @@ class Module:
     derived: tuple[str, ...] = ()
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Module | Variable) or (name == "training" and value != self.training):
+            note_mode_change()
         object.__setattr__(self, name, value)
         _label(name, value)
 
@@ -109,6 +111,13 @@ class Module:
     def eval(self) -> Self:
         """`train(False)`."""
         return self.train(False)
+
+    def modes(self) -> tuple[Any, ...]:
+        """What a compiled function is traced anew for: `training` of every module, `frozen` of every parameter, and
+        which parameters these are (`replace` brings others).
+        """
+        training = [module.training for module in self.named_modules().values()]
+        return (*training, *((id(parameter), parameter.frozen) for parameter in self.parameters()))
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -197,6 +206,7 @@ class Module:
             cast("dict[str, Any]", holder)[last] = module
         else:
             setattr(holder, last, module)
+        note_mode_change()
         object.__setattr__(module, "_scope_name", old.__dict__.get("_scope_name", last))
         module.train(old.training)
         return old

@@ -7,8 +7,9 @@ from typing import Any
 
 from seqlib.core import ops
 from seqlib.core.compile import compile
+from seqlib.core.grad import value_and_grad
 from seqlib.core.rng import Generator, use_generator
-from seqlib.core.tape import no_grad, value_and_grad
+from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor
 from seqlib.data.batch import Batch
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from seqlib.core.compile import compile
+from seqlib.core.grad import value_and_grad
 from seqlib.core.rng import Generator, use_generator
-from seqlib.core.tape import value_and_grad
 from seqlib.core.tensor import Tensor
 from seqlib.data.batch import Batch
 from seqlib.models import transformer

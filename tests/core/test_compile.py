@@ -8,9 +8,10 @@ import pytest
 
 from seqlib.core import ops
 from seqlib.core.compile import compile
+from seqlib.core.grad import value_and_grad
 from seqlib.core.op import Meta
 from seqlib.core.rng import Generator, use_generator
-from seqlib.core.tape import no_grad, value_and_grad
+from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Parameter, Tensor, Variable, tensor
 from seqlib.util.errors import DtypeError, SeqlibError, ShapeError, TraceError
 
@@ -243,6 +244,21 @@ def test_assign_checks_shape_and_dtype() -> None:
 def test_unhashable_static_argument() -> None:
     with pytest.raises(TraceError, match="neither a tensor nor hashable"):
         compile(lambda x: x)({1, 2})
+
+
+def test_debug_prints_the_source_of_kernels(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEQLIB_DEBUG", "4")
+    fn = compile(lambda x: ops.gelu(ops.matmul(x, x)) + ops.argsort(x))
+    fn(np.eye(3, dtype=np.float32))
+    text = capsys.readouterr().err
+    assert "--- gelu_erf: expression\n0.5 * x * (1.0 + erf(" in text
+    assert "--- matmul: kernel, " in text and "matmul.py:" in text and "transpose_a: bool" in text
+    assert "--- argsort: reference, " in text and "def _argsort(" in text
+    monkeypatch.setenv("SEQLIB_KERNELS", "ref")
+    fn(np.eye(3, dtype=np.float32))
+    assert "--- matmul: reference, " in capsys.readouterr().err
 
 
 def test_debug_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

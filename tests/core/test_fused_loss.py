@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from seqlib.core import ops
-from seqlib.core.tape import grad, no_grad, value_and_grad
+from seqlib.core.grad import grad, value_and_grad
+from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor, tensor
 from seqlib.util.errors import DtypeError, ShapeError, UsageError
 

@@ -7,8 +7,8 @@ import pytest
 
 from seqlib.core import ops, philox
 from seqlib.core.compile import compile
+from seqlib.core.grad import grad, value_and_grad
 from seqlib.core.rng import Generator, use_generator
-from seqlib.core.tape import grad, value_and_grad
 from seqlib.core.tensor import Tensor, Variable, tensor
 from seqlib.util.errors import DtypeError, ShapeError, UsageError
 

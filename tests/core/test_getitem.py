@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from seqlib.core import ops
 from seqlib.core.compile import compile
+from seqlib.core.grad import grad
 from seqlib.core.ops import IndexRangeError
-from seqlib.core.tape import grad
 from seqlib.core.tensor import Tensor, tensor
 from seqlib.util.errors import DtypeError, SeqlibError, ShapeError, TraceError
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from seqlib.core import ops
 from seqlib.core.compile import compile
+from seqlib.core.grad import value_and_grad
 from seqlib.core.op import Meta
-from seqlib.core.tape import value_and_grad
 from seqlib.core.tensor import Parameter, Variable
 
 

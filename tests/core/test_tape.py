@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from seqlib.core import ops
+from seqlib.core.compile import compile
+from seqlib.core.grad import grad, value_and_grad
 from seqlib.core.op import OPS
-from seqlib.core.tape import GradientError, grad, gradients, no_grad, value_and_grad
-from seqlib.core.tensor import Parameter, Tensor, tensor
+from seqlib.core.tape import GradientError, gradients, no_grad
+from seqlib.core.tensor import Parameter, Tensor, Variable, tensor
 
 
 def _leaf(*values: float) -> Tensor:
@@ -102,6 +104,22 @@ def test_the_gradient_of_a_penalty_on_a_gradient() -> None:
             down = penalty().item()
             w.data[i, j] = kept
             assert (up - down) / (2 * step) == pytest.approx(found.numpy()[i, j], rel=1e-6)
+
+
+def test_a_gradient_that_needs_overwritten_content_is_refused() -> None:
+    w = Parameter(np.array([1.0, 2.0]), "layer.w")
+    loss = (w * w).sum()
+    w.assign(np.array([3.0, 4.0]))
+    with pytest.raises(GradientError, match=r"mul: layer\.w of shape \(2,\) was assigned to"):
+        loss.backward()
+    loss = (w * w).sum()
+    compile(lambda: w.assign(w + 1.0), state=w)()
+    with pytest.raises(GradientError, match=r"layer\.w"):
+        loss.backward()
+    loss = (w + w).sum()  # a sum's gradient reads no input
+    w.assign(np.array([0.0, 0.0]))
+    loss.backward()
+    assert w.grad is not None and w.grad.tolist() == [2.0, 2.0]
 
 
 def test_gradients_have_the_dtype_of_their_tensor() -> None:
@@ -230,12 +248,14 @@ def _growth(step: Callable[[], object], warm_up: int, steps: int) -> tuple[int, 
         gc.enable()
 
 
-def test_a_thousand_steps_stay_flat_with_the_collector_off() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_thousand_steps_stay_flat_with_the_collector_off(compiled: bool) -> None:
     rng = np.random.default_rng(0)
     params = [Parameter(rng.normal(size=s).astype(np.float32) * 0.1) for s in ((16, 32), (32, 32), (32, 7))]
     scale, shift = Parameter(np.ones(32, np.float32)), Parameter(np.zeros(32, np.float32))
     params += [scale, shift]
-    x, y = tensor(rng.normal(size=(24, 16)).astype(np.float32)), rng.integers(0, 7, 24).astype(np.int32)
+    x = Variable(rng.normal(size=(24, 16)).astype(np.float32))
+    y = Variable(rng.integers(0, 7, 24).astype(np.int32))
 
     def loss() -> Tensor:
         hidden = ops.layer_norm(ops.gelu(x @ params[0]), scale, shift)
@@ -243,11 +263,16 @@ def test_a_thousand_steps_stay_flat_with_the_collector_off() -> None:
         chosen = ops.gather(ops.log_softmax(hidden @ params[2]), y[:, None], axis=1)
         return -chosen.mean()
 
-    def step() -> float:
+    def update() -> Tensor:
         value, grads = value_and_grad(loss, params=params)()
         for p, g in zip(params, grads, strict=True):
             p.assign(p - g * 0.05)
-        return value.item()
+        return value
+
+    run = compile(update, state=[params, x, y]) if compiled else update
+
+    def step() -> float:
+        return run().item()
 
     first = step()
     objects, resident = _growth(step, warm_up=100, steps=1000)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from seqlib.core.compile import compile
+from seqlib.core.grad import value_and_grad
 from seqlib.core.rng import Generator, use_generator
-from seqlib.core.tape import no_grad, value_and_grad
+from seqlib.core.tape import no_grad
 from seqlib.models.transformer import Transformer, TransformerConfig, build
 from seqlib.optim import AdamW
 from seqlib.problems.spec import ProblemSpec
@@ -239,7 +240,7 @@ def stepped(
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("changes", [{}, {"norm": "post", "attention_bias": True}])
+@pytest.mark.parametrize("changes", [{}, {"positions": "rotary"}, {"norm": "post", "attention_bias": True}])
 def test_steps_equal_teacher_forcing(compiled: bool, changes: dict):
     model, batch = model_of(**changes), make_batch()
     model.eval()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from seqlib import nn
+from seqlib.core.compile import compile
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Variable, tensor
 from seqlib.util.errors import SeqlibError, ShapeError, UsageError
@@ -55,6 +56,31 @@ def test_modes_reach_every_module():
     with net.evaluating():
         assert not net.heads["b"].training
     assert net.heads["b"].training and not net.training
+
+
+def test_a_compiled_function_follows_modes_of_inner_modules_and_replacements():
+    net = Net()
+    ids = np.arange(3, dtype=np.int32)[None]
+    generator = Generator(0)
+
+    def run(ids):
+        with use_generator(generator):
+            return net(ids)
+
+    step = compile(run, state=[{"net": net}, generator])
+    first = step(ids).numpy()
+    net.heads["b"].eval()  # an inner module alone
+    assert not np.array_equal(step(ids).numpy(), first) and len(step.programs) == 2
+    assert np.array_equal(step(ids).numpy(), run(ids).numpy())
+    with net.evaluating():
+        assert np.array_equal(step(ids).numpy(), run(ids).numpy())
+    step(ids)
+    assert len(step.programs) == 3, "the earlier modes have their programs still"
+    net.freeze("layers.0.*")
+    step(ids)
+    assert len(step.programs) == 4
+    net.replace("layers.0", nn.Linear(4, 4))
+    assert np.array_equal(step(ids).numpy(), run(ids).numpy())
 
 
 def test_state_dict_copies_and_load_writes_in_place():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from seqlib.core.compile import compile
+from seqlib.core.grad import value_and_grad
 from seqlib.core.rng import Generator
-from seqlib.core.tape import value_and_grad
 from seqlib.core.tensor import Tensor
 from seqlib.data.batch import Batch
 from seqlib.models.transformer import Transformer, TransformerConfig, build

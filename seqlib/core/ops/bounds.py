@@ -25,5 +25,5 @@ def check_bounds(op: str, argument: str, index: Any, size: int, *, negative: boo
     if least < low or most >= size:
         wrong = most if most >= size else least
         raise IndexRangeError(
-            f"{op}: {argument} should be in [{low}, {size}), got {wrong} (at {debug.user_line()})"
+            f"{op}: {argument} should be in [{low}, {size}), got {wrong} (at {debug.where()})"
         )

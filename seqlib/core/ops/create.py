@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, Sample, primitive
+from seqlib.core.op import Meta, Sample, primitive, shape_error
 from seqlib.core.tensor import Tensor
 
 
@@ -100,7 +100,9 @@ def ones_like(x: Tensor) -> Tensor:
 
 
 def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
-    """As NumPy's arange; int32 for ints, float32 for floats."""
+    """As NumPy's arange; int32 for ints, float32 for floats. Raises ShapeError for a step of 0."""
+    if step == 0:
+        raise shape_error("arange", "step", "other than 0", step)
     first, last = (0, start) if stop is None else (start, stop)
     whole = all(isinstance(v, int) for v in (first, last, step))
     size = max(0, int(np.ceil((last - first) / step)))

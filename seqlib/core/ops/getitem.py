@@ -116,7 +116,7 @@ def _index_tensors(item: Any) -> list[Tensor]:
     if content is None:
         raise TraceError(
             "getitem: a bool mask inside a compiled function gives a result whose shape is not known "
-            f"(at {debug.user_line()}); use seqlib.where, or make the indices outside"
+            f"(at {debug.where()}); use seqlib.where, or make the indices outside"
         )
     return [tensor(positions) for positions in np.nonzero(content)]
 
@@ -137,7 +137,7 @@ def _entries(shape: tuple[int, ...], items: Sequence[Any], advanced: bool) -> li
         else:
             if not -d <= item < d:
                 raise IndexRangeError(
-                    f"getitem: index should be in [{-d}, {d}), got {item} (at {debug.user_line()})"
+                    f"getitem: index should be in [{-d}, {d}), got {item} (at {debug.where()})"
                 )
             # Beside index arrays an integer is one of them: it decides where the picked axes go.
             entries.append(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core import dtypes, philox
+from seqlib.core import debug, dtypes, philox
 from seqlib.core.op import Meta, Sample, VjpContext, dtype_error, need_float, primitive, shape_error
 from seqlib.core.ops.blocks import float32_only, pieces
 from seqlib.core.rng import current_generator
@@ -33,7 +33,7 @@ def need_state(op: str, state: Meta) -> None:
 def need_rate(op: str, argument: str, p: float) -> float:
     """A dropout rate as a float. Raises UsageError unless 0 ≤ p < 1, also after rounding to 1/65536."""
     if not 0.0 <= p < 1.0 or philox.keep_threshold(p) > 65535:
-        raise UsageError(f"{op}: {argument} should be in [0, 1 - 2**-16], got {p}")
+        raise UsageError(f"{op}: {argument} should be in [0, 1 - 2**-16], got {p} (at {debug.where()})")
     return float(p)
 
 

@@ -19,6 +19,7 @@ import click
 import msgspec
 
 from seqlib.cli.main import CONTEXT
+from seqlib.train.config import nested
 from seqlib.util.errors import UsageError, nearest, unknown
 
 __all__ = ["Leaf", "config_command", "leaves", "parse", "read_config"]
@@ -136,7 +137,7 @@ def config_command(
             value = values.pop(_parameter(path))
             if value is not None:
                 given[path] = value if leaf.is_flag else parse(leaf, value, f"--{path}")
-        tree = _nest(given)
+        tree = nested(given)
         whole = build(tree, **values) if build is not None else _convert(tree, struct_type)
         if dump_config:
             click.echo(msgspec.yaml.encode(whole).decode(), nl=False)
@@ -295,17 +296,6 @@ def _flatten(
             continue  # a heading with nothing below it
         else:
             yield path, value
-
-
-def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, last = path.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
-    return tree
 
 
 def _parameter(path: str) -> str:

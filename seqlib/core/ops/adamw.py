@@ -81,6 +81,27 @@ def _scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
     return [Meta((min(p.size, CACHE // 2 // p.dtype.itemsize),), p.dtype)] * 2
 
 
+def settle(
+    outs: Any, ins: Any, beta1: float, beta2: float
+) -> tuple[list[Any], tuple[float, float, float, float] | None]:
+    """What kernels begin with: the outputs, those left out replaced, and the scalars (lr, scale, factor, root).
+
+    With the scalars gathered the new p is p (1 - lr λ) - factor m / (root sqrt(v) + eps). A `scale` that is not finite
+    gives None for them: the outputs then hold p, m and v as they were.
+    """
+    lr, step, scale = (float(x) for x in ins[4:])
+    olds = (ins[0], ins[2], ins[3])
+    outs = [np.empty_like(old) if out is None else out for out, old in zip(outs, olds, strict=True)]
+    if not math.isfinite(scale):
+        for out, old in zip(outs, olds, strict=True):
+            np.copyto(out, old)
+        return outs, None
+    first, second = (1.0 - beta**step for beta in (beta1, beta2))
+    factor = lr / first if first else math.inf
+    root = 1.0 / math.sqrt(second) if second else math.inf
+    return outs, (lr, scale, factor, root)
+
+
 @_adamw.cpu(when=same_float(0, 1, 2, 3), scratch=_scratch, overlap=((0, 0), (1, 2), (2, 3)))
 def _(
     outs: Any,
@@ -92,17 +113,10 @@ def _(
     eps: float,
     weight_decay: float,
 ) -> None:
-    lr, step, scale = (float(x) for x in ins[4:])
-    olds = (ins[0], ins[2], ins[3])
-    outs = [np.empty_like(old) if out is None else out for out, old in zip(outs, olds, strict=True)]
-    if not math.isfinite(scale):
-        for out, old in zip(outs, olds, strict=True):
-            np.copyto(out, old)
+    outs, numbers = settle(outs, ins, beta1, beta2)
+    if numbers is None:
         return
-    first, second = (1.0 - beta**step for beta in (beta1, beta2))
-    # In the order of the formula, with scalars gathered: p (1 - lr λ) - (lr / c1) m / (sqrt(v / c2) + eps).
-    factor = lr / first if first else math.inf
-    root = 1.0 / math.sqrt(second) if second else math.inf
+    lr, scale, factor, root = numbers
     p, g, m, v = (x.reshape(-1) for x in ins[:4])
     new_p, new_m, new_v = (x.reshape(-1) for x in outs)
     for i in pieces(p.size, max(1, len(scratch[0]))):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from seqlib.core.backends.threads import spread
+from seqlib.core.ops.adamw import settle
 from seqlib.core.ops.jit_cpu import kernel
 
 
@@ -37,16 +37,10 @@ def forward(
     weight_decay: float,
 ) -> None:
     """The kernel of adamw."""
-    lr, step, scale = (float(x) for x in ins[4:])
-    olds = (ins[0], ins[2], ins[3])
-    outs = [np.empty_like(old) if out is None else out for out, old in zip(outs, olds, strict=True)]
-    if not math.isfinite(scale):
-        for out, old in zip(outs, olds, strict=True):
-            np.copyto(out, old)
+    outs, scalars = settle(outs, ins, beta1, beta2)
+    if scalars is None:
         return
-    first, second = (1.0 - beta**step for beta in (beta1, beta2))
-    factor = lr / first if first else math.inf
-    root = 1.0 / math.sqrt(second) if second else math.inf
+    lr, scale, factor, root = scalars
     numbers = (scale, beta1, 1.0 - beta1, beta2, 1.0 - beta2, factor, root, eps, 1.0 - lr * weight_decay)
     arrays = (x.reshape(-1) for x in (*ins[:4], *outs))
     spread(_adamw, ins[0].size, ins[0].size, *arrays, *(np.float32(n) for n in numbers))

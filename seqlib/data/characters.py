@@ -45,13 +45,16 @@ class CharacterTokenizer:
 
     @property
     def vocab_size(self) -> int:
+        """Special ids, 256 bytes and the characters."""
         return FIRST_BYTE + 256 + len(self.characters)
 
     @property
     def digest(self) -> str:
+        """sha256 (hex) of all that decides the ids."""
         return hashlib.sha256(f"{self.kind}\0{self.characters}".encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
+        """Ids of the normalised text, without bos and eos; a character outside the vocabulary as its UTF-8 bytes."""
         ids: list[int] = []
         for character in normalise(text):
             known = self._ids.get(character)
@@ -62,6 +65,7 @@ class CharacterTokenizer:
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """``encode`` of each text."""
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -109,4 +113,5 @@ class BytesTokenizer(CharacterTokenizer):
         super().__init__("")
 
     def encode(self, text: str) -> list[int]:
+        """Ids of the normalised text's UTF-8 bytes, without bos and eos."""
         return [FIRST_BYTE + byte for byte in normalise(text).encode("utf-8", "replace")]

@@ -50,6 +50,7 @@ class Reason:
     samples: list[tuple[str, int, str, str]] = field(default_factory=list)
 
     def add(self, record: Record) -> None:
+        """Counts a dropped pair, and keeps it while samples are few."""
         self.count += 1
         if len(self.samples) < _SAMPLES:
             # The message of an unreadable line begins with its file and line already.
@@ -72,6 +73,7 @@ class CleanReport:
 
     @property
     def dropped(self) -> int:
+        """Pairs read and not kept."""
         return self.read - self.kept
 
     def merge(self, other: CleanReport) -> None:

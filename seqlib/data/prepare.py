@@ -71,14 +71,17 @@ class PreparedData:
 
     @property
     def train(self) -> TokenStore:
+        """``store("train")``."""
         return self.store("train")
 
     @property
     def dev(self) -> TokenStore:
+        """``store("dev")``."""
         return self.store("dev")
 
     @property
     def test(self) -> TokenStore:
+        """``store("test")``."""
         return self.store("test")
 
     def store(self, split: str) -> TokenStore:

@@ -101,13 +101,16 @@ class SentencePieceTokenizer:
 
     @property
     def vocab_size(self) -> int:
+        """Pieces, special ids and bytes included."""
         return self._processor.vocab_size()
 
     @property
     def digest(self) -> str:
+        """sha256 (hex) of the model file."""
         return hashlib.sha256(self.model).hexdigest()
 
     def encode(self, text: str) -> list[int]:
+        """Ids of the normalised text, without bos and eos; what no piece covers as its UTF-8 bytes."""
         return self._processor.encode(_valid(normalise(text)))
 
     def encode_batch(self, texts: Sequence[str], threads: int = -1) -> list[list[int]]:

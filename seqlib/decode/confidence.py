@@ -74,6 +74,7 @@ class TailCurve:
 
     @classmethod
     def fit(cls, values: np.ndarray) -> TailCurve:
+        """The curve of the values on dev, float64 [n], n ≥ 1."""
         levels = np.linspace(0.0, 1.0 - _TAIL, _GRID)
         points, first = np.unique(np.quantile(values, levels), return_index=True)
         excess = values[values > points[-1]] - points[-1]
@@ -86,10 +87,12 @@ class TailCurve:
         return np.minimum(beyond - np.log(1.0 - np.interp(x, self.points, self.shares)), _MOST)
 
     def to_dict(self) -> dict[str, Any]:
+        """The curve as plain numbers, for JSON."""
         return {"points": self.points.tolist(), "shares": self.shares.tolist(), "scale": self.scale}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TailCurve:
+        """What ``to_dict`` gave. Raises KeyError, TypeError or ValueError for other data."""
         points, shares = np.array(data["points"], np.float64), np.array(data["shares"], np.float64)
         if points.ndim != 1 or points.shape != shares.shape or not points.size:
             raise ValueError("points and shares of a curve differ in length")

@@ -34,6 +34,7 @@ class Clock:
         self._zero = time.perf_counter() - before
 
     def seconds(self) -> float:
+        """Wall seconds up to now."""
         return time.perf_counter() - self._zero
 
 
@@ -51,6 +52,7 @@ class End:
         return min(1.0, max(by_steps, by_time))
 
     def reached(self, step: int, seconds: float) -> bool:
+        """Whether the run ends after this step, at this time."""
         return bool((self.steps and step >= self.steps) or (self.limit and seconds >= self.limit))
 
     def remaining(self, step: int, seconds: float, step_seconds: float) -> float:

@@ -20,6 +20,7 @@ class StopRequest:
 
     @property
     def name(self) -> str:
+        """The signal's name, "SIGINT"; "" for none."""
         return signal.Signals(self.signal).name if self.signal else ""
 
 

@@ -209,6 +209,7 @@ class Trainer:
 
     @property
     def checkpoints(self) -> Path | None:
+        """The folder of checkpoints; None when nothing is written."""
         return self.folder / "checkpoints" if self.folder else None
 
     def save(self) -> None:

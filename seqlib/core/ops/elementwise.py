@@ -16,6 +16,14 @@ from seqlib.core.tensor import Tensor
 Grad = Callable[..., Sequence[Any]]
 
 
+_KINDS = {
+    "number": "the result has the promoted dtype. Raises ShapeError, and DtypeError when all are bool",
+    "float": "the result is floating, float32 for integers and bool. Raises ShapeError",
+    "bool": "the result is bool. Raises ShapeError",
+}
+"""What the docstring of an op says about its result."""
+
+
 def _result_dtype(name: str, kind: str, metas: Sequence[Meta]) -> dtypes.DType:
     found = metas[0].dtype
     for m in metas[1:]:
@@ -59,7 +67,7 @@ def elementwise(
         return out
 
     reference.__name__ = name
-    reference.__doc__ = doc or f"{name}: {expression}, elementwise with broadcasting."
+    reference.__doc__ = doc or f"{name}: {expression}, elementwise with broadcasting; {_KINDS[kind]}."
     op = primitive(saves=saves, differentiable=grad is not None)(reference)
     op.params, op.variadic, op.expression = names, False, expression
     op.save_inputs = frozenset(i for i, p in enumerate(names) if p in saves.split())
@@ -223,7 +231,8 @@ where = elementwise(
     "where(condition, a, b)",
     saves="condition",
     grad=lambda ctx, g: (None, where(ctx.inputs[0], g, 0.0), where(ctx.inputs[0], 0.0, g)),
-    doc="a where the bool `condition` holds, else b, elementwise with broadcasting.",
+    doc="a where the bool `condition` holds, else b, elementwise with broadcasting; the result has the promoted dtype "
+    "of a and b. Raises ShapeError, and DtypeError for a condition that is not bool.",
 )
 
 
@@ -277,7 +286,7 @@ gelu_tanh = elementwise(
 
 def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """Gaussian error linear unit (Hendrycks and Gimpel 2016): x Φ(x); `approximate="tanh"` gives their tanh
-    form.
+    form. The result is floating, float32 for integers. Raises ValueError for another `approximate`.
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate should be 'none' or 'tanh', got {approximate!r}")

@@ -4,6 +4,8 @@ The first sign says which: ">" asks for a copy, "<" for the letters from the end
 hundred steps, and does it for sequences that it has never seen.
 """
 
+from typing import Any
+
 import numpy as np
 
 import seqlib
@@ -13,8 +15,7 @@ from seqlib.models.transformer import TransformerConfig, build
 from seqlib.optim import AdamW, Schedule
 from seqlib.problems.spec import ProblemSpec
 
-LETTERS = "abcdefghij"
-SYMBOLS = "\0\1\2><" + LETTERS  # ids 0, 1, 2 are pad, bos and eos
+SYMBOLS = "\0\1\2><abcdefghij"  # ids 0, 1, 2 are pad, bos and eos
 LENGTH, ROWS, STEPS = 5, 48, 300
 
 
@@ -34,7 +35,7 @@ def samples(rng: np.random.Generator, rows: int) -> Batch:
 
 
 generator = seqlib.Generator(1)
-sizes = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 64, "d_ff": 128, "heads": 4}
+sizes: dict[str, Any] = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 64, "d_ff": 128, "heads": 4}
 config = TransformerConfig(**sizes, dropout=0.0, attention_dropout=0.0, ff_dropout=0.0)
 spec = ProblemSpec(source_vocab=len(SYMBOLS), target_vocab=len(SYMBOLS))
 model = build(config, spec, generator)

@@ -55,6 +55,8 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     norm: Literal["pre", "post"] = "pre"
     """Layer norm before each block with one after the last layer (T2T), or after each residual sum (Vaswani et al.)."""
     norm_eps: float = 1e-6
+    positions: Literal["sinusoidal", "rotary"] = "sinusoidal"
+    """Added to the embeddings (Vaswani et al.), or turning queries and keys of self-attention (Su et al. 2021)."""
     attention_bias: bool = False
     """Biases in the attention projections (T2T has none)."""
     dropout: float = 0.1
@@ -110,7 +112,7 @@ class Batch(Protocol):
 
 
 class Transformer(Module):
-    """Encoder and decoder stacks over scaled token embeddings with sinusoidal positions.
+    """Encoder and decoder stacks over scaled token embeddings with sinusoidal or rotary positions.
 
     `config` and `spec` are kept as given. Parameters start from `nn.init` under the ambient generator; see `build`.
     """
@@ -128,7 +130,8 @@ class Transformer(Module):
         self.target_embedding = (
             self.source_embedding if shared else Embedding(spec.target_vocab, width, scale)
         )
-        self.positions = SinusoidalPositions(config.max_length, width)
+        sinusoidal = config.positions == "sinusoidal"
+        self.positions = SinusoidalPositions(config.max_length, width) if sinusoidal else None
         self.dropout = Dropout(config.dropout)
         self.encoder = [EncoderLayer(config) for _ in range(config.encoder_layers)]
         self.decoder = [DecoderLayer(config) for _ in range(config.decoder_layers)]
@@ -162,7 +165,7 @@ class Transformer(Module):
     def encode(self, src: Any, src_lengths: Any) -> Tensor:
         """src int32 [B,S], src_lengths int32 [B] ≥ 1 → memory [B,S,D]; rows beyond a length hold no meaning."""
         lengths = _ids(src_lengths)
-        x = self.dropout(self.positions(self.source_embedding(_ids(src))))
+        x = self._placed(self.source_embedding(_ids(src)))
         for layer in self.encoder:
             x = layer(x, lengths)
         return x if self.encoder_norm is None else self.encoder_norm(x)
@@ -170,10 +173,13 @@ class Transformer(Module):
     def decode(self, memory: Tensor, src_lengths: Any, tgt_in: Any) -> Tensor:
         """memory [B,S,D], src_lengths int32 [B], tgt_in int32 [B,T] → hidden [B,T,D], for `logits`."""
         lengths = _ids(src_lengths)
-        x = self.dropout(self.positions(self.target_embedding(_ids(tgt_in))))
+        x = self._placed(self.target_embedding(_ids(tgt_in)))
         for layer in self.decoder:
             x = layer(x, memory, lengths)
         return x if self.decoder_norm is None else self.decoder_norm(x)
+
+    def _placed(self, x: Tensor) -> Tensor:
+        return self.dropout(x if self.positions is None else self.positions(x))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [..., D] → scores [..., V]."""
@@ -224,7 +230,8 @@ class Transformer(Module):
         place_at = _ids(position)
         with no_grad():
             place = cache.place(place_at)
-            x = self.dropout(self.positions.at(self.target_embedding(_ids(tokens)), place_at))
+            x = self.target_embedding(_ids(tokens))
+            x = self.dropout(x if self.positions is None else self.positions.at(x, place_at))
             x = ops.reshape(x, shape=(cache.sentences, cache.beams, self.config.d_model))
             for i, layer in enumerate(self.decoder):
                 with layer.scope():

@@ -20,9 +20,10 @@ __all__ = ["DecodeCache", "StepPlace"]
 class StepPlace:
     """Where one step writes and what it may see; the same for all layers, so it is computed once a step."""
 
-    __slots__ = ("bias", "index", "lengths")
+    __slots__ = ("bias", "index", "lengths", "position")
 
-    def __init__(self, index: Tensor, lengths: Tensor, bias: Tensor | None):
+    def __init__(self, position: Tensor, index: Tensor, lengths: Tensor, bias: Tensor | None):
+        self.position = position  # int32, 0-d: the time step
         self.index = index  # int32, 0-d: first entry to write
         self.lengths = lengths  # int32 [B]: entries written once the step has written its own
         self.bias = bias  # float32 [B, 1, J, L·J]: 0 for a row's own history, -inf for other beams'; None for one beam
@@ -84,13 +85,14 @@ class DecodeCache:
         index = position * self.beams
         lengths = ops.broadcast_to(ops.reshape(index + self.beams, shape=(1,)), shape=(self.sentences,))
         if self.ancestry is None:
-            return StepPlace(index, lengths, None)
+            return StepPlace(position, index, lengths, None)
         beam = ops.arange(self.beams, dtype="int32")
         own = ops.reshape(ops.broadcast_to(beam, shape=(self.sentences, self.beams)), shape=(self.rows, 1))
         self.ancestry.assign(ops.update_slice(self.ancestry, own, position, axis=1))
         history = ops.reshape(self.ancestry, shape=(self.sentences, self.beams, self.max_length, 1))
         bias = ops.where(ops.equal(history, beam), 0.0, -float("inf"))
         return StepPlace(
+            position,
             index,
             lengths,
             ops.reshape(bias, shape=(self.sentences, 1, self.beams, self.max_length * self.beams)),

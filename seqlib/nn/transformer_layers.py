@@ -34,6 +34,8 @@ class LayerConfig(Protocol):
     @property
     def norm_eps(self) -> float: ...
     @property
+    def positions(self) -> str: ...
+    @property
     def attention_bias(self) -> bool: ...
     @property
     def dropout(self) -> float: ...
@@ -66,7 +68,7 @@ class EncoderLayer(Block):
     def __init__(self, config: LayerConfig):
         super().__init__(config)
         self.attention_norm = LayerNorm(config.d_model, config.norm_eps)
-        self.attention = _attention(config)
+        self.attention = _attention(config, rotary=config.positions == "rotary")
         self.feed_forward_norm = LayerNorm(config.d_model, config.norm_eps)
         self.feed_forward = _feed_forward(config)
 
@@ -84,7 +86,7 @@ class DecoderLayer(Block):
     def __init__(self, config: LayerConfig):
         super().__init__(config)
         self.attention_norm = LayerNorm(config.d_model, config.norm_eps)
-        self.attention = _attention(config)
+        self.attention = _attention(config, rotary=config.positions == "rotary")
         self.cross_attention_norm = LayerNorm(config.d_model, config.norm_eps)
         self.cross_attention = _attention(config)
         self.feed_forward_norm = LayerNorm(config.d_model, config.norm_eps)
@@ -114,8 +116,10 @@ class DecoderLayer(Block):
         return self.after(self.feed_forward_norm, x, y)
 
 
-def _attention(config: LayerConfig) -> MultiHeadAttention:
-    return MultiHeadAttention(config.d_model, config.heads, config.attention_dropout, config.attention_bias)
+def _attention(config: LayerConfig, rotary: bool = False) -> MultiHeadAttention:
+    return MultiHeadAttention(
+        config.d_model, config.heads, config.attention_dropout, config.attention_bias, rotary
+    )
 
 
 def _feed_forward(config: LayerConfig) -> FeedForward:

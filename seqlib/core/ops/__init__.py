@@ -21,6 +21,7 @@ from seqlib.core.ops.linear_cross_entropy import linear_cross_entropy
 from seqlib.core.ops.matmul import matmul
 from seqlib.core.ops.random import dropout, random_bits
 from seqlib.core.ops.reduce import all, any, argmax, argmin, max, mean, min, sum, sum_to
+from seqlib.core.ops.rotary import rotary
 from seqlib.core.ops.shape import broadcast_to, cast, flip, identity, reshape, slice_, swapaxes, transpose
 from seqlib.core.ops.softmax import log_softmax, softmax
 from seqlib.core.ops.sort import argsort, sort, top_k

@@ -1,0 +1,98 @@
+"""Rotary position embedding (Su et al. 2021, "RoFormer")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core.backends.threads import spread
+from seqlib.core.op import Meta, Sample, VjpContext, need_float, need_int, primitive, shape_error
+from seqlib.core.ops.blocks import float32_only, same_float
+from seqlib.core.tensor import Tensor
+
+
+def _angles(xp: Any, positions: Any, half: int, base: float, inverse: bool) -> tuple[Any, Any]:
+    """cos and sin of positions · base^(-i / half), float64 [..., T, 1, half]; the sine negated for `inverse`."""
+    rates = base ** (-xp.arange(half, dtype=xp.float64) / max(half, 1))
+    angles = positions[..., None, None].astype(xp.float64) * rates
+    sine = xp.sin(angles)
+    return xp.cos(angles), -sine if inverse else sine
+
+
+@primitive(saves="positions")
+def _rotary(xp: Any, x: Any, positions: Any, *, base: float, inverse: bool) -> Any:
+    half = x.shape[-1] // 2
+    cosine, sine = (a.astype(x.dtype) for a in _angles(xp, positions, half, base, inverse))
+    first, second = x[..., :half], x[..., half:]
+    return xp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+
+
+@_rotary.infer
+def _(x: Meta, positions: Meta, *, base: float, inverse: bool) -> list[Meta]:
+    need_float("rotary", "x", x)
+    need_int("rotary", "positions", positions)
+    if len(x.shape) < 3 or x.shape[-1] % 2:
+        raise shape_error("rotary", "x", "[..., T, H, K] with an even K", x.shape)
+    if positions.shape not in (x.shape[-3:-2], x.shape[:-2]):
+        raise shape_error("rotary", "positions", f"{x.shape[-3:-2]} or {x.shape[:-2]}", positions.shape)
+    return [x]
+
+
+def _tables(x: Any, positions: Any, base: float, inverse: bool) -> tuple[Any, Any]:
+    """cos and sin [rows of positions, half] in x's dtype."""
+    half = x.shape[-1] // 2
+    return tuple(
+        np.ascontiguousarray(a.reshape(-1, half), dtype=x.dtype)
+        for a in _angles(np, positions, half, base, inverse)
+    )  # type: ignore[return-value]
+
+
+@_rotary.cpu(when=same_float(0))
+def _(outs: Any, ins: Any, scratch: Any, *, base: float, inverse: bool) -> None:
+    x, positions = ins
+    *_, heads, width = x.shape
+    cosine, sine = _tables(x, positions, base, inverse)
+    # One row of angles serves all heads of a token, and the same rows serve every sentence.
+    rows = (x.size // max(1, len(cosine) * heads * width), len(cosine), heads, width)
+    spread(_turn, rows[0], x.size, x.reshape(rows), cosine[:, None], sine[:, None], outs[0].reshape(rows))
+
+
+def _turn(first: int, last: int, x: Any, cosine: Any, sine: Any, out: Any) -> None:
+    half = x.shape[-1] // 2
+    a, b = x[first:last, ..., :half], x[first:last, ..., half:]
+    y, z = out[first:last, ..., :half], out[first:last, ..., half:]
+    np.multiply(b, sine, out=y)
+    np.subtract(a * cosine, y, out=y)
+    np.multiply(a, sine, out=z)
+    np.add(b * cosine, z, out=z)
+
+
+_rotary.cpu("rotary_cpu:forward", needs="numba", when=float32_only(0))
+
+
+@_rotary.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    # A rotation's transpose is the rotation back.
+    return _rotary(g, ctx.inputs[1], base=ctx.attrs["base"], inverse=not ctx.attrs["inverse"]), None
+
+
+@_rotary.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    attrs = {"base": 10000.0, "inverse": False}
+    for shape in ((2, 5, 3, 4), (7, 2, 6), (1, 1023, 1, 2), (0, 4, 2, 4), (3, 40, 4, 64)):
+        x = rng.normal(size=shape).astype(np.float32)
+        yield Sample((x, np.arange(shape[-3], dtype=np.int32)), attrs, grad=(0,))
+    x = rng.normal(size=(2, 5, 3, 4)).astype(np.float32)
+    yield Sample((x, rng.integers(0, 99, (2, 5)).astype(np.int32)), {**attrs, "inverse": True}, grad=(0,))
+
+
+def rotary(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+    """x floating [..., T, H, K] with the pairs (i, i + K/2) of each head turned by positions · base^(-2i/K).
+
+    positions int [T], or [..., T] as x. The product of a turned query and a turned key depends on the difference
+    of their positions alone. Raises ShapeError for an odd K or positions that do not fit, DtypeError.
+    """
+    return _rotary(x, positions, base=float(base), inverse=False)

@@ -295,29 +295,32 @@ def big() -> Preset:
 
 
 def bulletin() -> Preset:
-    """For translate_bulletin: 2+2 layers, 128/512, 4 heads; no dropout, since its sentences never run out."""
+    """For translate_bulletin in minutes on a CPU: 2+2 layers, 64/256, 4 heads, rotary positions; no dropout, since
+    its sentences never run out. Narrow, because many small steps learn more in a given time than few large ones.
+    """
     sizes: dict[str, Any] = {
         "encoder_layers": 2,
         "decoder_layers": 2,
-        "d_model": 128,
-        "d_ff": 512,
+        "d_model": 64,
+        "d_ff": 256,
         "heads": 4,
+        "positions": "rotary",
         "max_length": 256,
     }
     return Preset(
         about="the embedded bulletin problem, minutes on a CPU",
         model=TransformerConfig(**sizes, dropout=0.0, attention_dropout=0.0, ff_dropout=0.0),
         optim={
-            "lr": 3e-3,
+            "lr": 8e-3,
             "schedule": "constant*linear_warmup*cosine_decay",
             "warmup": 100,
-            "betas": (0.9, 0.98),
+            "betas": (0.8, 0.95),
             "eps": 1e-9,
             "weight_decay": 0.0,
             "clip_norm": 1.0,
             "smoothing": 0.0,
         },
-        batch={"tokens": 2048, "max_length": 64},
+        batch={"tokens": 1024, "max_length": 64},
     )
 
 

@@ -65,7 +65,7 @@ def test_t2t_sizes():
 
 
 @pytest.mark.parametrize("name,vocabulary,millions", [
-    ("tiny", 8000, 1.94), ("base", 32768, 60.9), ("bulletin", 1000, 1.05), ("multi30k", 8000, 2.35),
+    ("tiny", 8000, 1.94), ("base", 32768, 60.9), ("bulletin", 4000, 0.49), ("multi30k", 8000, 2.35),
     ("multi30k_tiny", 8000, 2.35),
 ])  # fmt: skip
 def test_parameter_counts(name: str, vocabulary: int, millions: float):

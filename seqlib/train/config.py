@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -339,9 +340,11 @@ def digest(config: RunConfig) -> str:
 
 def same_run(saved: RunConfig, asked: RunConfig) -> list[str]:
     """Fields in which a resume asks for something that the saved run cannot change, as lines of text."""
-    old, new = msgspec.to_builtins(saved), msgspec.to_builtins(asked)
-    return [
-        f"{key}: {old[key]!r} in the run, {new[key]!r} asked"
-        for key in old
-        if key not in RESUMABLE and old[key] != new[key]
-    ]
+    found: list[str] = []
+    for path in paths():
+        if path.partition(".")[0] not in RESUMABLE:
+            value = attrgetter(path)
+            old, new = value(saved), value(asked)
+            if old != new:
+                found.append(f"{path}: {old!r} in the run, {new!r} asked")
+    return found

@@ -7,7 +7,7 @@ import platform
 from importlib import metadata
 
 _PACKAGES = ("numpy", "ml_dtypes", "numba", "sentencepiece", "safetensors")
-_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "SEQLIB_KERNELS", "SEQLIB_FUSE")
+_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "SEQLIB_KERNELS")
 
 
 def _version(package: str) -> str:

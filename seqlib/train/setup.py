@@ -39,6 +39,7 @@ def make_config(given: Mapping[str, Any]) -> RunConfig:
     """
     asked = run_config.build(given)
     check_source(asked)
+    model_module(asked)
     name = asked.hparams_set or propose_preset(asked)
     preset = find_preset(name)
     found = {"hparams_set": name, "data": absolute(asked.data), "problem": _absolute_location(asked.problem)}

@@ -120,7 +120,10 @@ def test_hparams_change_the_model_under_either_name() -> None:
     [
         ({}, "what to train on is missing"),
         ({"problem": "x", "hparams_set": "transformer_bas"}, "did you mean transformer_base"),
-        ({"problem": "translate_bulletin_ende", "model": "transfomer"}, "did you mean transformer"),
+        (
+            {"problem": "translate_bulletin_ende", "model": "transfomer"},
+            "unknown model 'transfomer'; did you mean transformer",
+        ),
         ({"problem": "translate_bulletin_ende", "hparams": {"d_modle": 3}}, "did you mean d_model"),
         ({"problem": "translate_bulletin_ende", "hparams": {"d_model": "wide"}}, "--hparams"),
     ],

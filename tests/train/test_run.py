@@ -135,6 +135,8 @@ def test_a_resume_refuses_what_would_change_the_run(settings: dict[str, Any], tm
     _run(settings, tmp_path / "run", Stop(2))
     with pytest.raises(UsageError, match=r"keeps its settings: seed: 1 in the run, 2 asked"):
         run.resumed_config(tmp_path / "run", {"seed": 2})
+    with pytest.raises(UsageError, match=r"settings: optim\.lr: \S+ in the run, 3\.0 asked$"):
+        run.resumed_config(tmp_path / "run", {"optim": {"lr": 3.0}})
     longer = run.resumed_config(tmp_path / "run", {"train_steps": 14, "keep_last": 1})
     assert run.resume(tmp_path / "run", longer).position.step == 14
 

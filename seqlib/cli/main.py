@@ -7,7 +7,9 @@ Exit codes: 0 done, 2 for anything the user can mend, 130 when interrupted.
 """
 
 import ast
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (by default the process's) and return its exit code."""
     try:
         result = group.main(list(argv) if argv is not None else None, "seqlib", standalone_mode=False)
+        sys.stdout.flush()
     except SeqlibError as error:
         return _fail(str(error))
     except click.exceptions.NoSuchOption as error:
@@ -104,6 +107,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
+        if error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT):
+            # What is left in the buffer has nowhere to go, at exit neither. A reader that left (`| head`) is no error.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0 if error.errno == errno.EPIPE else _fail(f"standard output: {error.strerror}")
         if error.filename is None:
             raise  # no file of the user's
         return _fail(f"{error.filename}: {error.strerror}")

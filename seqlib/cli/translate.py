@@ -1,7 +1,6 @@
 """Translate lines from standard input, or sentence by sentence at a prompt."""
 
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -97,11 +96,7 @@ def _translate(
         spec = translator.spec
         prompt(translator, f"{spec.source_language} → {spec.target_language}", n_best=n_best, **options)
         return
-    try:
-        _stream(translator, n_best, json_, flag_low_confidence, batch_rows, options)
-    except BrokenPipeError:
-        # The reader went away (`| head`): what is left in the buffer has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _stream(translator, n_best, json_, flag_low_confidence, batch_rows, options)
 
 
 def _stream(

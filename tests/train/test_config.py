@@ -5,7 +5,7 @@ import pytest
 
 from seqlib.train import config as run_config
 from seqlib.train.config import ALIASES, RunConfig, build, nested, parse_duration, parse_interval
-from seqlib.train.setup import make_config, model_config
+from seqlib.train.setup import find_preset, make_config, model_config
 from seqlib.util.errors import UsageError
 
 
@@ -92,8 +92,9 @@ def test_the_preset_fills_what_was_not_given() -> None:
     config = make_config({"problem": "translate_bulletin_ende", "optim": {"lr": 0.5}})
     assert config.hparams_set == "transformer_bulletin"
     assert config.optim.lr == 0.5
-    assert config.optim.warmup == 100
-    assert model_config(config).d_model == 128
+    preset = find_preset("transformer_bulletin")
+    assert config.optim.warmup == preset.optim["warmup"]
+    assert model_config(config) == preset.model
 
 
 def test_presets_are_proposed_for_own_files(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_sample_is_a_pure_function_of_split_and_number():
 def test_pinned_samples():
     """Data must be the same on every machine and Python version, or scores could not be compared."""
     digest = zlib.crc32("\n".join(s.source + s.target for s in Bulletin(0).distinct("test", 50)).encode())
-    assert digest == 2134600039
+    assert digest == 3205801037
 
 
 def test_splits_share_no_sentence_no_held_out_name_no_combination(train, held_out):
@@ -134,7 +134,7 @@ def test_lengths_and_vocabulary(train):
     assert 7 < sum(lengths) / len(lengths) < 11
     assert sum(4 <= length <= 16 for length in lengths) / len(lengths) > 0.93
     names = {name for sample in train for name in sample.names}
-    for side, least, most in (("source", 1000, 1300), ("target", 1400, 2000)):
+    for side, least, most in (("source", 850, 1050), ("target", 1200, 1450)):
         found = {word.strip(".,?").lower() for sample in train for word in getattr(sample, side).split()}
         found = {
             word for word in found if word.capitalize() not in names and not any(c.isdigit() for c in word)
@@ -187,7 +187,7 @@ def test_subordinate_clauses_end_in_their_finite_verb(train):
             assert match[1].split()[-1] in FINITE_LAST, text
             assert match[2] in FINITE, text
             found += 1
-    assert found > 3000
+    assert found > 2500
 
 
 def test_verb_second_after_a_front(train):
@@ -206,7 +206,7 @@ STATEMENTS = {
     " changes trains": "um", " turns back": "um", " continues": "weiter", " picks up": "ab", " calls": "an",
     " invites": "ein", " turns off": "aus", " turns on": "ein", " fills in": "aus", " brings along": "mit",
     " takes along": "mit", " gives back": "zurück", " takes part in": "teil", " listens to": "zu", " tries on": "an",
-    " looks after": "auf", " prints out": "aus", " weakens": "nach",
+    " looks after": "auf", " weakens": "nach",
 }  # fmt: skip
 
 
@@ -297,12 +297,12 @@ ARTICLES = {
     "am": {"m", "n"}, "beim": {"m", "n"}, "vom": {"m", "n"},
 }  # fmt: skip
 HAND_GENDERS = {
-    "m": "Zug Bus Nachtzug Arzt Gast Termin Bahnhof Flughafen See Fluss Markt Park Mantel Hut Rock Brief Pass Tisch "
-    "Stuhl Schrank Apfel Käse Kaffee Tee Wind Regen Schnee Nebel Sturm Weg Supermarkt Garten Wald Korb Schal Kurs",
-    "f": "Straßenbahn Fähre Frau Prüfung Besprechung Brücke Schule Kirche Apotheke Stadt Küste Insel Straße Jacke "
-    "Tasche Fahrkarte Rechnung Zeitung Lampe Birne Milch Butter Bank Post Bibliothek Hochzeit Party Tür Linie",
-    "n": "Schiff Boot Kind Konzert Museum Kino Hotel Büro Krankenhaus Rathaus Dorf Tal Hemd Kleid Buch "
-    "Formular Paket Radio Fahrrad Bett Regal Ei Brot Wasser Bier Tor Restaurant",
+    "m": "Zug Bus Nachtzug Arzt Gast Termin Bahnhof Flughafen See Park Mantel Hut Rock Brief Pass Tisch Stuhl "
+    "Schrank Apfel Käse Kaffee Tee Wind Regen Schnee Nebel Sturm Weg Supermarkt Garten Wald Korb Kurs",
+    "f": "Straßenbahn Fähre Frau Prüfung Besprechung Brücke Schule Kirche Apotheke Stadt Küste Straße Jacke "
+    "Tasche Fahrkarte Rechnung Zeitung Lampe Birne Milch Butter Bibliothek Hochzeit Party Tür Linie",
+    "n": "Schiff Boot Kind Konzert Museum Kino Hotel Rathaus Dorf Tal Hemd Kleid Buch Formular Paket Radio Fahrrad "
+    "Bett Regal Ei Brot Wasser Bier Tor",
 }  # fmt: skip
 
 

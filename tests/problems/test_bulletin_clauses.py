@@ -120,9 +120,9 @@ MAIN = [
     (Clause(ICH, verbs.STAY, [IN_LOBURG], tense=PAST), "I stayed in Loburg", "ich bin in Loburg geblieben"),
     (Clause(ES, verbs.RAIN, [IN_TOWN], tense=PAST), "it rained in Loburg", "es hat in Loburg geregnet"),
     (
-        Clause(np("road"), verbs.BE, [Part("closed", "gesperrt", E_STATE, R_STATE)], tense=PAST),
+        Clause(np("road"), verbs.BE, [Part("closed", "geschlossen", E_STATE, R_STATE)], tense=PAST),
         "the road was closed",
-        "die Straße war gesperrt",
+        "die Straße war geschlossen",
     ),
     (
         Clause(WIR, verbs.HAVE, [obj(np("exam", "a"))], tense=PAST),
@@ -149,7 +149,7 @@ MAIN = [
     (
         Clause(HERR, verbs.TRAVEL, [TO_LOBURG, BY_TRAIN], modal="would like to"),
         "Mr Dorner would like to travel to Loburg by train",
-        "Herr Dorner möchte mit dem Zug nach Loburg reisen",
+        "Herr Dorner möchte mit dem Zug nach Loburg fahren",
     ),
     (
         Clause(pl("guest"), verbs.CHANGE, modal="can"),
@@ -158,8 +158,8 @@ MAIN = [
     ),
     # order of time, manner, place
     (
-        Clause(WIR, verbs.GO_FAR, [TO_LOBURG, BY_TRAIN, TOMORROW]),
-        "we go to Loburg by train tomorrow",
+        Clause(WIR, verbs.TRAVEL, [TO_LOBURG, BY_TRAIN, TOMORROW]),
+        "we travel to Loburg by train tomorrow",
         "wir fahren morgen mit dem Zug nach Loburg",
     ),
     (
@@ -229,7 +229,7 @@ MAIN = [
     (
         Clause(WIR, acts("open"), [obj(np("window"))], negative=True, tense=PAST),
         "we did not open the window",
-        "wir haben das Fenster nicht aufgemacht",
+        "wir haben das Fenster nicht geöffnet",
     ),
     (
         Clause(ES, verbs.BE, [Part("cold", "kalt", E_STATE, R_STATE), IN_TOWN], negative=True),
@@ -271,9 +271,9 @@ def test_inversion_after_a_front():
     assert english(clause, without=TODAY) == "the train departs"
     assert german(clause, front=TODAY) == "heute fährt der Zug ab"
     clause = Clause(
-        pl("road", ("all", "all")), verbs.BE, [Part("closed", "gesperrt", E_STATE, R_STATE), STORM]
+        pl("road", ("all", "all")), verbs.BE, [Part("closed", "geschlossen", E_STATE, R_STATE), STORM]
     )
-    assert german(clause, front=STORM) == "wegen des Sturms sind alle Straßen gesperrt"
+    assert german(clause, front=STORM) == "wegen des Sturms sind alle Straßen geschlossen"
     clause = Clause(HERR, acts("call"), [obj(np("doctor")), TOMORROW], tense=PAST)
     assert german(clause, front=TOMORROW) == "morgen hat Herr Dorner den Arzt angerufen"
 
@@ -313,8 +313,8 @@ def test_questions(clause, source, target):
         (Clause(np("train"), verbs.DEPART, modal="must"), "der Zug abfahren muss"),
         (Clause(ES, verbs.RAIN, negative=True), "es nicht regnet"),
         (
-            Clause(np("shop"), verbs.BE, [Part("open", "geöffnet", E_STATE, R_STATE)]),
-            "das Geschäft geöffnet ist",
+            Clause(np("pharmacy"), verbs.BE, [Part("open", "geöffnet", E_STATE, R_STATE)]),
+            "die Apotheke geöffnet ist",
         ),
         (
             Clause(np("driver"), acts("call"), [obj(HERR)], modal="will"),

@@ -117,11 +117,10 @@ def test_plural_tables(determiner, forms):
 
 
 def test_adjectives_with_odd_stems():
-    assert np("shelf", "a", "high").de[NOM] == "ein hohes Regal"
     assert np("jacket", "the", "expensive").de[DAT] == "der teuren Jacke"
     assert np("path", "a", "dark").de[ACC] == "einen dunklen Weg"
     assert np("guest", "a", "tired").de[NOM] == "ein müder Gast"
-    assert np("milk", "", "sour").de[DAT] == "saurer Milch"
+    assert np("milk", "", "expensive").de[DAT] == "teurer Milch"
     assert adjective_stem("grün") == "grün"
 
 
@@ -134,9 +133,7 @@ HAND_WRITTEN = {
     "child": "das Kind Kinder",
     "woman": "die Frau Frauen",
     "man": "der Mann Männer",
-    "girl": "das Mädchen Mädchen",
     "secretary": "die Sekretärin Sekretärinnen",
-    "cook": "der Koch Köche",
     "brother": "der Bruder Brüder",
     "mother": "die Mutter Mütter",
     "daughter": "die Tochter Töchter",
@@ -147,8 +144,6 @@ HAND_WRITTEN = {
     "airport": "der Flughafen Flughäfen",
     "town hall": "das Rathaus Rathäuser",
     "lake": "der See Seen",
-    "river": "der Fluss Flüsse",
-    "market": "der Markt Märkte",
     "museum": "das Museum Museen",
     "cinema": "das Kino Kinos",
     "library": "die Bibliothek Bibliotheken",
@@ -172,7 +167,6 @@ HAND_WRITTEN = {
     "knife": "das Messer Messer",
     "picture": "das Bild Bilder",
     "blanket": "die Decke Decken",
-    "towel": "das Handtuch Handtücher",
     "clock": "die Uhr Uhren",
     "bicycle": "das Fahrrad Fahrräder",
     "table": "der Tisch Tische",
@@ -202,9 +196,7 @@ def test_dative_plurals_and_weak_nouns():
     assert [noun(name).de.plural[2] for name in ("train", "child", "woman", "cinema", "garden", "apple")] == [
         "Zügen", "Kindern", "Frauen", "Kinos", "Gärten", "Äpfeln"
     ]  # fmt: skip
-    weak = {"customer": "Kunden", "neighbour": "Nachbarn", "boy": "Jungen", "student": "Studenten"}
-    weak |= {"colleague": "Kollegen", "tourist": "Touristen", "policeman": "Polizisten", "farmer": "Bauern"}
-    weak |= {"ticket machine": "Fahrkartenautomaten"}
+    weak = {"customer": "Kunden", "boy": "Jungen", "ticket machine": "Fahrkartenautomaten"}
     for name, form in weak.items():
         assert noun(name).de.singular[1:] == (form, form)
         assert noun(name).de.singular[0] != form
@@ -305,8 +297,8 @@ def test_prices():
         ("an", "lake", DAT, "am See"),
         ("an", "coast", ACC, "an die Küste"),
         ("an", "window", ACC, "ans Fenster"),
-        ("auf", "market", DAT, "auf dem Markt"),
-        ("auf", "market", ACC, "auf den Markt"),
+        ("auf", "table", DAT, "auf dem Tisch"),
+        ("auf", "table", ACC, "auf den Tisch"),
         ("zu", "station", None, "zum Bahnhof"),
         ("zu", "pharmacy", None, "zur Apotheke"),
         ("bei", "entrance", None, "beim Eingang"),
@@ -315,7 +307,7 @@ def test_prices():
         ("mit", "tram", None, "mit der Straßenbahn"),
         ("vor", "church", DAT, "vor der Kirche"),
         ("hinter", "hotel", DAT, "hinter dem Hotel"),
-        ("gegenüber", "bank", DAT, "gegenüber der Bank"),
+        ("gegenüber", "school", DAT, "gegenüber der Schule"),
         ("nach", "concert", DAT, "nach dem Konzert"),
     ],
 )
@@ -333,7 +325,8 @@ def test_a_preposition_refuses_the_wrong_case():
 
 def test_small_words():
     assert np("exam", "a").en == "an exam"
-    assert np("coat", "a", "used").en == "a used coat"
+    assert np("coat", "a", "expensive").en == "an expensive coat"
+    assert phrases.article_a("used coat") == "a"
     assert phrases.article_a("urgent meeting") == "an"
     assert uninflected("Dr. Ros") == ("Dr. Ros", "Dr. Ros", "Dr. Ros")
     assert dict(phrases.BY)["by ferry"] == "mit der Fähre"

@@ -25,7 +25,7 @@ WEAK = (("e", "e", "e", "en"), ("en", "e", "e", "en"), ("en", "en", "en", "en"))
 MIXED = (("er", "e", "es", "en"), ("en", "e", "es", "en"), ("en", "en", "en", "en"))
 """Adjective endings after ein, kein and the possessives."""
 
-_STEMS = {"hoch": "hoh", "dunkel": "dunkl", "teuer": "teur", "sauer": "saur"}
+_STEMS = {"dunkel": "dunkl", "teuer": "teur"}
 
 _CONTRACTIONS = {
     ("in", "dem"): "im",

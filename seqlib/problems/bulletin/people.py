@@ -114,7 +114,7 @@ def dative(draw: Draw) -> Clause:
 
 
 def ditransitive(draw: Draw) -> Clause:
-    """She shows the ticket to the conductor: "zeigt dem Schaffner die Fahrkarte"."""
+    """She shows the ticket to the driver: "zeigt dem Fahrer die Fahrkarte"."""
     action = draw.pick(verbs.DITRANSITIVE)
     clause = Clause(person(draw, action), action, modals=TRAVELLER_MODALS)
     thing = object_phrase(draw, action.kinds, action, draw.chance(0.3))
@@ -131,7 +131,7 @@ def ditransitive(draw: Draw) -> Clause:
 
 
 def prepositional_object(draw: Draw) -> Clause:
-    """The student takes part in the course: "nimmt am Kurs teil"."""
+    """The boy takes part in the course: "nimmt am Kurs teil"."""
     action, preposition, case = draw.pick(verbs.PREPOSITIONAL)
     clause = Clause(person(draw, action), action, modals=TRAVELLER_MODALS)
     if action.kinds[0] == "person" and draw.chance(0.6):
@@ -139,7 +139,7 @@ def prepositional_object(draw: Draw) -> Clause:
     else:
         kind = draw.pick(action.kinds)
         goal = noun_phrase(
-            draw, (kind,), action, determiners=("the", "the", "a", "this", "our", "your"), plural=0.15
+            draw, (kind,), action, determiners=("the", "the", "a", "this", "our", "your"), plural=0.3
         )
     clause.negatable = goal.definite
     clause.parts.append(Part(goal.en_object, prepositional(preposition, goal, case), E_OBJECT, R_GOAL))
@@ -162,7 +162,9 @@ def event(draw: Draw) -> Clause:
 
 def duration(draw: Draw) -> Clause:
     """The lecture lasts two hours."""
-    subject = noun_phrase(draw, _EVENTS, verbs.LAST, determiners=_EVENT_DETERMINERS, plural=0.0)
+    subject = noun_phrase(
+        draw, _EVENTS, verbs.LAST, determiners=_EVENT_DETERMINERS, plural=0.0, adjective=0.5
+    )
     english, german = numbers.number(draw.below(11) + 2)
     unit_en, unit_de = draw.pick((("hours", "Stunden"), ("minutes", "Minuten"), ("days", "Tage")))
     if unit_en == "minutes":
@@ -198,7 +200,7 @@ def invite(draw: Draw) -> Clause:
 
 
 def have(draw: Draw) -> Clause:
-    """The patient has an appointment with the dentist; she has no tickets."""
+    """The guest has an appointment with the doctor; she has no tickets."""
     clause = Clause(person(draw, verbs.HAVE), verbs.HAVE, modals=("will", "must", "want to"), negatable=False)
     what = noun_phrase(draw, ("session",), verbs.HAVE, determiners=("a", "a", "no"), plural=0.0)
     clause.parts.append(Part(what.en, what.de[ACC], E_OBJECT, R_OBJECT))
@@ -211,7 +213,7 @@ def have(draw: Draw) -> Clause:
 
 
 def opens(draw: Draw) -> Clause:
-    """The bakery opens at half past six."""
+    """The library opens at half past six."""
     action = draw.pick((verbs.OPEN, verbs.CLOSE))
     subject = noun_phrase(draw, ("shop",), action)
     clause = Clause(subject, action, modals=("will", "can", "must"), times="range")
@@ -274,7 +276,7 @@ def like(draw: Draw) -> Clause:
 
 
 def there_is(draw: Draw) -> Clause:
-    """There is a bakery next to the station: "es gibt neben dem Bahnhof eine Bäckerei" (accusative)."""
+    """There is a pharmacy next to the station: "es gibt neben dem Bahnhof eine Apotheke" (accusative)."""
     kind = draw.pick(("shop", "site", "event"))
     what = noun_phrase(draw, (kind,), verbs.THERE_IS, determiners=("a", "a", "a", "no"), plural=0.0)
     subject = Phrase("there", "there", ("es", "es", "es"), what.en_agreement, THIRD, False)
@@ -284,7 +286,7 @@ def there_is(draw: Draw) -> Clause:
 
 
 def live(draw: Draw) -> Clause:
-    """She lives in Lomburg; the baker works next to the station; we stay in the hotel."""
+    """She lives in Lomburg; the doctor works next to the station; we stay in the hotel."""
     action = draw.pick((verbs.LIVE, verbs.WORK, verbs.STAY))
     clause = Clause(person(draw, action), action, modals=TRAVELLER_MODALS)
     if action is verbs.STAY and draw.chance(0.5):
@@ -295,9 +297,7 @@ def live(draw: Draw) -> Clause:
 
 
 _HUMAN_STATES = tuple(
-    (english, german)
-    for english, german, _ in words.ADJECTIVES["person"]
-    if english not in words.ATTRIBUTIVE_ONLY and english not in ("new", "foreign", "poor")
+    (english, german) for english, german, _ in words.ADJECTIVES["person"] if english != "new"
 )
 
 

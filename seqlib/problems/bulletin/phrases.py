@@ -16,6 +16,7 @@ from seqlib.problems.bulletin.clause import (
     E_PLACE,
     EN_PLURAL,
     EN_THIRD,
+    ICH,
     PRONOUNS,
     R_GOAL,
     R_PLACE,
@@ -63,6 +64,10 @@ _PLACE_DETERMINERS = ("the",) * 8 + ("a", "this", "our")
 _PUBLIC = ("the", "the", "the", "the", "a", "a", "this", "every", "no")
 _PUBLIC_KINDS = frozenset("vehicle site shop area seaside way facility weather opening".split())
 _PUBLIC_PLURALS = tuple(entry for entry in _PLURAL_DETERMINERS if entry[1] not in ("mein", "unser", "Ihr"))
+_SUBJECTS = (ICH, ICH, *PRONOUNS)
+"""Pronouns as subjects: "I" three times as often, for its verb form is no other's."""
+_PLACES = ("area", "seaside")
+"""Kinds said in the singular only: one is told where something is, not of many such places."""
 _NUMBERS = tuple(number(n) for n in range(2, 13))
 
 
@@ -200,6 +205,8 @@ def noun_phrase(
     chosen = draw.noun(kinds, verb)
     if chosen.kind == "relative":
         determiners, plural = words.POSSESSIVES, 0.0
+    elif chosen.kind in _PLACES:
+        plural = 0.0
     if bare and chosen.kind in ("groceries", "drink", "sky") and draw.chance(0.6):
         return mass_phrase(draw, chosen)
     if chosen.de.plural[0] and draw.random() < plural:
@@ -211,7 +218,8 @@ def noun_phrase(
     determiner = draw.pick(determiners)
     if chosen.kind in ("groceries", "drink", "sky") and determiner in ("a", "every", "no"):
         determiner = "the"
-    return _singular(chosen, determiner, draw.adjective(chosen, adjective, determiner == "the", True))
+    likely = 1.6 * adjective if determiner == "a" else adjective
+    return _singular(chosen, determiner, draw.adjective(chosen, likely, determiner == "the", True))
 
 
 def the(chosen: Noun, adjective: words.Adjective | None = None) -> Phrase:
@@ -245,7 +253,7 @@ def person_name(draw: Draw) -> Phrase:
 
 
 def person(
-    draw: Draw, verb: Verb | None = None, named: float = 0.28, pronoun: float = 0.18, adjective: float = 0.3
+    draw: Draw, verb: Verb | None = None, named: float = 0.3, pronoun: float = 0.22, adjective: float = 0.3
 ) -> Phrase:
     """A person as subject: by name, pronoun, or noun; relatives only with a possessive."""
     if draw.subject is not None:
@@ -254,7 +262,7 @@ def person(
     if roll < named:
         return person_name(draw)
     if roll < named + pronoun:
-        return draw.pick(PRONOUNS)
+        return draw.pick(_SUBJECTS)
     if roll < named + pronoun + 0.1:
         return noun_phrase(
             draw, ("relative",), verb, determiners=words.POSSESSIVES, plural=0.0, adjective=adjective
@@ -341,16 +349,14 @@ def where(
     if roll < city + 0.15 and chosen.kind in ("site", "shop"):
         english, german = draw.pick(_NEAR)
         return Part(f"{english} {phrase.en}", prepositional(german, phrase, 2), E_PLACE, rank, True)
-    english, german, _ = chosen.place
+    english, german = chosen.place
     return Part(f"{english} {phrase.en}", prepositional(german, phrase, 2), E_PLACE, rank, True)
 
 
 def whither_near(draw: Draw) -> Part:
-    """The goal of somebody who walks: "to the museum" → "ins Museum" (accusative) or "zum Bahnhof" (dative)."""
-    chosen, phrase = place_phrase(draw, ("site", "shop"))
-    german = chosen.place[2]
-    text = prepositional(german, phrase, None if german in PREPOSITION_CASE else 1)
-    return Part(f"to {phrase.en}", text, E_GOAL, R_GOAL)
+    """The goal of somebody who walks: "to the museum" → "zum Museum", "to the school" → "zur Schule"."""
+    _, phrase = place_phrase(draw, ("site", "shop"))
+    return Part(f"to {phrase.en}", prepositional("zu", phrase), E_GOAL, R_GOAL)
 
 
 def whither_far(draw: Draw) -> Part:

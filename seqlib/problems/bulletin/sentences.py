@@ -105,7 +105,7 @@ def _can_be_past(clause: Clause) -> bool:
 
 def statement(draw: Draw) -> Pair:
     """One main clause, sometimes with time, place or cause in front."""
-    clause = finish(draw, _frame(draw), time=0.6)
+    clause = finish(draw, _frame(draw), time=0.65)
     fronts = [part for part in clause.parts if part.front]
     if fronts and draw.chance(0.35):
         front = draw.pick(fronts)
@@ -153,7 +153,7 @@ def _asked_place(draw: Draw) -> tuple[Clause, str, str]:
 
 
 def _asked(draw: Draw) -> tuple[Clause, str, str]:
-    maker = draw.pick((_asked_time, _asked_time, _asked_time, _asked_cost, _asked_duration, _asked_place))
+    maker = draw.pick((_asked_cost, _asked_duration, *(_asked_place,) * 2, *(_asked_time,) * 8))
     clause, word, meaning = maker(draw)
     clause.negative = False
     clause.adverb = None
@@ -181,7 +181,7 @@ def _doable(draw: Draw, makers: tuple[Callable[[Draw], Clause], ...], subject: P
 def request(draw: Draw) -> Pair:
     """A polite request: "Please bring the documents along." """
     clause = _doable(draw, _REQUESTS, SIE)
-    if draw.chance(0.4):
+    if draw.chance(0.5):
         clause.parts.append(when(draw, PRESENT, "any", True))
     if clause.negatable and draw.chance(0.15):
         clause.negative = True
@@ -285,14 +285,14 @@ def contrast(draw: Draw) -> Pair:
 
 
 KINDS: tuple[tuple[float, Callable[[Draw], Pair]], ...] = (
-    (0.50, statement),
-    (0.60, question),
-    (0.67, open_question),
-    (0.75, request),
-    (0.83, with_clause),
-    (0.92, reported),
-    (0.95, infinitive),
-    (0.98, two_predicates),
+    (0.56, statement),
+    (0.68, question),
+    (0.76, open_question),
+    (0.86, request),
+    (0.91, with_clause),
+    (0.95, reported),
+    (0.97, infinitive),
+    (0.99, two_predicates),
     (1.00, contrast),
 )
 """Kinds of sentence with their cumulative shares."""

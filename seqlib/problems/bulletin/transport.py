@@ -108,7 +108,7 @@ def cancelled(draw: Draw) -> Clause:
 def late(draw: Draw) -> Clause:
     """The train is twenty minutes late."""
     clause = Clause(vehicle(draw, verbs.BE_LATE), verbs.BE_LATE, modals=("will",), negatable=False)
-    english, german = number(draw.below(89) + 2)
+    english, german = number(draw.below(98) + 2)
     if draw.chance(0.15):
         clause.parts.append(Part("an hour late", "eine Stunde Verspätung", E_STATE, R_OBJECT))
     else:
@@ -135,9 +135,9 @@ def turn_back(draw: Draw) -> Clause:
 
 
 _STATES = {
-    "way": "closed gesperrt, blocked blockiert, clear frei, closed gesperrt",
+    "way": "closed geschlossen, blocked blockiert, clear frei, closed geschlossen",
     "facility": "broken kaputt, out_of_order außer_Betrieb, dirty schmutzig",
-    "vehicle": "full voll, empty leer, on_time pünktlich, crowded überfüllt, clean sauber, dirty schmutzig",
+    "vehicle": "full voll, empty leer, on_time pünktlich, crowded überfüllt, dirty schmutzig",
     "shop": "closed geschlossen, open geöffnet, crowded überfüllt, full voll, empty leer",
 }
 _STATE_PAIRS = {kind: words.pairs(text) for kind, text in _STATES.items()}
@@ -150,7 +150,7 @@ def state(draw: Draw) -> Clause:
     english, german = draw.pick(_STATE_PAIRS[kind])
     draw.combinations.append((english, subject.en.split()[-1]))
     clause = Clause(subject, verbs.BE, [Part(english, german, E_STATE, R_STATE)], times="state")
-    if kind != "vehicle" and german in ("gesperrt", "blockiert", "geschlossen") and draw.chance(0.4):
+    if kind != "vehicle" and german in ("blockiert", "geschlossen") and draw.chance(0.4):
         clause.parts.append(cause(draw))
     return clause
 
@@ -167,9 +167,9 @@ def compare(draw: Draw) -> Clause:
 
 
 def go_far(draw: Draw) -> Clause:
-    """Mrs Keller travels to Lomburg by train."""
-    action = draw.pick((verbs.TRAVEL, verbs.GO_FAR, verbs.GO_FAR))
-    clause = Clause(person(draw, action), action, [whither_far(draw)], modals=TRAVELLER_MODALS, times="habit")
+    """Mrs Keller travels to Lomburg by train: "fährt mit dem Zug nach Lomburg"."""
+    goal = [whither_far(draw)]
+    clause = Clause(person(draw, verbs.TRAVEL), verbs.TRAVEL, goal, modals=TRAVELLER_MODALS, times="habit")
     if draw.chance(0.6):
         english, german = draw.pick(BY)
         clause.parts.append(Part(english, german, E_MANNER, R_MANNER))
@@ -178,7 +178,7 @@ def go_far(draw: Draw) -> Clause:
 
 def go_near(draw: Draw) -> Clause:
     """The child goes to the museum."""
-    clause = Clause(person(draw, verbs.GO_NEAR), verbs.GO_NEAR, modals=TRAVELLER_MODALS, times="habit")
+    clause = Clause(person(draw, verbs.GO), verbs.GO, modals=TRAVELLER_MODALS, times="habit")
     clause.parts.append(whither_near(draw))
     return clause
 

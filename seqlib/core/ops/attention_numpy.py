@@ -16,6 +16,7 @@ import numpy as np
 
 from seqlib.core import philox
 from seqlib.core.backends.blas import product as matrix_product
+from seqlib.core.backends.threads import spread
 from seqlib.core.op import Attrs
 from seqlib.core.ops.attention import packed_stride
 from seqlib.core.ops.blocks import SCORES, pieces
@@ -145,12 +146,19 @@ NUMPY = Steps()
 
 
 def _forward(p: Problem, steps: Steps, q: Any, k: Any, v: Any, y: Any, lse: Any, scratch: Any) -> None:
-    for at in _blocks(p.dims, _block_dims(p.dims, q.itemsize)):
-        shape = (*(len(range(s.start, s.stop)) for s in at), p.dims[4])
-        s = scratch[: int(np.prod(shape))].reshape(shape)
-        matrix_product(q[at], k[at[:2]].swapaxes(-1, -2), s)
-        steps.normalise(p, at, s, None if lse is None else lse[at], None if p.keep is None else p.keep(at))
-        matrix_product(s, v[at[:2]], y[at])
+    blocks = list(_blocks(p.dims, _block_dims(p.dims, q.itemsize)))
+
+    def run(first: int, last: int) -> None:
+        room = scratch if first == 0 else np.empty_like(scratch)
+        for at in blocks[first:last]:
+            shape = (*(len(range(s.start, s.stop)) for s in at), p.dims[4])
+            s = room[: int(np.prod(shape))].reshape(shape)
+            kept = None if p.keep is None else p.keep(at)
+            matrix_product(q[at], k[at[:2]].swapaxes(-1, -2), s)
+            steps.normalise(p, at, s, None if lse is None else lse[at], kept)
+            matrix_product(s, v[at[:2]], y[at])
+
+    spread(run, len(blocks), int(np.prod(p.dims)))
 
 
 class Gradients(NamedTuple):
@@ -175,29 +183,54 @@ def _backward(
     out: Gradients,
     scratch: Sequence[Any],
 ) -> None:
+    dims = _block_dims(p.dims, q.itemsize, separate_groups=True)
+    blocks = list(_blocks(p.dims, dims))
+
+    def run(first: int, last: int) -> None:
+        room = scratch if first == 0 else [np.empty_like(part) for part in scratch]
+        for at in blocks[first:last]:
+            _backward_block(p, steps, at, g, q, k, v, y, lse, out, room)
+
+    # Blocks that add to the same gradients stay with one thread, in order.
+    apart = dims[2:] == p.dims[2:4] and out.bias is None
+    spread(run, len(blocks), int(np.prod(p.dims)) if apart else 0)
+
+
+def _backward_block(
+    p: Problem,
+    steps: Steps,
+    at: Index,
+    g: Any,
+    q: Any,
+    k: Any,
+    v: Any,
+    y: Any,
+    lse: Any,
+    out: Gradients,
+    scratch: Sequence[Any],
+) -> None:
     first, second, products = scratch
-    for at in _blocks(p.dims, _block_dims(p.dims, q.itemsize, separate_groups=True)):
-        heads, fresh = at[:2], at[2].start == 0 and at[3].start == 0
-        shape = (*(len(range(s.start, s.stop)) for s in at), p.dims[4])
-        size = int(np.prod(shape))
-        w, d = first[:size].reshape(shape), second[:size].reshape(shape)
-        matrix_product(q[at], k[heads].swapaxes(-1, -2), w)
-        steps.weights(p, at, w, lse[at])
-        kept = None if p.keep is None else p.keep(at)
-        if out.v is not None:
-            if kept is not None:
-                steps.drop(w, kept, p.keep_scale, d)
-            dropped = w if kept is None else d
-            _add_product(dropped.swapaxes(-1, -2), g[at], out.v[heads], fresh, products)
-        matrix_product(g[at], v[heads].swapaxes(-1, -2), d)
-        steps.to_scores(d, w, np.einsum("...k,...k->...", g[at], y[at]), kept, p.keep_scale)
-        if out.bias is not None:
-            _add_bias(d, out.bias, at)
-        np.multiply(d, p.scale, out=d)
-        if out.q is not None:
-            matrix_product(d, k[heads], out.q[at])
-        if out.k is not None:
-            _add_product(d.swapaxes(-1, -2), q[at], out.k[heads], fresh, products)
+    heads, fresh = at[:2], at[2].start == 0 and at[3].start == 0
+    shape = (*(len(range(s.start, s.stop)) for s in at), p.dims[4])
+    size = int(np.prod(shape))
+    w, d = first[:size].reshape(shape), second[:size].reshape(shape)
+    matrix_product(q[at], k[heads].swapaxes(-1, -2), w)
+    steps.weights(p, at, w, lse[at])
+    kept = None if p.keep is None else p.keep(at)
+    if out.v is not None:
+        if kept is not None:
+            steps.drop(w, kept, p.keep_scale, d)
+        dropped = w if kept is None else d
+        _add_product(dropped.swapaxes(-1, -2), g[at], out.v[heads], fresh, products)
+    matrix_product(g[at], v[heads].swapaxes(-1, -2), d)
+    steps.to_scores(d, w, np.einsum("...k,...k->...", g[at], y[at]), kept, p.keep_scale)
+    if out.bias is not None:
+        _add_bias(d, out.bias, at)
+    np.multiply(d, p.scale, out=d)
+    if out.q is not None:
+        matrix_product(d, k[heads], out.q[at])
+    if out.k is not None:
+        _add_product(d.swapaxes(-1, -2), q[at], out.k[heads], fresh, products)
 
 
 def _add_product(a: Any, b: Any, out: Any, fresh: bool, products: Any) -> None:

@@ -10,7 +10,7 @@ from seqlib.core.op import Attrs, Meta
 
 CACHE = 1 << 17
 """Bytes of one array's piece: three or four of them fit the second-level cache of common processors."""
-SCORES = 1 << 18
+SCORES = 1 << 17
 """Bytes of a block of attention scores."""
 
 

@@ -191,9 +191,10 @@ def _backward(
         for at in blocks[first:last]:
             _backward_block(p, steps, at, g, q, k, v, y, lse, out, room)
 
-    # Blocks that add to the same gradients stay with one thread, in order.
-    apart = dims[2:] == p.dims[2:4] and out.bias is None
-    spread(run, len(blocks), int(np.prod(p.dims)) if apart else 0)
+    if dims[2:] == p.dims[2:4] and out.bias is None:
+        spread(run, len(blocks), int(np.prod(p.dims)))
+    else:
+        run(0, len(blocks))  # blocks that add to the same gradients, in order
 
 
 def _backward_block(

@@ -282,7 +282,7 @@ def test_real_corpus(shared_data: Path, tmp_path: Path) -> None:
     assert data.tokenizer.vocab_size == 4000
     assert data.texts("test") == tuple(map(list, zip(*problem.samples("test"), strict=True)))
     plan = bucket_plan(
-        data.train.lengths(), tokens=2048, max_length=64, seed=0, epoch=0, digest=data.train.digest
+        data.train.lengths(), tokens=2048, max_length=80, seed=0, epoch=0, digest=data.train.digest
     )
     assert plan.padding_share < 0.25
     assert plan.dropped == 0

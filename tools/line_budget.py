@@ -1,7 +1,7 @@
 """Print the lines of code of each package against the budgets: small by budget, not by accident.
 
-Counted as `cloc` counts: no blank lines, comments or docstrings. Kernels (`*_cpu.py`, `.cu`, `.cuh`) are
-counted apart.
+Counted as `cloc` counts: no blank lines, comments or docstrings. Kernels (`*_numpy.py`, `*_cpu.py`, `.cu`,
+`.cuh`) are counted apart.
 """
 
 import ast
@@ -53,7 +53,7 @@ def main() -> int:
             continue
         parts = path.relative_to(ROOT).parts
         package = parts[0] if len(parts) > 1 else "(root)"
-        is_kernel = path.suffix != ".py" or path.stem.endswith("_cpu")
+        is_kernel = path.suffix != ".py" or path.stem.endswith(("_numpy", "_cpu"))
         (kernels if is_kernel else code)[package] += _lines(path)
     for package in sorted(code):
         extra = f"  and {kernels[package]:,} of kernels" if kernels[package] else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from seqlib.core import dtypes
 from seqlib.core.op import Attrs, Meta, Sample, dtype_error, fused, need_float, shape_error
-from seqlib.core.ops.blocks import CACHE, float32_only, pieces, same_float
+from seqlib.core.ops.blocks import CACHE, float32_only, same_float
 from seqlib.core.ops.create import full
 from seqlib.core.ops.elementwise import isfinite, mul, power, sqrt, where
 from seqlib.core.ops.reduce import sum
@@ -81,64 +80,9 @@ def _scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
     return [Meta((min(p.size, CACHE // 2 // p.dtype.itemsize),), p.dtype)] * 2
 
 
-def settle(
-    outs: Any, ins: Any, beta1: float, beta2: float
-) -> tuple[list[Any], tuple[float, float, float, float] | None]:
-    """What kernels begin with: the outputs, those left out replaced, and the scalars (lr, scale, factor, root).
-
-    With the scalars gathered the new p is p (1 - lr λ) - factor m / (root sqrt(v) + eps). A `scale` that is not finite
-    gives None for them: the outputs then hold p, m and v as they were.
-    """
-    lr, step, scale = (float(x) for x in ins[4:])
-    olds = (ins[0], ins[2], ins[3])
-    outs = [np.empty_like(old) if out is None else out for out, old in zip(outs, olds, strict=True)]
-    if not math.isfinite(scale):
-        for out, old in zip(outs, olds, strict=True):
-            np.copyto(out, old)
-        return outs, None
-    first, second = (1.0 - beta**step for beta in (beta1, beta2))
-    factor = lr / first if first else math.inf
-    root = 1.0 / math.sqrt(second) if second else math.inf
-    return outs, (lr, scale, factor, root)
-
-
-@_adamw.cpu(when=same_float(0, 1, 2, 3), scratch=_scratch, overlap=((0, 0), (1, 2), (2, 3)))
-def _(
-    outs: Any,
-    ins: Any,
-    scratch: Any,
-    *,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-) -> None:
-    outs, numbers = settle(outs, ins, beta1, beta2)
-    if numbers is None:
-        return
-    lr, scale, factor, root = numbers
-    p, g, m, v = (x.reshape(-1) for x in ins[:4])
-    new_p, new_m, new_v = (x.reshape(-1) for x in outs)
-    for i in pieces(p.size, max(1, len(scratch[0]))):
-        a, b = (s[: i.stop - i.start] for s in scratch)
-        np.multiply(g[i], scale, out=a)
-        np.multiply(m[i], beta1, out=new_m[i])
-        np.multiply(a, 1.0 - beta1, out=b)
-        np.add(new_m[i], b, out=new_m[i])
-        np.multiply(a, a, out=a)
-        np.multiply(a, 1.0 - beta2, out=a)
-        np.multiply(v[i], beta2, out=new_v[i])
-        np.add(new_v[i], a, out=new_v[i])
-        np.sqrt(new_v[i], out=a)
-        np.multiply(a, root, out=a)
-        np.add(a, eps, out=a)
-        np.divide(new_m[i], a, out=b)
-        np.multiply(b, factor, out=b)
-        if weight_decay:
-            np.multiply(p[i], 1.0 - lr * weight_decay, out=a)
-            np.subtract(a, b, out=new_p[i])
-        else:
-            np.subtract(p[i], b, out=new_p[i])
+_adamw.cpu(
+    "adamw_numpy:forward", when=same_float(0, 1, 2, 3), scratch=_scratch, overlap=((0, 0), (1, 2), (2, 3))
+)
 
 
 _adamw.cpu(
@@ -209,19 +153,10 @@ def _(*xs: Meta) -> list[Meta]:
     return [Meta((), dtypes.float32)]
 
 
-_PIECE = 8192
+PIECE = 8192
 
 
-@_global_norm.cpu(scratch=lambda metas, attrs: [Meta((_PIECE,), dtypes.float64)])
-def _(outs: Any, ins: Any, scratch: Any) -> None:
-    total = 0.0
-    for x in ins:
-        flat = x.reshape(-1)
-        for i in pieces(x.size, _PIECE):
-            wide = scratch[0][: i.stop - i.start]
-            np.copyto(wide, flat[i])
-            total += float(np.dot(wide, wide))
-    outs[0][...] = math.sqrt(total) if total >= 0 else total
+_global_norm.cpu("adamw_numpy:norm", scratch=lambda metas, attrs: [Meta((PIECE,), dtypes.float64)])
 
 
 @_global_norm.samples

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core.backends.threads import spread
-from seqlib.core.ops.adamw import settle
+from seqlib.core.ops.adamw_numpy import settle
 from seqlib.core.ops.jit_cpu import kernel
 
 

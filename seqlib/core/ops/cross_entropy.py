@@ -13,8 +13,7 @@ import numpy as np
 
 from seqlib.core import dtypes
 from seqlib.core.op import Meta, Sample, VjpContext, fused, need_float, need_int, shape_error
-from seqlib.core.ops.blocks import block_scratch, pieces, same_float
-from seqlib.core.ops.bounds import check_bounds
+from seqlib.core.ops.blocks import block_scratch, same_float
 from seqlib.core.ops.elementwise import exp, not_equal, where
 from seqlib.core.ops.index import gather, one_hot
 from seqlib.core.ops.reduce import mean, sum
@@ -22,14 +21,6 @@ from seqlib.core.ops.shape import reshape
 from seqlib.core.ops.statistics import logsumexp
 from seqlib.core.tensor import Tensor
 from seqlib.util.errors import UsageError
-
-
-def check_targets(op: str, targets: Any, classes: int, ignore_index: int) -> Any:
-    """The numbers of the rows that count. Raises IndexRangeError for a target that is neither a class nor
-    ignored."""
-    rows = np.flatnonzero(targets != ignore_index)
-    check_bounds(op, "targets", targets[rows], classes, negative=False)
-    return rows
 
 
 def need_smoothing(op: str, smoothing: float) -> float:
@@ -69,27 +60,7 @@ def _(logits: Meta, targets: Meta, *, smoothing: float, ignore_index: int) -> li
     return [scalar, scalar, Meta(targets.shape, logits.dtype)]
 
 
-@_cross_entropy.cpu(when=same_float(0), scratch=block_scratch)
-def _(outs: Any, ins: Any, scratch: Any, *, smoothing: float, ignore_index: int) -> None:
-    logits, targets = ins
-    counted = check_targets("cross_entropy", targets, logits.shape[1], ignore_index)
-    top, lse = np.empty(len(logits), logits.dtype), outs[2]
-    lse = np.empty_like(top) if lse is None else lse
-    for rows in pieces(len(logits), len(scratch[0])):
-        e = scratch[0][: rows.stop - rows.start]
-        np.maximum.reduce(logits[rows], axis=1, out=top[rows])
-        np.copyto(top[rows], 0, where=np.isneginf(top[rows]))
-        np.subtract(logits[rows], top[rows, None], out=e)
-        np.exp(e, out=e)
-        np.add.reduce(e, axis=1, out=lse[rows])
-    np.log(lse, out=lse)
-    np.add(lse, top, out=lse)
-    loss = lse[counted] - (1.0 - smoothing) * logits[counted, targets[counted]]
-    if smoothing:
-        loss -= smoothing * np.add.reduce(logits, axis=1)[counted] / logits.shape[1]
-    for out, value in zip(outs, (loss.sum(dtype=np.float64), len(counted)), strict=False):
-        if out is not None:
-            out[...] = value
+_cross_entropy.cpu("cross_entropy_numpy:forward", when=same_float(0), scratch=block_scratch)
 
 
 @fused(differentiable=False)
@@ -110,21 +81,7 @@ def _(g: Meta, logits: Meta, targets: Meta, lse: Meta, *, smoothing: float, igno
     return [logits]
 
 
-@cross_entropy_bwd.cpu(when=same_float(0, 1, 3))
-def _(outs: Any, ins: Any, scratch: Any, *, smoothing: float, ignore_index: int) -> None:
-    g, logits, targets, lse = ins
-    out, classes = outs[0], logits.shape[1]
-    for i, target in enumerate(targets.tolist()):  # a row is long enough to be a piece of its own
-        row = out[i]
-        if target == ignore_index:
-            row.fill(0)
-            continue
-        np.subtract(logits[i], lse[i], out=row)
-        np.exp(row, out=row)
-        if smoothing:
-            np.subtract(row, smoothing / classes, out=row)
-        row[target] -= 1.0 - smoothing
-        np.multiply(row, g, out=row)
+cross_entropy_bwd.cpu("cross_entropy_numpy:backward", when=same_float(0, 1, 3))
 
 
 @_cross_entropy.vjp

@@ -33,14 +33,7 @@ def _(ids: Meta, table: Meta) -> list[Meta]:
     return [Meta((*ids.shape, table.shape[1]), table.dtype)]
 
 
-@_embedding.cpu
-def _(outs: Any, ins: Any, scratch: Any) -> None:
-    ids, table = ins
-    check_bounds("embedding", "ids", ids, table.shape[0], negative=False)
-    if ids.size:
-        np.take(
-            table, ids, axis=0, out=outs[0], mode="clip"
-        )  # checked above; "raise" would buffer the output
+_embedding.cpu("embedding_numpy:forward")
 
 
 @primitive(saves="ids")
@@ -60,17 +53,7 @@ def _(g: Meta, ids: Meta, *, size: int) -> list[Meta]:
     return [Meta((size, g.shape[-1]), g.dtype)]
 
 
-@embedding_grad.cpu
-def _(outs: Any, ins: Any, scratch: Any, *, size: int) -> None:
-    g, ids = ins
-    out = outs[0]
-    out.fill(0)
-    check_bounds("embedding_grad", "ids", ids, size, negative=False)
-    rows = g.reshape(ids.size, g.shape[-1])
-    # A row at a time, in order: faster than np.add.at and np.add.reduceat along axis 0, and nothing to sort.
-    for i, row in zip(ids.reshape(-1).tolist(), rows, strict=True):
-        target = out[i]
-        np.add(target, row, target)
+embedding_grad.cpu("embedding_numpy:gradient")
 
 
 embedding_grad.cpu("embedding_cpu:gradient", needs="numba", when=float32_only(0))

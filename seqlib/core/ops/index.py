@@ -19,42 +19,6 @@ from seqlib.core.op import Meta, Sample, VjpContext, need_int, normalize_axis, p
 from seqlib.core.ops.bounds import check_bounds
 from seqlib.core.tensor import Tensor, as_tensor
 
-# -- adding rows, the CPU kernel below all gradients -----------------------------------------------
-
-
-def add_rows(out: Any, index: Any, updates: Any) -> None:
-    """out[index[i]] += updates[i] for i in order; `index` is 1-d and in range, rows may have any number of
-    axes.
-
-    np.add.at is fast for scalars only. Rows are sorted by their index, stably, and each run of equal
-    indices summed at once.
-    """
-    if not updates.size:
-        return
-    if updates.ndim == 1:
-        np.add.at(out, index, updates)
-        return
-    order = np.argsort(index, kind="stable")
-    by_index = index[order]
-    first = np.flatnonzero(np.concatenate(([True], by_index[1:] != by_index[:-1])))
-    if updates[0].size < 128:
-        out[by_index[first]] += np.add.reduceat(updates[order], first, axis=0)
-        return
-    for start, stop in zip(first.tolist(), [*first[1:].tolist(), len(order)], strict=True):
-        row = out[by_index[start]]
-        for i in order[start:stop].tolist():
-            np.add(row, updates[i], out=row)
-
-
-def _add_along(out: Any, index: Any, updates: Any, axis: int) -> None:
-    """out[..., index, ...] += updates, where `index` replaces `axis` of `out`."""
-    flat = index.reshape(-1)
-    flat = np.where(flat < 0, flat + out.shape[axis], flat)
-    outer = out.shape[:axis]
-    rows = np.moveaxis(updates.reshape(*outer, flat.size, *out.shape[axis + 1 :]), axis, 0)
-    add_rows(np.moveaxis(out, axis, 0), flat, rows)
-
-
 # -- take and scatter_add --------------------------------------------------------------------------
 
 
@@ -74,13 +38,7 @@ def _(x: Meta, indices: Meta, *, axis: int) -> list[Meta]:
     return [Meta(_taken_shape(x.shape, indices.shape, axis), x.dtype)]
 
 
-@_take.cpu()
-def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
-    x, indices = ins
-    check_bounds("take", "indices", indices, x.shape[axis])
-    if outs[0].size:
-        # Any mode but "raise" lets NumPy write without a buffer; "wrap" gives negative indices their meaning.
-        np.take(x, indices, axis=axis, out=outs[0], mode="wrap")
+_take.cpu("index_numpy:take")
 
 
 @_take.vjp
@@ -101,10 +59,7 @@ def _(g: Meta, indices: Meta, *, shape: tuple[int, ...], axis: int) -> list[Meta
     return [Meta(shape, g.dtype)]
 
 
-@_take_grad.cpu(strided=True)
-def _(outs: Any, ins: Any, scratch: Any, *, shape: tuple[int, ...], axis: int) -> None:
-    outs[0].fill(0)
-    _add_along(outs[0], ins[1], ins[0], axis)
+_take_grad.cpu("index_numpy:take_gradient", strided=True)
 
 
 @_take_grad.vjp
@@ -142,12 +97,7 @@ def _(x: Meta, indices: Meta, updates: Meta, *, axis: int) -> list[Meta]:
     return [Meta(x.shape, x.dtype)]
 
 
-@_scatter_add.cpu(strided=True, overlap=((0, 0),))
-def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
-    x, indices, updates = ins
-    check_bounds("scatter_add", "indices", indices, x.shape[axis])
-    np.copyto(outs[0], x)
-    _add_along(outs[0], indices, updates.astype(x.dtype, copy=False), axis)
+_scatter_add.cpu("index_numpy:scatter_add", strided=True, overlap=((0, 0),))
 
 
 @_scatter_add.vjp
@@ -170,7 +120,7 @@ def scatter_add(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0) -> T
 # -- gather ----------------------------------------------------------------------------------------
 
 
-def _flat_positions(index: Any, shape: tuple[int, ...], axis: int) -> Any:
+def flat_positions(index: Any, shape: tuple[int, ...], axis: int) -> Any:
     """Row-major positions in an array of `shape` of the elements that take_along_axis reads."""
     inner = math.prod(shape[axis + 1 :])
     positions = np.where(index < 0, index + shape[axis], index).astype(np.int64) * inner
@@ -201,12 +151,7 @@ def _(x: Meta, indices: Meta, *, axis: int) -> list[Meta]:
     return [Meta(indices.shape, x.dtype)]
 
 
-@_gather.cpu()
-def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
-    x, indices = ins
-    check_bounds("gather", "indices", indices, x.shape[axis])
-    if outs[0].size:
-        np.take(x.reshape(-1), _flat_positions(indices, x.shape, axis), out=outs[0], mode="clip")
+_gather.cpu("index_numpy:gather")
 
 
 @_gather.vjp
@@ -218,7 +163,7 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
 def _gather_grad(xp: Any, g: Any, indices: Any, *, shape: tuple[int, ...], axis: int) -> Any:
     """Zeros of `shape` with g added at the positions that a `gather` read."""
     out = xp.zeros(math.prod(shape), g.dtype)
-    xp.add.at(out, _flat_positions(indices, shape, axis).reshape(-1), g.reshape(-1))
+    xp.add.at(out, flat_positions(indices, shape, axis).reshape(-1), g.reshape(-1))
     return out.reshape(shape)
 
 
@@ -227,10 +172,7 @@ def _(g: Meta, indices: Meta, *, shape: tuple[int, ...], axis: int) -> list[Meta
     return [Meta(shape, g.dtype)]
 
 
-@_gather_grad.cpu()
-def _(outs: Any, ins: Any, scratch: Any, *, shape: tuple[int, ...], axis: int) -> None:
-    outs[0].fill(0)
-    np.add.at(outs[0].reshape(-1), _flat_positions(ins[1], shape, axis).reshape(-1), ins[0].reshape(-1))
+_gather_grad.cpu("index_numpy:gather_gradient")
 
 
 @_gather_grad.vjp
@@ -265,12 +207,7 @@ def _(ids: Meta, *, depth: int, dtype: Any) -> list[Meta]:
     return [Meta((*ids.shape, depth), dtypes.canonical(dtype))]
 
 
-@_one_hot.cpu()
-def _(outs: Any, ins: Any, scratch: Any, *, depth: int, dtype: Any) -> None:
-    ids = ins[0].reshape(-1)
-    check_bounds("one_hot", "ids", ids, depth, negative=False)
-    outs[0].fill(0)
-    outs[0].reshape(ids.size, depth)[np.arange(ids.size), ids] = 1
+_one_hot.cpu("index_numpy:one_hot")
 
 
 def one_hot(ids: Tensor, depth: int, dtype: Any = dtypes.float32) -> Tensor:

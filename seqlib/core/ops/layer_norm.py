@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core.op import Meta, Sample, VjpContext, fused, need_float, shape_error
-from seqlib.core.ops.blocks import as_rows, block_scratch, float32_only, pieces, rows_per_block, same_float
+from seqlib.core.ops.blocks import block_scratch, float32_only, same_float
 from seqlib.core.ops.elementwise import rsqrt
 from seqlib.core.ops.reduce import mean, sum_to
 from seqlib.core.ops.shape import reshape
@@ -39,30 +39,7 @@ def _(x: Meta, w: Meta, b: Meta, *, eps: float) -> list[Meta]:
     return [x, Meta(x.shape[:-1], x.dtype), Meta(x.shape[:-1], x.dtype)]
 
 
-@_layer_norm.cpu(when=same_float(), overlap=((0, 0),))
-def _(outs: Any, ins: Any, scratch: Any, *, eps: float) -> None:
-    (x,) = as_rows(ins[0])
-    y = None if outs[0] is None else outs[0].reshape(x.shape)
-    w, b = ins[1], ins[2]
-    width = x.shape[1]
-    means, rstds = (None if o is None else o.reshape(-1) for o in outs[1:])
-    for rows in pieces(len(x), rows_per_block(len(x), width, x.itemsize)):
-        out = np.empty_like(x[rows]) if y is None else y[rows]
-        center = np.einsum("ij->i", x[rows])
-        center /= width
-        np.subtract(x[rows], center[:, None], out=out)
-        rstd = np.einsum("ij,ij->i", out, out)
-        rstd /= width
-        rstd += eps
-        np.sqrt(rstd, out=rstd)
-        np.divide(1.0, rstd, out=rstd)
-        np.multiply(out, rstd[:, None], out=out)
-        np.multiply(out, w, out=out)
-        np.add(out, b, out=out)
-        if means is not None:
-            means[rows] = center
-        if rstds is not None:
-            rstds[rows] = rstd
+_layer_norm.cpu("layer_norm_numpy:forward", when=same_float(), overlap=((0, 0),))
 
 
 _layer_norm.cpu("layer_norm_cpu:forward", needs="numba", when=float32_only(0, 1, 2), overlap=((0, 0),))
@@ -93,37 +70,9 @@ def _two_blocks(metas: Sequence[Meta | None], attrs: Any) -> list[Meta]:
     return block_scratch(metas, attrs) * 2 + [Meta((w.size,), w.dtype)]
 
 
-@layer_norm_bwd.cpu(when=same_float(), scratch=_two_blocks, overlap=((0, 0), (0, 1)))
-def _(outs: Any, ins: Any, scratch: Any) -> None:
-    g, x = as_rows(ins[0], ins[1])
-    w, center, rstd = ins[2], ins[3].reshape(-1), ins[4].reshape(-1)
-    gx = None if outs[0] is None else outs[0].reshape(g.shape)
-    gw, gb = outs[1], outs[2]
-    width, column = g.shape[1], scratch[2]
-    for total in (gw, gb):
-        if total is not None:
-            total.fill(0)
-    for rows in pieces(len(g), len(scratch[0])):
-        grad = g[rows]
-        unit, product = scratch[0][: len(grad)], scratch[1][: len(grad)]
-        np.subtract(x[rows], center[rows][:, None], out=unit)
-        np.multiply(unit, rstd[rows][:, None], out=unit)
-        if gb is not None:
-            np.add(gb, np.add.reduce(grad, axis=0, out=column), out=gb)
-        if gw is not None:
-            np.multiply(grad, unit, out=product)
-            np.add(gw, np.add.reduce(product, axis=0, out=column), out=gw)
-        if gx is None:
-            continue
-        np.multiply(grad, w, out=product)
-        along = np.einsum("ij,ij->i", product, unit)
-        along /= -width
-        offset = np.einsum("ij->i", product)
-        offset /= width
-        np.multiply(unit, along[:, None], out=unit)
-        np.add(product, unit, out=product)
-        np.subtract(product, offset[:, None], out=product)
-        np.multiply(product, rstd[rows][:, None], out=gx[rows])
+layer_norm_bwd.cpu(
+    "layer_norm_numpy:backward", when=same_float(), scratch=_two_blocks, overlap=((0, 0), (0, 1))
+)
 
 
 def _wide_float32(metas: Sequence[Meta | None], attrs: Any) -> bool:

@@ -6,15 +6,11 @@ forward pass, while a block of logits is at hand, and scaled by the cotangent in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from seqlib.core.backends.blas import ROWS
-from seqlib.core.backends.blas import product as matrix_product
-from seqlib.core.backends.threads import spread
 from seqlib.core.op import (
     Attrs,
     Meta,
@@ -26,11 +22,10 @@ from seqlib.core.op import (
     need_int,
     shape_error,
 )
-from seqlib.core.ops.blocks import CACHE, float32_only, pieces, rows_per_block, same_float
+from seqlib.core.ops.blocks import float32_only, rows_per_block, same_float
 from seqlib.core.ops.create import full, zeros
 from seqlib.core.ops.cross_entropy import (
     _cross_entropy,
-    check_targets,
     cross_entropy_bwd,
     loss_dtype,
     need_smoothing,
@@ -91,88 +86,7 @@ def _scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
     return [Meta(s, x.dtype) for s in ((rows, v), (rows, d), (rows, d))]
 
 
-def run(
-    outs: Any,
-    ins: Any,
-    scratch: Any,
-    *,
-    smoothing: float,
-    ignore_index: int,
-    want_x: bool,
-    want_w: bool,
-    losses: Callable[[Any, Any, float, bool], float],
-) -> None:
-    """The kernel, for a given function of a block's logits (see `_losses`)."""
-    x, w, targets = ins
-    gx, gw = outs[2] if want_x else None, outs[3] if want_w else None
-    counted = check_targets("linear_cross_entropy", targets, len(w), ignore_index)
-    everything = len(counted) == len(x)
-    if gx is not None and not everything:
-        gx.fill(0)
-    if gw is not None and not len(counted):
-        gw.fill(0)
-    loss = 0.0
-    for piece in pieces(len(counted), len(scratch[0])):
-        n = piece.stop - piece.start
-        rows, logits = counted[piece], scratch[0][:n]
-        # Ignored rows (padding) are left out of the products.
-        xs = x[piece] if everything else np.take(x, rows, axis=0, out=scratch[1][:n], mode="clip")
-        matrix_product(xs, w.T, logits)
-        loss += losses(logits, targets[rows], smoothing, gx is not None or gw is not None)
-        if gx is not None:
-            product = gx[piece] if everything else scratch[2][:n]
-            matrix_product(logits, w, product)
-            if not everything:
-                gx[rows] = product
-        if gw is not None:
-            _add_weight_gradient(gw, logits, xs, piece.start == 0)
-    for out, value in zip(outs, (loss, len(counted)), strict=False):
-        if out is not None:
-            out[...] = value
-
-
-def _losses(logits: Any, targets: Any, smoothing: float, want_grad: bool) -> float:
-    """The sum of the losses of a block; its logits become their gradients if wanted, else they are spoilt."""
-    classes = logits.shape[1]
-    total = 0.0
-    for rows in pieces(len(logits), rows_per_block(len(logits), classes, logits.itemsize, 2 * CACHE)):
-        a, t = logits[rows], targets[rows]
-        at = np.arange(len(t)), t
-        np.subtract(a, np.maximum.reduce(a, axis=1, keepdims=True), out=a)
-        loss = a[at] * -(1.0 - smoothing)
-        if smoothing:
-            loss -= np.add.reduce(a, axis=1) * (smoothing / classes)
-        np.exp(a, out=a)
-        norm = np.add.reduce(a, axis=1)
-        loss += np.log(norm)
-        total += float(loss.sum(dtype=np.float64))
-        if want_grad:
-            np.multiply(a, (1.0 / norm)[:, None], out=a)
-            if smoothing:
-                np.subtract(a, smoothing / classes, out=a)
-            a[at] -= 1.0 - smoothing
-    return total
-
-
-def _add_weight_gradient(gw: Any, g: Any, x: Any, first: bool) -> None:
-    """gw = gᵀ x for the first block, gw += gᵀ x for the others."""
-    if first:
-        matrix_product(g.T, x, gw)
-    else:
-        spread(_add_rows, len(gw), gw.size, gw, g, x, multiple=ROWS)
-
-
-def _add_rows(first: int, last: int, gw: Any, g: Any, x: Any) -> None:
-    # In pieces of rows that stay in the cache between the product and the addition.
-    part = np.empty((rows_per_block(last - first, x.shape[1], x.itemsize), x.shape[1]), x.dtype)
-    for rows in pieces(last - first, len(part)):
-        start, stop = first + rows.start, first + rows.stop
-        product = part[: stop - start]
-        np.matmul(g[:, start:stop].T, x, out=product)
-        np.add(gw[start:stop], product, out=gw[start:stop])
-
-
-_linear_cross_entropy.cpu(partial(run, losses=_losses), when=same_float(0, 1), scratch=_scratch)
+_linear_cross_entropy.cpu("linear_cross_entropy_numpy:forward", when=same_float(0, 1), scratch=_scratch)
 _linear_cross_entropy.cpu(
     "linear_cross_entropy_cpu:forward", needs="numba", when=float32_only(0, 1), scratch=_scratch
 )

@@ -10,13 +10,10 @@ import numpy as np
 
 from seqlib.core import debug, dtypes, philox
 from seqlib.core.op import Meta, Sample, VjpContext, dtype_error, need_float, primitive, shape_error
-from seqlib.core.ops.blocks import float32_only, pieces
+from seqlib.core.ops.blocks import float32_only
 from seqlib.core.rng import current_generator
 from seqlib.core.tensor import Tensor, as_tensor
 from seqlib.util.errors import UsageError
-
-_PIECE = 1 << 17
-"""Elements whose random words are made together: they stay in the cache."""
 
 
 def seed_offset(state: Any, draw: int) -> tuple[int, int]:
@@ -65,15 +62,7 @@ def _(x: Meta, state: Meta, *, p: float, draw: int) -> list[Meta]:
     return [x]
 
 
-@_dropout.cpu(overlap=((0, 0),))
-def _(outs: Any, ins: Any, scratch: Any, *, p: float, draw: int) -> None:
-    x, y = ins[0].reshape(-1), outs[0].reshape(-1)
-    seed, offset = seed_offset(ins[1], draw)
-    scale, threshold = x.dtype.type(philox.keep_scale(p)), np.uint16(philox.keep_threshold(p))
-    for piece in pieces(x.size, _PIECE):
-        kept = philox.bits16(seed, offset, piece.start, piece.stop) >= threshold
-        np.multiply(x[piece], scale, out=y[piece])
-        np.multiply(y[piece], kept, out=y[piece])
+_dropout.cpu("random_numpy:forward", overlap=((0, 0),))
 
 
 _dropout.cpu("random_cpu:forward", needs="numba", when=float32_only(0), overlap=((0, 0),))

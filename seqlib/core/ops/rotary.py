@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.backends.threads import spread
 from seqlib.core.op import Meta, Sample, VjpContext, need_float, need_int, primitive, shape_error
 from seqlib.core.ops.blocks import float32_only, same_float
 from seqlib.core.tensor import Tensor
 
 
-def _angles(xp: Any, positions: Any, half: int, base: float, inverse: bool) -> tuple[Any, Any]:
+def cosine_sine(xp: Any, positions: Any, half: int, base: float, inverse: bool) -> tuple[Any, Any]:
     """cos and sin of positions · base^(-i / half), float64 [..., T, 1, half]; the sine negated for `inverse`."""
     rates = base ** (-xp.arange(half, dtype=xp.float64) / max(half, 1))
     angles = positions[..., None, None].astype(xp.float64) * rates
@@ -24,7 +23,7 @@ def _angles(xp: Any, positions: Any, half: int, base: float, inverse: bool) -> t
 @primitive(saves="positions")
 def _rotary(xp: Any, x: Any, positions: Any, *, base: float, inverse: bool) -> Any:
     half = x.shape[-1] // 2
-    cosine, sine = (a.astype(x.dtype) for a in _angles(xp, positions, half, base, inverse))
+    cosine, sine = (a.astype(x.dtype) for a in cosine_sine(xp, positions, half, base, inverse))
     first, second = x[..., :half], x[..., half:]
     return xp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
 
@@ -40,33 +39,7 @@ def _(x: Meta, positions: Meta, *, base: float, inverse: bool) -> list[Meta]:
     return [x]
 
 
-def _tables(x: Any, positions: Any, base: float, inverse: bool) -> tuple[Any, Any]:
-    """cos and sin [rows of positions, half] in x's dtype."""
-    half = x.shape[-1] // 2
-    return tuple(
-        np.ascontiguousarray(a.reshape(-1, half), dtype=x.dtype)
-        for a in _angles(np, positions, half, base, inverse)
-    )  # type: ignore[return-value]
-
-
-@_rotary.cpu(when=same_float(0))
-def _(outs: Any, ins: Any, scratch: Any, *, base: float, inverse: bool) -> None:
-    x, positions = ins
-    *_, heads, width = x.shape
-    cosine, sine = _tables(x, positions, base, inverse)
-    # One row of angles serves all heads of a token, and the same rows serve every sentence.
-    rows = (x.size // max(1, len(cosine) * heads * width), len(cosine), heads, width)
-    spread(_turn, rows[0], x.size, x.reshape(rows), cosine[:, None], sine[:, None], outs[0].reshape(rows))
-
-
-def _turn(first: int, last: int, x: Any, cosine: Any, sine: Any, out: Any) -> None:
-    half = x.shape[-1] // 2
-    a, b = x[first:last, ..., :half], x[first:last, ..., half:]
-    y, z = out[first:last, ..., :half], out[first:last, ..., half:]
-    np.multiply(b, sine, out=y)
-    np.subtract(a * cosine, y, out=y)
-    np.multiply(a, sine, out=z)
-    np.add(b * cosine, z, out=z)
+_rotary.cpu("rotary_numpy:forward", when=same_float(0))
 
 
 _rotary.cpu("rotary_cpu:forward", needs="numba", when=float32_only(0))

@@ -6,7 +6,7 @@ from typing import Any
 
 from seqlib.core.backends.threads import spread
 from seqlib.core.ops.jit_cpu import kernel
-from seqlib.core.ops.rotary import _tables
+from seqlib.core.ops.rotary_numpy import tables
 
 
 @kernel
@@ -25,7 +25,7 @@ def _turn(first, last, x, cosine, sine, out):
 def forward(outs: Any, ins: Any, scratch: Any, *, base: float, inverse: bool) -> None:
     """The kernel of rotary."""
     x, positions = ins
-    cosine, sine = _tables(x, positions, base, inverse)
+    cosine, sine = tables(x, positions, base, inverse)
     tokens = (-1, *x.shape[-2:])
     x, out = x.reshape(tokens), outs[0].reshape(tokens)
     spread(_turn, len(x), x.size, x, cosine, sine, out)

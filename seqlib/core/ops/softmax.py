@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core.op import Meta, Op, Sample, VjpContext, fused, need_float, normalize_axis, shape_error
-from seqlib.core.ops.blocks import as_rows, block_scratch, pieces, rows_per_block, same_float
+from seqlib.core.ops.blocks import block_scratch, same_float
 from seqlib.core.ops.elementwise import exp, log
 from seqlib.core.ops.reduce import max, sum
 from seqlib.core.ops.shape import swapaxes
@@ -30,25 +30,10 @@ def softmax_bwd(g: Tensor, y: Tensor) -> Tensor:
     return y * (g - sum(g * y, axis=-1, keepdims=True))
 
 
-@_softmax.cpu(when=same_float(), overlap=((0, 0),))
-def _(outs: Any, ins: Any, scratch: Any) -> None:
-    x, y = as_rows(ins[0], outs[0])
-    if x.size == 0:
-        return
-    for rows in pieces(len(x), rows_per_block(len(x), x.shape[1], x.itemsize)):
-        a, e = x[rows], y[rows]
-        np.subtract(a, np.maximum.reduce(a, axis=1, keepdims=True), out=e)
-        np.exp(e, out=e)
-        np.divide(e, np.add.reduce(e, axis=1, keepdims=True), out=e)
+_softmax.cpu("softmax_numpy:softmax", when=same_float(), overlap=((0, 0),))
 
 
-@softmax_bwd.cpu(when=same_float(), overlap=((0, 0),))
-def _(outs: Any, ins: Any, scratch: Any) -> None:
-    g, y, gx = as_rows(*ins, outs[0])
-    for rows in pieces(len(g), rows_per_block(len(g), g.shape[1], g.itemsize)):
-        dots = np.einsum("ij,ij->i", g[rows], y[rows])
-        np.subtract(g[rows], dots[:, None], out=gx[rows])
-        np.multiply(gx[rows], y[rows], out=gx[rows])
+softmax_bwd.cpu("softmax_numpy:softmax_gradient", when=same_float(), overlap=((0, 0),))
 
 
 @_softmax.vjp
@@ -71,27 +56,12 @@ def log_softmax_bwd(g: Tensor, y: Tensor) -> Tensor:
     return g - exp(y) * sum(g, axis=-1, keepdims=True)
 
 
-@_log_softmax.cpu(when=same_float(), scratch=block_scratch, overlap=((0, 0),))
-def _(outs: Any, ins: Any, scratch: Any) -> None:
-    x, y = as_rows(ins[0], outs[0])
-    if x.size == 0:
-        return
-    for rows in pieces(len(x), len(scratch[0])):
-        a, out = x[rows], y[rows]
-        e = scratch[0][: len(a)]
-        np.subtract(a, np.maximum.reduce(a, axis=1, keepdims=True), out=out)
-        np.exp(out, out=e)
-        np.subtract(out, np.log(np.add.reduce(e, axis=1, keepdims=True)), out=out)
+_log_softmax.cpu("softmax_numpy:log_softmax", when=same_float(), scratch=block_scratch, overlap=((0, 0),))
 
 
-@log_softmax_bwd.cpu(when=same_float(), scratch=block_scratch, overlap=((0, 0),))
-def _(outs: Any, ins: Any, scratch: Any) -> None:
-    g, y, gx = as_rows(*ins, outs[0])
-    for rows in pieces(len(g), len(scratch[0])):
-        p = scratch[0][: len(g[rows])]
-        np.exp(y[rows], out=p)
-        np.multiply(p, np.add.reduce(g[rows], axis=1, keepdims=True), out=p)
-        np.subtract(g[rows], p, out=gx[rows])
+log_softmax_bwd.cpu(
+    "softmax_numpy:log_softmax_gradient", when=same_float(), scratch=block_scratch, overlap=((0, 0),)
+)
 
 
 @_log_softmax.vjp

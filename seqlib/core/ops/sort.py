@@ -15,7 +15,7 @@ from seqlib.core.ops.index import _gather_grad, gather
 from seqlib.core.tensor import Tensor, as_tensor
 
 
-def _order(xp: Any, x: Any, axis: int, descending: bool) -> Any:
+def stable_order(xp: Any, x: Any, axis: int, descending: bool) -> Any:
     if not descending:
         return xp.argsort(x, axis=axis, kind="stable")
     # The stable order of the reversed array, read backwards, is the descending one with ties in their first order.
@@ -25,7 +25,7 @@ def _order(xp: Any, x: Any, axis: int, descending: bool) -> Any:
 
 @primitive(saves="", differentiable=False)
 def _argsort(xp: Any, x: Any, *, axis: int, descending: bool) -> Any:
-    return _order(xp, x, axis, descending)
+    return stable_order(xp, x, axis, descending)
 
 
 @_argsort.infer
@@ -64,7 +64,7 @@ def sort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
 
 @primitive(outs="values indices", saves="indices")
 def _top_k(xp: Any, x: Any, *, k: int) -> Any:
-    indices = _order(xp, x, -1, True)[..., :k]
+    indices = stable_order(xp, x, -1, True)[..., :k]
     return xp.take_along_axis(x, indices, axis=-1), indices
 
 
@@ -74,42 +74,7 @@ def _(x: Meta, *, k: int) -> list[Meta]:
     return [Meta(shape, x.dtype), Meta(shape, dtypes.int32)]
 
 
-@_top_k.cpu()
-def _(outs: Any, ins: Any, scratch: Any, *, k: int) -> None:
-    rows = (
-        ins[0].reshape(-1, ins[0].shape[-1]) if ins[0].size else ins[0].reshape(0, max(ins[0].shape[-1], 1))
-    )
-    indices = _top_indices(rows, k)
-    if outs[0] is not None:
-        np.copyto(outs[0].reshape(len(rows), k), np.take_along_axis(rows, indices, axis=-1))
-    if outs[1] is not None:
-        np.copyto(outs[1].reshape(len(rows), k), indices)
-
-
-_BLOCK = 128
-
-
-def _top_indices(rows: Any, k: int) -> Any:
-    """[R, k] indices of the greatest of each row [R, V].
-
-    The k-th greatest of the maxima of blocks is a lower bound for the k-th greatest element, so only the few elements
-    that reach it are sorted: by row, then by value downwards, then by index. A row with NaN is sorted as a whole.
-    """
-    size = rows.shape[1]
-    blocks = size // _BLOCK
-    if k == 0 or blocks < 2 * k:
-        return _order(np, rows, -1, True)[:, :k]
-    whole = rows[:, : blocks * _BLOCK].reshape(len(rows), blocks, _BLOCK).max(axis=-1)
-    bound = np.partition(whole, blocks - k, axis=-1)[:, blocks - k, None]
-    row, column = np.divmod(np.flatnonzero(rows >= bound), size)  # np.nonzero of two axes is 20 times slower
-    values = rows[row, column]
-    order = np.lexsort((column, -(values if values.dtype.kind == "f" else values.astype(np.int64)), row))
-    first = np.searchsorted(row, np.arange(len(rows)))
-    odd = np.isnan(rows.max(axis=-1)) if rows.dtype.kind == "f" else np.zeros(len(rows), bool)
-    indices = np.empty((len(rows), k), np.int64)
-    indices[~odd] = column[order[first[~odd, None] + np.arange(k)]]
-    indices[odd] = _order(np, rows[odd], -1, True)[:, :k]
-    return indices
+_top_k.cpu("sort_numpy:top_k")
 
 
 @_top_k.vjp

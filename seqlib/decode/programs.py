@@ -12,8 +12,8 @@ import numpy as np
 
 from seqlib.core import ops
 from seqlib.core.compile import compile
-from seqlib.core.tensor import Tensor, Variable
-from seqlib.nn.cache import DecodeCache
+from seqlib.core.tensor import Tensor
+from seqlib.nn.cache import Cache
 from seqlib.util.errors import UsageError
 
 SENTENCES = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -30,10 +30,10 @@ class IncrementalModel(Protocol):
     config: Any
     """Has `max_length`, the longest sentence of either side, special tokens included."""
 
-    def encode(self, src: Any, src_lengths: Any) -> Tensor: ...
-    def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> DecodeCache: ...
-    def fill_cache(self, cache: DecodeCache, memory: Tensor, src_lengths: Any) -> None: ...
-    def step(self, tokens: Any, position: Any, cache: DecodeCache) -> Tensor: ...
+    def encode(self, src: Any, src_lengths: Any) -> Any: ...
+    def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> Any: ...
+    def fill_cache(self, cache: Any, memory: Any, src_lengths: Any) -> None: ...
+    def step(self, tokens: Any, position: Any, cache: Any) -> Tensor: ...
     def evaluating(self) -> Any: ...
 
 
@@ -52,7 +52,7 @@ class Place:
     def __init__(self, model: IncrementalModel, size: Size) -> None:
         self.size = size
         rows = size.sentences * size.beams
-        cache = model.new_cache(size.sentences, size.source, rows, size.length)
+        cache: Cache = model.new_cache(size.sentences, size.source, rows, size.length)
 
         def fill(src: Tensor, lengths: Tensor) -> None:
             model.fill_cache(cache, model.encode(src, lengths), lengths)
@@ -63,7 +63,7 @@ class Place:
             return logits, ops.logsumexp(logits, axis=-1)
 
         self.cache = cache
-        self.bytes = sum(_storage(variable).nbytes for variable in cache.state_variables().values())
+        self.bytes = sum(variable.data.nbytes for variable in cache.state_variables().values())
         self._fill = compile(fill, state=[model, cache])
         self._step = compile(step, state=[model, cache])
 
@@ -81,17 +81,7 @@ class Place:
 
         `parents` int [R of other] is the reordering that other's rows still wait for. A must not exceed B.
         """
-        new, old = self.cache, other.cache
-        count, beams = len(keep), self.size.beams
-        for kind, extent in (("self", used * beams), ("cross", self.size.source)):
-            for part in ("k", "v"):
-                pairs = zip(getattr(new, f"{kind}_{part}"), getattr(old, f"{kind}_{part}"), strict=True)
-                for target, source in pairs:
-                    _storage(target)[:count, :extent] = _storage(source)[keep, :extent]
-        _storage(new.source_lengths)[:count] = _storage(old.source_lengths)[keep]
-        if new.ancestry is not None and old.ancestry is not None:
-            rows = (keep[:, None] * beams + np.arange(beams)).reshape(-1)
-            _storage(new.ancestry)[: count * beams, :used] = _storage(old.ancestry)[parents[rows], :used]
+        self.cache.take_over(other.cache, keep, parents, used)
 
 
 class Programs:
@@ -126,8 +116,3 @@ def rung(need: int, ladder: tuple[int, ...]) -> int:
         if step >= need:
             return step
     raise UsageError(f"decoding: {need} is more than the largest supported size, {ladder[-1]}")
-
-
-def _storage(variable: Variable) -> Any:
-    """The array that a location lives in; writing to a part of it spares a copy of the whole."""
-    return variable.data

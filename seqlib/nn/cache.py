@@ -8,13 +8,23 @@ wrote the entry that row r sees at time t; reordering beams permutes that index 
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import numpy as np
 
 from seqlib.core import ops
 from seqlib.core.tensor import Tensor, Variable
 from seqlib.util.errors import ShapeError
 
-__all__ = ["DecodeCache", "StepPlace"]
+__all__ = ["Cache", "DecodeCache", "StepPlace"]
+
+
+class Cache(Protocol):
+    """What decoding asks of a model's cache, whatever the model keeps in it."""
+
+    def state_variables(self) -> dict[str, Variable]: ...
+    def reorder(self, parents: Tensor) -> None: ...
+    def take_over(self, other: Any, keep: np.ndarray, parents: np.ndarray, used: int) -> None: ...
 
 
 class StepPlace:
@@ -97,6 +107,24 @@ class DecodeCache:
             lengths,
             ops.reshape(bias, shape=(self.sentences, 1, self.beams, self.max_length * self.beams)),
         )
+
+    def take_over(self, other: DecodeCache, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
+        """Copy sentences `keep` (int [A], positions in `other`) with their first `used` time steps into sentences 0 …
+        A-1 of this cache, which has as many beams and room for A sentences, the steps and the source.
+
+        `parents` int [R of other] is the reordering that other's rows still wait for. Only what is used is copied.
+        """
+        count, beams = len(keep), self.beams
+        source = min(self.source_length, other.source_length)
+        for kind, extent in (("self", used * beams), ("cross", source)):
+            for part in ("k", "v"):
+                pairs = zip(getattr(self, f"{kind}_{part}"), getattr(other, f"{kind}_{part}"), strict=True)
+                for mine, theirs in pairs:
+                    mine.data[:count, :extent] = theirs.data[keep, :extent]
+        self.source_lengths.data[:count] = other.source_lengths.data[keep]
+        if self.ancestry is not None and other.ancestry is not None:
+            rows = (keep[:, None] * beams + np.arange(beams)).reshape(-1)
+            self.ancestry.data[: count * beams, :used] = other.ancestry.data[parents[rows], :used]
 
     def take_sentences(self, keep: np.ndarray) -> DecodeCache:
         """A smaller (or larger) cache that holds sentences `keep` (int [B'], repeats allowed) as they stand."""

@@ -60,7 +60,7 @@ class Ours:
         from seqlib.models.transformer import TransformerConfig, build
         from seqlib.optim import AdamW
         from seqlib.problems.spec import ProblemSpec
-        from seqlib.train.step import compiled_step
+        from seqlib.train.step import CompiledStep
 
         config = TransformerConfig(
             encoder_layers=sizes.layers,
@@ -76,7 +76,7 @@ class Ours:
         spec = ProblemSpec(source_vocab=sizes.vocab, target_vocab=sizes.vocab)
         model = build(config, spec, Generator(0)).train()
         optimizer = AdamW(model.trainable_parameters(), lr=1e-4, betas=(0.9, 0.98), eps=1e-9)
-        self.step: Any = compiled_step(model, optimizer, Generator(1), SMOOTHING)
+        self.step: Any = CompiledStep(model, optimizer, Generator(1), SMOOTHING)
         rng, shape = np.random.default_rng(0), (sizes.rows, sizes.length)
         src, tgt_in, tgt_out = (rng.integers(3, sizes.vocab, shape).astype(np.int32) for _ in range(3))
         lengths = np.full(sizes.rows, sizes.length, np.int32)
@@ -84,7 +84,7 @@ class Ours:
 
     def run(self) -> None:
         """One step; its loss is read and looked at."""
-        total, weight, _ = self.step(self.batch)
+        total, weight, _ = self.step([self.batch])
         loss = total.item() / weight.item()
         if not 0.0 < loss < 100.0:
             raise SystemExit(f"the loss is {loss}: the step is broken, its time means nothing")

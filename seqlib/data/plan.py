@@ -32,6 +32,15 @@ class PlannedBatch(NamedTuple):
     source_length: int
     target_length: int
 
+    def cut(self, parts: int) -> list[PlannedBatch]:
+        """At most `parts` batches of equal shape, ceil(rows / parts) rows each, that hold the same pairs in order.
+
+        Those that would have no pair are left out.
+        """
+        rows = -(-self.rows // parts)
+        starts = range(0, max(1, len(self.indices)), rows)
+        return [self._replace(indices=self.indices[start : start + rows], rows=rows) for start in starts]
+
 
 class Shape(NamedTuple):
     """A bucket: pairs with source in (source_above, source_length] and target likewise, eos counted."""

@@ -82,6 +82,8 @@ class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Longest sentence in tokens; longer pairs are left out of training and counted."""
     shapes: int = 12
     """Most batch shapes, hence compiled training programs, a run may have."""
+    accumulate: int = 1
+    """Micro-batches that a batch is cut into; their gradients are added up for one update, which takes less memory."""
 
 
 class DecodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -303,6 +305,7 @@ def check(config: RunConfig) -> None:
         "batch.tokens": (config.batch.tokens, 1),
         "batch.max_length": (config.batch.max_length, 2),
         "batch.shapes": (config.batch.shapes, 1),
+        "batch.accumulate": (config.batch.accumulate, 1),
         "decode.beam": (config.decode.beam, 1),
         "decode.dev_beam": (config.decode.dev_beam, 1),
         "decode.dev_sentences": (config.decode.dev_sentences, -1),

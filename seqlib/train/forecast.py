@@ -24,13 +24,14 @@ def forecast(trainer: Trainer) -> dict[str, Any]:
     """
     plan = trainer.plan
     area = [planned.rows * (planned.source_length + planned.target_length) for planned in plan.batches]
-    batch = collate(trainer.data.store("train"), plan.batches[int(np.argmax(area))], trainer.data.spec)
+    largest = plan.batches[int(np.argmax(area))].cut(trainer.config.batch.accumulate)
+    batches = [collate(trainer.data.store("train"), part, trainer.data.spec) for part in largest]
     trainer.model.train()
     trainer.optimizer.lr.assign(np.float32(trainer.rate(1, 0.0)))
     seconds = []
     for _ in range(1 + _STEPS):
         began = time.perf_counter()
-        total, _, _ = trainer.step(batch)
+        total, _, _ = trainer.step(batches)
         total.item()  # waits for the step
         seconds.append(time.perf_counter() - began)
     step = float(np.median(seconds[1:]))
@@ -43,9 +44,10 @@ def forecast(trainer: Trainer) -> dict[str, Any]:
         "activations_bytes": max(program.arena_bytes for program in trainer.step.programs),
         "memory_bytes": memory_bytes(),
         "batch": {
-            "rows": int(batch.src.shape[0]),
-            "source_tokens": int(batch.src.shape[1]),
-            "target_tokens": int(batch.tgt_in.shape[1]),
+            "rows": int(batches[0].src.shape[0]),
+            "source_tokens": int(batches[0].src.shape[1]),
+            "target_tokens": int(batches[0].tgt_in.shape[1]),
+            "micro_batches": len(batches),
         },
         "first_step_seconds": round(seconds[0], 3),
         "step_seconds": round(step, 4),

@@ -1,16 +1,18 @@
-"""The compiled training step and the compiled loss."""
+"""The compiled training step, with or without accumulation over micro-batches, and the compiled loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from seqlib.core import ops
 from seqlib.core.compile import compile
 from seqlib.core.grad import value_and_grad
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
-from seqlib.core.tensor import Tensor
+from seqlib.core.tensor import Tensor, Variable
 from seqlib.data.batch import Batch
 
 Step = Callable[[Batch], tuple[Tensor, Tensor, Tensor]]
@@ -37,9 +39,91 @@ def training_step(model: Any, optimizer: Any, generator: Generator, smoothing: f
     return step
 
 
-def compiled_step(model: Any, optimizer: Any, generator: Generator, smoothing: float) -> Any:
-    """`training_step` compiled: one program per batch shape (`.programs` lists them)."""
-    return compile(training_step(model, optimizer, generator, smoothing), state=[model, optimizer, generator])
+class Accumulation:
+    """Gradients, loss sum and weight, added up over micro-batches in float32 locations.
+
+    `clear` begins a step; `accumulate` adds the gradients of one micro-batch's loss sum (not its mean); `update`
+    divides by the summed weight and takes the optimizer's step. Between steps there is nothing to save.
+    """
+
+    def __init__(self, model: Any, optimizer: Any, generator: Generator, smoothing: float) -> None:
+        self._model, self._optimizer = model, optimizer
+        self._generator, self._smoothing = generator, smoothing
+        self._params = model.trainable_parameters()
+        self._grads = {
+            name: Variable(np.zeros(p.shape, p.dtype), f"accumulated.{name}")
+            for name, p in self._params.items()
+        }
+        self._total = Variable(np.float32(0), "accumulated loss")
+        self._weight = Variable(np.float32(0), "accumulated weight")
+
+    def state_variables(self) -> dict[str, Variable]:
+        """The sums, for compiled functions."""
+        return {v.name: v for v in (self._total, self._weight, *self._grads.values())}
+
+    def accumulate(self, batch: Batch) -> None:
+        """Add one micro-batch."""
+        with use_generator(self._generator):
+            loss = value_and_grad(lambda b: self._model.loss(b, self._smoothing), params=self._params)
+            (total, weight), grads = loss(batch)
+        with no_grad():
+            for name, sum_ in self._grads.items():
+                sum_.assign(sum_ + grads[name])
+            self._total.assign(self._total + total)
+            self._weight.assign(self._weight + weight)
+
+    def update(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The optimizer's step: (loss sum, target tokens, gradient norm) of all micro-batches since `clear`."""
+        with no_grad(), use_generator(self._generator):
+            scale = 1.0 / ops.maximum(self._weight, 1.0)
+            for sum_ in self._grads.values():  # in place: no second set of gradients
+                sum_.assign(sum_ * scale)
+            norm = self._optimizer.update(self._grads)
+        return self._total, self._weight, norm
+
+    def clear(self) -> None:
+        """Set all sums to 0."""
+        for sum_ in self.state_variables().values():
+            sum_.assign(ops.zeros(sum_.shape, sum_.dtype))
+
+
+class CompiledStep:
+    """`training_step` compiled: one program for each batch shape (`programs`, in the order in which they were built).
+
+    With `accumulate` above 1 it is called with the micro-batches of a step; there is one program for each shape of
+    these then, and two for the update. Equal to the undivided batch up to rounding, without dropout.
+    """
+
+    def __init__(
+        self, model: Any, optimizer: Any, generator: Generator, smoothing: float, accumulate: int = 1
+    ) -> None:
+        state = [model, optimizer, generator]
+        self._known: list[Any] = []
+        self._compiled: list[Any]
+        if accumulate == 1:
+            self._compiled = [compile(training_step(model, optimizer, generator, smoothing), state=state)]
+        else:
+            sums = Accumulation(model, optimizer, generator, smoothing)
+            self._compiled = [
+                compile(fn, state=[*state, sums]) for fn in (sums.clear, sums.accumulate, sums.update)
+            ]
+
+    @property
+    def programs(self) -> list[Any]:
+        found = [program for compiled in self._compiled for program in compiled.programs]
+        self._known += [program for program in found if program not in self._known]
+        return self._known
+
+    def __call__(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+        """One step over the micro-batches: (loss sum, target tokens, gradient norm), float32 scalars."""
+        if len(self._compiled) == 1:
+            (batch,) = batches
+            return self._compiled[0](batch)
+        clear, accumulate, update = self._compiled
+        clear()
+        for batch in batches:
+            accumulate(batch)
+        return update()
 
 
 def compiled_loss(model: Any) -> Any:

@@ -23,7 +23,7 @@ from seqlib.train.runlog import RunLog
 from seqlib.train.scores import Scorer
 from seqlib.train.setup import build_model, build_optimizer
 from seqlib.train.signals import stop_on_signals
-from seqlib.train.step import compiled_step
+from seqlib.train.step import CompiledStep
 from seqlib.train.window import Window
 from seqlib.util.errors import DataError
 from seqlib.util.log import get_logger
@@ -57,7 +57,9 @@ class Trainer:
         self.generator = Generator(config.seed)
         self.model, self.model_config = build_model(config, data.spec, self.generator)
         self.optimizer = build_optimizer(config, self.model)
-        self.step = compiled_step(self.model, self.optimizer, self.generator, config.optim.smoothing)
+        self.step = CompiledStep(
+            self.model, self.optimizer, self.generator, config.optim.smoothing, config.batch.accumulate
+        )
         self.lengths = data.store("train").lengths()
         self.plan = self.epoch_plan(0)
         self.end = End(config, DEFAULT_EPOCHS * len(self.plan.batches))
@@ -84,8 +86,8 @@ class Trainer:
             max_shapes=batch.shapes,
         )
 
-    def _batches(self) -> Iterator[tuple[Batch, int]]:
-        """(batch, padded target tokens) from the position onwards, without end; moves the position."""
+    def _batches(self) -> Iterator[list[Batch]]:
+        """Batches from the position onwards, each cut into its micro-batches, without end; moves the position."""
         store, at = self.data.store("train"), self.position
         while True:
             if at.batch >= len(self.plan.batches):
@@ -93,10 +95,9 @@ class Trainer:
                 self.plan = self.epoch_plan(at.epoch)
             if at.batch == 0:
                 self._tell("on_epoch_begin", at.epoch)
-            planned = self.plan.batches[at.batch]
-            batch = collate(store, planned, self.data.spec)
+            parts = self.plan.batches[at.batch].cut(self.config.batch.accumulate)
             at.batch += 1
-            yield batch, int(batch.tgt_in.size)
+            yield [collate(store, part, self.data.spec) for part in parts]
 
     # The loop
 
@@ -116,7 +117,7 @@ class Trainer:
         with stop_on_signals() as request, progress(total, "training", done=at.step) as bar:
             batches = self._batches()
             while not self.end.reached(at.step, at.seconds) and not stopped:
-                self._one(*next(batches), clock)
+                self._one(next(batches), clock)
                 bar.advance(1)
                 if at.step % self.config.log_every == 0:
                     self._print(clock)
@@ -136,41 +137,37 @@ class Trainer:
         self._tell("on_train_end")
         return stopped
 
-    def _one(self, batch: Batch, padded: int, clock: Clock) -> None:
+    def _one(self, batches: list[Batch], clock: Clock) -> None:
         """One step, counted and timed; a step that built a program is logged."""
         at, began, known = self.position, time.perf_counter(), len(self.step.programs)
         rate = self.rate(at.step + 1, self.end.fraction(at.step, at.seconds))
         self.optimizer.lr.assign(np.float32(rate))
-        total, weight, norm = self.step(batch)
+        total, weight, norm = self.step(batches)
         took = time.perf_counter() - began
         at.step += 1
-        at.target_tokens += int(np.count_nonzero(batch.tgt_out >= 0))
+        at.target_tokens += sum(int(np.count_nonzero(batch.tgt_out >= 0)) for batch in batches)
         at.seconds = clock.seconds()
         for number, program in enumerate(self.step.programs[known:], start=known + 1):
-            self._print_program(number, program, batch)
+            self._print_program(number, program, batches[0])
+        padded = sum(int(batch.tgt_in.size) for batch in batches)
         self._window.add(total, weight, norm, padded, took, rate)
         self._tell("on_train_batch_end", at.step)
 
     def _print_program(self, number: int, program: Any, batch: Batch) -> None:
         (rows, source), target = batch.src.shape, batch.tgt_in.shape[1]
+        shape = {"rows": rows, "source": source, "target": target} if program.graph.inputs else {}
+        what = (
+            f"{rows} rows, {source} source and {target} target tokens" if shape else "accumulated gradients"
+        )
         get_logger().info(
-            "program %d (%d rows, %d source and %d target tokens): built in %.2f s, %d launches, %.0f MB planned",
+            "program %d (%s): built in %.2f s, %d launches, %.0f MB planned",
             number,
-            rows,
-            source,
-            target,
+            what,
             program.build_seconds,
             program.launch_count,
             program.arena_bytes / 1e6,
         )
-        self.log.write(
-            "program",
-            self.position.step,
-            rows=rows,
-            source=source,
-            target=target,
-            seconds=program.build_seconds,
-        )
+        self.log.write("program", self.position.step, **shape, seconds=program.build_seconds)
 
     def _print(self, clock: Clock) -> None:
         if not self._window.steps:

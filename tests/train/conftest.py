@@ -1,5 +1,6 @@
 """A corpus that a tiny model learns in seconds: English number words to German ones."""
 
+import os
 import random
 import subprocess
 from collections.abc import Iterator
@@ -7,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from seqlib.train import checkpoint
+from seqlib.train.callback import Callback
+from seqlib.train.trainer import Trainer
 
 WORDS = {
     "one": "eins",
@@ -32,6 +37,31 @@ def write_corpus(folder: Path, pairs: int = 900) -> tuple[Path, Path]:
     files[0].write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     files[1].write_text("".join(f"{line}\n" for line in lines.values()), encoding="utf-8")
     return files
+
+
+class Stop(Callback):
+    """Asks for a stop after a step, by a flag or by a signal to this process."""
+
+    def __init__(self, step: int, number: int = 0) -> None:
+        self.step, self.number = step, number
+
+    def on_train_batch_end(self, trainer: Trainer, step: int) -> None:
+        if step == self.step and self.number:
+            os.kill(os.getpid(), self.number)
+        elif step == self.step:
+            trainer.stop_training = True
+
+
+def same_checkpoint(one: Path, other: Path, step: int) -> None:
+    """Two runs' checkpoints of a step hold the same bits."""
+    first, second = (checkpoint.load(folder / "checkpoints" / f"step-{step}") for folder in (one, other))
+    for a, b in ((first.model, second.model), (first.optimizer, second.optimizer)):
+        assert a.keys() == b.keys()
+        for name in a:
+            assert a[name].tobytes() == b[name].tobytes(), name
+    assert first.state["generator"] == second.state["generator"]
+    for field in ("epoch", "batch", "target_tokens"):
+        assert first.state["position"][field] == second.state["position"][field]
 
 
 @pytest.fixture(scope="session")

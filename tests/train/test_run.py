@@ -17,19 +17,7 @@ from seqlib.train.setup import make_config
 from seqlib.train.trainer import Trainer
 from seqlib.train.window import Window
 from seqlib.util.errors import DataError, SeqlibError, UsageError
-
-
-class Stop(Callback):
-    """Asks for a stop after a step, by a flag or by a signal to this process."""
-
-    def __init__(self, step: int, number: int = 0) -> None:
-        self.step, self.number = step, number
-
-    def on_train_batch_end(self, trainer: Trainer, step: int) -> None:
-        if step == self.step and self.number:
-            os.kill(os.getpid(), self.number)
-        elif step == self.step:
-            trainer.stop_training = True
+from tests.train.conftest import Stop, same_checkpoint
 
 
 class Order(Callback):
@@ -47,18 +35,6 @@ def _run(settings: dict[str, Any], folder: Path, *callbacks: Callback) -> run.Re
     return run.train(make_config({**settings, "output_dir": str(folder)}), callbacks)
 
 
-def _same(one: Path, other: Path, step: int) -> None:
-    """Two runs' checkpoints of a step hold the same bits."""
-    first, second = (checkpoint.load(folder / "checkpoints" / f"step-{step}") for folder in (one, other))
-    for a, b in ((first.model, second.model), (first.optimizer, second.optimizer)):
-        assert a.keys() == b.keys()
-        for name in a:
-            assert a[name].tobytes() == b[name].tobytes(), name
-    assert first.state["generator"] == second.state["generator"]
-    for field in ("epoch", "batch", "target_tokens"):
-        assert first.state["position"][field] == second.state["position"][field]
-
-
 def test_twenty_and_twenty_steps_are_forty(settings: dict[str, Any], tmp_path: Path) -> None:
     settings["train_steps"] = 40
     straight, halves = Order(), [Order(), Order()]
@@ -69,7 +45,7 @@ def test_twenty_and_twenty_steps_are_forty(settings: dict[str, Any], tmp_path: P
     assert (finished.stopped, finished.position.step) == ("", 40)
     assert straight.seen == halves[0].seen + halves[1].seen
     assert straight.seen[-1][0] > 0, "the runs should cross the end of an epoch"
-    _same(tmp_path / "straight", tmp_path / "halves", 40)
+    same_checkpoint(tmp_path / "straight", tmp_path / "halves", 40)
 
 
 def test_the_log_of_a_resumed_run_has_every_step_once(settings: dict[str, Any], tmp_path: Path) -> None:
@@ -128,7 +104,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     (tmp_path / "run/checkpoints/step-6/model.safetensors").write_bytes(b"x")
     run.resume(tmp_path / "run")
     assert "using step-3" in capsys.readouterr().err
-    _same(tmp_path / "straight", tmp_path / "run", 12)
+    same_checkpoint(tmp_path / "straight", tmp_path / "run", 12)
 
 
 def test_a_resume_refuses_what_would_change_the_run(settings: dict[str, Any], tmp_path: Path) -> None:

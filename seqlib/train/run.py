@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from seqlib.train import callbacks as named_callbacks
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config
 from seqlib.train.callback import Callback
@@ -17,6 +18,7 @@ from seqlib.train.config import RunConfig
 from seqlib.train.finish import export
 from seqlib.train.progress import Position
 from seqlib.train.setup import open_problem, prepare_data
+from seqlib.train.snapshot import restore
 from seqlib.train.trainer import Trainer
 from seqlib.util.atomic import write_bytes
 from seqlib.util.errors import UsageError
@@ -43,6 +45,7 @@ def train(config: RunConfig, callbacks: Sequence[Callback] = ()) -> Result:
             "output_dir is missing: the folder for checkpoints and the trained model (--output_dir DIR)"
         )
     open_problem(config)  # a wrong name or file should leave no folder behind
+    named_callbacks.make(config.callbacks)
     with _locked(folder):
         if (folder / CONFIG_FILE).exists():
             raise UsageError(
@@ -77,7 +80,7 @@ def resume(folder: Path, config: RunConfig | None = None, callbacks: Sequence[Ca
         checkpoint.clean(folder / "checkpoints")
         trainer = make_trainer(config, folder, callbacks)
         if checkpoint.steps(folder / "checkpoints"):
-            trainer.restore(checkpoint.newest(folder / "checkpoints"))
+            restore(trainer, checkpoint.newest(folder / "checkpoints"))
             get_logger().info("resumed after step %d", trainer.position.step)
         else:
             trainer.log.rewind(0)
@@ -88,9 +91,10 @@ def resume(folder: Path, config: RunConfig | None = None, callbacks: Sequence[Ca
 
 def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Callback] = ()) -> Trainer:
     """Prepare the data and build the trainer, and say what is being trained."""
+    named = named_callbacks.make(config.callbacks)  # before the data: a wrong name is told at once
     problem = open_problem(config)
     data = prepare_data(config, problem)
-    trainer = Trainer(config, problem, data, folder, callbacks)
+    trainer = Trainer(config, problem, data, folder, [*named, *callbacks])
     get_logger().info(
         "%s, %s pairs, vocabulary %s; %s with %s parameters; %s batches an epoch",
         problem.name,

@@ -25,16 +25,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from seqlib.bundle.card import model_card
+from seqlib.util.arrays import write_arrays
 from seqlib.util.atomic import atomic_folder
 from seqlib.util.errors import BundleError, SeqlibError
+from seqlib.util.manifest import file_digest
 
 if TYPE_CHECKING:
     import numpy as np
 
     from seqlib.problems.spec import ProblemSpec
 
-FORMAT_VERSION = 1
-"""The version this code writes and reads."""
+FORMAT_VERSION = 2
+"""The version this code writes and reads. Version 1 had no digest of seqlib.json itself."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,10 @@ def write(
 
     `files` are further files by name, such as those of the confidence calibration.
     """
-    import numpy as np
-    from safetensors.numpy import save_file
-
     target = Path(path)
     with atomic_folder(target) as aside:
         _json(aside / "config.json", {"architecture": architecture, **msgspec.to_builtins(model_config)})
-        arrays = {name: np.asarray(array, order="C") for name, array in weights.items()}
-        save_file(arrays, aside / "model.safetensors")
+        write_arrays(aside / "model.safetensors", weights)
         tokenizer.save(aside)
         _json(aside / "generation_config.json", generation)
         for name, content in (files or {}).items():
@@ -161,9 +159,9 @@ def write(
         (aside / "README.md").write_text(model_card(record), encoding="utf-8")
         written = sorted(file for file in aside.iterdir() if file.name != "README.md")
         record["files"] = {
-            file.name: {"bytes": file.stat().st_size, "sha256": _digest(file)} for file in written
+            file.name: {"bytes": file.stat().st_size, "sha256": file_digest(file)} for file in written
         }
-        _json(aside / "seqlib.json", record)
+        _json(aside / "seqlib.json", record | {"digest": _record_digest(record)})
     return target
 
 
@@ -213,10 +211,20 @@ def _record(folder: Path) -> dict[str, Any]:
         raise BundleError(
             f"{folder / 'seqlib.json'}: format version {version!r}, this seqlib reads {FORMAT_VERSION}; {advice}"
         )
+    if record.pop("digest", None) != _record_digest(record):
+        raise BundleError(
+            f"{folder / 'seqlib.json'}: is damaged: its content does not have the digest it names"
+        )
     missing = [key for key in _KEYS if key not in record]
     if missing:
         raise BundleError(f"{folder / 'seqlib.json'}: has no {', '.join(missing)}")
     return record
+
+
+def _record_digest(record: Mapping[str, Any]) -> str:
+    """sha256 (hex) of the record as it reads back from JSON, whatever the layout of the file."""
+    content = msgspec.json.decode(msgspec.json.encode(record))
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
 
 
 def _check_files(folder: Path, files: Any, check_digests: bool) -> None:
@@ -228,7 +236,7 @@ def _check_files(folder: Path, files: Any, check_digests: bool) -> None:
             raise BundleError(f"{file}: is missing")
         if file.stat().st_size != entry["bytes"]:
             raise BundleError(f"{file}: is damaged: {file.stat().st_size} bytes, expected {entry['bytes']}")
-        if check_digests and _digest(file) != entry["sha256"]:
+        if check_digests and file_digest(file) != entry["sha256"]:
             raise BundleError(f"{file}: is damaged: its sha256 is not the one in seqlib.json")
 
 
@@ -253,8 +261,3 @@ def _convert(path: Path, value: Any, kind: Any) -> Any:
 
 def _json(path: Path, value: Any) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,8 +2,9 @@
 
 ``<data_dir>/<problem>-<digest>/`` holds ``train/ dev/ test/`` (token stores, and one for every further split),
 ``dev.src dev.tgt`` … (the held-out sentences as they were read, one a line), ``tokenizer/``, ``problem.json``
-(the spec) and ``report.json``. The digest covers data, options and the version of this code, so a second call opens
-the folder that is there. A folder appears whole or not at all.
+(the spec), ``report.json`` and ``manifest.json`` (size and sha256 of each). The digest
+covers data, options and the version of this code, so a second call opens the folder that is
+there. A folder appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from seqlib.data.tokenizer import KINDS, Tokenizer, load_tokenizer, train_tokeni
 from seqlib.util.atomic import atomic_folder, write_json, write_text
 from seqlib.util.errors import DataError, UsageError, unknown
 from seqlib.util.log import get_logger
+from seqlib.util.manifest import check_manifest, write_manifest
 from seqlib.util.progress import progress
 
 __all__ = ["CODE_VERSION", "PreparedData", "TranslationData", "default_data_dir", "prepare", "read_texts"]
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raise it whenever the same data and options would give another folder."""
 _CHUNK = 4096
 _TEXTS_A_PIECE = 25
@@ -159,7 +161,7 @@ def prepare(
     if (found := _find(folder, digest, problem)) is not None:
         return found
     with _locked(folder):
-        if (found := _find(folder, digest, problem)) is not None:  # another process was faster
+        if (found := _find(folder, digest, problem, say=False)) is not None:  # another process was faster
             return found
         with atomic_folder(folder) as aside:
             report = _spool(problem, roles, aside)
@@ -174,6 +176,7 @@ def prepare(
             report.seconds = round(time.perf_counter() - started, 2)
             write_text(aside / "problem.json", problem.spec(given).to_json() + "\n")
             write_json(aside / "report.json", report.to_json())
+            write_manifest(aside, CODE_VERSION)
     prepared = _open(folder, digest, problem)
     get_logger().info(f"prepared {folder}\n{prepared.report.table()}")
     return prepared
@@ -203,18 +206,20 @@ def _roles(problem: TranslationData, asked: dict[str, str]) -> dict[str, str]:
     return {"train": roles.pop("train"), **roles}
 
 
-def _find(folder: Path, digest: str, problem: TranslationData) -> PreparedData | None:
-    """The prepared folder, or None when there is none or it is damaged, which a log line says."""
+def _find(folder: Path, digest: str, problem: TranslationData, say: bool = True) -> PreparedData | None:
+    """The prepared folder, or None when there is none or it is damaged, which a log line may say."""
     if not folder.is_dir():
         return None
     try:
         return _open(folder, digest, problem)
     except DataError as error:
-        get_logger().warning(f"{error}\n{folder} is damaged: preparing it again")
+        if say:
+            get_logger().warning(f"{error}\npreparing {folder} again")
         return None
 
 
 def _open(folder: Path, digest: str, problem: TranslationData) -> PreparedData:
+    check_manifest(folder, CODE_VERSION)  # reads all of it: about a second a gigabyte
     report = PrepareReport.read(folder / "report.json")
     if report.digest != digest:
         raise DataError(f"{folder}: its digest is {report.digest[:12]}, expected {digest[:12]}")

@@ -108,23 +108,27 @@ class PairSource:
             yield record
 
     def _parallel(self) -> Iterator[Record]:
-        one = self.files[0]
+        one, two = self.files
         left, right = (read_lines(file, self.encoding, strict=False) for file in self.files)
-        count = 0
+        count, unread = 0, ""
         for count, line in enumerate(left, start=1):
             other = next(right, None)
             if other is None:
-                raise self._unequal(count + sum(1 for _ in left), count - 1)
-            yield Record(line.text, other.text, one, count, line.problem or other.problem)
+                raise self._unequal(count + sum(1 for _ in left), count - 1, unread)
+            problem = line.problem or other.problem
+            unread = unread or problem
+            yield Record(line.text, other.text, one if line.problem or not problem else two, count, problem)
         extra = sum(1 for _ in right)
         if extra:
-            raise self._unequal(count, count + extra)
+            raise self._unequal(count, count + extra, unread)
 
-    def _unequal(self, first: int, second: int) -> DataError:
+    def _unequal(self, first: int, second: int, unread: str) -> DataError:
+        """The error for files of different lengths; `unread`, the first line that could not be read, may be why."""
         one, two = self.files
         return DataError(
             f"{one} has {first:,} lines but {two} has {second:,}: line N of one must translate line N of the other; "
             "look for a lost or an extra line end (or a file that was cut short)"
+            + (f"\n{unread}" if unread else "")
         )
 
     def _table(self) -> Iterator[Record]:
@@ -176,7 +180,7 @@ class PairSource:
                     yield Line(start, ""), row
                 start = reader.line_num + 1
         except csv.Error as error:
-            raise DataError(f"{file}:{reader.line_num}: not CSV: {error}") from None
+            raise DataError(f"{file}:{start}: the row that begins here is not CSV: {error}") from None
 
     def _columns(self) -> tuple[str | int, str | int]:
         """The columns or fields to read: those asked for, or those that the first row or object has."""

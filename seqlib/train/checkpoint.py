@@ -1,17 +1,15 @@
 """Checkpoints: folders `step-N` that are whole or absent, with a digest of every file.
 
 A checkpoint holds `model.safetensors`, `optimizer.safetensors`, `state.json` (random state, position in the
-batch plan, best score, environment) and `manifest.json` (size and sha256 of the other three). It is written
-aside, synced and renamed, so a kill at any moment leaves the older ones as they were.
+batch plan, best score, environment) and `manifest.json` (format version, size and sha256 of the other three). It is
+written aside, synced and renamed, so a kill at any moment leaves the older ones as they were.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from seqlib.util.arrays import write_arrays
 from seqlib.util.atomic import atomic_folder
 from seqlib.util.errors import DataError, SeqlibError
 from seqlib.util.log import get_logger
+from seqlib.util.manifest import check_manifest, write_manifest
 
+FORMAT_VERSION = 2
+"""The version this code writes and reads; version 1 had no number in its manifest."""
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 _NAME = re.compile(r"step-(\d+)")
 
@@ -36,25 +38,6 @@ class Checkpoint:
     model: dict[str, np.ndarray]
     optimizer: dict[str, np.ndarray]
     state: dict[str, Any]
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, as hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays as safetensors; a full disk is an `OSError` with ENOSPC, as for any other file."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    try:
-        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
-    except SafetensorError as error:
-        # The library reports a failed write in words only; the number in them is the system's.
-        found = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(found[1]) if found else errno.EIO, str(error), str(path)) from error
 
 
 def save(
@@ -71,39 +54,18 @@ def save(
         write_arrays(aside / "model.safetensors", model)
         write_arrays(aside / "optimizer.safetensors", optimizer)
         (aside / "state.json").write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=1))
-        manifest = {
-            name: {"bytes": (aside / name).stat().st_size, "sha256": file_digest(aside / name)}
-            for name in FILES
-        }
-        (aside / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        write_manifest(aside, FORMAT_VERSION)
     return target
 
 
-def verify(path: Path) -> None:
-    """Check size and sha256 of every file of one checkpoint; `DataError` names the first that is wrong."""
-    try:
-        manifest = msgspec.json.decode((path / "manifest.json").read_bytes())
-    except (OSError, msgspec.DecodeError) as error:
-        raise DataError(f"{path / 'manifest.json'}: cannot be read ({error})") from error
-    for name in FILES:
-        file, entry = path / name, manifest.get(name) if isinstance(manifest, dict) else None
-        if not isinstance(entry, dict):
-            raise DataError(f"{path / 'manifest.json'}: has no entry for {name}")
-        if not file.is_file():
-            raise DataError(f"{file}: is missing")
-        if file.stat().st_size != entry.get("bytes"):
-            raise DataError(
-                f"{file}: has {file.stat().st_size} bytes, its manifest says {entry.get('bytes')}"
-            )
-        if file_digest(file) != entry.get("sha256"):
-            raise DataError(f"{file}: its sha256 differs from the manifest's")
-
-
 def load(path: Path) -> Checkpoint:
-    """Read one checkpoint after checking it; `DataError` when a file is missing or damaged."""
+    """Read one checkpoint after checking every byte of it.
+
+    `DataError` names the file that is missing or damaged, or says that the checkpoint is of another format version.
+    """
     from safetensors.numpy import load_file
 
-    verify(path)
+    check_manifest(path, FORMAT_VERSION)
     state = msgspec.json.decode((path / "state.json").read_bytes())
     return Checkpoint(
         path=path,
@@ -123,7 +85,7 @@ def steps(folder: Path) -> list[int]:
 
 
 def newest(folder: Path) -> Checkpoint:
-    """The newest checkpoint that is whole; damaged ones are named in a warning and passed over.
+    """The newest checkpoint that can be used; damaged ones are named in a warning and passed over.
 
     Raises `DataError` when none can be used.
     """
@@ -133,19 +95,19 @@ def newest(folder: Path) -> Checkpoint:
             found = load(folder / f"step-{step}")
         except DataError as error:
             damaged.append(str(error))
-            get_logger().warning("checkpoint step-%d is damaged: %s; trying the one before", step, error)
+            get_logger().warning("checkpoint step-%d cannot be used: %s; trying the one before", step, error)
             continue
         if damaged:
-            get_logger().warning("using step-%d, the newest checkpoint that is whole", found.step)
+            get_logger().warning("using step-%d, the newest checkpoint that can be used", found.step)
         return found
     detail = "; ".join(damaged) if damaged else "the folder holds none"
     raise DataError(f"{folder}: no checkpoint can be used ({detail})")
 
 
-def prune(folder: Path, keep_last: int, keep: Collection[int] = ()) -> None:
-    """Delete all checkpoints but the last `keep_last` and those of the steps `keep`, the best."""
+def prune(folder: Path, keep_last: int, keep: int | None = None) -> None:
+    """Delete all checkpoints but the last `keep_last` and the one of step `keep` (the best)."""
     for step in steps(folder)[:-keep_last]:
-        if step not in keep:
+        if step != keep:
             remove(folder / f"step-{step}")
 
 

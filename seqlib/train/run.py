@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from seqlib.train import callbacks as named_callbacks
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config
 from seqlib.train.callback import Callback
@@ -18,7 +18,6 @@ from seqlib.train.config import RunConfig
 from seqlib.train.finish import export
 from seqlib.train.progress import Position
 from seqlib.train.setup import open_problem, prepare_data
-from seqlib.train.snapshot import restore
 from seqlib.train.trainer import Trainer
 from seqlib.util.atomic import write_bytes
 from seqlib.util.errors import UsageError
@@ -45,7 +44,6 @@ def train(config: RunConfig, callbacks: Sequence[Callback] = ()) -> Result:
             "output_dir is missing: the folder for checkpoints and the trained model (--output_dir DIR)"
         )
     open_problem(config)  # a wrong name or file should leave no folder behind
-    named_callbacks.make(config.callbacks)
     with _locked(folder):
         if (folder / CONFIG_FILE).exists():
             raise UsageError(
@@ -78,9 +76,12 @@ def resume(folder: Path, config: RunConfig | None = None, callbacks: Sequence[Ca
     config = config or resumed_config(folder, {})
     with _locked(folder):
         checkpoint.clean(folder / "checkpoints")
+        # Read first: a damaged one should not wait for the data.
+        known = checkpoint.steps(folder / "checkpoints")
+        newest = checkpoint.newest(folder / "checkpoints") if known else None
         trainer = make_trainer(config, folder, callbacks)
-        if checkpoint.steps(folder / "checkpoints"):
-            restore(trainer, checkpoint.newest(folder / "checkpoints"))
+        if newest is not None:
+            trainer.restore(newest)
             get_logger().info("resumed after step %d", trainer.position.step)
         else:
             trainer.log.rewind(0)
@@ -91,10 +92,9 @@ def resume(folder: Path, config: RunConfig | None = None, callbacks: Sequence[Ca
 
 def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Callback] = ()) -> Trainer:
     """Prepare the data and build the trainer, and say what is being trained."""
-    named = named_callbacks.make(config.callbacks)  # before the data: a wrong name is told at once
     problem = open_problem(config)
     data = prepare_data(config, problem)
-    trainer = Trainer(config, problem, data, folder, [*named, *callbacks])
+    trainer = Trainer(config, problem, data, folder, callbacks)
     get_logger().info(
         "%s, %s pairs, vocabulary %s; %s with %s parameters; %s batches an epoch",
         problem.name,
@@ -127,6 +127,7 @@ def _locked(folder: Path) -> Iterator[None]:
     """Hold the run folder's lock, which the system drops when the process ends, however it ends."""
     from filelock import FileLock, Timeout
 
+    known = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,3 +137,6 @@ def _locked(folder: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise UsageError(f"{folder}: another process is training here") from None
+    finally:
+        if not known and [entry.name for entry in folder.iterdir()] == [".lock"]:
+            shutil.rmtree(folder)  # a run that could not begin leaves no folder

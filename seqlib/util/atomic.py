@@ -120,6 +120,8 @@ def _full_disk(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if _prefix(target) in str(error.filename):
+                error.filename = str(target)  # the name aside would say nothing to a user
             raise
         folder = target.parent
         while not folder.exists():

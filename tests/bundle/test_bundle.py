@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from seqlib import bundle
+from seqlib.bundle import folder
 from seqlib.core.rng import Generator
 from seqlib.data.tokenizer import CharacterTokenizer
 from seqlib.models.transformer import TransformerConfig, build
@@ -116,7 +117,7 @@ def test_digests_may_be_skipped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 99}, r"seqlib\.json: format version 99, this seqlib reads 1; update seqlib"),
+        ({"format_version": 99}, r"seqlib\.json: format version 99, this seqlib reads 2; update seqlib"),
         ({"format_version": 0}, r"format version 0, .* it must be made again"),
         ({"spec": {"source_vocab": "many"}}, r"seqlib\.json: does not fit this version"),
         ({"files": {"../secret": {}}}, "is not a file name"),
@@ -125,9 +126,22 @@ def test_digests_may_be_skipped(tmp_path: Path) -> None:
 def test_other_versions_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     _write(tmp_path)
     file = tmp_path / "seqlib.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    record = json.loads(file.read_text()) | change
+    del record["digest"]
+    file.write_text(json.dumps(record | {"digest": folder._record_digest(record)}))
     with pytest.raises(BundleError, match=message):
         bundle.read(tmp_path)
+
+
+def test_a_changed_record_is_found(tmp_path: Path) -> None:
+    _write(tmp_path)
+    file = tmp_path / "seqlib.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"metrics": {"dev": {"loss": 0.0}}}))
+    with pytest.raises(BundleError, match=r"seqlib\.json: is damaged: its content does not have the digest"):
+        bundle.read(tmp_path)
+    file.write_text(json.dumps(record))  # another layout, the same content
+    bundle.read(tmp_path)
 
 
 def test_what_is_no_bundle_is_said(tmp_path: Path) -> None:

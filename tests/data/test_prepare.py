@@ -194,15 +194,16 @@ def test_a_given_tokenizer_is_used(problem: Counting, tmp_path: Path) -> None:
 
 def test_a_damaged_folder_is_made_again(problem: Counting, tmp_path: Path) -> None:
     data = prepare(problem, tmp_path)
-    for name in ("train/tokens.bin", "report.json", "tokenizer/seqlib_tokenizer.json"):
+    for name in ("train/tokens.bin", "report.json", "tokenizer/seqlib_tokenizer.json", "dev.src"):
         path = data.folder / name
         good = path.read_bytes()
         path.write_bytes(good[:-3])
         assert prepare(problem, tmp_path).folder == data.folder
         assert len(path.read_bytes()) == pytest.approx(len(good), abs=8)  # report.json holds the seconds
-    (data.folder / "dev.src").write_text("one line only\n")
+    data = prepare(problem, tmp_path)
+    (data.folder / "dev.src").write_text("one line only\n")  # after it was opened
     with pytest.raises(DataError, match="the sentences of dev are damaged"):
-        prepare(problem, tmp_path).texts("dev")
+        data.texts("dev")
 
 
 def test_a_failure_leaves_nothing(problem: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ def test_fields_that_cannot_be_guessed(tmp_path: Path) -> None:
 
 def test_bad_csv(tmp_path: Path) -> None:
     file = make(tmp_path, "a.csv", 'a,b\n"open,c\n')
-    with pytest.raises(DataError, match=r"a\.csv:\d: not CSV"):
+    with pytest.raises(DataError, match=r"a\.csv:\d: the row that begins here is not CSV"):
         pairs(PairSource((file,)))
 
 

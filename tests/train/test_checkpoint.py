@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from seqlib.train import checkpoint
+from seqlib.util import manifest
 from seqlib.util.errors import DataError, SeqlibError
 
 WEIGHTS = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones((), np.float32)}
@@ -45,7 +46,7 @@ def test_damage_is_found_and_the_one_before_is_used(
         checkpoint.load(tmp_path / "step-20")
     assert checkpoint.newest(tmp_path).step == 10
     said = capsys.readouterr().err
-    assert "step-20 is damaged" in said and "using step-10" in said
+    assert "step-20 cannot be used" in said and "using step-10" in said
 
 
 def test_when_all_are_damaged_the_error_says_so(tmp_path: Path) -> None:
@@ -74,13 +75,15 @@ def test_what_a_kill_left_is_no_checkpoint_and_is_cleaned(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("moment", [1, 2])
-@pytest.mark.parametrize("function", ["write_arrays", "file_digest"])
+@pytest.mark.parametrize("function", ["checkpoint.write_arrays", "manifest.file_digest"])
 def test_a_full_disk_leaves_the_previous_checkpoint(
     tmp_path: Path, function: str, moment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writing fails at the n-th weights file, or later, at the n-th file of the manifest."""
     _save(tmp_path, 1)
-    real, calls = getattr(checkpoint, function), 0
+    module = checkpoint if function.startswith("checkpoint") else manifest
+    function = function.split(".")[1]
+    real, calls = getattr(module, function), 0
 
     def full(*args: Any) -> Any:
         nonlocal calls
@@ -89,7 +92,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(*args)
 
-    monkeypatch.setattr(checkpoint, function, full)
+    monkeypatch.setattr(module, function, full)
     with pytest.raises(SeqlibError, match=r"no space left to write .*step-2: [\d,]+ bytes free"):
         _save(tmp_path, 2)
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-1"]

@@ -53,14 +53,17 @@ class Value:
 class Node:
     """One op in a graph, with the layer (`scope`) and the user's line that asked for it."""
 
-    __slots__ = ("attrs", "inputs", "line", "op", "outputs", "scope")
+    __slots__ = ("attrs", "inputs", "line", "op", "outputs", "region", "scope")
 
-    def __init__(self, op: Op, inputs: list[Value | None], attrs: Attrs, scope: str, line: str) -> None:
+    def __init__(
+        self, op: Op, inputs: list[Value | None], attrs: Attrs, scope: str, line: str, region: int = 0
+    ) -> None:
         self.op = op
         self.inputs = inputs
         self.attrs = attrs
         self.scope = scope
         self.line = line
+        self.region = region  # of a recomputation; nodes of two regions are never one (0: none)
         self.outputs: list[Value] = []
 
 
@@ -100,7 +103,7 @@ class Graph:
     def record(self, op: Op, inputs: Sequence[Value | None], attrs: Attrs) -> list[Value]:
         """Append a node and return its output values; shapes by the op's rule."""
         metas = op.infer_metas([None if v is None else v.meta for v in inputs], attrs)
-        node = Node(op, list(inputs), attrs, current_scope(), debug.user_line())
+        node = Node(op, list(inputs), attrs, current_scope(), debug.user_line(), _context.region)
         node.outputs = [Value(meta, node, slot) for slot, meta in enumerate(metas)]
         self.nodes.append(node)
         return node.outputs
@@ -123,6 +126,8 @@ class Graph:
 class _Context(threading.local):
     graph: Graph | None = None
     scopes: tuple[str, ...] = ()
+    region: int = 0
+    checkpoint: bool = False
 
 
 _context = _Context()
@@ -157,3 +162,28 @@ def scope(name: str) -> Generator[None, None, None]:
 
 def current_scope() -> str:
     return ".".join(s for s in _context.scopes if s)
+
+
+def scopes() -> tuple[str, ...]:
+    """The layers that ops belong to now, for `checkpointed`."""
+    return _context.scopes
+
+
+def in_checkpoint() -> bool:
+    """True where what runs will run, or runs, a second time for its gradient."""
+    return _context.checkpoint
+
+
+@contextmanager
+def checkpointed(again: bool, layers: tuple[str, ...]) -> Generator[None, None, None]:
+    """Ops inside belong to a checkpoint in `layers`. `again`: they are computed anew, and no pass makes them one
+    with those computed before.
+    """
+    previous = _context.scopes, _context.region, _context.checkpoint
+    _context.scopes, _context.checkpoint = layers, True
+    if again:
+        _context.region = next(_ids) + 1
+    try:
+        yield
+    finally:
+        _context.scopes, _context.region, _context.checkpoint = previous

@@ -18,6 +18,7 @@ from seqlib.core import dtypes, philox
 from seqlib.core.graph import Value, active_graph
 from seqlib.core.op import OPS
 from seqlib.core.tensor import Tensor, Variable
+from seqlib.util.errors import SeqlibError
 
 
 class Generator:
@@ -41,6 +42,9 @@ class Generator:
 
     def draw(self) -> tuple[Tensor, int]:
         """What a random op needs: the state as a tensor, and which draw after that state this one is."""
+        return _drawn(self._draw)
+
+    def _draw(self) -> tuple[Tensor, int]:
         now = self.state.data
         if not isinstance(now, Value):
             snapshot = Tensor(np.array(now))
@@ -53,11 +57,15 @@ class Generator:
         if self._traced is None or self._traced[0] is not now:
             self._traced = (now, now, 0)
         _, base, draws = self._traced
-        self.state.assign(OPS["advance_generator"](Tensor(base), draws=draws + 1))
+        # Not by `assign`, which a checkpoint refuses: its second run draws the same and advances nothing.
+        self.state.data = OPS["advance_generator"](Tensor(base), draws=draws + 1).data
         self._traced = (self.state.data, base, draws + 1)
         return Tensor(base), draws
 
     def _next(self) -> tuple[int, int]:
+        return _drawn(self._advance)
+
+    def _advance(self) -> tuple[int, int]:
         seed, offset = self.state.numpy().view(np.uint64).tolist()
         self.state.data[1:] += 1
         return seed, offset
@@ -107,10 +115,69 @@ class Generator:
 
 class _Ambient(threading.local):
     stack: tuple[Generator, ...] = ()
+    frames: tuple[tuple[list[Any], abc.Iterator[Any] | None], ...] = ()
 
 
 _ambient = _Ambient()
 _default = Generator(0)
+
+
+class Draws:
+    """What a function drew, of any generator, so that it can run again and draw the same."""
+
+    def __init__(self) -> None:
+        self._made: list[Any] = []
+
+    @contextmanager
+    def recording(self) -> abc.Generator[None, None, None]:
+        """Draws inside are kept."""
+        with _frame(self._made, None):
+            yield
+
+    @contextmanager
+    def replaying(self) -> abc.Generator[None, None, None]:
+        """Draws inside are those that were kept, in their order; no generator advances.
+
+        Raises SeqlibError when they are more or fewer.
+        """
+        again = iter(self._made)
+        with _frame(self._made, again):
+            yield
+        if next(again, None) is not None:
+            raise SeqlibError(_OTHER_DRAWS)
+
+
+_OTHER_DRAWS = (
+    "a function that is computed again for its gradient (checkpoint, custom_vjp) drew another number of random values "
+    "than the first time; it should do the same whenever it is called"
+)
+
+
+@contextmanager
+def _frame(made: list[Any], again: abc.Iterator[Any] | None) -> abc.Generator[None, None, None]:
+    previous = _ambient.frames
+    _ambient.frames = (*previous, (made, again))
+    try:
+        yield
+    finally:
+        _ambient.frames = previous
+
+
+def _drawn(make: abc.Callable[[], Any]) -> Any:
+    """A draw: of the innermost replay, else a new one; kept by every recording inside that replay."""
+    recordings: list[list[Any]] = []
+    for made, again in reversed(_ambient.frames):
+        if again is not None:
+            value = next(again, None)
+            if value is None:
+                raise SeqlibError(_OTHER_DRAWS)
+            break
+        recordings.append(made)
+    else:
+        value = make()
+    for made in recordings:
+        made.append(value)
+    return value
 
 
 def default_generator() -> Generator:

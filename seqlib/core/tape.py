@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -30,10 +30,16 @@ class GradientError(SeqlibError):
 
 class _Mode(threading.local):
     grad = True
+    watchers: tuple[dict[int, tuple[Variable, int]], ...] = ()
 
 
 _mode = _Mode()
 _sequence = itertools.count()
+
+
+def next_seq() -> int:
+    """A number above that of every node on the tape and below those to come."""
+    return next(_sequence)
 
 
 def grad_enabled() -> bool:
@@ -53,6 +59,18 @@ def grad_mode(enabled: bool) -> Generator[None, None, None]:
 def no_grad() -> Any:
     """Context manager: ops inside leave no trace on the tape."""
     return grad_mode(False)
+
+
+@contextmanager
+def watching() -> Generator[dict[int, tuple[Variable, int]], None, None]:
+    """Yields the Variables that ops inside read, by id, each with its version at the first reading."""
+    previous = _mode.watchers
+    seen: dict[int, tuple[Variable, int]] = {}
+    _mode.watchers = (*previous, seen)
+    try:
+        yield seen
+    finally:
+        _mode.watchers = previous
 
 
 class Node:
@@ -78,6 +96,33 @@ class Node:
         self.versions = versions  # of the locations among the saved inputs: their storage may be written to
 
 
+class Region(Node):
+    """A stretch of code on the tape as one node: its gradient runs `again()`, which gives the node's outputs anew,
+    on the tape, and goes on through what that recorded. Its edges are those by which the stretch reached outside.
+    """
+
+    __slots__ = ("again",)
+    again: Callable[[], Sequence[Tensor]]
+
+
+def call_op(name: str, outputs: int) -> Op:
+    """An op for a tape node that stands for a function call; it is not among OPS and never runs."""
+    outs = tuple(f"y{i}" for i in range(outputs))
+    return Op(
+        name,
+        lambda: None,
+        (),
+        {},
+        variadic=False,
+        optional=frozenset(),
+        fused=False,
+        outs=outs,
+        visible=outputs,
+        saves=None,
+        differentiable=True,
+    )
+
+
 # -- running an op
 # ---------------------------------------------------------------------------------------------------------
 
@@ -99,6 +144,10 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
     tensors = _as_tensors(op, args, graph)
     tracked = _mode.grad and op.differentiable and any(t is not None and t.node is not None for t in tensors)
     datas = [None if t is None else t.data for t in tensors]
+    for seen in _mode.watchers:
+        for t in tensors:
+            if isinstance(t, Variable):
+                seen.setdefault(id(t), (t, t.version))
     if op.fused and _needs_composition(op, datas, attrs):
         by_composition = tracked and op.vjp_rule is None
         with grad_mode(by_composition):
@@ -255,41 +304,57 @@ def _accumulate(grads: dict[Edge, Tensor], edge: Edge, g: Tensor) -> None:
     grads[edge] = g if previous is None else OPS["add"](previous, g)
 
 
-def _leads(roots: Sequence[Any], target_nodes: set[Any]) -> dict[Any, bool]:
-    """For every node below the roots: does a path lead from it to a target? Inputs come before outputs in
+def _extend_leads(leads: dict[Any, bool], roots: Sequence[Any], target_nodes: set[Any]) -> None:
+    """Note for every node below the roots: does a path lead from it to a target? Inputs come before outputs in
     `seq`.
     """
-    found: set[Any] = set(roots)
-    stack = list(roots)
+    found: set[Any] = {root for root in roots if root not in leads}
+    stack = list(found)
     while stack:
         node = stack.pop()
         if isinstance(node, Node):
             for edge in node.edges:
-                if edge is not None and edge[0] not in found:
+                if edge is not None and edge[0] not in found and edge[0] not in leads:
                     found.add(edge[0])
                     stack.append(edge[0])
-    leads: dict[Any, bool] = {}
     for node in sorted(found, key=lambda n: n.seq):
         below = isinstance(node, Node) and any(e is not None and leads[e[0]] for e in node.edges)
         leads[node] = below or node in target_nodes
-    return leads
 
 
 def _run_backward(
     roots: list[Any], target_nodes: set[Any], wanted: set[Edge], grads: dict[Edge, Tensor], create_graph: bool
 ) -> None:
-    leads = _leads(roots, target_nodes)
-    heap = [(-n.seq, n) for n in set(roots) if isinstance(n, Node)]
-    queued = {n for _, n in heap}
-    heapq.heapify(heap)
+    leads: dict[Any, bool] = {}
+    heap: list[tuple[int, Node]] = []
+    queued: set[Any] = set()
+
+    def queue(node: Any) -> None:
+        if isinstance(node, Node) and node not in queued:
+            queued.add(node)
+            heapq.heappush(heap, (-node.seq, node))
+
+    _extend_leads(leads, roots, target_nodes)
+    for root in roots:
+        queue(root)
+    del roots
     while heap:
         node = heapq.heappop(heap)[1]
+        queued.discard(node)  # all that read it came before: nothing refers to it here any more
+        del leads[node]
         needs = tuple(e is not None and leads[e[0]] for e in node.edges)
         cotangents = [grads.get((node, slot)) for slot in range(node.op.visible)]
         for slot in range(node.op.visible):
             if (node, slot) not in wanted:
                 grads.pop((node, slot), None)
         if not any(needs) or all(c is None for c in cotangents):
+            continue
+        _check_versions(node)
+        if isinstance(node, Region):
+            roots = _recompute(node, cotangents, grads)
+            _extend_leads(leads, roots, target_nodes)
+            while roots:
+                queue(roots.pop())
             continue
         for edge, g, meta, needed in zip(
             node.edges, _node_vjp(node, cotangents, needs, create_graph), node.inputs, needs, strict=True
@@ -302,22 +367,33 @@ def _run_backward(
                 )
             # An op on float32 and float64 computes in float64; each gradient has the dtype of its tensor.
             _accumulate(grads, edge, g if g.dtype == meta.dtype else OPS["cast"](g, dtype=meta.dtype))
-            below = edge[0]
-            if isinstance(below, Node) and below not in queued:
-                queued.add(below)
-                heapq.heappush(heap, (-below.seq, below))
+            queue(edge[0])
+
+
+def _recompute(node: Region, cotangents: list[Tensor | None], grads: dict[Edge, Tensor]) -> list[Any]:
+    """Run a region again and give its new outputs their cotangents; returns the new nodes of those outputs.
+
+    What it records is younger than all that waits in the heap, so it comes next, as if it had never been cut out.
+    """
+    outs = [(o, c) for o, c in zip(node.again(), cotangents, strict=True) if c is not None]
+    for out, cotangent in outs:
+        _accumulate(grads, (out.node, out.slot), cotangent)
+    return [out.node for out, _ in outs]
+
+
+def _check_versions(node: Node) -> None:
+    for variable, version in node.versions:
+        if variable.version != version:
+            raise GradientError(
+                f"{node.op.name}: {variable.name or 'a Variable'} of shape {variable.shape} was assigned to after this "
+                "op read it, and its gradient needs the content from before; take gradients first, then assign"
+            )
 
 
 def _node_vjp(
     node: Node, cotangents: list[Tensor | None], needs: tuple[bool, ...], create_graph: bool
 ) -> Sequence[Tensor | None]:
     op = node.op
-    for variable, version in node.versions:
-        if variable.version != version:
-            raise GradientError(
-                f"{op.name}: {variable.name or 'a Variable'} of shape {variable.shape} was assigned to after this "
-                "op read it, and its gradient needs the content from before; take gradients first, then assign"
-            )
     if create_graph and op.fused:
         return _composition_vjp(node, cotangents, needs)
     if op.vjp_rule is None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqlib.core import debug, dtypes
-from seqlib.core.graph import Value, active_graph
+from seqlib.core.graph import Value, active_graph, in_checkpoint
 from seqlib.core.op import OPS, Meta, shape_error
 from seqlib.util.errors import TraceError
 
@@ -354,6 +354,11 @@ class Variable(Tensor):
         if new.dtype != self.dtype:
             raise dtypes.DtypeError(f"assign: {self.name or 'value'} should be {self.dtype}, got {new.dtype}")
         graph = active_graph()
+        if in_checkpoint():
+            raise TraceError(
+                f"assign: {self.name or 'a Variable'} is assigned to in a checkpoint, which is computed twice "
+                f"(at {debug.where()}); assign outside it"
+            )
         if graph is None:
             np.copyto(self.data, new._concrete("assign"))
             self.version += 1

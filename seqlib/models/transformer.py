@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from seqlib.core import ops
+from seqlib.core.checkpoint import checkpoint
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Parameter, Tensor, tensor
@@ -69,6 +70,9 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """Source and target share one embedding, if the problem has one vocabulary for both."""
     tie_output: bool = True
     """The output weights are the target embedding."""
+    checkpoint_layers: bool = False
+    """Training keeps only the inputs of layers and computes their inside again for the gradient: less memory, more
+    time, the same weights."""
     max_length: int = 1024
     """Longest sentence, special tokens included, on either side."""
 
@@ -167,7 +171,7 @@ class Transformer(Module):
         lengths = _ids(src_lengths)
         x = self._placed(self.source_embedding(_ids(src)))
         for layer in self.encoder:
-            x = layer(x, lengths)
+            x = self._run(layer, x, lengths)
         return x if self.encoder_norm is None else self.encoder_norm(x)
 
     def decode(self, memory: Tensor, src_lengths: Any, tgt_in: Any) -> Tensor:
@@ -175,8 +179,11 @@ class Transformer(Module):
         lengths = _ids(src_lengths)
         x = self._placed(self.target_embedding(_ids(tgt_in)))
         for layer in self.decoder:
-            x = layer(x, memory, lengths)
+            x = self._run(layer, x, memory, lengths)
         return x if self.decoder_norm is None else self.decoder_norm(x)
+
+    def _run(self, layer: Module, *args: Tensor) -> Tensor:
+        return checkpoint(layer, *args) if self.config.checkpoint_layers and self.training else layer(*args)
 
     def _placed(self, x: Tensor) -> Tensor:
         return self.dropout(x if self.positions is None else self.positions(x))

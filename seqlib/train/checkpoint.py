@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,10 +104,10 @@ def newest(folder: Path) -> Checkpoint:
     raise DataError(f"{folder}: no checkpoint can be used ({detail})")
 
 
-def prune(folder: Path, keep_last: int, keep: int | None = None) -> None:
-    """Delete all checkpoints but the last `keep_last` and the one of step `keep` (the best)."""
+def prune(folder: Path, keep_last: int, keep: Collection[int] = ()) -> None:
+    """Delete all checkpoints but the last `keep_last` and those of the steps `keep`, the best."""
     for step in steps(folder)[:-keep_last]:
-        if step != keep:
+        if step not in keep:
             remove(folder / f"step-{step}")
 
 

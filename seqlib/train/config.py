@@ -127,6 +127,8 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Steps (`1000`) or time (`10m`) between checkpoints; 0: only at the end."""
     log_every: int = 50
     """Steps between log lines."""
+    callbacks: tuple[str, ...] = ()
+    """What else happens during the run: `name` or `name:setting=value`; your own by `file.py:Name` or `module:Name`."""
     keep_last: int = 5
     """Checkpoints kept, besides the best."""
     average: int = 5
@@ -171,12 +173,13 @@ RESUMABLE = frozenset(
         "log_every",
         "keep_last",
         "average",
+        "callbacks",
         "decode",
         "output_dir",
     ]
 )
-"""Fields that a resume may change. Of these only the end of the run (train_steps, time_limit) touches what a step
-computes, through the rate of a schedule that decays to the end."""
+"""Fields that a resume may change. Of these only the end of the run (train_steps, time_limit) and callbacks touch what
+a step computes, through the learning rate."""
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

@@ -34,10 +34,14 @@ def average(folders: list[Path]) -> dict[str, np.ndarray]:
 
 def choose_weights(trainer: Trainer) -> tuple[str, dict[str, float]]:
     """Load into the trainer's model the best of: the last step, the best evaluation, the average of the last
-    checkpoints. Returns (its description, its dev scores); without a dev split the last step it is.
+    checkpoints; or what a callback chose. Returns (its description, its dev scores); without a dev split the last step.
     """
     last = trainer.position.step
     folder = trainer.checkpoints
+    if trainer.chosen_step > 0 and folder is not None:
+        trainer.model.load(checkpoint.load(folder / f"step-{trainer.chosen_step}").model)
+        same = trainer.chosen_step == trainer.evaluated
+        return f"step {trainer.chosen_step}", trainer.scores if same else trainer.scorer.dev()
     if folder is None or not trainer.scorer.available:
         return f"step {last}", {}
     known = checkpoint.steps(folder)
@@ -88,13 +92,20 @@ def train_sources(data: Any) -> Iterator[str]:
 
 def export(trainer: Trainer, target: Path) -> Path:
     """Choose the weights, calibrate and write the bundle to `target`."""
-    config, data, problem = trainer.config, trainer.data, trainer.problem
+    config, data = trainer.config, trainer.data
     chosen, scores = choose_weights(trainer)
     trainer.model.eval()
     translator = Translator(
         trainer.model, data.tokenizer, data.spec, beam=config.decode.beam, alpha=config.decode.alpha
     )
-    calibration = calibrate(translator, data)
+    return write_model(trainer, target, chosen, scores, calibrate(translator, data))
+
+
+def write_model(
+    trainer: Trainer, target: Path, chosen: str, scores: dict[str, float], calibration: Any = None
+) -> Path:
+    """Write the model as it is now as a bundle. `chosen` says what its weights are, `scores` are theirs on dev."""
+    config, data, problem = trainer.config, trainer.data, trainer.problem
     metrics = {"dev": _with_signatures(trainer, scores)} if scores else {}
     training = {
         "weights": chosen,

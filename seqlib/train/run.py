@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from seqlib.train import callbacks as named_callbacks
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config
 from seqlib.train.callback import Callback
@@ -18,6 +19,7 @@ from seqlib.train.config import RunConfig
 from seqlib.train.finish import export
 from seqlib.train.progress import Position
 from seqlib.train.setup import open_problem, prepare_data
+from seqlib.train.snapshot import restore
 from seqlib.train.trainer import Trainer
 from seqlib.util.atomic import write_bytes
 from seqlib.util.errors import UsageError
@@ -44,6 +46,7 @@ def train(config: RunConfig, callbacks: Sequence[Callback] = ()) -> Result:
             "output_dir is missing: the folder for checkpoints and the trained model (--output_dir DIR)"
         )
     open_problem(config)  # a wrong name or file should leave no folder behind
+    named_callbacks.make(config.callbacks)
     with _locked(folder):
         if (folder / CONFIG_FILE).exists():
             raise UsageError(
@@ -81,7 +84,7 @@ def resume(folder: Path, config: RunConfig | None = None, callbacks: Sequence[Ca
         newest = checkpoint.newest(folder / "checkpoints") if known else None
         trainer = make_trainer(config, folder, callbacks)
         if newest is not None:
-            trainer.restore(newest)
+            restore(trainer, newest)
             get_logger().info("resumed after step %d", trainer.position.step)
         else:
             trainer.log.rewind(0)
@@ -92,9 +95,10 @@ def resume(folder: Path, config: RunConfig | None = None, callbacks: Sequence[Ca
 
 def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Callback] = ()) -> Trainer:
     """Prepare the data and build the trainer, and say what is being trained."""
+    named = named_callbacks.make(config.callbacks)  # before the data: a wrong name is told at once
     problem = open_problem(config)
     data = prepare_data(config, problem)
-    trainer = Trainer(config, problem, data, folder, callbacks)
+    trainer = Trainer(config, problem, data, folder, [*named, *callbacks])
     get_logger().info(
         "%s, %s pairs, vocabulary %s; %s with %s parameters; %s batches an epoch",
         problem.name,

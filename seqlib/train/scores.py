@@ -61,6 +61,12 @@ class Scorer:
             )
         self.pairs = list(islice(zip(*data.texts("dev"), strict=True), count or None)) if wanted else []
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `dev` gives: the loss, and with translations BLEU, chrF and the share of exact ones."""
+        texts = ("bleu", "chrf", "exact_match") if self.pairs else ()
+        return ("loss", *texts) if self.available else ()
+
     def dev(self) -> dict[str, float]:
         """{"loss", and with translations "bleu", "chrf", "exact_match"}; the model's mode is restored."""
         with self._model.evaluating():

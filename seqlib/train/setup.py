@@ -12,6 +12,7 @@ import msgspec
 from seqlib.bundle.folder import config_type
 from seqlib.core.rng import Generator
 from seqlib.models.preset import Preset
+from seqlib.train import callbacks
 from seqlib.train import config as run_config
 from seqlib.train.config import DataConfig, RunConfig
 from seqlib.util.errors import UsageError, unknown
@@ -42,7 +43,13 @@ def make_config(given: Mapping[str, Any]) -> RunConfig:
     model_module(asked)
     name = asked.hparams_set or propose_preset(asked)
     preset = find_preset(name)
-    found = {"hparams_set": name, "data": absolute(asked.data), "problem": _absolute_location(asked.problem)}
+    callbacks.make(asked.callbacks)
+    found = {
+        "hparams_set": name,
+        "data": absolute(asked.data),
+        "problem": _absolute_location(asked.problem),
+        "callbacks": callbacks.absolute(asked.callbacks),
+    }
     config = run_config.build(run_config.nested(preset.overrides()), given, found)
     # The whole model, so that a run does not change when a preset does.
     return msgspec.structs.replace(config, hparams=msgspec.to_builtins(model_config(config)))

@@ -7,16 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from seqlib.core.rng import Generator
 from seqlib.data.batch import Batch, collate
 from seqlib.data.plan import Plan, bucket_plan
-from seqlib.train import checkpoint
+from seqlib.train import checkpoint, snapshot
 from seqlib.train.callback import Callback
-from seqlib.train.config import RunConfig, digest
-from seqlib.train.environment import differences, environment
+from seqlib.train.config import RunConfig
 from seqlib.train.progress import Clock, Due, End, Position
 from seqlib.train.rate import Rate
 from seqlib.train.runlog import RunLog
@@ -25,7 +23,6 @@ from seqlib.train.setup import build_model, build_optimizer
 from seqlib.train.signals import stop_on_signals
 from seqlib.train.step import CompiledStep
 from seqlib.train.window import Window
-from seqlib.util.errors import DataError
 from seqlib.util.log import get_logger
 from seqlib.util.progress import progress
 
@@ -33,10 +30,12 @@ DEFAULT_EPOCHS = 10
 
 
 class Trainer:
-    """One run over prepared data. `fit` trains to the end; `restore` goes on from a checkpoint, equal to the bit.
+    """One run over prepared data: `fit` trains from `position` to the end.
 
-    `folder` is the run folder (None: nothing is written). `stop_training` may be set by callbacks. `scores` are those
-    of the evaluation after step `evaluated` (-1: none in this session).
+    `folder` is the run folder (None: nothing is written). `stop_training` and `chosen_step` (the step whose weights
+    the model gets; -1: those with the best dev score) may be set by callbacks. `last` is the last step's (loss sum,
+    target tokens, gradient norm); `scores` are those of the evaluation after step `evaluated` (-1: none in this
+    session); `saved` is the step of the last checkpoint (-1: none).
     """
 
     def __init__(
@@ -53,6 +52,7 @@ class Trainer:
         self.folder = folder
         self.callbacks = list(callbacks)
         self.stop_training = False
+        self.chosen_step = -1
         self.position = Position()
         self.generator = Generator(config.seed)
         self.model, self.model_config = build_model(config, data.spec, self.generator)
@@ -69,7 +69,9 @@ class Trainer:
         self._window = Window()
         self.evaluated = -1
         self.scores: dict[str, float] = {}
-        self._saved = -1
+        self.last: tuple[Any, Any, Any]
+        self.saved = -1
+        self._finish = ""
 
     # Data order
 
@@ -101,6 +103,13 @@ class Trainer:
 
     # The loop
 
+    def finish(self, reason: str) -> None:
+        """End the run after this step as at its planned end; `reason` is logged. For callbacks."""
+        self._finish = reason
+
+    def _ended(self) -> bool:
+        return bool(self._finish) or self.end.reached(self.position.step, self.position.seconds)
+
     def fit(self) -> str:
         """Train from the position to the end; returns "" there, else what stopped the run (a signal, "callback").
 
@@ -116,7 +125,7 @@ class Trainer:
         total = self.end.steps or None
         with stop_on_signals() as request, progress(total, "training", done=at.step) as bar:
             batches = self._batches()
-            while not self.end.reached(at.step, at.seconds) and not stopped:
+            while not self._ended() and not stopped:
                 self._one(next(batches), clock)
                 bar.advance(1)
                 if at.step % self.config.log_every == 0:
@@ -127,9 +136,10 @@ class Trainer:
                     self.save()
                 at.seconds = clock.seconds()
                 stopped = request.name or ("callback" if self.stop_training else "")
-            finished = self.end.reached(at.step, at.seconds)
-            if finished:
+            if self._ended():
                 stopped = ""
+                if self._finish:
+                    get_logger().info("finished after step %s: %s", f"{at.step:,}", self._finish)
                 self._print(clock)
                 self.evaluate()
             at.seconds = clock.seconds()
@@ -141,8 +151,10 @@ class Trainer:
         """One step, counted and timed; a step that built a program is logged."""
         at, began, known = self.position, time.perf_counter(), len(self.step.programs)
         rate = self.rate(at.step + 1, self.end.fraction(at.step, at.seconds))
+        for callback in self.callbacks:
+            rate = callback.learning_rate(self, at.step + 1, rate)
         self.optimizer.lr.assign(np.float32(rate))
-        total, weight, norm = self.step(batches)
+        total, weight, norm = self.last = self.step(batches)
         took = time.perf_counter() - began
         at.step += 1
         at.target_tokens += sum(int(np.count_nonzero(batch.tgt_out >= 0)) for batch in batches)
@@ -178,6 +190,7 @@ class Trainer:
         values = self._window.close(self.position.step)
         eta = self.end.remaining(self.position.step, clock.seconds(), values["seconds_per_step"])
         self.log.train(self.position.step, values, self.end.text(), eta)
+        self._tell("on_log", self.position.step, values)
 
     def evaluate(self) -> dict[str, float]:
         """Dev loss and BLEU, logged and compared with the best, which is then saved. {} when there is no dev split."""
@@ -198,8 +211,9 @@ class Trainer:
         )
         if better:
             at.best_step, at.best_score = at.step, self.scorer.rank(scores)
+        self._tell("on_test_end", scores)  # before the checkpoint, which holds the callbacks' state
+        if better or any(at.step in callback.kept_steps() for callback in self.callbacks):
             self.save()
-        self._tell("on_test_end", scores)
         return scores
 
     # Checkpoints
@@ -212,50 +226,19 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint of this step, then delete those that are no longer kept."""
         at, folder = self.position, self.checkpoints
-        if folder is None or self._saved == at.step or at.step == 0:
+        if folder is None or at.step in (0, self.saved):
             return
         if self._window.check(at.step):
             get_logger().warning("step %d has no checkpoint: its loss or gradient is not finite", at.step)
             return
-        state = {
-            "step": at.step,
-            "position": msgspec.to_builtins(at),
-            "generator": [int(value) for value in self.generator.state.numpy()],
-            "config_digest": digest(self.config),
-            "data_digest": self.data.digest,
-            "environment": environment(),
-        }
-        checkpoint.save(folder, at.step, self.model.state_dict(), self.optimizer.state_dict(), state)
-        self._saved = at.step
+        checkpoint.save(
+            folder, at.step, self.model.state_dict(), self.optimizer.state_dict(), snapshot.take(self)
+        )
+        self.saved = at.step
         keep = max(self.config.keep_last, self.config.average)
-        checkpoint.prune(folder, keep, at.best_step)
+        pinned = set().union({at.best_step}, *(callback.kept_steps() for callback in self.callbacks))
+        checkpoint.prune(folder, keep, pinned)
         self._tell("on_save_end", at.step)
-
-    def restore(self, saved: checkpoint.Checkpoint) -> None:
-        """Go on from a checkpoint: parameters, slots, random state and data order as they were.
-
-        Raises DataError when the checkpoint belongs to other data or another configuration; warns when versions,
-        processor or threads differ, since the promise of equal bits holds for equal ones only.
-        """
-        state = saved.state
-        if state["config_digest"] != digest(self.config):
-            raise DataError(f"{saved.path}: was written with another configuration than that of run.json now")
-        if state["data_digest"] != self.data.digest:
-            raise DataError(
-                f"{saved.path}: was trained on other data than there are now: bring back the files as they were, "
-                "or start a new run"
-            )
-        self.model.load(saved.model)
-        self.optimizer.load(saved.optimizer)
-        self.generator.state.assign(np.array(state["generator"], dtype=np.int64))
-        self.position = msgspec.convert(state["position"], Position)
-        self.plan = self.epoch_plan(self.position.epoch)
-        self._saved = saved.step
-        self.log.rewind(saved.step)
-        for line in differences(state["environment"], environment()):
-            get_logger().warning(
-                "resumed in another environment, results may differ in the last bits: %s", line
-            )
 
     def _tell(self, moment: str, *values: Any) -> None:
         for callback in self.callbacks:

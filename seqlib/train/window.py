@@ -10,6 +10,16 @@ from seqlib.util.errors import SeqlibError
 _MOST_BAD = 5  # steps in a row without a finite loss and gradient after which a run is given up
 
 
+def not_finite(step: int, steps: int) -> SeqlibError:
+    """The error that ends a run whose last `steps` steps, up to `step`, had no finite loss or gradient."""
+    when = f"in the last {steps} steps" if steps > 1 else "in the last step"
+    return SeqlibError(
+        f"step {step}: the loss or its gradient was not finite {when}. "
+        "Checkpoints from before are good, but going on with the same settings is of no use: "
+        "lower optim.lr, lengthen optim.warmup or set optim.clip_norm"
+    )
+
+
 class Window:
     """Sums over the steps since the last log line; device scalars are read as late as possible.
 
@@ -53,11 +63,7 @@ class Window:
             self._tokens += weight.item()
         self._pending.clear()
         if self._bad_in_a_row >= _MOST_BAD:
-            raise SeqlibError(
-                f"step {step}: the loss or its gradient was not finite in the last {self._bad_in_a_row} steps. "
-                "Checkpoints from before are good, but going on with the same settings is of no use: "
-                "lower optim.lr, lengthen optim.warmup or set optim.clip_norm"
-            )
+            raise not_finite(step, self._bad_in_a_row)
         return self._bad_in_a_row > 0
 
     def skipped(self, step: int) -> int:

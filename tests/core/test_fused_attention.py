@@ -202,3 +202,37 @@ def test_offsets_that_fall_are_refused() -> None:
     for bad in ([0, 4, 3], [1, 3, 6], [0, 3, 7]):
         with pytest.raises(ShapeError, match="q_offsets should start at 0, rise and end at 6"):
             ops.attention(x, x, x, q_offsets=np.array(bad, np.int32))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kernels", ["numba", ""])
+def test_packed_segments_of_all_lengths_equal_the_composition(
+    monkeypatch: Any, kernels: str, causal: bool, rate: float
+) -> None:
+    """Short, long, unequal, one-sided and unused segments, over grouped heads, with rows left over at the end."""
+    sizes = np.array(
+        [(3, 4), (120, 130), (1, 1), (0, 5), (7, 0), (40, 40), (17, 16), (97, 5), (0, 0), (0, 0)]
+    )
+    offsets = np.concatenate([[[0, 0]], sizes.cumsum(axis=0)]).astype(np.int32)
+    n, m = offsets[-1] + 3
+    arrays = _draw(n, 4, 8), _draw(m, 2, 8, seed=1), _draw(m, 2, 8, seed=2)
+    cotangent = Tensor(_draw(n, 4, 8, seed=3))
+
+    def run() -> list[Array]:
+        q, k, v = (tensor(x, requires_grad=True) for x in arrays)
+        with use_generator(Generator(4)):
+            y = ops.attention(
+                q, k, v, q_offsets=offsets[:, 0], k_offsets=offsets[:, 1], causal=causal, dropout=rate
+            )
+            grads = gradients([y], [cotangent], [q, k, v])
+        return [y.numpy(), *(g.numpy() for g in grads if g is not None)]
+
+    if kernels:
+        pytest.importorskip("numba")
+    for op in (OPS["attention"], OPS["attention_bwd"]):
+        monkeypatch.setattr(op, "cpu_kernels", [k for k in op.cpu_kernels if (k.needs or "") == kernels])
+    found = run()
+    monkeypatch.setenv("SEQLIB_KERNELS", "ref")
+    for got, expected in zip(found, run(), strict=True):
+        np.testing.assert_allclose(got, expected, atol=3e-6, rtol=1e-5)

@@ -3,13 +3,12 @@ each."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from seqlib.core.backends.threads import spread
-from seqlib.core.ops import attention_numpy
+from seqlib.core.ops import attention_numpy, packed_cpu
 from seqlib.core.ops.attention_numpy import Index, Problem, Steps
 from seqlib.core.ops.jit_cpu import exp32, kernel
 from seqlib.core.ops.random_cpu import keep_mask
@@ -138,5 +137,15 @@ def _to_scores_block(d: Any, w: Any, along: Any, kept: Any, keep_scale: float) -
 
 
 STEPS = Steps(_normalise_block, _weights_block, _drop_block, _to_scores_block, keep_mask)
-forward = partial(attention_numpy.forward, steps=STEPS)
-backward = partial(attention_numpy.backward, steps=STEPS)
+
+
+def forward(outs: Any, ins: Any, scratch: Any, **attrs: Any) -> None:
+    """The kernel of attention."""
+    kernels = attention_numpy if ins[5] is None else packed_cpu
+    kernels.forward(outs, ins, scratch, steps=STEPS, **attrs)
+
+
+def backward(outs: Any, ins: Any, scratch: Any, **attrs: Any) -> None:
+    """The kernel of attention_bwd."""
+    kernels = attention_numpy if ins[8] is None else packed_cpu
+    kernels.backward(outs, ins, scratch, steps=STEPS, **attrs)

@@ -2,8 +2,7 @@
 
 Work is cut into blocks of scores that stay in the cache: [b, hk, g, t, S] with as many query rows, then
 grouped heads, heads and sentences as fit, so a block is one contiguous range of the logical [B,H,T,S] and
-long sequences need no more memory than short ones. Packed rows are done a segment at a time, each as a batch
-of one.
+long sequences need no more memory than short ones. Packed segments are done in groups (packed_numpy.py).
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from seqlib.core.backends.threads import spread
 from seqlib.core.op import Attrs
 from seqlib.core.ops.attention import packed_stride
 from seqlib.core.ops.blocks import SCORES, pieces
+from seqlib.core.ops.packed_numpy import Group, groups
 from seqlib.core.ops.random import seed_offset
-from seqlib.util.errors import ShapeError
 
 Dims = tuple[int, ...]
 Index = tuple[slice, ...]
@@ -270,55 +269,37 @@ def _keep_padded(state: Any, draw: int, rate: float, dims: Dims, mask: Callable[
 
 
 def _keep_packed(
-    state: Any, draw: int, rate: float, dims: Dims, first_row: int, rows: int, stride: int
+    state: Any, draw: int, rate: float, dims: Dims, row_numbers: Any, rows: int, stride: int
 ) -> Keep:
-    """As above for one segment: its query rows start at `first_row` of `rows`; a row's counter moves by
+    """As above for a group of segments whose query rows have numbers [B,T] of `rows`; a row's counter moves by
     `stride`."""
     seed, offset = seed_offset(state, draw)
     threshold = np.uint16(philox.keep_threshold(rate))
     groups, keys = dims[2], dims[4]
+    numbers = row_numbers.astype(np.uint64)
 
     def keep(at: Index) -> Any:
-        _, own, group, t = (np.arange(s.start, s.stop, dtype=np.uint64) for s in at)
+        own, group = (np.arange(s.start, s.stop, dtype=np.uint64) for s in at[1:3])
         head = own[:, None] * np.uint64(groups) + group
-        row = head[..., None] * np.uint64(rows) + (t + np.uint64(first_row))
+        row = head[..., None] * np.uint64(rows) + numbers[at[0], None, None, at[3]]
         n_blocks = -(-keys // philox.LANES)
         block = row[..., None] * np.uint64(stride // philox.LANES) + np.arange(n_blocks, dtype=np.uint64)
         words = philox.blocks_at(seed, offset, block.reshape(-1)).astype("<u4", copy=False)
         lanes = words.view(np.uint16).reshape(*row.shape, n_blocks * philox.LANES)
-        return lanes[None, ..., :keys] >= threshold
+        return lanes[..., :keys] >= threshold
 
     return keep
-
-
-def _segments(q_offsets: Any, k_offsets: Any, rows: int, keys: int) -> Iterator[tuple[int, int, int, int]]:
-    """First and end row of every segment that has queries, for queries and keys. Raises ShapeError for
-    offsets that fall."""
-    for name, offsets, n in (("q_offsets", q_offsets, rows), ("k_offsets", k_offsets, keys)):
-        if offsets[0] != 0 or offsets[-1] > n or (np.diff(offsets) < 0).any():
-            raise ShapeError(
-                f"attention: {name} should start at 0, rise and end at {n} or before, got {offsets.tolist()}"
-            )
-    bounds = zip(
-        q_offsets[:-1].tolist(),
-        q_offsets[1:].tolist(),
-        k_offsets[:-1].tolist(),
-        k_offsets[1:].tolist(),
-        strict=True,
-    )
-    return ((a, b, c, d) for a, b, c, d in bounds if b > a)
 
 
 class _Case(NamedTuple):
     """A problem and where its rows lie in the op's arrays."""
 
     problem: Problem
-    rows: slice | None  # of the packed queries; None for padded inputs
-    keys: slice | None
+    group: Group | None  # of the packed segments; None for padded inputs
 
 
-def _cases(q: Any, k: Any, rest: Sequence[Any], attrs: Attrs, steps: Steps) -> Iterator[_Case]:
-    """The problems of an op whose inputs after v are `rest`."""
+def _cases(q: Any, k: Any, rest: Sequence[Any], attrs: Attrs, steps: Steps, segments: Any) -> Iterator[_Case]:
+    """The problems of an op whose inputs after v are `rest`; of packed ones the `segments` named, or all."""
     bias, lengths, q_offsets, k_offsets, state = rest
     causal, scale, rate, draw = attrs["causal"], attrs["scale"], attrs["dropout"], attrs["draw"]
     own, heads = k.shape[-2], q.shape[-2]
@@ -328,29 +309,24 @@ def _cases(q: Any, k: Any, rest: Sequence[Any], attrs: Attrs, steps: Steps) -> I
         if bias is not None:
             bias = np.broadcast_to(bias, (dims[0], heads, *dims[3:])).reshape(dims)
         keep = _keep_padded(state, draw, rate, dims, steps.mask) if rate else None
-        yield _Case(Problem(dims, causal, scale, lengths, bias, keep, scale_of_kept), None, None)
+        yield _Case(Problem(dims, causal, scale, lengths, bias, keep, scale_of_kept), None)
         return
-    for a, b, c, d in _segments(q_offsets, k_offsets, len(q), len(k)):
-        dims = (1, own, heads // own, b - a, d - c)
-        keep = _keep_packed(state, draw, rate, dims, a, len(q), packed_stride(len(k))) if rate else None
-        yield _Case(Problem(dims, causal, scale, None, None, keep, scale_of_kept), slice(a, b), slice(c, d))
+    for group in groups(q_offsets, k_offsets, len(q), len(k), heads, causal, segments):
+        (n, t), s = group.rows.shape, group.keys.shape[1]
+        dims, stride = (n, own, heads // own, t, s), packed_stride(len(k))
+        keep = _keep_packed(state, draw, rate, dims, group.rows, len(q), stride) if rate else None
+        yield _Case(Problem(dims, causal, scale, group.lengths, None, keep, scale_of_kept), group)
 
 
-def _rows(x: Any, rows: slice | None) -> Any:
-    """[B,T,H,K] as it is, or the packed rows of a segment as a batch of one."""
-    return x if rows is None or x is None else x[None, rows]
-
-
-def _lse_view(lse: Any, rows: slice | None, own: int) -> Any:
-    if lse is None:
-        return None
-    lse = lse if rows is None else lse[None, :, rows]
+def _lse_view(lse: Any, own: int) -> Any:
     b, h, t = lse.shape
     return lse.reshape(b, own, h // own, t)
 
 
-def forward(outs: Any, ins: Any, scratch: Any, *, steps: Steps = NUMPY, **attrs: Any) -> None:
-    """The kernel of attention."""
+def forward(
+    outs: Any, ins: Any, scratch: Any, *, steps: Steps = NUMPY, segments: Any = None, **attrs: Any
+) -> None:
+    """The kernel of attention; of packed rows it does the segments with these numbers (None: all)."""
     q, k, v, *rest = ins
     y, lse = outs
     own = k.shape[-2]
@@ -360,18 +336,33 @@ def forward(outs: Any, ins: Any, scratch: Any, *, steps: Steps = NUMPY, **attrs:
             lse.fill(0)
     if k.shape[-3] == 0:
         return
-    for p, rows, keys in _cases(q, k, rest, attrs, steps):
-        if p.dims[4] == 0:
-            continue
-        q_, y_ = (_query_view(_rows(x, rows), own) for x in (q, y))
-        k_, v_ = (_key_view(_rows(x, keys)) for x in (k, v))
-        _forward(p, steps, q_, k_, v_, y_, _lse_view(lse, rows, own), scratch[0])
+    for p, group in _cases(q, k, rest, attrs, steps, segments):
+        if group is None:
+            inputs, own_y, own_lse = (q, k, v), y, lse
+        else:
+            inputs = q[group.rows], k[group.keys], v[group.keys]
+            own_y, own_lse = np.empty_like(inputs[0]), np.empty((p.dims[0], q.shape[1], p.dims[3]), q.dtype)
+        views = _query_view(inputs[0], own), _key_view(inputs[1]), _key_view(inputs[2])
+        lse_view = None if own_lse is None else _lse_view(own_lse, own)
+        _forward(p, steps, *views, _query_view(own_y, own), lse_view, scratch[0])
+        if group is not None:
+            places = group.rows[group.real]
+            y[places] = own_y[group.real]
+            if own_lse is not None and lse is not None:
+                lse[:, places] = own_lse.swapaxes(1, 2)[group.real].T
 
 
 def backward(
-    outs: Any, ins: Any, scratch: Any, *, want_bias: bool, steps: Steps = NUMPY, **attrs: Any
+    outs: Any,
+    ins: Any,
+    scratch: Any,
+    *,
+    want_bias: bool,
+    steps: Steps = NUMPY,
+    segments: Any = None,
+    **attrs: Any,
 ) -> None:
-    """The kernel of attention_bwd."""
+    """The kernel of attention_bwd; `segments` as in `forward`."""
     gy, q, k, v, y, lse, *rest = ins
     own = k.shape[-2]
     gq, gk, gv, gbias = outs
@@ -383,14 +374,32 @@ def backward(
         return
     if gbias is not None:
         gbias = _bias_view(gbias, own, q.shape[-2]) if want_bias else None
-    for p, rows, keys in _cases(q, k, rest, attrs, steps):
-        if p.dims[4] == 0:
-            continue
-        g_, q_, y_, gq_ = (None if x is None else _query_view(_rows(x, rows), own) for x in (gy, q, y, gq))
-        k_, v_, gk_, gv_ = (None if x is None else _key_view(_rows(x, keys)) for x in (k, v, gk, gv))
-        _backward(
-            p, steps, g_, q_, k_, v_, y_, _lse_view(lse, rows, own), Gradients(gq_, gk_, gv_, gbias), scratch
-        )
+    for p, group in _cases(q, k, rest, attrs, steps, segments):
+        if group is None:
+            inputs, grads = (gy, q, y, k, v), (gq, gk, gv)
+            lse_ = lse
+        else:
+            rows, keys = group.rows, group.keys
+            inputs = gy[rows], q[rows], y[rows], k[keys], v[keys]
+            inputs[0][~group.real] = 0
+            grads = tuple(
+                None if out is None else np.empty_like(inputs[i]) for out, i in ((gq, 1), (gk, 3), (gv, 4))
+            )
+            lse_ = np.swapaxes(lse[:, rows], 0, 1)
+        g_, q_, y_, gq_ = (None if x is None else _query_view(x, own) for x in (*inputs[:3], grads[0]))
+        k_, v_, gk_, gv_ = (None if x is None else _key_view(x) for x in (*inputs[3:], *grads[1:]))
+        into = Gradients(gq_, gk_, gv_, gbias)
+        _backward(p, steps, g_, q_, k_, v_, y_, _lse_view(lse_, own), into, scratch)
+        if group is not None:
+            for out, grad, at, real in zip(
+                (gq, gk, gv),
+                grads,
+                (group.rows, group.keys, group.keys),
+                (group.real, group.real_keys, group.real_keys),
+                strict=True,
+            ):
+                if out is not None and grad is not None:
+                    out[at[real]] = grad[real]
 
 
 def _bias_view(gbias: Any, own: int, heads: int) -> Any:

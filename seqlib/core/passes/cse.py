@@ -10,7 +10,10 @@ from seqlib.core.graph import Graph, Node, Value
 
 
 def eliminate_common_subexpressions(graph: Graph) -> None:
-    """Ops are pure (randomness is an input), so equal nodes have equal outputs; the first one stays."""
+    """Ops are pure (randomness is an input), so equal nodes have equal outputs; the first one stays.
+
+    What a checkpoint computes again (`Node.region`) is one with nothing outside: it is there to be computed late.
+    """
     replaced: dict[Value, Value] = {}
     first: dict[Any, Node] = {}
     kept: list[Node] = []
@@ -18,6 +21,7 @@ def eliminate_common_subexpressions(graph: Graph) -> None:
         node.inputs = [None if v is None else replaced.get(v, v) for v in node.inputs]
         key = (
             node.op.name,
+            node.region,
             tuple(None if v is None else v.id for v in node.inputs),
             tuple(sorted(node.attrs.items(), key=_by_name)),
         )

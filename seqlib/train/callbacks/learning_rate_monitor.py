@@ -1,0 +1,26 @@
+"""Keeps the learning rate of every step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seqlib.train.callback import Callback
+from seqlib.util.errors import UsageError
+
+if TYPE_CHECKING:
+    from seqlib.train.trainer import Trainer
+
+__all__ = ["LearningRateMonitor"]
+
+
+class LearningRateMonitor(Callback):
+    """Writes the rate of every `every`-th step to `log.jsonl`, as records of the kind "rate"."""
+
+    def __init__(self, every: int = 1) -> None:
+        if every < 1:
+            raise UsageError(f"learning_rate_monitor: every {every} must be at least 1")
+        self.every = every
+
+    def on_train_batch_end(self, trainer: Trainer, step: int) -> None:
+        if step % self.every == 0:
+            trainer.log.write("rate", step, rate=float(trainer.optimizer.lr.numpy()))

@@ -1,0 +1,24 @@
+"""Ends a run at the first loss that is not finite."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from seqlib.train.callback import Callback
+from seqlib.train.window import not_finite
+
+if TYPE_CHECKING:
+    from seqlib.train.trainer import Trainer
+
+__all__ = ["TerminateOnNaN"]
+
+
+class TerminateOnNaN(Callback):
+    """Raises SeqlibError after the first step whose loss or gradient is not finite. Without it such updates are
+    skipped, and the fifth in a row ends the run. It reads two numbers from the device after each step."""
+
+    def on_train_batch_end(self, trainer: Trainer, step: int) -> None:
+        total, _, norm = trainer.last
+        if not (math.isfinite(total.item()) and math.isfinite(norm.item())):
+            raise not_finite(step, 1)

@@ -1,0 +1,65 @@
+"""A dev score that a callback watches: which one, what counts as better, and the best so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from seqlib.util.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from seqlib.train.trainer import Trainer
+
+MODES = ("auto", "min", "max")
+
+
+class Monitor:
+    """Watches the score `name` ("": BLEU, or the loss where there is none); Keras' `val_` before it does no harm.
+
+    `mode` says whether less ("min") or more ("max") is better, "auto" by the name. An improvement is one of more than
+    `min_delta`. Raises UsageError for another mode and a negative `min_delta`.
+    """
+
+    def __init__(self, name: str = "", mode: str = "auto", min_delta: float = 0.0) -> None:
+        if mode not in MODES:
+            raise unknown("mode", mode, MODES)
+        if min_delta < 0:
+            raise UsageError(f"min_delta {min_delta} must be at least 0")
+        self.name = name.removeprefix("val_").removeprefix("dev_")
+        self._mode, self._min_delta = mode, min_delta
+        self.best: float | None = None
+        self.best_step = -1
+
+    def begin(self, trainer: Trainer, owner: str) -> None:
+        """Settle the name; `UsageError` when the run has no such score, or is never evaluated before its end."""
+        scores = trainer.scorer.names
+        if not scores:
+            raise UsageError(f"{owner} watches a dev score, and this run has no dev split")
+        if trainer.config.eval_every in (0, "0"):
+            raise UsageError(f"{owner} watches a dev score, and eval_every is 0")
+        self.name = self.name or ("bleu" if "bleu" in scores else "loss")
+        if self.name not in scores:
+            raise unknown(f"{owner}: dev score", self.name, scores)
+
+    @property
+    def less(self) -> bool:
+        """Whether a lower score is better."""
+        return self._mode == "min" or (self._mode == "auto" and self.name == "loss")
+
+    def improved(self, scores: Mapping[str, float], step: int) -> bool:
+        """Whether the score is better than the best so far, which it then becomes. NaN never is."""
+        value = scores[self.name]
+        if math.isnan(value):
+            return False
+        gain = math.inf if self.best is None else (self.best - value if self.less else value - self.best)
+        if gain <= self._min_delta:
+            return False
+        self.best, self.best_step = value, step
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_step": self.best_step}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.best, self.best_step = state["best"], int(state["best_step"])

@@ -1,0 +1,75 @@
+"""A run as a checkpoint holds it: all that the next step depends on, taken and put back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from seqlib.train.checkpoint import Checkpoint
+from seqlib.train.config import digest
+from seqlib.train.environment import differences, environment
+from seqlib.train.progress import Position
+from seqlib.util.errors import DataError
+from seqlib.util.log import get_logger
+
+if TYPE_CHECKING:
+    from seqlib.train.trainer import Trainer
+
+
+def take(trainer: Trainer) -> dict[str, Any]:
+    """The state of a run beside weights and optimizer slots, for `state.json`."""
+    return {
+        "step": trainer.position.step,
+        "position": msgspec.to_builtins(trainer.position),
+        "generator": [int(value) for value in trainer.generator.state.numpy()],
+        "callbacks": [
+            {"kind": type(callback).__name__, "state": callback.state_dict()}
+            for callback in trainer.callbacks
+        ],
+        "config_digest": digest(trainer.config),
+        "data_digest": trainer.data.digest,
+        "environment": environment(),
+    }
+
+
+def restore(trainer: Trainer, saved: Checkpoint) -> None:
+    """Go on from a checkpoint: parameters, slots, random state, data order and callbacks as they were.
+
+    Raises DataError when the checkpoint belongs to other data or another configuration; warns when versions,
+    processor or threads differ, since the promise of equal bits holds for equal ones only.
+    """
+    state = saved.state
+    if state["config_digest"] != digest(trainer.config):
+        raise DataError(f"{saved.path}: was written with another configuration than that of run.json now")
+    if state["data_digest"] != trainer.data.digest:
+        raise DataError(
+            f"{saved.path}: was trained on other data than there are now: bring back the files as they were, "
+            "or start a new run"
+        )
+    trainer.model.load(saved.model)
+    trainer.optimizer.load(saved.optimizer)
+    trainer.generator.state.assign(np.array(state["generator"], dtype=np.int64))
+    trainer.position = msgspec.convert(state["position"], Position)
+    trainer.plan = trainer.epoch_plan(trainer.position.epoch)
+    _restore_callbacks(trainer, state.get("callbacks", []))
+    trainer.saved = saved.step
+    trainer.log.rewind(saved.step)
+    for line in differences(state["environment"], environment()):
+        get_logger().warning("resumed in another environment, results may differ in the last bits: %s", line)
+
+
+def _restore_callbacks(trainer: Trainer, saved: list[dict[str, Any]]) -> None:
+    """Give every callback the state of the first one of its class that is not taken yet; others begin anew."""
+    left = list(saved)
+    for callback in trainer.callbacks:
+        found = next((one for one in left if one["kind"] == type(callback).__name__), None)
+        if found is not None:
+            left.remove(found)
+            callback.load(found["state"])
+        elif callback.state_dict():
+            get_logger().warning("%s was not in the run so far: it begins now", type(callback).__name__)
+    for one in left:
+        if one["state"]:
+            get_logger().warning("%s is no longer in the run", one["kind"])

@@ -245,7 +245,7 @@ def _object(path: Path) -> dict[str, Any]:
         found = msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: is damaged: {error}") from error
     if not isinstance(found, dict):
         raise BundleError(f"{path}: is damaged: expected a JSON object")

@@ -59,7 +59,7 @@ class PrepareReport:
             return msgspec.json.decode(Path(path).read_bytes(), type=cls)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: the file is damaged: {error}") from None
 
     def table(self) -> str:

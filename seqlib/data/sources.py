@@ -237,7 +237,7 @@ def _position(file: str, header: list[str], name: str) -> int:
 def _object(file: str, line: Line) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(line.text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{file}:{line.number}: not JSON: {error}") from None
     if not isinstance(value, dict):
         raise DataError(f"{file}:{line.number}: expected a JSON object, got {type(value).__name__}")

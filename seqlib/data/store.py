@@ -94,7 +94,7 @@ class TokenStore:
             meta = msgspec.json.decode(path.read_bytes(), type=_Meta)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}; prepare the data again") from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: the token store is damaged: {error}; prepare the data again") from None
         if meta.format != _FORMAT or meta.dtype not in ("<u2", "<i4"):
             raise DataError(f"{path}: format {meta.format} ({meta.dtype}) is not one this version reads")

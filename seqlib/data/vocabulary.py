@@ -77,7 +77,7 @@ def read_meta(folder: str | Path) -> dict[str, Any]:
         raise DataError(f"{path}: there is no tokenizer here") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the file is damaged: {error}") from None
     if meta.get("kind") not in KINDS:
         near = nearest(str(meta.get("kind")), KINDS)

@@ -39,7 +39,7 @@ class ProblemSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Reads what ``to_json`` wrote. Raises DataError naming ``where`` on damage, unknown or missing fields."""
         try:
             return msgspec.json.decode(text, type=cls)
-        except msgspec.DecodeError as error:  # ValidationError is a DecodeError
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # ValidationError is a DecodeError
             raise DataError(f"{where}: not a problem spec: {error}") from None
 
     @classmethod

@@ -333,7 +333,7 @@ def read(path: Path) -> RunConfig:
         return build(msgspec.json.decode(path.read_bytes(), type=dict[str, Any]))
     except OSError as error:
         raise UsageError(f"{path}: no run can be read here ({error.strerror})") from error
-    except (msgspec.DecodeError, UsageError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, UsageError) as error:
         raise UsageError(f"{path}: not a run configuration of this version ({error})") from error
 
 

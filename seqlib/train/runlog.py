@@ -60,5 +60,5 @@ class RunLog:
 def _step(line: bytes) -> float:
     try:
         return float(msgspec.json.decode(line, type=dict[str, Any])["step"])
-    except (msgspec.DecodeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return float("inf")

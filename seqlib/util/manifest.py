@@ -39,7 +39,7 @@ def check_manifest(folder: Path, version: int) -> None:
         manifest: Any = msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: is damaged: {error}") from error
     found = manifest.get("format_version", 1) if isinstance(manifest, dict) else None
     if found != version:

@@ -1,4 +1,7 @@
-"""Batches of fixed shape for encoder-decoder models. B rows, S source time, T target time."""
+"""Batches of fixed shape for encoder-decoder models, padded or packed.
+
+B rows, S source time, T target time; N source and M target tokens of a pack, G its segments.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from seqlib.data.packing import PlannedPack
 from seqlib.data.plan import PlannedBatch
 from seqlib.data.store import TokenStore
 from seqlib.util.errors import ShapeError
 
-__all__ = ["IGNORED", "Batch", "SpecialIds", "collate"]
+__all__ = ["IGNORED", "Batch", "PackedBatch", "SpecialIds", "collate"]
 
 IGNORED = -1
 
@@ -45,18 +49,56 @@ class Batch(NamedTuple):
     tgt_lengths: np.ndarray
     """[B]"""
 
+    def sizes(self) -> dict[str, int]:
+        """What tells a shape from others, by name."""
+        (rows, source), target = self.src.shape, self.tgt_in.shape[1]
+        return {"rows": rows, "source_tokens": source, "target_tokens": target}
 
-def collate(store: TokenStore, planned: PlannedBatch, spec: SpecialIds) -> Batch:
-    """Gathers the planned pairs of a store into arrays [rows, source_length] and [rows, target_length].
+
+class PackedBatch(NamedTuple):
+    """A packed batch, all int32: the sentences of `Batch`, eos and bos as there, one after another.
+
+    Segment g of a side has the tokens ``offsets[g]:offsets[g + 1]``; segments that are not used are empty and come
+    last. Tokens behind the last segment are pad, at position 0, with ``tgt_out`` -1.
+    """
+
+    src: np.ndarray
+    """[N]"""
+    src_positions: np.ndarray
+    """[N], from 0 in each segment"""
+    src_offsets: np.ndarray
+    """[G + 1]"""
+    tgt_in: np.ndarray
+    """[M]"""
+    tgt_out: np.ndarray
+    """[M]"""
+    tgt_positions: np.ndarray
+    """[M]"""
+    tgt_offsets: np.ndarray
+    """[G + 1]"""
+
+    def sizes(self) -> dict[str, int]:
+        """What tells a shape from others, by name."""
+        segments = len(self.src_offsets) - 1
+        return {"segments": segments, "source_tokens": len(self.src), "target_tokens": len(self.tgt_in)}
+
+
+def collate(store: TokenStore, planned: PlannedBatch | PlannedPack, spec: SpecialIds) -> Batch | PackedBatch:
+    """Gathers the planned pairs of a store into a batch of the planned shape.
 
     Whole arrays at a time: two gathers a batch, no loop over rows. Raises ShapeError when a pair with its eos does
-    not fit the planned lengths, which means that plan and store do not belong together.
+    not fit the planned shape, which means that plan and store do not belong together.
     """
     pairs = np.asarray(planned.indices, np.int64)
-    if len(pairs) > planned.rows or (len(pairs) and not 0 <= pairs.min() <= pairs.max() < len(store)):
-        raise ShapeError(
-            f"{len(pairs)} pairs for {planned.rows} rows of a store of {len(store)}: not its plan"
-        )
+    packed = isinstance(planned, PlannedPack)
+    most = planned.segments * len(planned.stops) if packed else planned.rows
+    if len(pairs) > most or (len(pairs) and not 0 <= pairs.min() <= pairs.max() < len(store)):
+        raise ShapeError(f"{len(pairs)} pairs for {most} rows of a store of {len(store)}: not its plan")
+    return _packed(store, planned, spec) if packed else _padded(store, planned, spec)
+
+
+def _padded(store: TokenStore, planned: PlannedBatch, spec: SpecialIds) -> Batch:
+    pairs = np.asarray(planned.indices, np.int64)
     source, source_ids = _gather(store, 2 * pairs, planned.rows, planned.source_length)
     target, target_ids = _gather(store, 2 * pairs + 1, planned.rows, planned.target_length)
     rows = np.arange(planned.rows)
@@ -72,6 +114,45 @@ def collate(store: TokenStore, planned: PlannedBatch, spec: SpecialIds) -> Batch
     target_ids[time >= target[:, None]] = IGNORED
     target_ids[rows[real], target[real]] = spec.eos_id
     return Batch(source_ids, source + 1, target_in, target_ids, target + 1)
+
+
+def _packed(store: TokenStore, planned: PlannedPack, spec: SpecialIds) -> PackedBatch:
+    pairs = np.asarray(planned.indices, np.int64)
+    parts = len(planned.stops)
+    segments = planned.segments * parts
+    source, src_positions, src_offsets = _run(store, 2 * pairs, segments, planned.source_tokens * parts)
+    target, tgt_positions, tgt_offsets = _run(store, 2 * pairs + 1, segments, planned.target_tokens * parts)
+    used = len(pairs)
+    source[src_offsets[used] :] = spec.pad_id
+    source[src_offsets[1 : used + 1] - 1] = spec.eos_id
+    target_in = np.roll(target, 1)
+    target_in[tgt_offsets[used] :] = spec.pad_id
+    target_in[tgt_offsets[:used]] = spec.bos_id
+    target[tgt_offsets[used] :] = IGNORED
+    target[tgt_offsets[1 : used + 1] - 1] = spec.eos_id
+    return PackedBatch(source, src_positions, src_offsets, target_in, target, tgt_positions, tgt_offsets)
+
+
+def _run(
+    store: TokenStore, sequences: np.ndarray, segments: int, room: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids [room] of sequences one after another with a place for eos behind each, positions [room], offsets
+    [segments + 1], all int32; ids of those places and behind the last one are arbitrary.
+    """
+    starts = np.asarray(store.offsets[sequences])
+    offsets = np.zeros(segments + 1, np.int32)
+    np.cumsum(store.offsets[sequences + 1] - starts + 1, out=offsets[1 : len(sequences) + 1])
+    offsets[len(sequences) + 1 :] = end = int(offsets[len(sequences)])
+    if end > room:
+        raise ShapeError(f"{end} tokens do not fit the {room} of a planned pack: not its plan")
+    lengths = np.diff(offsets[: len(sequences) + 1])
+    positions = np.zeros(room, np.int32)
+    positions[:end] = np.arange(end, dtype=np.int32) - np.repeat(offsets[: len(sequences)], lengths)
+    ids = np.zeros(room, np.int32)
+    if len(store.tokens):
+        places = positions[:end] + np.repeat(starts, lengths)
+        ids[:end] = np.take(store.tokens, places, mode="clip")
+    return ids, positions, offsets
 
 
 def _gather(

@@ -5,21 +5,27 @@ machine and in any order of calls. The position in it is an index, so a run resu
 
 Buckets are rectangles in (source length, target length): the target axis is cut into groups, each group's source axis
 into buckets, and of all ways to do so with at most ``max_shapes`` buckets the one with the fewest padded tokens in an
-epoch, filler rows included, is taken (exact dynamic programme over at most 32 candidate lengths a side).
+epoch, filler rows included, is taken (exact dynamic programme over at most 32 candidate lengths a side). Plain padding
+is what others are measured against; packing is in ``packing.py``.
 """
 
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from seqlib.util.errors import DataError, UsageError
 
-__all__ = ["Plan", "PlannedBatch", "Shape", "bucket_plan", "bucket_shapes"]
+if TYPE_CHECKING:
+    from seqlib.data.packing import PlannedPack
+
+__all__ = ["Plan", "PlannedBatch", "Shape", "bucket_plan", "bucket_shapes", "padding_plan"]
 
 _CANDIDATES = 32
 
@@ -31,6 +37,11 @@ class PlannedBatch(NamedTuple):
     rows: int
     source_length: int
     target_length: int
+
+    @property
+    def cells(self) -> int:
+        """Places for tokens, on both sides together."""
+        return self.rows * (self.source_length + self.target_length)
 
     def cut(self, parts: int) -> list[PlannedBatch]:
         """At most `parts` batches of equal shape, ceil(rows / parts) rows each, that hold the same pairs in order.
@@ -57,15 +68,19 @@ class Plan:
     """An epoch's batches in order.
 
     ``dropped`` pairs were longer than ``max_length``. ``real_tokens`` counts ids and eos of both sides,
-    ``padded_tokens`` all cells of ``src`` and ``tgt_out``, filler rows included.
+    ``shapes`` has one entry for each shape that a batch may have.
     """
 
-    batches: list[PlannedBatch]
-    shapes: tuple[Shape, ...]
+    batches: Sequence[PlannedBatch | PlannedPack]
+    shapes: tuple[tuple[int, ...], ...]
     pairs: int
     dropped: int
     real_tokens: int
-    padded_tokens: int
+
+    @cached_property
+    def padded_tokens(self) -> int:
+        """All cells of ``src`` and ``tgt_out``, filler rows included."""
+        return sum(batch.cells for batch in self.batches)
 
     @property
     def padding_share(self) -> float:
@@ -83,56 +98,124 @@ def bucket_plan(
     digest: str,
     max_shapes: int = 12,
     multiple: int = 4,
+    chosen: np.ndarray | None = None,
     shuffle: bool = True,
 ) -> Plan:
     """The batches of an epoch over pairs with ``lengths`` int [n, 2] (ids without eos, as ``TokenStore.lengths``).
 
     A batch has ``tokens // longest padded side`` rows, at least 1. ``max_length`` bounds a side with its eos; longer
     pairs are dropped and counted; None keeps all. Padded lengths are multiples of ``multiple``; ``max_shapes`` bounds
-    the distinct shapes (one compiled program each). ``shuffle=False`` keeps pairs and buckets in order, for evaluation.
+    the distinct shapes (one compiled program each). ``chosen`` int64 [m] names the pairs of this epoch, in any order
+    and as often as they are wanted (None: each once); shapes do not depend on it. ``shuffle=False`` keeps pairs and
+    buckets in order, for evaluation.
     Shuffling sorts by raw Philox words, whose stream NumPy guarantees, so a plan outlives NumPy versions.
     Raises UsageError for non-positive sizes and DataError when no pair is left.
     """
-    for name, value in (("tokens", tokens), ("max_shapes", max_shapes), ("multiple", multiple)):
-        if value < 1:
-            raise UsageError(f"{name} must be at least 1, got {value}")
-    if max_length is not None and max_length < 1:
-        raise UsageError(f"max_length must be at least 1, got {max_length}")
-    sizes = np.asarray(lengths, np.int64).reshape(-1, 2) + 1
-    kept = np.flatnonzero((sizes <= max_length).all(1)) if max_length is not None else np.arange(len(sizes))
-    if not len(kept):
-        raise DataError(
-            f"none of the {len(sizes):,} pairs can be used"
-            + (
-                f": all have more than {max_length} tokens on a side"
-                if len(sizes)
-                else ": the split is empty"
-            )
-        )
+    check_sizes(tokens=tokens, max_shapes=max_shapes, multiple=multiple)
+    sizes, kept = usable(lengths, max_length)
     shapes = bucket_shapes(sizes[kept], tokens, max_shapes, multiple)
+    placed = among(kept, chosen)
+    placed_sizes = sizes[placed]
     batches: list[PlannedBatch] = []
     for number, shape in enumerate(shapes):
-        inside = (sizes[kept, 0] > shape.source_above) & (sizes[kept, 0] <= shape.source_length)
-        inside &= (sizes[kept, 1] > shape.target_above) & (sizes[kept, 1] <= shape.target_length)
-        members = kept[inside]
+        inside = (placed_sizes[:, 0] > shape.source_above) & (placed_sizes[:, 0] <= shape.source_length)
+        inside &= (placed_sizes[:, 1] > shape.target_above) & (placed_sizes[:, 1] <= shape.target_length)
+        members = placed[inside]
         if shuffle:
-            members = members[_order(len(members), f"{digest} {seed} {epoch} bucket {number}")]
+            members = members[order(len(members), f"{digest} {seed} {epoch} bucket {number}")]
         for start in range(0, len(members), shape.rows):
             indices = members[start : start + shape.rows]
             batches.append(PlannedBatch(indices, shape.rows, shape.source_length, shape.target_length))
     if shuffle:
-        batches = [batches[place] for place in _order(len(batches), f"{digest} {seed} {epoch} batches")]
+        batches = [batches[place] for place in order(len(batches), f"{digest} {seed} {epoch} batches")]
     return Plan(
         batches=batches,
         shapes=shapes,
-        pairs=len(kept),
+        pairs=len(placed),
         dropped=len(sizes) - len(kept),
-        real_tokens=int(sizes[kept].sum()),
-        padded_tokens=sum(batch.rows * (batch.source_length + batch.target_length) for batch in batches),
+        real_tokens=int(placed_sizes.sum()),
     )
 
 
-def _order(count: int, name: str) -> np.ndarray:
+def padding_plan(
+    lengths: np.ndarray,
+    *,
+    tokens: int,
+    max_length: int | None,
+    seed: int,
+    epoch: int,
+    digest: str,
+    max_shapes: int = 12,
+    multiple: int = 4,
+    chosen: np.ndarray | None = None,
+) -> Plan:
+    """Pairs in random order, a fixed number a batch, each batch padded to its longest: the usual way, and the slowest.
+
+    Arguments as `bucket_plan`. Batches have the rows for which the longest side of a batch times rows is ``tokens``
+    on average. Padded lengths are rounded up to quantiles of what the longest of so many rows is, on both sides
+    together, so that there are at most ``max_shapes`` shapes.
+    """
+    check_sizes(tokens=tokens, max_shapes=max_shapes, multiple=multiple)
+    sizes, kept = usable(lengths, max_length)
+    longest = np.sort(sizes[kept].max(1))
+    most = range(1, min(tokens, len(kept)) + 1)
+    rows = max(1, bisect_right(most, tokens, key=lambda rows: rows * _expected_longest(longest, rows)))
+    ranked = [-(-np.sort(sizes[kept, side]) // multiple) * multiple for side in (0, 1)]
+    shares = (np.arange(1, max_shapes + 1) / max_shapes) ** (
+        1 / rows
+    )  # F(x)^rows is that of the longest of rows
+    places = np.minimum((shares * len(kept)).astype(np.int64), len(kept) - 1)
+    places[-1] = len(kept) - 1
+    edges = np.unique(np.stack([side[places] for side in ranked], axis=1), axis=0)
+    placed = among(kept, chosen)
+    shuffled = placed[order(len(placed), f"{digest} {seed} {epoch} padding")]
+    batches: list[PlannedBatch] = []
+    for start in range(0, len(shuffled), rows):
+        indices = shuffled[start : start + rows]
+        fits = (edges >= sizes[indices].max(0)).all(1)
+        source, target = edges[int(np.argmax(fits))].tolist()
+        batches.append(PlannedBatch(indices, rows, source, target))
+    shapes = tuple((rows, source, target) for source, target in edges.tolist())
+    return Plan(batches, shapes, len(placed), len(sizes) - len(kept), int(sizes[placed].sum()))
+
+
+def _expected_longest(ranked: np.ndarray, rows: int) -> float:
+    """The mean of the longest of ``rows`` lengths drawn from ``ranked`` (ordered)."""
+    share = np.linspace(0.0, 1.0, len(ranked) + 1) ** rows
+    return float(ranked @ np.diff(share))
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raises UsageError for one below 1."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise UsageError(f"{name} must be at least 1, got {value}")
+
+
+def usable(lengths: np.ndarray, max_length: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes int64 [n, 2], eos counted, and the numbers of the pairs with no side above ``max_length``.
+
+    Raises UsageError for a ``max_length`` below 1, DataError when no pair is left.
+    """
+    if max_length is not None:
+        check_sizes(max_length=max_length)
+    sizes = np.asarray(lengths, np.int64).reshape(-1, 2) + 1
+    kept = np.flatnonzero((sizes <= max_length).all(1)) if max_length is not None else np.arange(len(sizes))
+    if len(kept):
+        return sizes, kept
+    why = f": all have more than {max_length} tokens on a side" if len(sizes) else ": the split is empty"
+    raise DataError(f"none of the {len(sizes):,} pairs can be used{why}")
+
+
+def among(kept: np.ndarray, chosen: np.ndarray | None) -> np.ndarray:
+    """Those of ``chosen`` (None: all) that are in ``kept`` (ordered)."""
+    if chosen is None:
+        return kept
+    place = np.minimum(np.searchsorted(kept, chosen), len(kept) - 1)
+    return chosen[kept[place] == chosen]
+
+
+def order(count: int, name: str) -> np.ndarray:
     """A permutation of ``count`` that depends on ``name`` alone."""
     key = np.frombuffer(hashlib.blake2b(name.encode(), digest_size=16).digest(), "<u8")
     return np.argsort(np.random.Philox(key=key).random_raw(count), kind="stable")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -76,6 +76,9 @@ class OptimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The shape of batches."""
 
+    kind: Literal["buckets", "packing", "padding"] = "buckets"
+    """buckets: pairs of like length padded together; packing: pairs one after another in rows of fixed length, hardly
+    any padding; padding: pairs in random order padded to the longest, to compare with."""
     tokens: int = 2048
     """Tokens a batch and side, padding included."""
     max_length: int = 128

@@ -23,7 +23,7 @@ def forecast(trainer: Trainer) -> dict[str, Any]:
     for a time limit) and `hours` for them, other batches taken to cost as much per padded token as the largest.
     """
     plan = trainer.plan
-    area = [planned.rows * (planned.source_length + planned.target_length) for planned in plan.batches]
+    area = [planned.cells for planned in plan.batches]
     largest = plan.batches[int(np.argmax(area))].cut(trainer.config.batch.accumulate)
     batches = [collate(trainer.data.store("train"), part, trainer.data.spec) for part in largest]
     trainer.model.train()
@@ -43,12 +43,7 @@ def forecast(trainer: Trainer) -> dict[str, Any]:
         "optimizer_bytes": sum(np.asarray(array).nbytes for array in trainer.optimizer.state_dict().values()),
         "activations_bytes": max(program.arena_bytes for program in trainer.step.programs),
         "memory_bytes": memory_bytes(),
-        "batch": {
-            "rows": int(batches[0].src.shape[0]),
-            "source_tokens": int(batches[0].src.shape[1]),
-            "target_tokens": int(batches[0].tgt_in.shape[1]),
-            "micro_batches": len(batches),
-        },
+        "batch": batches[0].sizes() | {"micro_batches": len(batches)},
         "first_step_seconds": round(seconds[0], 3),
         "step_seconds": round(step, 4),
         "batches_per_epoch": len(plan.batches),

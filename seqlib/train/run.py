@@ -102,7 +102,7 @@ def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Cal
     get_logger().info(
         "%s, %s pairs, vocabulary %s; %s with %s parameters; %s batches an epoch",
         problem.name,
-        f"{len(trainer.lengths):,}",
+        f"{len(trainer.epochs.lengths):,}",
         f"{data.spec.target_vocab:,}",
         config.hparams_set,
         f"{trainer.model.num_parameters():,}",

@@ -11,6 +11,7 @@ import msgspec
 
 from seqlib.bundle.folder import config_type
 from seqlib.core.rng import Generator
+from seqlib.data.epochs import Epochs
 from seqlib.models.preset import Preset
 from seqlib.train import callbacks
 from seqlib.train import config as run_config
@@ -40,7 +41,7 @@ def make_config(given: Mapping[str, Any]) -> RunConfig:
     """
     asked = run_config.build(given)
     check_source(asked)
-    model_module(asked)
+    check_batches(asked)
     name = asked.hparams_set or propose_preset(asked)
     preset = find_preset(name)
     callbacks.make(asked.callbacks)
@@ -53,6 +54,15 @@ def make_config(given: Mapping[str, Any]) -> RunConfig:
     config = run_config.build(run_config.nested(preset.overrides()), given, found)
     # The whole model, so that a run does not change when a preset does.
     return msgspec.structs.replace(config, hparams=msgspec.to_builtins(model_config(config)))
+
+
+def check_batches(config: RunConfig) -> None:
+    """Raises UsageError for an unknown model, and for packed batches with one whose sentences cannot share a row."""
+    module = model_module(config)
+    if config.batch.kind == "packing" and not getattr(module, "PACKS", False):
+        raise UsageError(
+            f"batch.kind packing: model {config.model!r} needs a row for each sentence; use batch.kind buckets"
+        )
 
 
 def absolute(data: DataConfig) -> dict[str, Any]:
@@ -188,6 +198,21 @@ def prepare_data(config: RunConfig, problem: Any) -> Any:
         vocab_size=data.vocab_size or None,
         tokenizer=data.tokenizer or None,
         seed=config.seed,
+    )
+
+
+def make_epochs(config: RunConfig, data: Any) -> Epochs:
+    """The plans of the run's epochs over prepared data."""
+    batch = config.batch
+    return Epochs(
+        data.store("train").lengths(),
+        digest=data.digest,
+        seed=config.seed,
+        tokens=batch.tokens,
+        max_length=batch.max_length,
+        kind=batch.kind,
+        shapes=batch.shapes,
+        parts=batch.accumulate,
     )
 
 

@@ -52,7 +52,7 @@ def restore(trainer: Trainer, saved: Checkpoint) -> None:
     trainer.optimizer.load(saved.optimizer)
     trainer.generator.state.assign(np.array(state["generator"], dtype=np.int64))
     trainer.position = msgspec.convert(state["position"], Position)
-    trainer.plan = trainer.epoch_plan(trainer.position.epoch)
+    trainer.plan = trainer.epochs.plan(trainer.position.epoch)
     _restore_callbacks(trainer, state.get("callbacks", []))
     trainer.saved = saved.step
     trainer.log.rewind(saved.step)

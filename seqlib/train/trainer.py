@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seqlib.core.rng import Generator
-from seqlib.data.batch import Batch, collate
-from seqlib.data.plan import Plan, bucket_plan
+from seqlib.data.batch import Batch, PackedBatch
+from seqlib.data.epochs import Planned
+from seqlib.data.plan import Plan
+from seqlib.data.prefetch import Prefetch
 from seqlib.train import checkpoint, snapshot
 from seqlib.train.callback import Callback
 from seqlib.train.config import RunConfig
@@ -19,7 +21,7 @@ from seqlib.train.progress import Clock, Due, End, Position
 from seqlib.train.rate import Rate
 from seqlib.train.runlog import RunLog
 from seqlib.train.scores import Scorer
-from seqlib.train.setup import build_model, build_optimizer
+from seqlib.train.setup import build_model, build_optimizer, make_epochs
 from seqlib.train.signals import stop_on_signals
 from seqlib.train.step import CompiledStep
 from seqlib.train.window import Window
@@ -60,8 +62,8 @@ class Trainer:
         self.step = CompiledStep(
             self.model, self.optimizer, self.generator, config.optim.smoothing, config.batch.accumulate
         )
-        self.lengths = data.store("train").lengths()
-        self.plan = self.epoch_plan(0)
+        self.epochs = make_epochs(config, data)
+        self.plan: Plan = self.epochs.plan(0)
         self.end = End(config, DEFAULT_EPOCHS * len(self.plan.batches))
         self.rate = Rate(config, self.model_config, self.end)
         self.scorer = Scorer(self.model, problem, data, config, self.model_config.max_length)
@@ -72,34 +74,6 @@ class Trainer:
         self.last: tuple[Any, Any, Any]
         self.saved = -1
         self._finish = ""
-
-    # Data order
-
-    def epoch_plan(self, epoch: int) -> Plan:
-        """The batches of an epoch: a pure function of data digest, seed and epoch."""
-        batch = self.config.batch
-        return bucket_plan(
-            self.lengths,
-            tokens=batch.tokens,
-            max_length=batch.max_length,
-            seed=self.config.seed,
-            epoch=epoch,
-            digest=self.data.digest,
-            max_shapes=batch.shapes,
-        )
-
-    def _batches(self) -> Iterator[list[Batch]]:
-        """Batches from the position onwards, each cut into its micro-batches, without end; moves the position."""
-        store, at = self.data.store("train"), self.position
-        while True:
-            if at.batch >= len(self.plan.batches):
-                at.epoch, at.batch = at.epoch + 1, 0
-                self.plan = self.epoch_plan(at.epoch)
-            if at.batch == 0:
-                self._tell("on_epoch_begin", at.epoch)
-            parts = self.plan.batches[at.batch].cut(self.config.batch.accumulate)
-            at.batch += 1
-            yield [collate(store, part, self.data.spec) for part in parts]
 
     # The loop
 
@@ -123,10 +97,15 @@ class Trainer:
         self.model.train()
         self._tell("on_train_begin")
         total = self.end.steps or None
-        with stop_on_signals() as request, progress(total, "training", done=at.step) as bar:
-            batches = self._batches()
+        store, spec = self.data.store("train"), self.data.spec
+        made = self.epochs.batches(store, spec, self.plan, at.epoch, at.batch)
+        with (
+            stop_on_signals() as request,
+            progress(total, "training", done=at.step) as bar,
+            Prefetch(made) as batches,
+        ):
             while not self._ended() and not stopped:
-                self._one(next(batches), clock)
+                self._one(self._next(batches), clock)
                 bar.advance(1)
                 if at.step % self.config.log_every == 0:
                     self._print(clock)
@@ -147,7 +126,16 @@ class Trainer:
         self._tell("on_train_end")
         return stopped
 
-    def _one(self, batches: list[Batch], clock: Clock) -> None:
+    def _next(self, batches: Prefetch[Planned]) -> list[Batch | PackedBatch]:
+        """The micro-batches of the next step; moves the position behind it, however many are made already."""
+        epoch, place, self.plan, parts = next(batches)
+        at = self.position
+        at.epoch, at.batch = epoch, place + 1
+        if place == 0:
+            self._tell("on_epoch_begin", epoch)
+        return parts
+
+    def _one(self, batches: list[Batch | PackedBatch], clock: Clock) -> None:
         """One step, counted and timed; a step that built a program is logged."""
         at, began, known = self.position, time.perf_counter(), len(self.step.programs)
         rate = self.rate(at.step + 1, self.end.fraction(at.step, at.seconds))
@@ -165,12 +153,10 @@ class Trainer:
         self._window.add(total, weight, norm, padded, took, rate)
         self._tell("on_train_batch_end", at.step)
 
-    def _print_program(self, number: int, program: Any, batch: Batch) -> None:
-        (rows, source), target = batch.src.shape, batch.tgt_in.shape[1]
-        shape = {"rows": rows, "source": source, "target": target} if program.graph.inputs else {}
-        what = (
-            f"{rows} rows, {source} source and {target} target tokens" if shape else "accumulated gradients"
-        )
+    def _print_program(self, number: int, program: Any, batch: Batch | PackedBatch) -> None:
+        sizes = batch.sizes() if program.graph.inputs else {}
+        words = [f"{count} {name.replace('_', ' ')}" for name, count in sizes.items()]
+        what = ", ".join(words) or "accumulated gradients"
         get_logger().info(
             "program %d (%s): built in %.2f s, %d launches, %.0f MB planned",
             number,
@@ -179,7 +165,7 @@ class Trainer:
             program.launch_count,
             program.arena_bytes / 1e6,
         )
-        self.log.write("program", self.position.step, **shape, seconds=program.build_seconds)
+        self.log.write("program", self.position.step, **sizes, seconds=program.build_seconds)
 
     def _print(self, clock: Clock) -> None:
         if not self._window.steps:

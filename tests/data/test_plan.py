@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqlib.data.plan import Plan, bucket_plan, bucket_shapes
+from seqlib.data.plan import Plan, bucket_plan, bucket_shapes, padding_plan
 from seqlib.util.errors import DataError, UsageError
 
 LENGTHS = st.lists(st.tuples(st.integers(0, 70), st.integers(0, 70)), min_size=1, max_size=120)
@@ -172,3 +172,42 @@ def test_errors() -> None:
     for name in ("tokens", "max_shapes", "multiple", "max_length"):
         with pytest.raises(UsageError, match=f"{name} must be at least 1"):
             plan([(1, 1)], **{name: 0})
+
+
+@settings(deadline=None, max_examples=80)
+@given(LENGTHS, st.integers(1, 400), st.integers(1, 12), st.sampled_from([1, 4]))
+def test_plain_padding(lengths, tokens, max_shapes, multiple) -> None:
+    sizes = np.array(lengths) + 1
+    options = {"tokens": tokens, "max_length": None, "seed": 1, "digest": "d", "multiple": multiple}
+    made = padding_plan(np.array(lengths), epoch=0, max_shapes=max_shapes, **options)
+    assert sorted(np.concatenate([b.indices for b in made.batches]).tolist()) == list(range(len(sizes)))
+    assert len({batch.rows for batch in made.batches}) == 1
+    assert len({batch[1:] for batch in made.batches}) <= len(made.shapes) <= max_shapes
+    for batch in made.batches:
+        assert (sizes[batch.indices] <= [batch.source_length, batch.target_length]).all()
+        assert batch.rows >= len(batch.indices) == batch.rows or batch is made.batches[-1]
+        assert batch.source_length % multiple == batch.target_length % multiple == 0
+    other = padding_plan(np.array(lengths), epoch=1, max_shapes=max_shapes, **options)
+    assert other.shapes == made.shapes
+
+
+def test_plain_padding_pads_most_and_keeps_to_the_tokens() -> None:
+    options = {"tokens": 1024, "max_length": 128, "seed": 1, "epoch": 0, "digest": "d"}
+    made = padding_plan(some(20_000), **options)
+    assert made.padding_share > 2 * bucket_plan(some(20_000), **options).padding_share
+    sides = [b.rows * max(b.source_length, b.target_length) for b in made.batches]
+    assert 0.8 * 1024 < np.mean(sides) < 1.15 * 1024
+
+
+def test_chosen_pairs_as_often_as_wanted() -> None:
+    chosen = np.array([7, 7, 3, 7, 100])
+    for made, whole in (
+        (plan(some(), chosen=chosen), plan(some())),
+        (
+            padding_plan(some(), tokens=256, max_length=64, seed=1, epoch=0, digest="d", chosen=chosen),
+            padding_plan(some(), tokens=256, max_length=64, seed=1, epoch=0, digest="d"),
+        ),
+    ):
+        assert sorted(np.concatenate([b.indices for b in made.batches]).tolist()) == sorted(chosen.tolist())
+        assert made.shapes == whole.shapes
+        assert made.real_tokens == (some()[chosen] + 1).sum()

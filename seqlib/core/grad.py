@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from seqlib.core import dtypes, tree
+from seqlib.core.backward import gradients
 from seqlib.core.op import OPS
-from seqlib.core.tape import GradientError, grad_mode, gradients
+from seqlib.core.tape import GradientError, grad_mode
 from seqlib.core.tensor import Leaf, Parameter, Tensor, Variable, tensor
 
 

@@ -20,7 +20,8 @@ from seqlib.core.backends.threads import single_blas
 from seqlib.core.graph import Graph
 from seqlib.core.lower import Plan
 from seqlib.core.memory import Storage
-from seqlib.core.op import Attrs
+from seqlib.core.meta import no_memory
+from seqlib.core.op import Attrs, Meta
 
 Array = np.ndarray[Any, Any]
 
@@ -109,7 +110,6 @@ class Program:
             return
         ARENA.reserve(self.plan.arena_bytes)
         ARENA.bound.add(self)
-        self._bound = True
         view = self._view
         self._launches = [
             (
@@ -124,6 +124,7 @@ class Program:
         self._inputs = [_some(view(p)) for p in self.plan.inputs]
         self._outputs = [_some(view(p)) for p in self.plan.outputs]
         self._copies = [(_some(view(a)), _some(view(b))) for a, b in self.plan.copies]
+        self._bound = True
 
     def _view(self, place: Storage | None) -> Array | None:
         if place is None:
@@ -132,7 +133,9 @@ class Program:
         if buffer.kind == "arena":
             memory, start = ARENA.memory, buffer.offset
         else:
-            array: Array = buffer.source.data if buffer.kind == "location" else buffer.source
+            array: Any = buffer.source.data if buffer.kind == "location" else buffer.source
+            if isinstance(array, Meta):
+                raise no_memory("run", buffer.source)
             memory, start = array.reshape(-1).view(np.uint8), 0
         size = place.meta.dtype.itemsize
         if place.meta.size == 0:

@@ -7,7 +7,6 @@ Tensor cycles would leave memory to the garbage collector. Gradients are keyed b
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -17,8 +16,9 @@ from typing import Any, cast
 from seqlib.core import debug, dtypes
 from seqlib.core.backends import cpu
 from seqlib.core.graph import Graph, Value, active_graph
-from seqlib.core.op import OPS, Attrs, Meta, Op, VjpContext, set_dispatch
-from seqlib.core.tensor import Leaf, Tensor, Variable, as_array, register_methods
+from seqlib.core.meta import no_memory
+from seqlib.core.op import OPS, Attrs, Meta, Op, set_dispatch
+from seqlib.core.tensor import Tensor, Variable, as_array
 from seqlib.util.errors import SeqlibError, TraceError
 
 Edge = tuple[Any, int]  # (Node or Leaf, slot)
@@ -151,14 +151,14 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
     if op.fused and _needs_composition(op, datas, attrs):
         by_composition = tracked and op.vjp_rule is None
         with grad_mode(by_composition):
-            results = _compose(op, tensors, attrs)
+            results = compose(op, tensors, attrs)
         if by_composition:
             return results
         outs = [t.data for t in results]
     elif graph is not None:
         outs = graph.record(op, _checked(op, tensors), attrs)
     else:
-        outs = cpu.execute(op, _checked_eager(op, datas), attrs)
+        outs = cpu.execute(op, _checked_eager(op, tensors), attrs)
         if op.view_rule is not None and isinstance(tensors[0], Variable):
             outs = [outs[0].copy()]  # the location may be assigned to; what was read before then stays
     if not tracked:
@@ -228,17 +228,19 @@ def _checked(op: Op, tensors: Sequence[Tensor | None]) -> list[Value | None]:
     return values
 
 
-def _checked_eager(op: Op, datas: Sequence[Any]) -> Sequence[Any]:
-    for i, d in enumerate(datas):
-        if isinstance(d, Value):
+def _checked_eager(op: Op, tensors: Sequence[Tensor | None]) -> list[Any]:
+    for i, t in enumerate(tensors):
+        if t is not None and isinstance(t.data, Value):
             raise TraceError(
                 f"{op.name}: {op.argument(i)} comes from a compiled function that has ended; return it from there "
                 "instead"
             )
-    return datas
+        if t is not None and isinstance(t.data, Meta):
+            raise no_memory(f"{op.name}: {op.argument(i)}", t)
+    return [None if t is None else t.data for t in tensors]
 
 
-def _compose(op: Op, tensors: Sequence[Tensor | None], attrs: Attrs) -> tuple[Tensor, ...]:
+def compose(op: Op, tensors: Sequence[Tensor | None], attrs: Attrs) -> tuple[Tensor, ...]:
     """Run a fused op by its composition; half precision is widened before and rounded once after."""
     half = next((t.dtype for t in tensors if t is not None and dtypes.is_half(t.dtype)), None)
     if half is not None:
@@ -257,209 +259,3 @@ def _compose(op: Op, tensors: Sequence[Tensor | None], attrs: Attrs) -> tuple[Te
 
 def _tuple(result: Any) -> tuple[Any, ...]:
     return cast("tuple[Any, ...]", result) if isinstance(result, tuple) else (result,)
-
-
-# -- gradients
-# -------------------------------------------------------------------------------------------------------------
-
-
-def gradients(
-    outputs: Sequence[Tensor],
-    cotangents: Sequence[Tensor] | None,
-    targets: Sequence[Tensor],
-    create_graph: bool = False,
-) -> list[Tensor | None]:
-    """Vector-Jacobian products: for each target, the sum over outputs of cotangentᵀ · ∂output/∂target.
-
-    `cotangents` have the outputs' shapes; None stands for ones and is allowed for scalar outputs only. A
-    target that no output depends on gives None. With `create_graph` the result is differentiable itself.
-    Raises GradientError when an output is not on the tape.
-    """
-    grads: dict[Edge, Tensor] = {}
-    with grad_mode(create_graph):
-        for i, output in enumerate(outputs):
-            if output.node is None:
-                raise GradientError("the output does not depend on anything that requires a gradient")
-            if cotangents is None and output.size != 1:
-                raise GradientError(
-                    f"a gradient without a cotangent needs a scalar output, got shape {output.shape}"
-                )
-            cotangent = _ones_like(output) if cotangents is None else cotangents[i]
-            if cotangent.shape != output.shape:
-                raise GradientError(
-                    f"the cotangent should have the output's shape {output.shape}, got {cotangent.shape}"
-                )
-            _accumulate(grads, (output.node, output.slot), cotangent)
-        wanted = {(t.node, t.slot) for t in targets if t.node is not None}
-        _run_backward([o.node for o in outputs], {n for n, _ in wanted}, wanted, grads, create_graph)
-    return [None if t.node is None else grads.get((t.node, t.slot)) for t in targets]
-
-
-def _ones_like(t: Tensor) -> Tensor:
-    return OPS["full"](shape=t.shape, value=1.0, dtype=t.dtype)
-
-
-def _accumulate(grads: dict[Edge, Tensor], edge: Edge, g: Tensor) -> None:
-    previous = grads.get(edge)
-    grads[edge] = g if previous is None else OPS["add"](previous, g)
-
-
-def _extend_leads(leads: dict[Any, bool], roots: Sequence[Any], target_nodes: set[Any]) -> None:
-    """Note for every node below the roots: does a path lead from it to a target? Inputs come before outputs in
-    `seq`.
-    """
-    found: set[Any] = {root for root in roots if root not in leads}
-    stack = list(found)
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Node):
-            for edge in node.edges:
-                if edge is not None and edge[0] not in found and edge[0] not in leads:
-                    found.add(edge[0])
-                    stack.append(edge[0])
-    for node in sorted(found, key=lambda n: n.seq):
-        below = isinstance(node, Node) and any(e is not None and leads[e[0]] for e in node.edges)
-        leads[node] = below or node in target_nodes
-
-
-def _run_backward(
-    roots: list[Any], target_nodes: set[Any], wanted: set[Edge], grads: dict[Edge, Tensor], create_graph: bool
-) -> None:
-    leads: dict[Any, bool] = {}
-    heap: list[tuple[int, Node]] = []
-    queued: set[Any] = set()
-
-    def queue(node: Any) -> None:
-        if isinstance(node, Node) and node not in queued:
-            queued.add(node)
-            heapq.heappush(heap, (-node.seq, node))
-
-    _extend_leads(leads, roots, target_nodes)
-    for root in roots:
-        queue(root)
-    del roots
-    while heap:
-        node = heapq.heappop(heap)[1]
-        queued.discard(node)  # all that read it came before: nothing refers to it here any more
-        del leads[node]
-        needs = tuple(e is not None and leads[e[0]] for e in node.edges)
-        cotangents = [grads.get((node, slot)) for slot in range(node.op.visible)]
-        for slot in range(node.op.visible):
-            if (node, slot) not in wanted:
-                grads.pop((node, slot), None)
-        if not any(needs) or all(c is None for c in cotangents):
-            continue
-        _check_versions(node)
-        if isinstance(node, Region):
-            roots = _recompute(node, cotangents, grads)
-            _extend_leads(leads, roots, target_nodes)
-            while roots:
-                queue(roots.pop())
-            continue
-        for edge, g, meta, needed in zip(
-            node.edges, _node_vjp(node, cotangents, needs, create_graph), node.inputs, needs, strict=True
-        ):
-            if edge is None or g is None or not needed:
-                continue
-            if g.shape != meta.shape:
-                raise AssertionError(
-                    f"{node.op.name}: gradient of shape {g.shape} for an input of shape {meta.shape}"
-                )
-            # An op on float32 and float64 computes in float64; each gradient has the dtype of its tensor.
-            _accumulate(grads, edge, g if g.dtype == meta.dtype else OPS["cast"](g, dtype=meta.dtype))
-            queue(edge[0])
-
-
-def _recompute(node: Region, cotangents: list[Tensor | None], grads: dict[Edge, Tensor]) -> list[Any]:
-    """Run a region again and give its new outputs their cotangents; returns the new nodes of those outputs.
-
-    What it records is younger than all that waits in the heap, so it comes next, as if it had never been cut out.
-    """
-    outs = [(o, c) for o, c in zip(node.again(), cotangents, strict=True) if c is not None]
-    for out, cotangent in outs:
-        _accumulate(grads, (out.node, out.slot), cotangent)
-    return [out.node for out, _ in outs]
-
-
-def _check_versions(node: Node) -> None:
-    for variable, version in node.versions:
-        if variable.version != version:
-            raise GradientError(
-                f"{node.op.name}: {variable.name or 'a Variable'} of shape {variable.shape} was assigned to after this "
-                "op read it, and its gradient needs the content from before; take gradients first, then assign"
-            )
-
-
-def _node_vjp(
-    node: Node, cotangents: list[Tensor | None], needs: tuple[bool, ...], create_graph: bool
-) -> Sequence[Tensor | None]:
-    op = node.op
-    if create_graph and op.fused:
-        return _composition_vjp(node, cotangents, needs)
-    if op.vjp_rule is None:
-        raise GradientError(f"{op.name} has no gradient rule")
-    inputs = tuple(
-        _revive(d, e if create_graph else None) for d, e in zip(node.inputs, node.edges, strict=True)
-    )
-    outputs = tuple(
-        _revive(d, (node, slot) if create_graph and slot < op.visible else None)
-        for slot, d in enumerate(node.outputs)
-    )
-    return op.vjp_rule(VjpContext(inputs, outputs, node.attrs, needs), *cotangents)
-
-
-def _revive(data: Any, edge: Edge | None) -> Any:
-    if data is None or isinstance(data, Meta):
-        return data
-    return Tensor(data) if edge is None else Tensor(data, *edge)
-
-
-def _composition_vjp(
-    node: Node, cotangents: list[Tensor | None], needs: tuple[bool, ...]
-) -> list[Tensor | None]:
-    """The differentiable gradient of a fused op: run its composition on the tape and go back through that."""
-    unsaved = [p for p, d in zip(node.op.params, node.inputs, strict=False) if isinstance(d, Meta)]
-    if unsaved:
-        raise GradientError(
-            f"{node.op.name}: a second gradient needs the inputs {unsaved}, which `saves` leaves out"
-        )
-    # An identity of its own for each input cuts the composition off below, and stays connected for the outer
-    # gradient.
-    inputs = [
-        None if d is None else (OPS["identity"](Tensor(d, *e)) if e is not None else Tensor(d))
-        for d, e in zip(node.inputs, node.edges, strict=True)
-    ]
-    outs = _compose(node.op, inputs, node.attrs)[: node.op.visible]
-    pairs = [(o, c) for o, c in zip(outs, cotangents, strict=True) if c is not None and o.node is not None]
-    targets = [t for t, needed in zip(inputs, needs, strict=True) if needed and t is not None]
-    found = iter(
-        gradients([o for o, _ in pairs], [c for _, c in pairs], targets, create_graph=True)
-        if pairs
-        else [None] * len(targets)
-    )
-    return [next(found) if needed else None for needed in needs]
-
-
-def backward(output: Tensor, cotangent: Tensor | None = None) -> None:
-    """Add the gradient of `output` to `.grad` of every leaf that it depends on."""
-    if output.node is None:
-        raise GradientError("backward: the tensor does not depend on anything that requires a gradient")
-    found: set[Any] = set()
-    stack = [output.node]
-    while stack:
-        node = stack.pop()
-        if node in found:
-            continue
-        found.add(node)
-        if isinstance(node, Node):
-            stack += [e[0] for e in node.edges if e is not None]
-    leaves = [t for leaf in found if isinstance(leaf, Leaf) and (t := leaf.tensor()) is not None]
-    for leaf, g in zip(
-        leaves, gradients([output], None if cotangent is None else [cotangent], leaves), strict=True
-    ):
-        if g is not None:
-            with no_grad():
-                leaf.grad = g if leaf.grad is None else OPS["add"](leaf.grad, g)
-
-
-register_methods({"backward": backward})

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from seqlib.core import debug, dtypes
 from seqlib.core.graph import Value, active_graph, in_checkpoint
+from seqlib.core.meta import building_meta, no_memory
 from seqlib.core.op import OPS, Meta, shape_error
 from seqlib.util.errors import TraceError
 
@@ -103,8 +104,8 @@ class Tensor:
         return _functions["transpose"](self)
 
     def __repr__(self) -> str:
-        if isinstance(self.data, Value):
-            return f"Tensor(traced {self.data!r})"
+        if isinstance(self.data, (Value, Meta)):
+            return f"Tensor({'traced' if isinstance(self.data, Value) else 'without memory'} {self.data!r})"
         return f"Tensor({np.array2string(self.data, separator=', ', threshold=20)}, dtype={self.dtype})"
 
     def __len__(self) -> int:
@@ -121,6 +122,8 @@ class Tensor:
                 f"{what} needs the content of a tensor inside a compiled function, where it does not exist yet "
                 f"(at {debug.where()}); return the tensor and look at it outside, or use seqlib.where for a choice"
             )
+        if isinstance(self.data, Meta):
+            raise no_memory(what, self)
         return self.data
 
     def numpy(self) -> npt.NDArray[Any]:
@@ -325,7 +328,8 @@ def _require_float(dtype: dtypes.DType) -> None:
 
 
 class Variable(Tensor):
-    """A location: a tensor whose storage stays where it is and is assigned to.
+    """A location: a tensor whose storage stays where it is and is assigned to. `Variable(Meta(shape, dtype))` has no
+    memory until it is assigned to (see `meta`).
 
     A compiled function reads and writes the Variables of its `state` in place; an eager `assign` copies into
     the storage. `version` counts what was written from outside a trace: the tape refuses a gradient that needs
@@ -335,14 +339,26 @@ class Variable(Tensor):
     __slots__ = ("name", "version")
 
     def __init__(self, value: Any, name: str = "", dtype: Any = None) -> None:
-        array = value.numpy() if isinstance(value, Tensor) else as_array(value)
-        super().__init__(np.array(array, dtype=None if dtype is None else dtypes.canonical(dtype), order="C"))
+        array = value.numpy() if isinstance(value, Tensor) else value
+        if not isinstance(array, Meta):
+            array = as_array(array)
+            array = array if dtype is None else array.astype(dtypes.canonical(dtype), copy=False)
+        super().__init__(array if isinstance(array, Meta) else self._stored(array))
         self.name = name
         self.version = 0
 
+    def _stored(self, array: npt.NDArray[Any]) -> Any:
+        return np.array(array, order="C")
+
+    @classmethod
+    def zeros_for(cls, parameter: Tensor, name: str) -> Variable:
+        """Zeros of a parameter's shape and dtype (an optimizer's); without memory where the parameter has none."""
+        has_memory = not isinstance(parameter.data, Meta)
+        return cls(np.zeros(parameter.shape, parameter.dtype) if has_memory else parameter.data, name)
+
     def detach(self) -> Tensor:
         """The present content, cut off from the tape; a later `assign` does not change it."""
-        return Tensor(self.data if isinstance(self.data, Value) else np.array(self.data))
+        return Tensor(self.data if isinstance(self.data, Value) else self.numpy())
 
     def assign(self, value: TensorLike) -> None:
         """Write `value` (same shape and dtype) into this location. Raises ShapeError or DtypeError and then
@@ -360,7 +376,10 @@ class Variable(Tensor):
                 f"(at {debug.where()}); assign outside it"
             )
         if graph is None:
-            np.copyto(self.data, new._concrete("assign"))
+            if isinstance(self.data, Meta):
+                self.data = np.array(new._concrete("assign"), order="C")
+            else:
+                np.copyto(self.data, new._concrete("assign"))
             self.version += 1
         elif isinstance(self.data, Value):
             self.data = new.data if isinstance(new.data, Value) else graph.constant(new.data)
@@ -377,6 +396,9 @@ class Parameter(Variable):
     """A trainable location. `frozen` ones take no gradient."""
 
     __slots__ = ()
+
+    def _stored(self, array: npt.NDArray[Any]) -> Any:
+        return Meta(array.shape, array.dtype) if building_meta() else super()._stored(array)
 
     def __init__(self, value: Any, name: str = "", dtype: Any = None) -> None:
         super().__init__(value, name, dtype)

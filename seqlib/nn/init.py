@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from seqlib.core.meta import building_meta
 from seqlib.core.rng import current_generator
 from seqlib.util.errors import ShapeError
 
@@ -15,27 +16,36 @@ __all__ = ["constant", "normal", "ones", "uniform", "xavier_normal", "xavier_uni
 
 def zeros(shape: Sequence[int]) -> np.ndarray:
     """All 0."""
-    return np.zeros(shape, np.float32)
+    return constant(shape, 0.0)
 
 
 def ones(shape: Sequence[int]) -> np.ndarray:
     """All 1."""
-    return np.ones(shape, np.float32)
+    return constant(shape, 1.0)
 
 
 def constant(shape: Sequence[int], value: float) -> np.ndarray:
     """All `value`."""
-    return np.full(shape, value, np.float32)
+    return _no_memory(shape) if building_meta() else np.full(shape, value, np.float32)
+
+
+def _no_memory(shape: Sequence[int]) -> np.ndarray:
+    """What stands for initial values under `meta()`: one element that is seen everywhere."""
+    return np.broadcast_to(np.float32(0), tuple(shape))
 
 
 def uniform(shape: Sequence[int], low: float, high: float) -> np.ndarray:
     """U(low, high)."""
+    if building_meta():
+        return _no_memory(shape)
     drawn = current_generator().uniform(tuple(shape))
     return (np.float32(low) + drawn * np.float32(high - low)).astype(np.float32, copy=False)
 
 
 def normal(shape: Sequence[int], std: float = 1.0, mean: float = 0.0) -> np.ndarray:
     """N(mean, std²)."""
+    if building_meta():
+        return _no_memory(shape)
     drawn = current_generator().normal(tuple(shape))
     return (np.float32(mean) + drawn * np.float32(std)).astype(np.float32, copy=False)
 

@@ -55,8 +55,8 @@ class AdamW:
         self.decay = {name: weight_decay if decays(name, p) else 0.0 for name, p in params.items()}
         self.lr = Variable(np.float32(lr), name="lr")
         self.steps = Variable(np.float32(0), name="steps")
-        self.m = {name: _slot(p, f"m.{name}") for name, p in params.items()}
-        self.v = {name: _slot(p, f"v.{name}") for name, p in params.items()}
+        self.m = {name: Variable.zeros_for(p, f"m.{name}") for name, p in params.items()}
+        self.v = {name: Variable.zeros_for(p, f"v.{name}") for name, p in params.items()}
 
     def update(self, grads: Mapping[str, Tensor]) -> Tensor:
         """One update from the gradients by parameter name; returns their global norm before clipping (0-d float32).
@@ -106,7 +106,3 @@ class AdamW:
             raise SeqlibError("can't load this optimizer state: " + "; ".join(problems[:20]))
         for name, variable in own.items():
             variable.assign(np.asarray(state[name]).astype(variable.dtype, copy=False))
-
-
-def _slot(parameter: Parameter, name: str) -> Variable:
-    return Variable(np.zeros(parameter.shape, parameter.dtype), name=name)

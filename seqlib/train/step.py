@@ -50,10 +50,7 @@ class Accumulation:
         self._model, self._optimizer = model, optimizer
         self._generator, self._smoothing = generator, smoothing
         self._params = model.trainable_parameters()
-        self._grads = {
-            name: Variable(np.zeros(p.shape, p.dtype), f"accumulated.{name}")
-            for name, p in self._params.items()
-        }
+        self._grads = {name: Variable.zeros_for(p, f"accumulated.{name}") for name, p in self._params.items()}
         self._total = Variable(np.float32(0), "accumulated loss")
         self._weight = Variable(np.float32(0), "accumulated weight")
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from seqlib.core import ops, philox
+from seqlib.core.backward import gradients
 from seqlib.core.op import OPS
 from seqlib.core.rng import Generator, use_generator
-from seqlib.core.tape import gradients, no_grad
+from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor, tensor
 from seqlib.util.errors import DtypeError, ShapeError, UsageError
 

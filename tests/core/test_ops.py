@@ -12,9 +12,10 @@ import pytest
 import seqlib.core.ops  # noqa: F401  (declares the ops)
 from seqlib.core import dtypes
 from seqlib.core.backends.cpu import metas_of
+from seqlib.core.backward import gradients
 from seqlib.core.compile import compile
 from seqlib.core.op import OPS, Op, Sample
-from seqlib.core.tape import apply_all, gradients
+from seqlib.core.tape import apply_all
 from seqlib.core.tensor import Leaf, Tensor
 from seqlib.util.errors import DtypeError
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqlib.core import ops
+from seqlib.core.backward import gradients
 from seqlib.core.compile import compile
 from seqlib.core.op import OPS
-from seqlib.core.tape import gradients
 from seqlib.core.tensor import Leaf, Tensor, Variable, tensor
 
 N = 6  # every value is float32 [N, N]

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from seqlib.core import ops
+from seqlib.core.backward import gradients
 from seqlib.core.checkpoint import checkpoint
 from seqlib.core.compile import compile
 from seqlib.core.custom_vjp import custom_vjp
 from seqlib.core.grad import grad, value_and_grad
 from seqlib.core.op import OPS
-from seqlib.core.tape import GradientError, gradients, no_grad
+from seqlib.core.tape import GradientError, no_grad
 from seqlib.core.tensor import Parameter, Tensor, Variable, tensor
 
 

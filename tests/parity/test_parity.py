@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from seqlib.core import ops
+from seqlib.core.backward import gradients
 from seqlib.core.compile import compile
-from seqlib.core.tape import gradients
 from seqlib.core.tensor import Leaf, Parameter, Tensor
 from seqlib.optim import AdamW
 

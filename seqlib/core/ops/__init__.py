@@ -3,7 +3,7 @@
 One file a family; kernels beside the op they serve.
 """
 
-from seqlib.core import tape as _tape
+from seqlib.core import backward as _backward
 from seqlib.core.ops.adamw import adamw, global_norm
 from seqlib.core.ops.attention import attention
 from seqlib.core.ops.bounds import IndexRangeError

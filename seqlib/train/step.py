@@ -13,9 +13,9 @@ from seqlib.core.grad import value_and_grad
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor, Variable
-from seqlib.data.batch import Batch
+from seqlib.data.batch import Batch, PackedBatch
 
-Step = Callable[[Batch], tuple[Tensor, Tensor, Tensor]]
+Step = Callable[[Batch | PackedBatch], tuple[Tensor, Tensor, Tensor]]
 
 
 def training_step(model: Any, optimizer: Any, generator: Generator, smoothing: float) -> Step:
@@ -26,8 +26,8 @@ def training_step(model: Any, optimizer: Any, generator: Generator, smoothing: f
     """
     params = model.trainable_parameters()
 
-    def step(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        def mean_loss(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def step(batch: Batch | PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
+        def mean_loss(batch: Batch | PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
             total, weight = model.loss(batch, smoothing)
             return total / ops.maximum(weight, 1.0), total, weight
 
@@ -58,7 +58,7 @@ class Accumulation:
         """The sums, for compiled functions."""
         return {v.name: v for v in (self._total, self._weight, *self._grads.values())}
 
-    def accumulate(self, batch: Batch) -> None:
+    def accumulate(self, batch: Batch | PackedBatch) -> None:
         """Add one micro-batch."""
         with use_generator(self._generator):
             loss = value_and_grad(lambda b: self._model.loss(b, self._smoothing), params=self._params)
@@ -111,7 +111,7 @@ class CompiledStep:
         self._known += [program for program in found if program not in self._known]
         return self._known
 
-    def __call__(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, batches: Sequence[Batch | PackedBatch]) -> tuple[Tensor, Tensor, Tensor]:
         """One step over the micro-batches: (loss sum, target tokens, gradient norm), float32 scalars."""
         if len(self._compiled) == 1:
             (batch,) = batches
@@ -126,7 +126,7 @@ class CompiledStep:
 def compiled_loss(model: Any) -> Any:
     """Compiled batch → (loss sum in nats, target tokens), without label smoothing."""
 
-    def loss(batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss(batch: Batch | PackedBatch) -> tuple[Tensor, Tensor]:
         with no_grad():
             return model.loss(batch, 0.0)
 

@@ -217,7 +217,7 @@ class Transformer(Module):
             raise ShapeError(f"cache: memory: expected shape {expected}, got {tuple(memory.shape)}")
         with no_grad():
             for i, layer in enumerate(self.decoder):
-                k, v = layer.cross_attention.keys_values(memory)
+                k, v = ops.split(layer.cross_attention.keys_values(memory), 2, axis=2)
                 cache.cross_k[i].assign(k)
                 cache.cross_v[i].assign(v)
             cache.source_lengths.assign(_ids(src_lengths))

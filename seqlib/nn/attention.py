@@ -1,13 +1,15 @@
 """Multi-head attention: in parallel over whole sequences, and one token a step over a cache.
 
-B batch, T query time, S key time, D model width, H heads, K head width (H·K = D).
+B batch, T query time, S key time, D model width, H query heads, Hk key heads, K head width (H·K = D), P = H + 2 Hk.
 """
+
+from __future__ import annotations
 
 from seqlib.core import ops
 from seqlib.core.tensor import Tensor, Variable
 from seqlib.nn.cache import StepPlace
 from seqlib.nn.dropout import check_rate
-from seqlib.nn.linear import Linear
+from seqlib.nn.linear import Linear, joined
 from seqlib.nn.module import Module
 from seqlib.util.errors import UsageError
 
@@ -17,66 +19,103 @@ __all__ = ["MultiHeadAttention"]
 class MultiHeadAttention(Module):
     """softmax(Q Kᵀ / sqrt(K)) V with H heads (Vaswani et al. 2017, section 3.2), over x itself or over a memory.
 
-    `bias` adds biases to the four projections (Tensor2Tensor has none); `dropout` is that of the attention
-    probabilities, in training only; `rotary` turns queries and keys by their positions (`ops.rotary`), in
-    self-attention. Raises UsageError when D is not a multiple of H, or for `rotary` when D/H is odd.
+    `kv_heads` Hk below `heads` H lets H / Hk query heads share a head of keys and values (grouped queries, Ainslie et
+    al. 2023; Hk = 1: multi-query, Shazeer 2019); 0 means H. `bias` adds biases to the four projections (Tensor2Tensor
+    has none); `dropout` is that of the attention probabilities, in training only; `rotary` turns queries and keys by
+    their positions (`ops.rotary`), in self-attention. Raises UsageError when D is not a multiple of H, H not one of
+    Hk, or for `rotary` when D/H is odd.
+
+    Projections of one input are one product with their joined weights, and attention reads its result as it lies.
     """
 
     def __init__(
-        self, features: int, heads: int, dropout: float = 0.0, bias: bool = False, rotary: bool = False
+        self,
+        features: int,
+        heads: int,
+        dropout: float = 0.0,
+        bias: bool = False,
+        rotary: bool = False,
+        kv_heads: int = 0,
     ):
         if features % heads:
             raise UsageError(f"attention: the width {features} is not a multiple of the {heads} heads")
         if rotary and features // heads % 2:
             raise UsageError(f"attention: rotary positions need an even head width, got {features // heads}")
-        self.heads = heads
+        self.heads, self.kv_heads = heads, kv_heads or heads
+        if self.kv_heads < 1 or heads % self.kv_heads:
+            raise UsageError(f"attention: {heads} heads are not a multiple of {self.kv_heads} kv_heads")
         self.rotary = rotary
         self.dropout = check_rate(dropout)
+        narrow = features // heads * self.kv_heads
         self.q_proj = Linear(features, features, bias)
-        self.k_proj = Linear(features, features, bias)
-        self.v_proj = Linear(features, features, bias)
+        self.k_proj = Linear(features, narrow, bias)
+        self.v_proj = Linear(features, narrow, bias)
         self.out_proj = Linear(features, features, bias)
 
     def forward(
-        self, x: Tensor, memory: Tensor | None = None, lengths: Tensor | None = None, causal: bool = False
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        lengths: Tensor | None = None,
+        causal: bool = False,
+        bias: Tensor | None = None,
     ) -> Tensor:
-        """x [B,T,D], memory [B,S,D] (None: x itself), lengths int32 [B] of valid keys (None: all) → [B,T,D]."""
-        positions = ops.arange(x.shape[1]) if self.rotary else None
-        k, v = self.keys_values(x if memory is None else memory, positions)
-        return self.attend(x, k, v, lengths=lengths, causal=causal, positions=positions)
+        """x [B,T,D], memory [B,S,D] (None: x itself), lengths int32 [B] of valid keys (None: all), bias of the scores
+        that broadcasts to [B,H,T,S] → [B,T,D]."""
+        if memory is not None:
+            return self.attend(x, self.keys_values(memory), lengths=lengths, bias=bias)
+        packed = self.queries_keys_values(x, ops.arange(x.shape[1]) if self.rotary else None)
+        return self._output(packed, None, None, lengths=lengths, bias=bias, causal=causal)
 
-    def keys_values(self, memory: Tensor, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """memory [B,S,D], positions int32 [S] (rotary only) → keys and values, each [B,S,H,K]."""
-        return self._split(self.k_proj(memory), positions), self._split(self.v_proj(memory))
+    def queries_keys_values(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """x [B,T,D], positions int32 [T] (rotary only) → queries, keys and values in one buffer [B,T,P,K]."""
+        packed = self._split(joined(x, self.q_proj, self.k_proj, self.v_proj))
+        return (
+            packed if positions is None else ops.rotary(packed, positions, heads=self.heads + self.kv_heads)
+        )
+
+    def keys_values(self, memory: Tensor) -> Tensor:
+        """memory [B,S,D] → keys and values in one buffer [B,S,2Hk,K]."""
+        return self._split(joined(memory, self.k_proj, self.v_proj))
 
     def attend(
         self,
         x: Tensor,
-        k: Tensor,
-        v: Tensor,
+        keys: Tensor,
+        values: Tensor | None = None,
         *,
         lengths: Tensor | None = None,
         bias: Tensor | None = None,
-        causal: bool = False,
-        positions: Tensor | None = None,
     ) -> Tensor:
-        """Queries of x [B,T,D] over keys and values [B,S,H,K]; bias broadcasts to [B,H,T,S]; positions int32 [T]
-        of the queries (rotary only) → [B,T,D]."""
-        rate = self.dropout if self.training else 0.0
-        q = self._split(self.q_proj(x), positions)
-        heads = ops.attention(q, k, v, bias=bias, lengths=lengths, causal=causal, dropout=rate)
-        return self.out_proj(ops.reshape(heads, shape=tuple(x.shape)))
+        """Queries of x [B,T,D] over keys and values [B,S,Hk,K], or over `keys_values` without `values` → [B,T,D]."""
+        return self._output(self._split(self.q_proj(x)), keys, values, lengths=lengths, bias=bias)
 
     def step(self, x: Tensor, k_cache: Variable, v_cache: Variable, place: StepPlace) -> Tensor:
         """One token for each of J beams: x [B,J,D] → [B,J,D]; writes its keys and values into the caches in place."""
-        beams = x.shape[1]
+        h, own, beams = self.heads, self.kv_heads, x.shape[1]
         positions = ops.broadcast_to(ops.reshape(place.position, (1,)), (beams,)) if self.rotary else None
-        k, v = self.keys_values(x, positions)
+        q, k, v = ops.split(self.queries_keys_values(x, positions), [h, own, own], axis=2)
         k_cache.assign(ops.update_slice(k_cache, k, place.index, axis=1))
         v_cache.assign(ops.update_slice(v_cache, v, place.index, axis=1))
-        return self.attend(x, k_cache, v_cache, lengths=place.lengths, bias=place.bias, positions=positions)
+        return self._output(q, k_cache, v_cache, lengths=place.lengths, bias=place.bias)
 
-    def _split(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
-        b, t, d = x.shape
-        heads = ops.reshape(x, shape=(b, t, self.heads, d // self.heads))
-        return heads if positions is None else ops.rotary(heads, positions)
+    def _output(
+        self,
+        q: Tensor,
+        k: Tensor | None,
+        v: Tensor | None,
+        *,
+        lengths: Tensor | None,
+        bias: Tensor | None,
+        causal: bool = False,
+    ) -> Tensor:
+        rate = self.dropout if self.training else 0.0
+        y = ops.attention(
+            q, k, v, bias=bias, lengths=lengths, causal=causal, dropout=rate, kv_heads=self.kv_heads
+        )
+        return self.out_proj(ops.reshape(y, shape=(*y.shape[:-2], self.heads * y.shape[-1])))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[B,T,n·K] → [B,T,n,K]."""
+        width = self.out_proj.weight.shape[1] // self.heads
+        return ops.reshape(x, shape=(*x.shape[:-1], x.shape[-1] // width, width))

@@ -1,4 +1,4 @@
-"""Linear: an affine map of the last axis."""
+"""Linear: an affine map of the last axis, and several of them in one product."""
 
 from seqlib.core import ops
 from seqlib.core.op import shape_error
@@ -6,7 +6,7 @@ from seqlib.core.tensor import Parameter, Tensor
 from seqlib.nn import init
 from seqlib.nn.module import Module
 
-__all__ = ["Linear"]
+__all__ = ["Linear", "joined"]
 
 
 class Linear(Module):
@@ -23,11 +23,25 @@ class Linear(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out]. Raises ShapeError when the last axis is not `in`."""
-        out_features, in_features = self.weight.shape
-        if x.shape[-1] != in_features:
-            raise shape_error("Linear", "x", f"of a last axis of {in_features}", x.shape)
-        # One product over all rows: the gradient of W is then one product too, not a sum over the batch.
-        y = ops.matmul(ops.reshape(x, shape=(-1, in_features)), self.weight, transpose_b=True)
-        if self.bias is not None:
-            y = y + self.bias
-        return ops.reshape(y, shape=(*x.shape[:-1], out_features))
+        return _affine(x, self.weight, self.bias)
+
+
+def joined(x: Tensor, *layers: Linear) -> Tensor:
+    """The results of several layers on one x [..., in], side by side: [..., Σ out], in one product.
+
+    Their weights are joined first, which is a copy of parameters, once a step; results and gradients are never copied.
+    """
+    weight = ops.concatenate([layer.weight for layer in layers], axis=0)
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    return _affine(x, weight, ops.concatenate(biases, axis=0) if biases else None)
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    out_features, in_features = weight.shape
+    if x.shape[-1] != in_features:
+        raise shape_error("Linear", "x", f"of a last axis of {in_features}", x.shape)
+    # One product over all rows: the gradient of W is then one product too, not a sum over the batch.
+    y = ops.matmul(ops.reshape(x, shape=(-1, in_features)), weight, transpose_b=True)
+    if bias is not None:
+        y = y + bias
+    return ops.reshape(y, shape=(*x.shape[:-1], out_features))

@@ -82,6 +82,31 @@ def test_grouped_queries_equal_repeated_keys() -> None:
     np.testing.assert_allclose(grouped, repeated, atol=1e-6)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("own", [4, 2, 1])
+def test_heads_in_one_buffer_equal_heads_apart(own: int, packed: bool) -> None:
+    form = (12,) if packed else (2, 6)
+    q, k, v = (_draw(*form, h, 8, seed=i) for i, h in enumerate((4, own, own)))
+    offsets = {"q_offsets": np.array([0, 5, 12], np.int32)} if packed else {}
+    cotangent = Tensor(_draw(*q.shape, seed=9))
+
+    def run(*inputs: Array, **arguments: Any) -> tuple[Array, list[Array]]:
+        leaves = [tensor(x, requires_grad=True) for x in inputs]
+        y = ops.attention(*leaves, causal=True, **offsets, **arguments)
+        grads = gradients([y], [cotangent], leaves)
+        return y.numpy(), [g.numpy() for g in grads if g is not None]
+
+    expected, grads = run(q, k, v)
+    kv, qkv = np.concatenate([k, v], axis=-2), np.concatenate([q, k, v], axis=-2)
+    y, (gqkv,) = run(qkv, kv_heads=own)
+    assert y.tobytes() == expected.tobytes()
+    assert gqkv.tobytes() == np.concatenate(grads, axis=-2).tobytes()
+    y, (gq, gkv) = run(q, kv, kv_heads=own)
+    assert y.tobytes() == expected.tobytes()
+    assert gq.tobytes() == grads[0].tobytes()
+    assert gkv.tobytes() == np.concatenate(grads[1:], axis=-2).tobytes()
+
+
 SEGMENTS = [(3, 4), (1, 6), (5, 5), (2, 0), (4, 3)]
 
 
@@ -123,7 +148,7 @@ def test_long_sequences_use_bounded_scratch() -> None:
 
     def scratch(t: int) -> int:
         metas = [Meta((1, t, 8, 64), np.dtype(np.float32))] * 3 + [None] * 5
-        attrs = {"causal": True, "scale": 1.0, "dropout": 0.0, "draw": 0}
+        attrs = {**op.defaults, "causal": True, "scale": 1.0, "dropout": 0.0, "draw": 0}
         kernel = op.cpu_kernel(metas, attrs)
         assert kernel is not None
         assert kernel.scratch is not None
@@ -188,6 +213,9 @@ def test_no_gradient_work_without_need() -> None:
             ShapeError,
             "attention: q should be [N, H, K] (with offsets)",
         ),
+        ({"v": None}, ShapeError, "attention: v should be given, or packed with kv_heads"),
+        ({"v": None, "kv_heads": 3}, ShapeError, "attention: k should be [..., 2·3, K], keys and values"),
+        ({"k": None, "v": None, "kv_heads": 2}, ShapeError, "attention: q should be [..., H + 2·2, K]"),
         ({"dropout": 1.5}, UsageError, "attention: dropout should be in [0, 1"),
     ],
 )

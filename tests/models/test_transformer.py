@@ -13,6 +13,7 @@ from seqlib.core.tape import no_grad
 from seqlib.models.transformer import Transformer, TransformerConfig, build
 from seqlib.optim import AdamW
 from seqlib.problems.spec import ProblemSpec
+from seqlib.train.step import training_step
 from seqlib.util.errors import SeqlibError, ShapeError, UsageError
 
 V, D = 23, 16
@@ -338,3 +339,17 @@ def test_cache_errors():
         model.fill_cache(cache, memory, batch.src_lengths)
     with pytest.raises(ShapeError, match="parents"):
         cache.reorder(_tensor(np.zeros(3, np.int32)))
+
+
+@pytest.mark.parametrize("changes", [{}, {"positions": "rotary", "attention_bias": True}, {"norm": "post"}])
+def test_a_training_step_copies_no_activations(changes: dict):
+    """Projections of one input are packed at the weight: what comes of it is read and differentiated as it lies."""
+    model, batch, generator = model_of(**changes), make_batch(), Generator(0)
+    optimizer = AdamW(model.trainable_parameters())
+    step = compile(training_step(model, optimizer, generator, 0.1), state=[model, optimizer, generator])
+    launches = step.lower(batch).plan.launches
+    names = {launch.name for launch in launches}
+    assert not names & {"contiguous", "slice", "slice_grad", "stage", "reshape", "transpose", "pad"}, names
+    joins = [launch for launch in launches if launch.name == "concatenate"]
+    assert joins and all(p.buffer.kind == "location" for join in joins for p in join.ins if p is not None)
+    assert len([launch for launch in launches if launch.name == "attention"]) == 6

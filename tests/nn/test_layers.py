@@ -139,3 +139,20 @@ def test_attention_dropout_is_in_training_only():
         assert np.any(layer(x).numpy() != layer(x).numpy())
         layer.eval()
         np.testing.assert_array_equal(layer(x).numpy(), layer(x).numpy())
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_grouped_query_attention(kv_heads: int):
+    layer, x, memory = nn.MultiHeadAttention(16, 4, kv_heads=kv_heads), normal(2, 5, 16), normal(2, 7, 16)
+    assert layer.k_proj.weight.shape == layer.v_proj.weight.shape == (4 * kv_heads, 16)
+    whole = nn.MultiHeadAttention(16, 4)
+    for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        weight = getattr(layer, part).weight.numpy()
+        if weight.shape[0] < 16:  # a head of keys or values for each of its query heads
+            weight = np.repeat(weight.reshape(kv_heads, 4, 16), 4 // kv_heads, axis=0).reshape(16, 16)
+        getattr(whole, part).weight.assign(weight)
+    for arguments in ({"causal": True}, {"memory": tensor(memory)}):
+        expected = whole(tensor(x), **arguments).numpy()
+        np.testing.assert_allclose(layer(tensor(x), **arguments).numpy(), expected, atol=1e-6)
+    with pytest.raises(UsageError, match="4 heads are not a multiple of 3 kv_heads"):
+        nn.MultiHeadAttention(16, 4, kv_heads=3)

@@ -24,101 +24,24 @@ from seqlib.core.op import (
     need_int,
     shape_error,
 )
+from seqlib.core.ops.attention_parts import (
+    heads_first,
+    heads_last,
+    kept_factors,
+    score_matrix,
+    unpacked,
+    unpacked_metas,
+)
 from seqlib.core.ops.blocks import float32_only, same_float, score_scratch
-from seqlib.core.ops.create import arange, full, zeros
-from seqlib.core.ops.elementwise import equal, exp, greater, less, less_equal, log, logical_and, where
-from seqlib.core.ops.index import take
+from seqlib.core.ops.create import zeros
+from seqlib.core.ops.elementwise import equal, exp, log, where
+from seqlib.core.ops.join import concatenate
 from seqlib.core.ops.matmul import matmul
-from seqlib.core.ops.random import need_rate, need_state, random_bits
-from seqlib.core.ops.reduce import max, min, sum, sum_to
-from seqlib.core.ops.shape import broadcast_to, reshape, slice_, transpose
+from seqlib.core.ops.random import need_rate, need_state
+from seqlib.core.ops.reduce import max, sum, sum_to
+from seqlib.core.ops.shape import reshape
 from seqlib.core.rng import current_generator
 from seqlib.core.tensor import Tensor, as_tensor
-
-
-def packed_stride(keys: int) -> int:
-    """The step of the dropout counter from one packed query row to the next: M rounded up to whole Philox
-    blocks."""
-    return -(-keys // philox.LANES) * philox.LANES
-
-
-# -- the composition, piece by piece -------------------------------------------------------------------------
-
-
-def _heads_first(x: Tensor, heads: int) -> Tensor:
-    """[B,T,Hk,K] or [N,Hk,K] → [B,H,T,K] (B = 1 for packed rows), each key head repeated for its group."""
-    b, t, own, width = x.shape if x.ndim == 4 else (1, *x.shape)
-    if own != heads:
-        x = broadcast_to(reshape(x, (b, t, own, 1, width)), (b, t, own, heads // own, width))
-    return transpose(reshape(x, (b, t, heads, width)), (0, 2, 1, 3))
-
-
-def _heads_last(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """[B,H,T,K] → `shape` ([B,T,Hk,K] or [N,Hk,K]), summed over the query heads of a group."""
-    b, h, t, width = x.shape
-    own = shape[-2]
-    rows = transpose(x, (0, 2, 1, 3))
-    if own != h:
-        rows = sum(reshape(rows, (b, t, own, h // own, width)), axis=3)
-    return reshape(rows, shape)
-
-
-def _segments(offsets: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each packed row: the number of its segment (the count of segments if it is in none), its first row
-    and its end."""
-    i = reshape(arange(rows), (rows, 1))
-    bounds = reshape(offsets, (1, offsets.size))
-    ends = slice_(bounds, (0, 1), (1, offsets.size - 1))
-    number = sum(less_equal(ends, i), axis=1)
-    start = max(where(less_equal(bounds, i), bounds, 0), axis=1)
-    end = min(where(greater(bounds, i), bounds, rows), axis=1)
-    return number, start, end
-
-
-def _visible(t: int, s: int, lengths: Any, q_offsets: Any, k_offsets: Any, causal: bool) -> Tensor | None:
-    """bool, broadcastable to [B,H,T,S]: which keys a query sees; None for all."""
-    conditions: list[Tensor] = []
-    if lengths is not None:
-        conditions.append(less(reshape(arange(s), (1, 1, 1, s)), reshape(lengths, (lengths.size, 1, 1, 1))))
-    if q_offsets is not None:
-        q_number, _, q_end = _segments(q_offsets, t)
-        k_number, _, k_end = _segments(k_offsets, s)
-        q_number, q_end = reshape(q_number, (t, 1)), reshape(q_end, (t, 1))
-        conditions.append(logical_and(equal(k_number, q_number), less(q_number, q_offsets.size - 1)))
-        if causal:
-            conditions.append(less_equal(arange(s) - k_end, reshape(arange(t), (t, 1)) - q_end))
-    elif causal:
-        conditions.append(less_equal(arange(s), reshape(arange(t), (t, 1)) + (s - t)))
-    result = None
-    for c in conditions:
-        result = c if result is None else logical_and(result, c)
-    return result
-
-
-def _scores(
-    q: Tensor, k: Tensor, bias: Any, lengths: Any, q_offsets: Any, k_offsets: Any, causal: bool, scale: float
-) -> Tensor:
-    """[B,H,T,S]: the scaled products plus bias; -inf where the key is hidden. q and k are [B,H,·,K]."""
-    scores = matmul(q, k, False, True) * scale
-    if bias is not None:
-        scores = scores + bias
-    visible = _visible(q.shape[2], k.shape[2], lengths, q_offsets, k_offsets, causal)
-    return scores if visible is None else where(visible, scores, -float("inf"))
-
-
-def _kept(shape: tuple[int, ...], k_offsets: Any, state: Any, rate: float, draw: int, dtype: Any) -> Tensor:
-    """The factors of the weights [B,H,T,S]: 0, or the scale of kept ones."""
-    _, h, t, s = shape
-    if k_offsets is None:
-        bits = random_bits(state, shape=shape, draw=draw)
-    else:
-        _, start, _ = _segments(k_offsets, s)
-        bits = reshape(
-            take(random_bits(state, shape=(h, t, packed_stride(s)), draw=draw), arange(s) - start, axis=2),
-            shape,
-        )
-    return where(less(bits, philox.keep_threshold(rate)), 0.0, full((), philox.keep_scale(rate), dtype))
-
 
 # -- the op --------------------------------------------------------------------------------------------------
 
@@ -126,8 +49,8 @@ def _kept(shape: tuple[int, ...], k_offsets: Any, state: Any, rate: float, draw:
 @fused(outs="y lse", saves="q k v bias lengths q_offsets k_offsets state y lse")
 def _attention(
     q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    k: Any = None,
+    v: Any = None,
     bias: Any = None,
     lengths: Any = None,
     q_offsets: Any = None,
@@ -138,13 +61,15 @@ def _attention(
     scale: float,
     dropout: float,
     draw: int,
+    kv_heads: int = 0,
 ) -> tuple[Tensor, Tensor]:
+    q, k, v = unpacked(q, k, v, kv_heads)
     heads = q.shape[-2]
     lse_shape = (*q.shape[:-3], heads, q.shape[-3])
     if k.shape[-3] == 0:
         return zeros(q.shape, q.dtype), zeros(lse_shape, q.dtype)
-    keys, values = _heads_first(k, heads), _heads_first(v, heads)
-    scores = _scores(_heads_first(q, heads), keys, bias, lengths, q_offsets, k_offsets, causal, scale)
+    keys, values = heads_first(k, heads), heads_first(v, heads)
+    scores = score_matrix(heads_first(q, heads), keys, bias, lengths, q_offsets, k_offsets, causal, scale)
     top = max(scores, axis=-1, keepdims=True).detach()
     top = where(equal(top, -float("inf")), 0.0, top)
     weights = exp(scores - top)
@@ -154,16 +79,16 @@ def _attention(
     lse = where(blind, 0.0, top + log(total))
     weights = weights / total
     if dropout:
-        weights = weights * _kept(weights.shape, k_offsets, state, dropout, draw, weights.dtype)
-    return _heads_last(matmul(weights, values), q.shape), reshape(lse, lse_shape)
+        weights = weights * kept_factors(weights.shape, k_offsets, state, dropout, draw, weights.dtype)
+    return heads_last(matmul(weights, values), q.shape), reshape(lse, lse_shape)
 
 
 @fused(outs="gq gk gv gbias", visible=4, differentiable=False)
 def attention_bwd(
     gy: Tensor,
     q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    k: Any,
+    v: Any,
     y: Tensor,
     lse: Tensor,
     bias: Any = None,
@@ -177,28 +102,39 @@ def attention_bwd(
     dropout: float,
     draw: int,
     want_bias: bool,
+    kv_heads: int = 0,
 ) -> tuple[Tensor, ...]:
-    """The gradients of attention (gbias is empty unless `want_bias`). The weights are made again from the
+    """The gradients of attention, packed as its inputs (gk and gv, where these are absent, and gbias unless
+    `want_bias` are empty). The weights are made again from the
     scores and lse; with P the weights, D the dropout factors and G = gy vᵀ ∘ D: gv = (P ∘ D)ᵀ gy, gs = P ∘ (G
     - Σ gy y), gq = gs k, gk = gsᵀ q."""
-    heads = q.shape[-2]
+    packed = [k is None, v is None]
+    q, k, v = unpacked(q, k, v, kv_heads)
+    heads, nothing = q.shape[-2], zeros((0,), q.dtype)
     if k.shape[-3] == 0:
-        gbias = zeros(bias.shape if want_bias else (0,), q.dtype)
-        return zeros(q.shape, q.dtype), zeros(k.shape, k.dtype), zeros(v.shape, v.dtype), gbias
-    queries, keys, values, g = (_heads_first(x, heads) for x in (q, k, v, gy))
-    scores = _scores(queries, keys, bias, lengths, q_offsets, k_offsets, causal, scale)
+        grads = [zeros(x.shape, x.dtype) for x in (q, k, v)]
+        return *_repacked(grads, packed), zeros(bias.shape, q.dtype) if want_bias else nothing
+    queries, keys, values, g = (heads_first(x, heads) for x in (q, k, v, gy))
+    scores = score_matrix(queries, keys, bias, lengths, q_offsets, k_offsets, causal, scale)
     weights = exp(scores - reshape(lse, (*scores.shape[:3], 1)))
-    along = sum(g * _heads_first(y, heads), axis=-1, keepdims=True)
+    along = sum(g * heads_first(y, heads), axis=-1, keepdims=True)
     to_weights = matmul(g, values, False, True)
     dropped = weights
     if dropout:
-        kept = _kept(weights.shape, k_offsets, state, dropout, draw, weights.dtype)
+        kept = kept_factors(weights.shape, k_offsets, state, dropout, draw, weights.dtype)
         dropped, to_weights = weights * kept, to_weights * kept
     to_scores = weights * (to_weights - along)
-    gq = _heads_last(matmul(to_scores, keys) * scale, q.shape)
-    gk = _heads_last(matmul(to_scores, queries, True, False) * scale, k.shape)
-    gv = _heads_last(matmul(dropped, g, True, False), v.shape)
-    return gq, gk, gv, sum_to(to_scores, bias.shape) if want_bias else zeros((0,), q.dtype)
+    gq = heads_last(matmul(to_scores, keys) * scale, q.shape)
+    gk = heads_last(matmul(to_scores, queries, True, False) * scale, k.shape)
+    gv = heads_last(matmul(dropped, g, True, False), v.shape)
+    return *_repacked([gq, gk, gv], packed), sum_to(to_scores, bias.shape) if want_bias else nothing
+
+
+def _repacked(grads: list[Tensor], packed: list[bool]) -> list[Tensor]:
+    nothing = zeros((0,), grads[0].dtype)
+    if packed[0]:
+        return [concatenate(grads, axis=-2), nothing, nothing]
+    return [grads[0], concatenate(grads[1:], axis=-2), nothing] if packed[1] else grads
 
 
 def _check_offsets(q_offsets: Meta | None, k_offsets: Meta | None) -> None:
@@ -210,11 +146,22 @@ def _check_offsets(q_offsets: Meta | None, k_offsets: Meta | None) -> None:
             raise shape_error("attention", name, "[segments + 1], the same for queries and keys", m.shape)
 
 
+def _check_packing(q: Meta, k: Meta | None, v: Meta | None, kv_heads: int) -> None:
+    if kv_heads == 0:
+        for name, m in (("k", k), ("v", v)):
+            if m is None:
+                raise shape_error("attention", name, "given, or packed with kv_heads", None)
+    elif k is None and (len(q.shape) < 3 or q.shape[-2] <= 2 * kv_heads):
+        raise shape_error("attention", "q", f"[..., H + 2·{kv_heads}, K], queries, keys and values", q.shape)
+    elif k is not None and (len(k.shape) < 3 or k.shape[-2] != 2 * kv_heads):
+        raise shape_error("attention", "k", f"[..., 2·{kv_heads}, K], keys and values", k.shape)
+
+
 @_attention.infer
 def _(
     q: Meta,
-    k: Meta,
-    v: Meta,
+    k: Meta | None,
+    v: Meta | None,
     bias: Meta | None,
     lengths: Meta | None,
     q_offsets: Meta | None,
@@ -225,12 +172,15 @@ def _(
     scale: float,
     dropout: float,
     draw: int,
+    kv_heads: int = 0,
 ) -> list[Meta]:
     for name, m in (("q", q), ("k", k), ("v", v), ("bias", bias)):
         if m is not None:
             need_float("attention", name, m)
             if m.dtype != q.dtype:
                 raise dtype_error("attention", name, f"{q.dtype}, as q", m.dtype)
+    _check_packing(q, k, v, kv_heads)
+    q, k, v = unpacked_metas(q, k, v, kv_heads)
     packed = q_offsets is not None or k_offsets is not None
     form = "[N, H, K]" if packed else "[B, T, H, K]"
     if len(q.shape) != (3 if packed else 4):
@@ -267,51 +217,57 @@ def _(
 @attention_bwd.infer
 def _(*metas: Any, want_bias: bool, **attrs: Any) -> list[Meta]:
     _, q, k, v, _, _, bias = metas[:7]
-    return [q, k, v, bias if want_bias else Meta((0,), q.dtype)]
+    nothing = Meta((0,), q.dtype)
+    return [q, k or nothing, v or nothing, bias if want_bias else nothing]
 
 
-def _product_flops(q: Meta, k: Meta) -> int:
+def _product_flops(q: Meta, k: Any, v: Any, kv_heads: int) -> int:
     """Of one product over all scores; 0 for packed rows, where it depends on the offsets."""
+    q, k, _ = unpacked_metas(q, k, v, kv_heads)
     return 2 * q.size * k.shape[1] if len(q.shape) == 4 else 0
 
 
-_attention.flops(lambda q, k, *_, **attrs: 2 * _product_flops(q, k))
-attention_bwd.flops(lambda gy, q, k, *_, **attrs: 5 * _product_flops(q, k))  # the scores are made again
+_attention.flops(lambda q, k, v, *_, kv_heads, **attrs: 2 * _product_flops(q, k, v, kv_heads))
+# The scores are made again.
+attention_bwd.flops(lambda gy, q, k, v, *_, kv_heads, **attrs: 5 * _product_flops(q, k, v, kv_heads))
 
 
 @_attention.vjp
 def _(ctx: VjpContext, gy: Tensor) -> Sequence[Any]:
     q, k, v, *rest = ctx.inputs
     grads = attention_bwd(gy, q, k, v, *ctx.outputs, *rest, **ctx.attrs, want_bias=ctx.needs[3])
-    return *grads[:3], grads[3] if ctx.needs[3] else None, None, None, None, None
+    given = (True, k is not None, v is not None, ctx.needs[3])
+    return *(g if there else None for g, there in zip(grads, given, strict=True)), None, None, None, None
 
 
-_attention.cpu(
-    "attention_numpy:forward",
-    when=same_float(0, 1, 2, 3),
-    scratch=lambda metas, attrs: score_scratch(1, metas[0], metas[1]),  # type: ignore[arg-type]
-)
-attention_bwd.cpu(
-    "attention_numpy:backward",
-    when=same_float(0, 1, 2, 3, 6),
-    scratch=lambda metas, attrs: score_scratch(2, metas[1], metas[2]),  # type: ignore[arg-type]
-)
-_attention.cpu(
-    "attention_cpu:forward",
-    needs="numba",
-    when=float32_only(0, 1, 2, 3),
-    scratch=lambda metas, attrs: score_scratch(1, metas[0], metas[1]),  # type: ignore[arg-type]
-)
-attention_bwd.cpu(
-    "attention_cpu:backward",
-    needs="numba",
-    when=float32_only(0, 1, 2, 3, 6),
-    scratch=lambda metas, attrs: score_scratch(2, metas[1], metas[2]),  # type: ignore[arg-type]
-)
+def _scratch(arrays: int) -> Any:
+    def scratch(metas: Sequence[Any], attrs: dict[str, Any]) -> list[Meta]:
+        q, k, v = metas[arrays - 1 : arrays + 2]  # after gy in the backward op
+        q, k, _ = unpacked_metas(q, k, v, attrs["kv_heads"])
+        return score_scratch(arrays, q, k)
+
+    return scratch
+
+
+for _module, _needs, _when in (("numpy", None, same_float), ("cpu", "numba", float32_only)):
+    _attention.cpu(
+        f"attention_{_module}:forward",
+        needs=_needs,
+        when=_when(0, 1, 2, 3),
+        scratch=_scratch(1),
+        strided=True,
+    )
+    attention_bwd.cpu(
+        f"attention_{_module}:backward",
+        needs=_needs,
+        when=_when(0, 1, 2, 3, 6),
+        scratch=_scratch(2),
+        strided=True,
+    )
 
 # -- samples -------------------------------------------------------------------------------------------------
 
-_PLAIN = {"causal": False, "scale": 0.4, "dropout": 0.0, "draw": 0}
+_PLAIN = {"causal": False, "scale": 0.4, "dropout": 0.0, "draw": 0, "kv_heads": 0}
 
 
 def _padded(b: int, t: int, s: int, h: int, own: int, k: int, seed: int = 0) -> list[Any]:
@@ -351,15 +307,27 @@ def _cases() -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
     yield (q, k, v, None, None, q_offsets, k_offsets, state), {**_PLAIN, "causal": True, "dropout": 0.4}
 
 
+def _packed_cases() -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Grouped heads, with keys and values in one buffer with the queries or beside them."""
+    for inputs, attrs in _cases():
+        q, k, v, *rest = inputs
+        if q.shape[-3] == k.shape[-3] < 600:
+            packed = np.concatenate([q, k, v], axis=-2)
+            yield (packed, None, None, *rest), {**attrs, "kv_heads": k.shape[-2]}
+        elif k.shape[-3] < 100:
+            packed = np.concatenate([k, v], axis=-2)
+            yield (q, packed, None, *rest), {**attrs, "kv_heads": k.shape[-2]}
+
+
 @_attention.samples
 def _() -> Iterable[Sample]:
-    for inputs, attrs in _cases():
+    for inputs, attrs in (*_cases(), *_packed_cases()):
         yield Sample((*inputs, *[None] * (8 - len(inputs))), attrs)
 
 
 @attention_bwd.samples
 def _() -> Iterable[Sample]:
-    for inputs, attrs in _cases():
+    for inputs, attrs in (*_cases(), *_packed_cases()):
         with np.errstate(all="ignore"):
             given = [None if x is None else as_tensor(x) for x in inputs]
             y, lse = (t.numpy() for t in _attention.fn(*given, **attrs))
@@ -373,8 +341,8 @@ def _() -> Iterable[Sample]:
 
 def attention(
     q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    k: Tensor | None = None,
+    v: Tensor | None = None,
     bias: Tensor | None = None,
     lengths: Tensor | None = None,
     q_offsets: Tensor | None = None,
@@ -383,6 +351,7 @@ def attention(
     causal: bool = False,
     scale: float | None = None,
     dropout: float = 0.0,
+    kv_heads: int = 0,
 ) -> Tensor:
     """softmax(scale · q kᵀ + bias) v for each head (Vaswani et al. 2017).
 
@@ -393,6 +362,9 @@ def attention(
     h reads key head h // (H / Hk)). `causal`: key j is visible to query i iff j ≤ i + S - T (for packed rows,
     within the segment and with its lengths), so that the last query sees every key. A query that sees no key
     gives zeros. `scale` defaults to K**-0.5. `dropout` zeroes weights at that rate by the generator in force.
+
+    With `kv_heads` = Hk the heads of one product lie in one buffer, and so do their gradients: without k and v,
+    q is [..., H + 2 Hk, K], queries, then keys, then values; without v alone, k is [..., 2 Hk, K].
 
     Raises ShapeError and DtypeError that name the argument; UsageError for a dropout outside [0, 1).
     """
@@ -408,5 +380,11 @@ def attention(
     factor = (
         float(scale) if scale is not None else float(q.shape[-1]) ** -0.5 if q.ndim and q.shape[-1] else 1.0
     )
-    attrs = {"causal": bool(causal), "scale": factor, "dropout": rate, "draw": draw}
+    attrs = {
+        "causal": bool(causal),
+        "scale": factor,
+        "dropout": rate,
+        "draw": draw,
+        "kv_heads": int(kv_heads) if k is None or v is None else 0,
+    }
     return _attention(q, k, v, bias, lengths, q_offsets, k_offsets, state, **attrs)

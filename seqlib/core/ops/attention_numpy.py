@@ -17,7 +17,7 @@ from seqlib.core import philox
 from seqlib.core.backends.blas import product as matrix_product
 from seqlib.core.backends.threads import spread
 from seqlib.core.op import Attrs
-from seqlib.core.ops.attention import packed_stride
+from seqlib.core.ops.attention_parts import packed_stride, unpacked
 from seqlib.core.ops.blocks import SCORES, pieces
 from seqlib.core.ops.packed_numpy import Group, groups
 from seqlib.core.ops.random import seed_offset
@@ -324,10 +324,18 @@ def _lse_view(lse: Any, own: int) -> Any:
 
 
 def forward(
-    outs: Any, ins: Any, scratch: Any, *, steps: Steps = NUMPY, segments: Any = None, **attrs: Any
+    outs: Any,
+    ins: Any,
+    scratch: Any,
+    *,
+    kv_heads: int,
+    steps: Steps = NUMPY,
+    segments: Any = None,
+    **attrs: Any,
 ) -> None:
     """The kernel of attention; of packed rows it does the segments with these numbers (None: all)."""
-    q, k, v, *rest = ins
+    q, k, v = unpacked(ins[0], ins[1], ins[2], kv_heads)
+    rest = ins[3:]
     y, lse = outs
     own = k.shape[-2]
     if rest[2] is not None or k.shape[-3] == 0:  # rows of no segment, and queries without keys
@@ -358,18 +366,22 @@ def backward(
     scratch: Any,
     *,
     want_bias: bool,
+    kv_heads: int,
     steps: Steps = NUMPY,
     segments: Any = None,
     **attrs: Any,
 ) -> None:
     """The kernel of attention_bwd; `segments` as in `forward`."""
-    gy, q, k, v, y, lse, *rest = ins
+    q, k, v = unpacked(ins[1], ins[2], ins[3], kv_heads)
+    gy, (y, lse, *rest) = ins[0], ins[4:]
     own = k.shape[-2]
-    gq, gk, gv, gbias = outs
     everywhere = rest[2] is None and q.size and k.size
     for out in outs:
-        if out is not None and (not everywhere or out is gbias):
+        if out is not None and (not everywhere or out is outs[3]):
             out.fill(0)
+    gk, gv = (None if x is None else out for x, out in zip(ins[2:4], outs[1:3], strict=True))
+    gq, gk, gv = unpacked(outs[0], gk, gv, kv_heads if ins[2] is None or gk is not None else 0)
+    gbias = outs[3]
     if not q.size or not k.size:
         return
     if gbias is not None:

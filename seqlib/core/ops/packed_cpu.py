@@ -2,7 +2,8 @@
 the first-level cache, with products of their own: a call of BLAS for so small a product costs more than it does.
 
 N packed query rows, M packed key rows, H query heads, Hk key heads, K head width; t, s rows and keys of a segment.
-Longer segments go through attention_numpy.py.
+Longer segments go through attention_numpy.py. q, k and v may be one buffer: `places` are the numbers of their first
+heads in it, so that the kernels see whole arrays, which they are fastest with.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from seqlib.core import philox
 from seqlib.core.backends.threads import spread
 from seqlib.core.op import Attrs
 from seqlib.core.ops import attention_numpy
-from seqlib.core.ops.attention import packed_stride
 from seqlib.core.ops.attention_numpy import Steps
+from seqlib.core.ops.attention_parts import packed_stride
 from seqlib.core.ops.jit_cpu import exp32, kernel
 from seqlib.core.ops.random import seed_offset
 
@@ -102,9 +103,9 @@ def _factors(out, t, s, first_row, seed, offset, threshold, keep_scale, stride):
 
 
 @kernel
-def _forward(first, last, q, k, v, bounds, causal, scale, dropout, seed, offset, y, lse):
+def _forward(first, last, q, k, v, places, bounds, causal, scale, dropout, seed, offset, y, lse):
     """Segments first … last - 1 of bounds int64 [n,4]: their first and end row of queries and of keys."""
-    heads, group = q.shape[1], q.shape[1] // k.shape[1]
+    heads, group, q_at, k_at, v_at = places
     threshold, keep_scale, stride = dropout
     largest = 0
     for number in range(first, last):
@@ -117,7 +118,7 @@ def _forward(first, last, q, k, v, bounds, causal, scale, dropout, seed, offset,
         scores = room[: t * s]
         qs, ks, vs = q[a:b], k[c:d], v[c:d]
         for h in range(heads):
-            _products(scores, qs, ks, h, h // group, scale, causal)
+            _products(scores, qs, ks, q_at + h, k_at + h // group, scale, causal)
             for i in range(t):
                 row = scores[i * s : i * s + s]
                 top = np.float32(-np.inf)
@@ -145,14 +146,15 @@ def _forward(first, last, q, k, v, bounds, causal, scale, dropout, seed, offset,
                 else:
                     for j in range(s):
                         row[j] *= factor
-                _combine(y[a + i, h], scores, i * s, 1, vs, h // group)
+                _combine(y[a + i, h], scores, i * s, 1, vs, v_at + h // group)
 
 
 @kernel
 def _backward(
-    first, last, gy, q, k, v, y, lse, bounds, causal, scale, dropout, seed, offset, want, gq, gk, gv
+    first, last, gy, q, k, v, y, lse, places, bounds, causal, scale, dropout, seed, offset, want, gq, gk, gv
 ):
-    heads, group, width = q.shape[1], q.shape[1] // k.shape[1], q.shape[2]
+    heads, group, q_at, k_at, v_at = places
+    width = q.shape[2]
     threshold, keep_scale, stride = dropout
     want_q, want_k, want_v = want
     largest = 0
@@ -167,13 +169,13 @@ def _backward(
         gs, qs, ks, vs = gy[a:b], q[a:b], k[c:d], v[c:d]
         for h in range(heads):
             own = h // group
-            _products(weights, qs, ks, h, own, scale, causal)
+            _products(weights, qs, ks, q_at + h, k_at + own, scale, causal)
             for i in range(t):
                 away = lse[h, a + i]
                 for j in range(s):
                     weights[i * s + j] -= away
             _exp(weights)
-            _products(slopes, gs, vs, h, own, np.float32(1.0), False)
+            _products(slopes, gs, vs, h, v_at + own, np.float32(1.0), False)
             if threshold:
                 row_number = h * q.shape[0] + a
                 _factors(factors, t, s, row_number, seed, offset, threshold, keep_scale, stride)
@@ -190,13 +192,13 @@ def _backward(
                         slopes[j] = weights[j] * (slopes[j] - along) * scale
             if want_q:
                 for i in range(t):
-                    _combine(gq[a + i, h], slopes, i * s, 1, ks, own)
+                    _combine(gq[a + i, q_at + h], slopes, i * s, 1, ks, k_at + own)
             if want_k:
                 for j in range(s):
-                    _combine(gk[c + j, own], slopes, j, s, qs, h)
+                    _combine(gk[c + j, k_at + own], slopes, j, s, qs, q_at + h)
             if want_v:
                 for j in range(s):
-                    _combine(gv[c + j, own], weights, j, s, gs, h)
+                    _combine(gv[c + j, v_at + own], weights, j, s, gs, h)
 
 
 def _split(q_offsets: Any, k_offsets: Any) -> tuple[Any, Any]:
@@ -217,27 +219,77 @@ def _settings(keys: int, state: Any, attrs: Attrs) -> tuple[Any, ...]:
     return attrs["causal"], np.float32(attrs["scale"]), dropout, np.uint64(seed), np.uint64(offset)
 
 
-def forward(outs: Any, ins: Any, scratch: Any, *, steps: Steps, **attrs: Any) -> None:
+def _buffers(arrays: Any, given: Any, kv_heads: int) -> list[Any]:
+    """The arrays that queries, keys and values lie in, where `given` are the op's q, k and v."""
+    chosen = (0, 0, 0) if given[1] is None else (0, 1, 1) if kv_heads else (0, 1, 2)
+    return [arrays[i] for i in chosen]
+
+
+def _places(q: Any, k: Any, kv_heads: int) -> tuple[int, int, int, int, int]:
+    """Query heads, their number for each key head, and the first head of queries, keys and values."""
+    if k is None:
+        heads = q.shape[1] - 2 * kv_heads
+        return heads, heads // kv_heads, 0, heads, heads + kv_heads
+    own = kv_heads or k.shape[1]
+    return q.shape[1], q.shape[1] // own, 0, 0, kv_heads
+
+
+def _work(bounds: Any, size: int) -> int:
+    return int(((bounds[:, 1] - bounds[:, 0]) * (bounds[:, 3] - bounds[:, 2])).sum()) * size
+
+
+def forward(outs: Any, ins: Any, scratch: Any, *, steps: Steps, kv_heads: int, **attrs: Any) -> None:
     """The kernel of attention over packed rows."""
-    q, k, v, _, _, q_offsets, k_offsets, state = ins
+    *arrays, _, _, q_offsets, k_offsets, state = ins
     bounds, long = _split(q_offsets, k_offsets)
-    attention_numpy.forward(outs, ins, scratch, steps=steps, segments=long, **attrs)
-    lse = np.empty((q.shape[1], len(q)), np.float32) if outs[1] is None else outs[1]
-    work = (
-        len(bounds) and int(((bounds[:, 1] - bounds[:, 0]) * (bounds[:, 3] - bounds[:, 2])).sum()) * q[0].size
-    )
-    spread(_forward, len(bounds), work, q, k, v, bounds, *_settings(len(k), state, attrs), outs[0], lse)
-
-
-def backward(outs: Any, ins: Any, scratch: Any, *, steps: Steps, want_bias: bool, **attrs: Any) -> None:
-    """The kernel of attention_bwd over packed rows."""
-    gy, q, k, v, y, lse, _, _, q_offsets, k_offsets, state = ins
-    bounds, long = _split(q_offsets, k_offsets)
-    attention_numpy.backward(outs, ins, scratch, steps=steps, segments=long, want_bias=want_bias, **attrs)
-    want = tuple(out is not None for out in outs[:3])
-    grads = [np.empty((0, 0, 0), np.float32) if out is None else out for out in outs[:3]]
-    work = (
-        len(bounds) and int(((bounds[:, 1] - bounds[:, 0]) * (bounds[:, 3] - bounds[:, 2])).sum()) * q[0].size
-    )
+    attention_numpy.forward(outs, ins, scratch, steps=steps, segments=long, kv_heads=kv_heads, **attrs)
+    places = _places(arrays[0], arrays[1], kv_heads)
+    q, k, v = (np.ascontiguousarray(x) for x in _buffers(arrays, arrays, kv_heads))
+    lse = np.empty((places[0], len(q)), np.float32) if outs[1] is None else outs[1]
     settings = _settings(len(k), state, attrs)
-    spread(_backward, len(bounds), work, gy, q, k, v, y, lse, bounds, *settings, want, *grads)
+    spread(
+        _forward,
+        len(bounds),
+        _work(bounds, outs[0][0].size),
+        q,
+        k,
+        v,
+        places,
+        bounds,
+        *settings,
+        outs[0],
+        lse,
+    )
+
+
+def backward(
+    outs: Any, ins: Any, scratch: Any, *, steps: Steps, want_bias: bool, kv_heads: int, **attrs: Any
+) -> None:
+    """The kernel of attention_bwd over packed rows."""
+    gy, *arrays, y, lse, _, _, q_offsets, k_offsets, state = ins
+    bounds, long = _split(q_offsets, k_offsets)
+    attrs["kv_heads"] = kv_heads
+    attention_numpy.backward(outs, ins, scratch, steps=steps, segments=long, want_bias=want_bias, **attrs)
+    places = _places(arrays[0], arrays[1], kv_heads)
+    q, k, v = (np.ascontiguousarray(x) for x in _buffers(arrays, arrays, kv_heads))
+    found = _buffers(outs, arrays, kv_heads)
+    want = tuple(out is not None for out in found)
+    grads = [np.empty((0, 0, 0), np.float32) if out is None else out for out in found]
+    gy, y, lse = (np.ascontiguousarray(x) for x in (gy, y, lse))
+    settings = _settings(len(k), state, attrs)
+    spread(
+        _backward,
+        len(bounds),
+        _work(bounds, y[0].size),
+        gy,
+        q,
+        k,
+        v,
+        y,
+        lse,
+        places,
+        bounds,
+        *settings,
+        want,
+        *grads,
+    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from seqlib.core.op import Meta, Sample, VjpContext, need_float, need_int, primitive, shape_error
 from seqlib.core.ops.blocks import float32_only, same_float
-from seqlib.core.tensor import Tensor
+from seqlib.core.tensor import Tensor, as_tensor
 
 
 def cosine_sine(xp: Any, positions: Any, half: int, base: float, inverse: bool) -> tuple[Any, Any]:
@@ -21,34 +21,37 @@ def cosine_sine(xp: Any, positions: Any, half: int, base: float, inverse: bool) 
 
 
 @primitive(saves="positions")
-def _rotary(xp: Any, x: Any, positions: Any, *, base: float, inverse: bool) -> Any:
+def _rotary(xp: Any, x: Any, positions: Any, *, base: float, inverse: bool, heads: int) -> Any:
     half = x.shape[-1] // 2
     cosine, sine = (a.astype(x.dtype) for a in cosine_sine(xp, positions, half, base, inverse))
-    first, second = x[..., :half], x[..., half:]
-    return xp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    first, second, rest = x[..., :heads, :half], x[..., :heads, half:], x[..., heads:, :]
+    turned = xp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+    return xp.concatenate([turned, rest], axis=-2)
 
 
 @_rotary.infer
-def _(x: Meta, positions: Meta, *, base: float, inverse: bool) -> list[Meta]:
+def _(x: Meta, positions: Meta, *, base: float, inverse: bool, heads: int) -> list[Meta]:
     need_float("rotary", "x", x)
     need_int("rotary", "positions", positions)
     if len(x.shape) < 3 or x.shape[-1] % 2:
         raise shape_error("rotary", "x", "[..., T, H, K] with an even K", x.shape)
+    if not 0 <= heads <= x.shape[-2]:
+        raise shape_error("rotary", "heads", f"in [0, {x.shape[-2]}], the heads of x", heads)
     if positions.shape not in (x.shape[-3:-2], x.shape[:-2]):
         raise shape_error("rotary", "positions", f"{x.shape[-3:-2]} or {x.shape[:-2]}", positions.shape)
     return [x]
 
 
-_rotary.cpu("rotary_numpy:forward", when=same_float(0))
+_rotary.cpu("rotary_numpy:forward", when=same_float(0), overlap=((0, 0),))
 
 
-_rotary.cpu("rotary_cpu:forward", needs="numba", when=float32_only(0))
+_rotary.cpu("rotary_cpu:forward", needs="numba", when=float32_only(0), overlap=((0, 0),))
 
 
 @_rotary.vjp
 def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     # A rotation's transpose is the rotation back.
-    return _rotary(g, ctx.inputs[1], base=ctx.attrs["base"], inverse=not ctx.attrs["inverse"]), None
+    return _rotary(g, ctx.inputs[1], **{**ctx.attrs, "inverse": not ctx.attrs["inverse"]}), None
 
 
 @_rotary.samples
@@ -57,15 +60,20 @@ def _() -> Iterable[Sample]:
     attrs = {"base": 10000.0, "inverse": False}
     for shape in ((2, 5, 3, 4), (7, 2, 6), (1, 1023, 1, 2), (0, 4, 2, 4), (3, 40, 4, 64)):
         x = rng.normal(size=shape).astype(np.float32)
-        yield Sample((x, np.arange(shape[-3], dtype=np.int32)), attrs, grad=(0,))
+        yield Sample((x, np.arange(shape[-3], dtype=np.int32)), {**attrs, "heads": shape[-2]}, grad=(0,))
     x = rng.normal(size=(2, 5, 3, 4)).astype(np.float32)
-    yield Sample((x, rng.integers(0, 99, (2, 5)).astype(np.int32)), {**attrs, "inverse": True}, grad=(0,))
+    yield Sample(
+        (x, rng.integers(0, 99, (2, 5)).astype(np.int32)), {**attrs, "inverse": True, "heads": 2}, grad=(0,)
+    )
 
 
-def rotary(x: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
+def rotary(x: Tensor, positions: Tensor, base: float = 10000.0, heads: int | None = None) -> Tensor:
     """x floating [..., T, H, K] with the pairs (i, i + K/2) of each head turned by positions · base^(-2i/K).
 
-    positions int [T], or [..., T] as x. The product of a turned query and a turned key depends on the difference
-    of their positions alone. Raises ShapeError for an odd K or positions that do not fit, DtypeError.
+    positions int [T], or [..., T] as x. Only the first `heads` of H are turned (default: all). The product of a
+    turned query and a turned key depends on the difference of their positions alone. Raises ShapeError for an odd K
+    or positions that do not fit, DtypeError.
     """
-    return _rotary(x, positions, base=float(base), inverse=False)
+    x = as_tensor(x)
+    turned = (x.shape[-2] if x.ndim > 1 else 0) if heads is None else int(heads)
+    return _rotary(x, positions, base=float(base), inverse=False, heads=turned)

@@ -10,22 +10,24 @@ from seqlib.core.ops.rotary_numpy import tables
 
 
 @kernel
-def _turn(first, last, x, cosine, sine, out):
-    times, heads, width = cosine.shape[0], x.shape[1], x.shape[2]
-    half = width // 2
+def _turn(first, last, x, cosine, sine, heads, out):
+    """`out` may be `x`."""
+    times, half = cosine.shape[0], x.shape[2] // 2
     for r in range(first, last):
         c, s = cosine[r % times], sine[r % times]
         for h in range(heads):
             row, to = x[r, h], out[r, h]
             for i in range(half):
-                to[i] = row[i] * c[i] - row[half + i] * s[i]
-                to[half + i] = row[half + i] * c[i] + row[i] * s[i]
+                a, b = row[i], row[half + i]
+                to[i] = a * c[i] - b * s[i]
+                to[half + i] = b * c[i] + a * s[i]
+        out[r, heads:] = x[r, heads:]
 
 
-def forward(outs: Any, ins: Any, scratch: Any, *, base: float, inverse: bool) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, *, base: float, inverse: bool, heads: int) -> None:
     """The kernel of rotary."""
     x, positions = ins
     cosine, sine = tables(x, positions, base, inverse)
     tokens = (-1, *x.shape[-2:])
     x, out = x.reshape(tokens), outs[0].reshape(tokens)
-    spread(_turn, len(x), x.size, x, cosine, sine, out)
+    spread(_turn, len(x), x.size, x, cosine, sine, heads, out)

@@ -19,20 +19,24 @@ def tables(x: Any, positions: Any, base: float, inverse: bool) -> tuple[Any, Any
     )  # type: ignore[return-value]
 
 
-def forward(outs: Any, ins: Any, scratch: Any, *, base: float, inverse: bool) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, *, base: float, inverse: bool, heads: int) -> None:
     x, positions = ins
-    *_, heads, width = x.shape
+    *_, every, width = x.shape
     cosine, sine = tables(x, positions, base, inverse)
     # One row of angles serves all heads of a token, and the same rows serve every sentence.
-    rows = (x.size // max(1, len(cosine) * heads * width), len(cosine), heads, width)
-    spread(_turn, rows[0], x.size, x.reshape(rows), cosine[:, None], sine[:, None], outs[0].reshape(rows))
+    rows = (x.size // max(1, len(cosine) * every * width), len(cosine), every, width)
+    x, out = x.reshape(rows), outs[0].reshape(rows)
+    spread(_turn, rows[0], x.size, x, cosine[:, None], sine[:, None], heads, out)
 
 
-def _turn(first: int, last: int, x: Any, cosine: Any, sine: Any, out: Any) -> None:
+def _turn(first: int, last: int, x: Any, cosine: Any, sine: Any, heads: int, out: Any) -> None:
+    """`out` may be `x`."""
     half = x.shape[-1] // 2
-    a, b = x[first:last, ..., :half], x[first:last, ..., half:]
-    y, z = out[first:last, ..., :half], out[first:last, ..., half:]
-    np.multiply(b, sine, out=y)
-    np.subtract(a * cosine, y, out=y)
-    np.multiply(a, sine, out=z)
-    np.add(b * cosine, z, out=z)
+    a, b = x[first:last, :, :heads, :half], x[first:last, :, :heads, half:]
+    y, z = out[first:last, :, :heads, :half], out[first:last, :, :heads, half:]
+    from_a, from_b = a * sine, b * sine
+    np.multiply(a, cosine, out=y)
+    np.subtract(y, from_b, out=y)
+    np.multiply(b, cosine, out=z)
+    np.add(z, from_a, out=z)
+    np.copyto(out[first:last, :, heads:], x[first:last, :, heads:])

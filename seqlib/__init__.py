@@ -30,6 +30,7 @@ PUBLIC: dict[str, str] = {
     "grad": "seqlib.core.grad:grad",
     "value_and_grad": "seqlib.core.grad:value_and_grad",
     "no_grad": "seqlib.core.tape:no_grad",
+    "hooks": "seqlib.core.hooks:hooks",
     "meta": "seqlib.core.meta:meta",
     "checkpoint": "seqlib.core.checkpoint:checkpoint",
     "custom_vjp": "seqlib.core.custom_vjp:custom_vjp",

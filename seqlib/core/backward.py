@@ -9,6 +9,7 @@ import heapq
 from collections.abc import Sequence
 from typing import Any
 
+from seqlib.core.graph import in_gradient_of
 from seqlib.core.op import OPS, Meta, VjpContext
 from seqlib.core.tape import Edge, GradientError, Node, Region, compose, grad_mode, no_grad
 from seqlib.core.tensor import Leaf, Tensor, register_methods
@@ -107,9 +108,9 @@ def _run_backward(
             while roots:
                 queue(roots.pop())
             continue
-        for edge, g, meta, needed in zip(
-            node.edges, _node_vjp(node, cotangents, needs, create_graph), node.inputs, needs, strict=True
-        ):
+        with in_gradient_of(node.layers):
+            found = _node_vjp(node, cotangents, needs, create_graph)
+        for edge, g, meta, needed in zip(node.edges, found, node.inputs, needs, strict=True):
             if edge is None or g is None or not needed:
                 continue
             if g.shape != meta.shape:

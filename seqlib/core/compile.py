@@ -10,6 +10,7 @@ import numpy as np
 
 from seqlib.core import debug, tree
 from seqlib.core.graph import active_graph
+from seqlib.core.hooks import NonFinite, hooks
 from seqlib.core.lower import lower
 from seqlib.core.op import Meta
 from seqlib.core.passes import optimize
@@ -55,6 +56,21 @@ class Compiled:
         """
         leaves, treedef = tree.flatten((args, kwargs))
         return self._find(treedef, _signature(self.__name__, leaves)[1])[0]
+
+    def find_non_finite(self, *args: Any, **kwargs: Any) -> NonFinite | None:
+        """The first launch of a call with these arguments that makes NaN or infinity; None where none does.
+
+        The call runs to its end under `hooks`, and all that it wrote to `state` is put back. To repeat a step that has
+        been taken, put the generator back first: its draws are those of the next step otherwise.
+        """
+        written = [(v, v.numpy()) for v, _ in self.lower(*args, **kwargs).graph.updates]
+        try:
+            with hooks() as seen:
+                self(*args, **kwargs)
+        finally:
+            for variable, content in written:
+                variable.assign(content)
+        return seen.first_non_finite
 
     def _find(self, treedef: tree.TreeDef, signature: list[Any]) -> tuple[Program, Traced]:
         key = (treedef, tuple(signature), grad_enabled(), debug.references_only(), self._modes())

@@ -169,6 +169,17 @@ def scopes() -> tuple[str, ...]:
     return _context.scopes
 
 
+@contextmanager
+def in_gradient_of(layers: tuple[str, ...]) -> Generator[None, None, None]:
+    """Ops inside belong to the layers' gradient: `encoder.layers.0.gradient`."""
+    previous = _context.scopes
+    _context.scopes = layers if layers[-1:] == ("gradient",) else (*layers, "gradient")
+    try:
+        yield
+    finally:
+        _context.scopes = previous
+
+
 def in_checkpoint() -> bool:
     """True where what runs will run, or runs, a second time for its gradient."""
     return _context.checkpoint

@@ -34,6 +34,7 @@ class Launch(NamedTuple):
     flops: int
     op: Op | None = None
     kernel: Kernel | None = None
+    line: str = ""
 
     @property
     def nbytes(self) -> int:
@@ -137,7 +138,9 @@ class _Lowering:
             [] if kernel is None else [self._new(m) for m in cpu.scratch_metas(kernel, metas, node.attrs)]
         )
         flops = node.op.flops_rule(*metas, **node.attrs) if node.op.flops_rule is not None else 0
-        self._launch(node.op.name, fn, outs, ins, scratch, node.attrs, node.scope, flops, node.op, kernel)
+        self._launch(
+            node.op.name, fn, outs, ins, scratch, node.attrs, node.scope, flops, node.op, kernel, node.line
+        )
 
     def _launch(
         self,
@@ -151,17 +154,18 @@ class _Lowering:
         flops: int = 0,
         op: Op | None = None,
         kernel: Kernel | None = None,
+        line: str = "",
     ) -> None:
         for place in (*outs, *ins, *scratch):
             if place is not None:
                 place.buffer.last = max(place.buffer.last, len(self.launches))
         self.launches.append(
-            Launch(name, fn, tuple(outs), tuple(ins), tuple(scratch), attrs, scope, flops, op, kernel)
+            Launch(name, fn, tuple(outs), tuple(ins), tuple(scratch), attrs, scope, flops, op, kernel, line)
         )
 
     def _contiguous(self, place: Storage, node: Node) -> Storage:
         copy = self._new(place.meta)
-        self._launch("contiguous", _copy, [copy], [place], [], {}, node.scope)
+        self._launch("contiguous", _copy, [copy], [place], [], {}, node.scope, line=node.line)
         copy.buffer.last = len(self.launches)
         return copy
 

@@ -9,17 +9,17 @@ import inspect
 import threading
 import time
 import weakref
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from seqlib.core import debug
+from seqlib.core import debug, hooks
 from seqlib.core.backends.threads import single_blas
 from seqlib.core.graph import Graph
 from seqlib.core.lower import Plan
-from seqlib.core.memory import Storage
+from seqlib.core.memory import Buffer, Storage
 from seqlib.core.meta import no_memory
 from seqlib.core.op import Attrs, Meta
 
@@ -48,6 +48,16 @@ class Arena:
 
 
 ARENA = Arena()
+
+
+class Held(NamedTuple):
+    """A buffer of the arena, by the op that wrote it first."""
+
+    nbytes: int
+    op: str
+    layer: str
+    line: str
+    meta: Meta
 
 
 class Program:
@@ -153,21 +163,21 @@ class Program:
         """Run once on `arrays` (one for each graph input); returns fresh arrays and leaves the locations
         updated.
         """
-        if debug.level() < 2:
-            return self._run(arrays, None)
+        if hooks.active() or debug.level() < 2:
+            return self._run(arrays, self._watched if hooks.active() else None)
         seconds = np.zeros(self.launch_count)
-        results = self._run(arrays, seconds)
+        results = self._run(arrays, lambda: self._timed(seconds))
         self._emit(seconds)
         return results
 
-    def _run(self, arrays: Sequence[Array], seconds: npt.NDArray[np.float64] | None) -> list[Array]:
+    def _run(self, arrays: Sequence[Array], launches: Callable[[], None] | None) -> list[Array]:
         with ARENA.lock:
             self._bind()
             for held, given in zip(self._inputs, arrays, strict=True):
                 np.copyto(held, given)
             with single_blas(), np.errstate(all="ignore"):
-                if seconds is not None:
-                    self._run_timed(seconds)
+                if launches is not None:
+                    launches()
                 else:
                     for fn, outs, ins, scratch, attrs in self._launches:
                         fn(outs, ins, scratch, **attrs)
@@ -185,14 +195,47 @@ class Program:
         """
         seconds = np.zeros((repeats, self.launch_count))
         for row in seconds:
-            self._run(arrays, row)
+            self._run(arrays, lambda row=row: self._timed(row))
         return seconds
 
-    def _run_timed(self, seconds: npt.NDArray[np.float64]) -> None:
+    def _timed(self, seconds: npt.NDArray[np.float64]) -> None:
         for i, (fn, outs, ins, scratch, attrs) in enumerate(self._launches):
             start = time.perf_counter()
             fn(outs, ins, scratch, **attrs)
             seconds[i] = time.perf_counter() - start
+
+    def _watched(self) -> None:
+        """The launches under the hooks in force."""
+        for seen in hooks.active():
+            seen.peak_bytes = max(seen.peak_bytes, self.arena_bytes)
+        for launch, (fn, outs, ins, scratch, attrs) in zip(self.plan.launches, self._launches, strict=True):
+
+            def run(
+                fn: Any = fn, outs: Any = outs, ins: Any = ins, scratch: Any = scratch, attrs: Any = attrs
+            ) -> Any:
+                fn(outs, ins, scratch, **attrs)
+                return outs
+
+            names = [p.buffer.source.name if p and p.buffer.kind == "location" else "" for p in launch.ins]
+            hooks.watch(run, ins, outs, names, launch.name, launch.scope, launch.line)
+
+    def largest(self, count: int = 10) -> list[Held]:
+        """What the arena holds at the launch at which it holds most, the largest first: for messages about memory."""
+        made: dict[Buffer, Held] = {}
+        for place in self.plan.inputs:
+            made[place.buffer] = Held(place.buffer.nbytes, "argument", "", "", place.meta)
+        for launch in self.plan.launches:
+            for place in (*launch.outs, *launch.scratch):
+                if place is not None and place.buffer.kind == "arena":
+                    held = Held(place.buffer.nbytes, launch.name, launch.scope, launch.line, place.meta)
+                    made.setdefault(place.buffer, held)
+        change = np.zeros(self.launch_count + 2, np.int64)
+        for buffer in made:
+            change[buffer.first] += buffer.nbytes
+            change[min(buffer.last, self.launch_count) + 1] -= buffer.nbytes
+        at = int(np.cumsum(change).argmax())
+        alive = [held for buffer, held in made.items() if buffer.first <= at <= buffer.last]
+        return sorted(alive, key=lambda held: -held.nbytes)[:count]
 
     def _emit(self, seconds: npt.NDArray[np.float64]) -> None:
         for launch, s in zip(self.plan.launches, seconds.tolist(), strict=True):

@@ -13,9 +13,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from seqlib.core import debug, dtypes
+from seqlib.core import debug, dtypes, hooks
 from seqlib.core.backends import cpu
-from seqlib.core.graph import Graph, Value, active_graph
+from seqlib.core.graph import Graph, Value, active_graph, current_scope, scopes
 from seqlib.core.meta import no_memory
 from seqlib.core.op import OPS, Attrs, Meta, Op, set_dispatch
 from seqlib.core.tensor import Tensor, Variable, as_array
@@ -76,7 +76,7 @@ def watching() -> Generator[dict[int, tuple[Variable, int]], None, None]:
 class Node:
     """An op on the tape: what its gradient rule reads, and where its inputs came from."""
 
-    __slots__ = ("attrs", "edges", "inputs", "op", "outputs", "seq", "versions")
+    __slots__ = ("attrs", "edges", "inputs", "layers", "op", "outputs", "seq", "versions")
 
     def __init__(
         self,
@@ -88,6 +88,7 @@ class Node:
         versions: tuple[tuple[Variable, int], ...],
     ) -> None:
         self.seq = next(_sequence)
+        self.layers = scopes()  # the gradient's ops belong to them, too
         self.op = op
         self.inputs = inputs
         self.outputs = outputs
@@ -158,7 +159,9 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
     elif graph is not None:
         outs = graph.record(op, _checked(op, tensors), attrs)
     else:
-        outs = cpu.execute(op, _checked_eager(op, tensors), attrs)
+        arrays = _checked_eager(op, tensors)
+        watched = hooks.active() and op.view_rule is None
+        outs = _watched(op, tensors, arrays, attrs) if watched else cpu.execute(op, arrays, attrs)
         if op.view_rule is not None and isinstance(tensors[0], Variable):
             outs = [outs[0].copy()]  # the location may be assigned to; what was read before then stays
     if not tracked:
@@ -238,6 +241,21 @@ def _checked_eager(op: Op, tensors: Sequence[Tensor | None]) -> list[Any]:
         if t is not None and isinstance(t.data, Meta):
             raise no_memory(f"{op.name}: {op.argument(i)}", t)
     return [None if t is None else t.data for t in tensors]
+
+
+def _watched(op: Op, tensors: Sequence[Tensor | None], arrays: list[Any], attrs: Attrs) -> list[Any]:
+    outs: list[Any] = []
+
+    def run() -> list[Any]:
+        outs.extend(cpu.execute(op, arrays, attrs))
+        return outs
+
+    names = [t.name if isinstance(t, Variable) else "" for t in tensors]
+    hooks.watch(run, arrays, (), names, op.name, current_scope(), debug.user_line())
+    for seen in hooks.active():
+        for out in outs:
+            seen.hold(out)
+    return outs
 
 
 def compose(op: Op, tensors: Sequence[Tensor | None], attrs: Attrs) -> tuple[Tensor, ...]:

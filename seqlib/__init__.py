@@ -19,7 +19,7 @@ _SAME_NAME = (
     "reshape transpose swapaxes concatenate stack split pad expand_dims squeeze broadcast_to flip take sort argsort "
     "arange zeros ones full zeros_like ones_like matmul "
     "rsqrt sigmoid relu gelu silu erf softmax log_softmax logsumexp one_hot top_k gather scatter_add embedding "
-    "dropout attention layer_norm cross_entropy linear_cross_entropy global_norm"
+    "dropout attention layer_norm rms_norm glu cross_entropy linear_cross_entropy global_norm"
 ).split()
 
 PUBLIC: dict[str, str] = {

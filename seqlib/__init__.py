@@ -57,6 +57,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name or a sub-package at first use and keep it."""
     if name in PUBLIC:
         module, attribute = PUBLIC[name].split(":")
+        if module.startswith("seqlib.core."):
+            import_module(_OPS)  # a tensor's operators are ops
         value = getattr(import_module(module), attribute)
     elif name in _PACKAGES:
         value = import_module(f"seqlib.{name}")

@@ -12,6 +12,7 @@ import numpy as np
 
 from seqlib.core import ops
 from seqlib.core.compile import compile
+from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor
 from seqlib.nn.cache import Cache
 from seqlib.util.errors import UsageError
@@ -55,12 +56,14 @@ class Place:
         cache: Cache = model.new_cache(size.sentences, size.source, rows, size.length)
 
         def fill(src: Tensor, lengths: Tensor) -> None:
-            model.fill_cache(cache, model.encode(src, lengths), lengths)
+            with no_grad():
+                model.fill_cache(cache, model.encode(src, lengths), lengths)
 
         def step(tokens: Tensor, parents: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-            cache.reorder(parents)
-            logits = model.step(tokens, position, cache)
-            return logits, ops.logsumexp(logits, axis=-1)
+            with no_grad():
+                cache.reorder(parents)
+                logits = model.step(tokens, position, cache)
+                return logits, ops.logsumexp(logits, axis=-1)
 
         self.cache = cache
         self.bytes = sum(variable.data.nbytes for variable in cache.state_variables().values())

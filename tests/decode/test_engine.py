@@ -89,15 +89,6 @@ def test_beam_scores_are_those_of_the_uncached_model(model, engine, sources, bea
             np.testing.assert_allclose(h.token_log_probs, expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("beam", [1, 4])
-def test_a_sentence_alone_is_the_sentence_in_a_batch(engine, sources, beam):
-    together = engine.decode(sources, beam=beam)
-    for source, answer in zip(sources, together, strict=True):
-        (alone,) = engine.decode([source], beam=beam)
-        assert [h.tokens for h in alone] == [h.tokens for h in answer]
-        np.testing.assert_allclose([h.score for h in alone], [h.score for h in answer], atol=1e-4)
-
-
 def test_the_bound_changes_no_answer(engine, sources):
     options = {"beam": 4, "n_best": 2, "max_length": 30}
     plain = engine.decode(sources, early_stop=False, **options)

@@ -1,12 +1,16 @@
-"""Matrix products through NumPy's BLAS, split over the pool."""
+"""Matrix products through NumPy's BLAS, split over the pool.
+
+M rows, K inner size, N columns: [M,K] times [K,N].
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqlib.core.backends.threads import blas_controlled, spread
+from seqlib.core.backends.threads import blas_controlled, single_blas, spread
 
 ROWS = 48
 """Bounds of a split are multiples of this many rows: BLAS kernels work on tiles of 4 to 24 rows, and a row's
@@ -45,3 +49,115 @@ def _columns(first: int, last: int, a: Any, b: Any, out: Any) -> None:
 
 def _batch(first: int, last: int, a: Any, b: Any, out: Any) -> None:
     np.matmul(a[first:last], b[first:last], out=out[first:last])
+
+
+# -- products whose rows do not depend on each other -----------------------------------------------
+
+
+class _Way(NamedTuple):
+    """How to call BLAS: with `rows` rows or a multiple of them, `fixed` with just that many; `turned`: it is asked
+    for the transpose of the result."""
+
+    rows: int
+    fixed: bool = False
+    turned: bool = False
+
+
+def row_product(a: Any, b: Any, out: Any) -> None:
+    """out [M,N] = a [M,K] @ b [K,N], a row of the result having the same bits for any M, other rows and place.
+
+    A BLAS chooses its algorithm by M too: other kernels for one row, for few rows, for small products, for the rest
+    of a tile. So M is filled up to a multiple of a tile that `_way` has found to be free of such choices, and columns
+    are always cut at the same places. The price is that of the rows which fill up the last tile.
+    """
+    if not out.size:
+        return
+    if a.strides[1] != a.itemsize:
+        a = np.ascontiguousarray(a)
+    n = b.shape[1]
+    work = max(len(a), 12) * b.size
+    work = work if work >= _WORTH and blas_controlled() else 0
+    panels = max(1, n // 1024 * 2)  # an even number, for two threads
+    if panels > 1:
+        bounds = [n * i // panels // ROWS * ROWS for i in range(panels)] + [n]
+        spread(_row_panels, panels, work, bounds, a, b, out)
+    else:
+        way = _way_for(b)
+        spread(_row_tiles, len(a), work, a, b, out, way, multiple=way.rows)
+
+
+def _row_panels(first: int, last: int, bounds: Any, a: Any, b: Any, out: Any) -> None:
+    for start, stop in zip(bounds[first:last], bounds[first + 1 : last + 1], strict=True):
+        part = b[:, start:stop]
+        _row_tiles(0, len(a), a, part, out[:, start:stop], _way_for(part))
+
+
+def _way_for(b: Any) -> _Way:
+    return _way(b.shape[1], b.shape[0], bool(b.strides[0] < b.strides[1]), b.dtype.char)
+
+
+def _row_tiles(first: int, last: int, a: Any, b: Any, out: Any, way: _Way) -> None:
+    """Rows first … last - 1, `first` on a tile's bound."""
+    count = last - first
+    whole = last - count % way.rows if count % way.rows == 0 or count > _ONE_CALL else first
+    step = way.rows if way.fixed else max(1, whole - first)
+    for start in range(first, whole, step):
+        _call(a[start : start + step], b, out[start : start + step], way)
+    if whole < last:
+        filled = np.zeros((-(-(last - whole) // way.rows) * way.rows, a.shape[1]), a.dtype)
+        filled[: last - whole] = a[whole:last]
+        result = np.empty((len(filled), b.shape[1]), a.dtype)
+        _row_tiles(0, len(filled), filled, b, result, way)
+        out[whole:last] = result[: last - whole]
+
+
+def _call(a: Any, b: Any, out: Any, way: _Way) -> None:
+    if way.turned:
+        out[...] = np.matmul(b.T, a.T).T
+    else:
+        np.matmul(a, b, out=out)
+
+
+_ONE_CALL = 192
+"""Fewer rows are filled up as a whole: a copy costs less than another call for the last tile."""
+
+_WAYS = (_Way(12), _Way(24), _Way(48))
+_FIXED_WAYS = (_Way(48, True), _Way(16, True, True), _Way(8, True), _Way(1, True))
+_MOST_ROWS = 960
+_SMALL = 4 << 20  # multiply-adds; OpenBLAS has other kernels up to 10**6
+
+
+@lru_cache(maxsize=1024)
+def _way(n: int, k: int, transposed: bool, dtype: str) -> _Way:
+    """The way for products with a [K,N] matrix, found by trying once for each kind of matrix.
+
+    The first for which products of many multiples of its rows, from one to beyond what a BLAS may call a small
+    product, agree to the bit. Where none does, or the matrix is so small that all products with it might be small
+    ones, every call gets the same shape; the last way, a call a row, leaves nothing to choose by.
+    """
+    free = n * k * _MOST_ROWS >= _SMALL and blas_controlled()
+    ways = (*_WAYS, *_FIXED_WAYS) if free else _FIXED_WAYS
+    return next((way for way in ways if _agrees(n, k, transposed, dtype, way)), ways[-1])
+
+
+def _agrees(n: int, k: int, transposed: bool, dtype: str, way: _Way) -> bool:
+    rows = way.rows
+    counts = [2 * rows, 3 * rows, 5 * rows]
+    while not way.fixed and counts[-1] * n * k < _SMALL and counts[-1] < _MOST_ROWS:
+        counts.append(counts[-1] * 7 // (5 * rows) * rows)
+    rng = np.random.default_rng(0)
+    a = rng.random((counts[-1] + 1, k), np.float32).astype(dtype) - 0.5
+    b = rng.random((n, k) if transposed else (k, n), np.float32).astype(dtype) - 0.5
+    b = b.T if transposed else b
+
+    def product(first: int, count: int) -> Any:
+        out = np.empty((count, n), dtype)
+        _row_tiles(0, count, a[first : first + count], b, out, way)
+        return out
+
+    with single_blas():
+        expected = np.concatenate([product(i, rows) for i in range(0, counts[-1], rows)])
+        moved = product(1, rows)[:-1]  # the rows at other places of their tile
+        if not np.array_equal(moved, expected[1:rows]):
+            return False
+        return way.fixed or all(np.array_equal(product(0, m), expected[:m]) for m in counts)

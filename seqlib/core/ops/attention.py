@@ -7,13 +7,14 @@ multiple of Hk: grouped queries, Ainslie et al. 2023), K head width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import philox
 from seqlib.core.op import (
+    Attrs,
     Meta,
     Sample,
     VjpContext,
@@ -41,6 +42,7 @@ from seqlib.core.ops.random import need_rate, need_state
 from seqlib.core.ops.reduce import max, sum, sum_to
 from seqlib.core.ops.shape import reshape
 from seqlib.core.rng import current_generator
+from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Tensor, as_tensor
 
 # -- the op --------------------------------------------------------------------------------------------------
@@ -62,6 +64,7 @@ def _attention(
     dropout: float,
     draw: int,
     kv_heads: int = 0,
+    independent: bool = False,
 ) -> tuple[Tensor, Tensor]:
     q, k, v = unpacked(q, k, v, kv_heads)
     heads = q.shape[-2]
@@ -173,6 +176,7 @@ def _(
     dropout: float,
     draw: int,
     kv_heads: int = 0,
+    independent: bool = False,
 ) -> list[Meta]:
     for name, m in (("q", q), ("k", k), ("v", v), ("bias", bias)):
         if m is not None:
@@ -235,7 +239,8 @@ attention_bwd.flops(lambda gy, q, k, v, *_, kv_heads, **attrs: 5 * _product_flop
 @_attention.vjp
 def _(ctx: VjpContext, gy: Tensor) -> Sequence[Any]:
     q, k, v, *rest = ctx.inputs
-    grads = attention_bwd(gy, q, k, v, *ctx.outputs, *rest, **ctx.attrs, want_bias=ctx.needs[3])
+    attrs = {name: value for name, value in ctx.attrs.items() if name != "independent"}
+    grads = attention_bwd(gy, q, k, v, *ctx.outputs, *rest, **attrs, want_bias=ctx.needs[3])
     given = (True, k is not None, v is not None, ctx.needs[3])
     return *(g if there else None for g, there in zip(grads, given, strict=True)), None, None, None, None
 
@@ -264,6 +269,20 @@ for _module, _needs, _when in (("numpy", None, same_float), ("cpu", "numba", flo
         scratch=_scratch(2),
         strided=True,
     )
+
+
+def _rows_apart(floats: Callable[..., bool]) -> Callable[..., bool]:
+    """The kernels' `when` for padded rows without gradients, where a sentence must not notice its neighbours."""
+
+    def when(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+        apart = attrs.get("independent") and not attrs["dropout"] and metas[5] is None
+        return bool(apart) and floats(metas, attrs)
+
+    return when
+
+
+_attention.cpu("attention_rows_numpy:forward", when=_rows_apart(same_float(0, 1, 2, 3)))
+_attention.cpu("attention_rows_cpu:forward", needs="numba", when=_rows_apart(float32_only(0, 1, 2, 3)))
 
 # -- samples -------------------------------------------------------------------------------------------------
 
@@ -323,6 +342,8 @@ def _packed_cases() -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
 def _() -> Iterable[Sample]:
     for inputs, attrs in (*_cases(), *_packed_cases()):
         yield Sample((*inputs, *[None] * (8 - len(inputs))), attrs)
+        if not attrs["dropout"]:
+            yield Sample((*inputs, *[None] * (8 - len(inputs))), {**attrs, "independent": True})
 
 
 @attention_bwd.samples
@@ -365,6 +386,8 @@ def attention(
 
     With `kv_heads` = Hk the heads of one product lie in one buffer, and so do their gradients: without k and v,
     q is [..., H + 2 Hk, K], queries, then keys, then values; without v alone, k is [..., 2 Hk, K].
+    Where no gradients are recorded (`no_grad`), padded rows without dropout get the same bits whatever the other
+    sentences are and however long they are.
 
     Raises ShapeError and DtypeError that name the argument; UsageError for a dropout outside [0, 1).
     """
@@ -386,5 +409,6 @@ def attention(
         "dropout": rate,
         "draw": draw,
         "kv_heads": int(kv_heads) if k is None or v is None else 0,
+        "independent": not grad_enabled(),
     }
     return _attention(q, k, v, bias, lengths, q_offsets, k_offsets, state, **attrs)

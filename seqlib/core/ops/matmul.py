@@ -8,20 +8,23 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.backends.blas import product
+from seqlib.core.backends.blas import product, row_product
 from seqlib.core.op import Meta, Sample, VjpContext, broadcast_shapes, dtype_error, primitive, shape_error
 from seqlib.core.ops.reduce import sum_to
 from seqlib.core.ops.shape import reshape
+from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Tensor, as_tensor
 
 
 @primitive(saves="a b")
-def _matmul(xp: Any, a: Any, b: Any, *, transpose_a: bool, transpose_b: bool) -> Any:
+def _matmul(
+    xp: Any, a: Any, b: Any, *, transpose_a: bool, transpose_b: bool, independent: bool = False
+) -> Any:
     return xp.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b)
 
 
 @_matmul.infer
-def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool) -> list[Meta]:
+def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool, independent: bool) -> list[Meta]:
     for name, x in (("a", a), ("b", b)):
         if len(x.shape) < 2:
             raise shape_error("matmul", name, "of at least 2 dimensions", x.shape)
@@ -45,16 +48,19 @@ def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool) -> list[Meta]:
 
 
 @_matmul.flops
-def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool) -> int:
+def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool, independent: bool) -> int:
     n = b.shape[-2] if transpose_b else b.shape[-1]
     batch = Meta(broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2]), a.dtype).size
     return 2 * batch * a.shape[-1] * a.shape[-2] * n
 
 
 @_matmul.cpu(strided=True, when=lambda metas, attrs: metas[0].dtype == metas[1].dtype)  # type: ignore[union-attr]
-def _(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool) -> None:
+def _(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool, independent: bool) -> None:
     a, b = ins
-    product(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b, outs[0])
+    if independent and outs[0].ndim == 2:
+        row_product(a.T if transpose_a else a, b.T if transpose_b else b, outs[0])
+    else:
+        product(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b, outs[0])
 
 
 @_matmul.vjp
@@ -87,13 +93,18 @@ def _() -> Iterable[Sample]:
     yield Sample((draw(2, 1, 5, 7), draw(3, 4, 7)), {"transpose_a": False, "transpose_b": True})
     yield Sample((draw(0, 7), draw(7, 3)), {"transpose_a": False, "transpose_b": False})
     yield Sample((draw(4, 0), draw(0, 3)), {"transpose_a": False, "transpose_b": False})
+    for ta, tb, rows in ((False, False, 1), (False, True, 50), (True, True, 1023), (False, True, 0)):
+        a, b = draw(rows, 70), draw(70, 65)
+        attrs = {"transpose_a": ta, "transpose_b": tb, "independent": True}
+        yield Sample((a.T.copy() if ta else a, b.T.copy() if tb else b), attrs)
 
 
 def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
     """Matrix product over the last two axes, batched with broadcasting over the others.
 
     `transpose_a` and `transpose_b` read the last two axes of an operand exchanged, without a copy. A 1-d
-    operand is a row (a) or a column (b), as in NumPy. Raises ShapeError when the inner sizes differ.
+    operand is a row (a) or a column (b), as in NumPy. Where no gradients are recorded (`no_grad`), a row's bits
+    are the same whatever the other rows are and however many. Raises ShapeError when the inner sizes differ.
     """
     a, b = as_tensor(a), as_tensor(b)
     if a.ndim == 1:
@@ -102,11 +113,10 @@ def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = 
         return _drop_axis(matmul(a, reshape(b, (b.size, 1)), transpose_a, False), -1)
     if a.ndim > 2 and b.ndim == 2 and not transpose_a:
         # One big product instead of a batch of small ones.
-        flat = _matmul(
-            reshape(a, (-1 if a.size else 0, a.shape[-1])), b, transpose_a=False, transpose_b=transpose_b
-        )
+        flat = matmul(reshape(a, (-1 if a.size else 0, a.shape[-1])), b, False, transpose_b)
         return reshape(flat, (*a.shape[:-1], flat.shape[-1]))
-    return _matmul(a, b, transpose_a=bool(transpose_a), transpose_b=bool(transpose_b))
+    attrs = {"transpose_a": bool(transpose_a), "transpose_b": bool(transpose_b)}
+    return _matmul(a, b, **attrs, independent=not grad_enabled())
 
 
 def _drop_axis(x: Tensor, axis: int) -> Tensor:

@@ -1,0 +1,124 @@
+"""The numba kernel of attention without gradients, for float32; see attention_rows_numpy.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from seqlib.core.backends.threads import spread
+from seqlib.core.ops.jit_cpu import exp32, kernel
+
+_NO_BIAS, _NO_LSE = np.empty((0, 0, 0, 0), np.float32), np.empty((0, 0, 0), np.float32)
+
+
+_LONG = 32
+"""From this many keys on they are turned, so that a vector holds a number of each of several keys."""
+
+
+@kernel
+def _products(query, k, b, own, turned, row):
+    """The products of a query [K] with n keys, k[b, :, own] [n, K] or `turned` [K, n], into row [n]."""
+    n, width = row.size, query.size
+    if n < _LONG:
+        for j in range(n):
+            key = k[b, j, own]
+            total = np.float32(0.0)
+            for c in range(width):
+                total += query[c] * key[c]
+            row[j] = total
+        return
+    row[:] = 0.0
+    whole = width - width % 4
+    for c in range(0, whole, 4):
+        q0, q1, q2, q3 = query[c], query[c + 1], query[c + 2], query[c + 3]
+        k0, k1, k2, k3 = turned[c], turned[c + 1], turned[c + 2], turned[c + 3]
+        for j in range(n):
+            row[j] += q0 * k0[j] + q1 * k1[j] + q2 * k2[j] + q3 * k3[j]
+    for c in range(whole, width):
+        for j in range(n):
+            row[j] += query[c] * turned[c, j]
+
+
+@kernel
+def _weigh(row, v, b, own, factor, out):
+    """The sum of the values v[b, :, own] [n, K] by the weights row [n] · factor, into out [K]."""
+    n, width = row.size, out.size
+    out[:] = 0.0
+    whole = n - n % 4
+    for j in range(0, whole, 4):
+        w0, w1, w2, w3 = row[j] * factor, row[j + 1] * factor, row[j + 2] * factor, row[j + 3] * factor
+        v0, v1, v2, v3 = v[b, j, own], v[b, j + 1, own], v[b, j + 2, own], v[b, j + 3, own]
+        for c in range(width):
+            out[c] += w0 * v0[c] + w1 * v1[c] + w2 * v2[c] + w3 * v3[c]
+    for j in range(whole, n):
+        w0, v0 = row[j] * factor, v[b, j, own]
+        for c in range(width):
+            out[c] += w0 * v0[c]
+
+
+@kernel
+def _heads(first, last, q, k, k_head, v, v_head, own_heads, bias, lengths, shift, scale, y, lse):
+    """Key heads first … last - 1 of all sentences' key heads; key j is hidden from query t when j >= t + shift. The
+    queries are the first heads of q, keys start at k_head, values at v_head."""
+    times, heads, width = y.shape[1], y.shape[2], y.shape[3]
+    group = heads // own_heads
+    room, space = np.empty(k.shape[1], np.float32), np.empty(k.shape[1] * width, np.float32)
+    end_b, end_h, end_t, end_s = bias.shape[0] - 1, bias.shape[1] - 1, bias.shape[2] - 1, bias.shape[3] - 1
+    for i in range(first, last):
+        b, own = i // own_heads, i % own_heads
+        seen = lengths[b]
+        turned = space[: width * max(seen, 0)].reshape(width, max(seen, 0))
+        if seen >= _LONG:
+            for j in range(seen):
+                key = k[b, j, k_head + own]
+                for c in range(width):
+                    turned[c, j] = key[c]
+        for h in range(own * group, (own + 1) * group):
+            for t in range(times):
+                n = max(0, min(seen, t + shift))
+                row = room[:n]
+                _products(q[b, t, h], k, b, k_head + own, turned, row)
+                top = np.float32(-np.inf)
+                if bias.size:
+                    added = bias[min(b, end_b), min(h, end_h), min(t, end_t)]
+                    for j in range(n):
+                        row[j] = row[j] * scale + added[min(j, end_s)]
+                else:
+                    for j in range(n):
+                        row[j] *= scale
+                for j in range(n):
+                    top = row[j] if row[j] > top else top
+                top = top if top > -np.inf else np.float32(0.0)
+                total = np.float32(0.0)
+                for j in range(n):
+                    row[j] = exp32(row[j] - top)
+                for j in range(n):
+                    total += row[j]
+                total = total if total != 0.0 else np.float32(1.0)
+                _weigh(row, v, b, v_head + own, np.float32(1.0) / total, y[b, t, h])
+                if lse.size:
+                    lse[b, h, t] = top + np.log(total)
+
+
+def forward(
+    outs: Any, ins: Any, scratch: Any, *, causal: bool, scale: float, kv_heads: int = 0, **_: Any
+) -> None:
+    """The kernel of attention over padded rows, without dropout."""
+    q, k, v, bias, lengths = ins[:5]
+    y, lse = outs
+    k_head, v_head, own = 0, 0, kv_heads
+    if kv_heads == 0:
+        own = k.shape[2]
+    elif k is None:
+        k, v = q, q
+        k_head, v_head = q.shape[2] - 2 * kv_heads, q.shape[2] - kv_heads
+    else:
+        v, v_head = k, kv_heads
+    b, t, s = len(q), q.shape[1], k.shape[1]
+    bias = _NO_BIAS if bias is None else bias.reshape((1,) * (4 - bias.ndim) + bias.shape)
+    lengths = np.full(b, s, np.int32) if lengths is None else np.minimum(lengths, s)
+    shift = s - t + 1 if causal else s
+    lse = _NO_LSE if lse is None else lse
+    heads = q, k, k_head, v, v_head, own
+    spread(_heads, b * own, 2 * y.size * s, *heads, bias, lengths, shift, np.float32(scale), y, lse)

@@ -19,7 +19,7 @@ _SAME_NAME = (
     "reshape transpose swapaxes concatenate stack split pad expand_dims squeeze broadcast_to flip take sort argsort "
     "arange zeros ones full zeros_like ones_like matmul "
     "rsqrt sigmoid relu gelu silu erf softmax log_softmax logsumexp one_hot top_k gather scatter_add embedding "
-    "dropout attention layer_norm cross_entropy linear_cross_entropy global_norm"
+    "dropout attention layer_norm rms_norm glu cross_entropy linear_cross_entropy global_norm"
 ).split()
 
 PUBLIC: dict[str, str] = {
@@ -57,6 +57,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name or a sub-package at first use and keep it."""
     if name in PUBLIC:
         module, attribute = PUBLIC[name].split(":")
+        if module.startswith("seqlib.core."):
+            import_module(_OPS)  # a tensor's operators are ops
         value = getattr(import_module(module), attribute)
     elif name in _PACKAGES:
         value = import_module(f"seqlib.{name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -11,41 +12,49 @@ import numpy as np
 from seqlib.core import debug, tree
 from seqlib.core.graph import active_graph
 from seqlib.core.hooks import NonFinite, hooks
+from seqlib.core.keys import Key, static, why
 from seqlib.core.lower import lower
 from seqlib.core.op import Meta
 from seqlib.core.passes import optimize
 from seqlib.core.program import Program
+from seqlib.core.rng import Generator, current_generator
 from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Parameter, Tensor, Variable, as_array, mode_changes
 from seqlib.core.trace import Traced, collect_variables, trace
-from seqlib.util.errors import TraceError
+from seqlib.util.errors import TraceError, UsageError
 from seqlib.util.log import get_logger
+
+MANY = 12  # programs of one function after which the log tells of the next
 
 
 class Compiled:
     """A function that runs as programs, one for each signature. Made by `compile`.
 
-    `programs` lists them in the order in which they were built.
+    `programs` lists them in the order in which they were built, each with the `reason` why it was.
     """
 
-    def __init__(self, fn: Callable[..., Any], state: Any) -> None:
+    def __init__(self, fn: Callable[..., Any], state: Any, max_programs: int) -> None:
         self.fn = fn
         self.state = state
-        self._programs: dict[Any, tuple[Program, Traced]] = {}
+        self.max_programs = max_programs
+        self._programs: dict[Key, _Built] = {}
+        self._built = self._calls = 0
+        self._in_state: set[int] | None = None
         self._modes_read: tuple[int, tuple[Any, ...]] | None = None
         self.__name__ = getattr(fn, "__name__", type(fn).__name__)
         self.__doc__ = fn.__doc__
 
     @property
     def programs(self) -> list[Program]:
-        return [program for program, _ in self._programs.values()]
+        return [built.program for built in self._programs.values()]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if active_graph() is not None:
             return self.fn(*args, **kwargs)  # inside another trace it is part of that
         leaves, treedef = tree.flatten((args, kwargs))
         arrays, signature = _signature(self.__name__, leaves)
-        program, traced = self._find(treedef, signature)
+        found = self._find(treedef, signature)
+        traced, program = found.traced, found.program
         results = program.run(arrays)
         flat = [Tensor(results[leaf]) if is_tensor else leaf for is_tensor, leaf in traced.result_leaves]
         return tree.unflatten(traced.result_tree, flat)
@@ -55,7 +64,7 @@ class Compiled:
         not run.
         """
         leaves, treedef = tree.flatten((args, kwargs))
-        return self._find(treedef, _signature(self.__name__, leaves)[1])[0]
+        return self._find(treedef, _signature(self.__name__, leaves)[1]).program
 
     def find_non_finite(self, *args: Any, **kwargs: Any) -> NonFinite | None:
         """The first launch of a call with these arguments that makes NaN or infinity; None where none does.
@@ -72,12 +81,25 @@ class Compiled:
                 variable.assign(content)
         return seen.first_non_finite
 
-    def _find(self, treedef: tree.TreeDef, signature: list[Any]) -> tuple[Program, Traced]:
-        key = (treedef, tuple(signature), grad_enabled(), debug.references_only(), self._modes())
+    def _find(self, treedef: tree.TreeDef, signature: list[Any]) -> _Built:
+        leaves = tuple(leaf if isinstance(leaf, Meta) else static(leaf) for leaf in signature)
+        key = Key(treedef, leaves, grad_enabled(), debug.switches(), self._generator(), self._modes())
         found = self._programs.get(key)
         if found is None:
-            found = self._programs[key] = self._build(treedef, signature)
+            found = self._build(treedef, signature, why(key, self._programs))
+            if len(self._programs) >= self.max_programs:
+                del self._programs[min(self._programs, key=lambda k: self._programs[k].last_call)]
+            self._programs[key] = found
+        self._calls += 1
+        found.last_call = self._calls
         return found
+
+    def _generator(self) -> Generator | None:
+        """The ambient generator, where the function can draw from it: where it is in `state`."""
+        if self._in_state is None:
+            self._in_state = {id(v) for v in _variables(self.state).values()}
+        generator = current_generator()
+        return generator if id(generator.state) in self._in_state else None
 
     def _modes(self) -> tuple[Any, ...]:
         """`training` of every module and `frozen` of every parameter in `state`, read again after a change only."""
@@ -86,22 +108,51 @@ class Compiled:
             self._modes_read = (changes, tuple(_modes(self.state)))
         return self._modes_read[1]
 
-    def _build(self, treedef: tree.TreeDef, signature: list[Any]) -> tuple[Program, Traced]:
+    def _build(self, treedef: tree.TreeDef, signature: list[Any], reason: str) -> _Built:
         start = time.perf_counter()
-        variables = collect_variables(self.state) if self.state is not None else {}
+        variables = _variables(self.state)
         for name, variable in variables.items():
             if not variable.name:
                 variable.name = name
         traced = trace(self.fn, treedef, signature, variables)
         optimize(traced.graph)
-        program = Program(traced.graph, lower(traced.graph), time.perf_counter() - start)
+        program = Program(traced.graph, lower(traced.graph), time.perf_counter() - start, reason)
+        self._built += 1
+        self._tell(program)
+        return _Built(program, traced)
+
+    def _tell(self, program: Program) -> None:
+        """The log's line for a new program: each one with SEQLIB_DEBUG, else only where there are too many."""
+        because = f"; built because {program.reason}" if program.reason else ""
         if debug.level() >= 1:
             get_logger().info(
-                "compile %s: program %d: %s", self.__name__, len(self._programs) + 1, program.summary()
+                "compile %s: program %d: %s%s", self.__name__, self._built, program.summary(), because
+            )
+        elif self._built > MANY and (self._built == MANY + 1 or self._built % self.max_programs == 0):
+            get_logger().info(
+                "compile %s: program %d, %.2f s%s. Every signature is a program of its own: pad to fewer shapes, or "
+                "pass what changes as an array%s",
+                self.__name__,
+                self._built,
+                program.build_seconds,
+                because,
+                f"; only the {self.max_programs} used last are kept"
+                if self._built >= self.max_programs
+                else "",
             )
         if debug.level() >= 4:
             debug.emit(program.sources())
-        return program, traced
+
+
+@dataclass
+class _Built:
+    program: Program
+    traced: Traced
+    last_call: int = 0
+
+
+def _variables(state: Any) -> dict[str, Variable]:
+    return collect_variables(state) if state is not None else {}
 
 
 def _modes(state: Any) -> Iterator[Any]:
@@ -142,18 +193,21 @@ def _signature(name: str, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
     return arrays, signature
 
 
-def compile(step: Callable[..., Any], state: Any = None) -> Compiled:
+def compile(step: Callable[..., Any], state: Any = None, max_programs: int = 64) -> Compiled:
     """A function equal to `step` that is traced once for each signature, optimised, and replayed from a flat
     list of launches.
 
     Arguments are trees; Tensors and NumPy arrays in them are inputs, everything else (it must be hashable) is
-    static: a new value means a new program. `state` lists the owners of the Variables that `step` reads or
+    static: a new value means a new program. The `max_programs` used last are kept; the log tells when there are more
+    than 12, and what the newest differs in. `state` lists the owners of the Variables that `step` reads or
     writes: Variables, Modules, optimizers, generators, caches, lists or dicts of these; they are read at the
     first call of each signature. A module's `training` and a parameter's `frozen` are part of the signature (an
     owner tells them by `modes()`). The results are fresh tensors. Gradients are taken inside `step`
     (`value_and_grad`); the compiled function itself is not on the tape.
 
-    Raises TraceError where the function reads a tensor's content, captures a tensor from outside, or writes a
-    Variable that is not in `state`.
+    Raises UsageError unless max_programs ≥ 1, TraceError where the function reads a tensor's content, captures a
+    tensor from outside, or writes a Variable that is not in `state`.
     """
-    return Compiled(step, state)
+    if max_programs < 1:
+        raise UsageError(f"compile: max_programs: expected at least 1, got {max_programs}")
+    return Compiled(step, state, max_programs)

@@ -27,6 +27,11 @@ def references_only() -> bool:
     return os.environ.get("SEQLIB_KERNELS", "") == "ref"
 
 
+def switches() -> tuple[str, ...]:
+    """The switches in force that change what a program does."""
+    return ("SEQLIB_KERNELS=ref",) if references_only() else ()
+
+
 def user_line() -> str:
     """`file:line` of the innermost caller outside the core, for graph listings."""
     return _line(_outside(sys._getframe(1), _CORE))  # pyright: ignore[reportPrivateUsage]

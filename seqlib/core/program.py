@@ -61,12 +61,15 @@ class Held(NamedTuple):
 
 
 class Program:
-    """A lowered graph that runs. `launch_count` and `arena_bytes` say what a run costs."""
+    """A lowered graph that runs. `launch_count` and `arena_bytes` say what a run costs, `reason` in what the call that
+    it was built for differed from those before.
+    """
 
-    def __init__(self, graph: Graph, plan: Plan, build_seconds: float = 0.0) -> None:
+    def __init__(self, graph: Graph, plan: Plan, build_seconds: float = 0.0, reason: str = "") -> None:
         self.graph = graph
         self.plan = plan
         self.build_seconds = build_seconds
+        self.reason = reason
         self._bound = False
         self._launches: list[tuple[Any, Any, Any, Any, Attrs]] = []
         self._inputs: list[Array] = []

@@ -94,3 +94,14 @@ def map_leaves(fn: Callable[[Any], Any], node: Any) -> Any:
     """The same tree with `fn` applied to each leaf."""
     leaves, treedef = flatten(node)
     return unflatten(treedef, [fn(leaf) for leaf in leaves])
+
+
+def paths(treedef: TreeDef) -> list[tuple[Any, ...]]:
+    """For each leaf the keys, field names and indices that lead to it."""
+    if treedef.kind is None:
+        return [()]
+    fields = treedef.type._fields if treedef.kind == "namedtuple" else treedef.keys  # type: ignore[union-attr]
+    steps = fields or range(len(treedef.children))
+    return [
+        (step, *path) for step, child in zip(steps, treedef.children, strict=True) for path in paths(child)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,6 +24,8 @@ def take(trainer: Trainer) -> dict[str, Any]:
     return {
         "step": trainer.position.step,
         "position": msgspec.to_builtins(trainer.position),
+        "window": trainer.window.state_dict(),
+        "evaluation": _evaluation(trainer),
         "generator": [int(value) for value in trainer.generator.state.numpy()],
         "callbacks": [
             {"kind": type(callback).__name__, "state": callback.state_dict()}
@@ -32,6 +35,12 @@ def take(trainer: Trainer) -> dict[str, Any]:
         "data_digest": trainer.data.digest,
         "environment": environment(),
     }
+
+
+def _evaluation(trainer: Trainer) -> dict[str, Any]:
+    """The last evaluation, so that a run that was killed after it does not make it again, and how it was made."""
+    decode = msgspec.to_builtins(trainer.config.decode)
+    return {"step": trainer.evaluated, "scores": trainer.scores, "decode": decode}
 
 
 def restore(trainer: Trainer, saved: Checkpoint) -> None:
@@ -53,6 +62,12 @@ def restore(trainer: Trainer, saved: Checkpoint) -> None:
     trainer.generator.state.assign(np.array(state["generator"], dtype=np.int64))
     trainer.position = msgspec.convert(state["position"], Position)
     trainer.plan = trainer.epochs.plan(trainer.position.epoch)
+    trainer.window.load(state["window"])
+    evaluation = state["evaluation"]
+    if evaluation["decode"] == _evaluation(trainer)["decode"]:
+        scores = evaluation["scores"].items()  # JSON has no NaN
+        trainer.scores = {name: math.nan if value is None else value for name, value in scores}
+        trainer.evaluated = evaluation["step"]
     _restore_callbacks(trainer, state.get("callbacks", []))
     trainer.saved = saved.step
     trainer.log.rewind(saved.step)

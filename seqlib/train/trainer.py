@@ -36,8 +36,8 @@ class Trainer:
 
     `folder` is the run folder (None: nothing is written). `stop_training` and `chosen_step` (the step whose weights
     the model gets; -1: those with the best dev score) may be set by callbacks. `last` is the last step's (loss sum,
-    target tokens, gradient norm); `scores` are those of the evaluation after step `evaluated` (-1: none in this
-    session); `saved` is the step of the last checkpoint (-1: none).
+    target tokens, gradient norm); `scores` are those of the evaluation after step `evaluated` (-1: none
+    yet); `saved` is the step of the last checkpoint (-1: none).
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Trainer:
         self.rate = Rate(config, self.model_config, self.end)
         self.scorer = Scorer(self.model, problem, data, config, self.model_config.max_length)
         self.log = RunLog(folder / "log.jsonl" if folder else None)
-        self._window = Window()
+        self.window = Window()
         self.evaluated = -1
         self.scores: dict[str, float] = {}
         self.last: tuple[Any, Any, Any]
@@ -150,7 +150,7 @@ class Trainer:
         for number, program in enumerate(self.step.programs[known:], start=known + 1):
             self._print_program(number, program, batches[0])
         padded = sum(int(batch.tgt_in.size) for batch in batches)
-        self._window.add(total, weight, norm, padded, took, rate)
+        self.window.add(total, weight, norm, padded, took, rate)
         self._tell("on_train_batch_end", at.step)
 
     def _print_program(self, number: int, program: Any, batch: Batch | PackedBatch) -> None:
@@ -168,12 +168,12 @@ class Trainer:
         self.log.write("program", self.position.step, **sizes, seconds=program.build_seconds)
 
     def _print(self, clock: Clock) -> None:
-        if not self._window.steps:
+        if not self.window.steps:
             return
-        skipped = self._window.skipped(self.position.step)
+        skipped = self.window.skipped(self.position.step)
         if skipped:
             get_logger().warning("%d updates were skipped: their loss or gradient was not finite", skipped)
-        values = self._window.close(self.position.step)
+        values = self.window.close(self.position.step)
         eta = self.end.remaining(self.position.step, clock.seconds(), values["seconds_per_step"])
         self.log.train(self.position.step, values, self.end.text(), eta)
         self._tell("on_log", self.position.step, values)
@@ -214,7 +214,7 @@ class Trainer:
         at, folder = self.position, self.checkpoints
         if folder is None or at.step in (0, self.saved):
             return
-        if self._window.check(at.step):
+        if self.window.check(at.step):
             get_logger().warning("step %d has no checkpoint: its loss or gradient is not finite", at.step)
             return
         checkpoint.save(

@@ -38,6 +38,15 @@ class Window:
         self._skipped = 0
         self._pending: list[tuple[Any, Any, Any]] = []
 
+    def state_dict(self) -> dict[str, float]:
+        """The sums so far, for a checkpoint: the next log line of a resumed run covers the steps before it too."""
+        assert not self._pending, "check() comes first"
+        return {name: value for name, value in vars(self).items() if name != "_pending"}
+
+    def load(self, state: dict[str, float]) -> None:
+        """Take up the sums that `state_dict` gave."""
+        vars(self).update(state)
+
     def add(self, total: Any, weight: Any, norm: Any, padded: int, seconds: float, rate: float) -> None:
         """Count one step: its loss sum, target tokens and gradient norm (scalars), target places, time and rate."""
         self._pending.append((total, weight, norm))

@@ -1,6 +1,8 @@
 """Tensor, Variable and Parameter: making, leaving, operators, locations."""
 
 import operator
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -207,3 +209,12 @@ def test_what_was_read_from_a_location_stays(read: Any) -> None:
     expected = read(tensor([1.0, 2.0, 3.0])).numpy()
     assert np.array_equal(step(a, tensor(x)).numpy(), expected)
     assert np.array_equal(compile(lambda x: step(b, x), state=[b])(x).numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    "make", ["tensor([1.0])", "Tensor(numpy.ones(1))", "compile(lambda x: x)(numpy.ones(1))"]
+)
+def test_operators_work_in_a_fresh_process(make: str) -> None:
+    code = f"import numpy, seqlib; print((seqlib.{make} * 2.0).tolist())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[2.0]\n", done.stderr

@@ -60,7 +60,7 @@ def test_when_all_are_damaged_the_error_says_so(tmp_path: Path) -> None:
 def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15, 20, 25):
         _save(tmp_path, step)
-    checkpoint.prune(tmp_path, keep_last=2, keep=10)
+    checkpoint.prune(tmp_path, keep_last=2, keep={10})
     assert checkpoint.steps(tmp_path) == [10, 20, 25]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["step-10", "step-20", "step-25"]
 

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqlib.core import debug
 from seqlib.core.backends import cpu
 from seqlib.core.graph import Graph, Node, Value
+from seqlib.core.hoist import LEAST, MOST, Group, hoist
 from seqlib.core.memory import FOREVER, Buffer, Storage, assign_offsets
-from seqlib.core.op import Attrs, Kernel, Meta, Op
+from seqlib.core.op import Attrs, Kernel, Layout, Meta, Op
 from seqlib.util.errors import TraceError
 
 MAX_LAUNCHES = 20_000
@@ -51,7 +53,13 @@ class Plan(NamedTuple):
     inputs: list[Storage]
     outputs: list[Storage]
     copies: list[tuple[Storage, Storage]]  # (location, value)
+    hoisted: list[Group]
     arena_bytes: int
+
+    @property
+    def hoisted_bytes(self) -> int:
+        """Bytes of the results that stay from run to run; programs that hoist the same share them."""
+        return sum(buffer.nbytes for group in self.hoisted for buffer in group.kept)
 
 
 def _copy(outs: Sequence[Array], ins: Sequence[Array], scratch: Sequence[Array]) -> None:
@@ -71,6 +79,15 @@ class _Lowering:
         self.locations: dict[int, Storage] = {}
         self.residents: dict[Buffer, list[Value]] = {}  # what a location's storage has held
         self.last_use = self._last_uses()
+        self.group_of, self.outside = hoist(graph, self.root)
+        self.group: Group | None = None  # that of the launches being made
+        self.groups = list(dict.fromkeys(self.group_of.values()))
+        self.copied: dict[tuple[Buffer, Layout], Storage] = {}
+
+    @property
+    def now(self) -> int:
+        """The number of the next launch. Hoisted ones have negative numbers: all of them run before the others."""
+        return len(self.launches) if self.group is None else len(self.group.launches) - FOREVER
 
     def _last_uses(self) -> dict[Value, int]:
         """The node number after which a value is not read, its views counted as the value itself."""
@@ -88,7 +105,7 @@ class _Lowering:
         return last
 
     def _new(self, meta: Meta) -> Storage:
-        buffer = Buffer("arena", meta.nbytes, len(self.launches))
+        buffer = Buffer("arena", meta.nbytes, self.now)
         self.buffers.append(buffer)
         return Storage(buffer, meta)
 
@@ -100,7 +117,9 @@ class _Lowering:
         inputs = [self._new(v.meta) for v in self.graph.inputs]
         self.storage.update(zip(self.graph.inputs, inputs, strict=True))
         for number, node in enumerate(self.graph.nodes):
+            self.group = self.group_of.get(node)
             self._node(number, node)
+        self.group = None
         outputs = [self._place(v) for v in self.graph.outputs]
         copies = self._end_copies()
         end = len(self.launches)
@@ -110,7 +129,8 @@ class _Lowering:
             raise TraceError(
                 f"the compiled function needs {len(self.launches)} launches, more than {MAX_LAUNCHES}"
             )
-        return Plan(self.launches, inputs, outputs, copies, assign_offsets(self.buffers))
+        hoisted = [group for group in self.groups if group.launches]
+        return Plan(self.launches, inputs, outputs, copies, hoisted, assign_offsets(self.buffers))
 
     def _place(self, value: Value) -> Storage:
         if value.constant is not None and value not in self.storage:
@@ -158,16 +178,40 @@ class _Lowering:
     ) -> None:
         for place in (*outs, *ins, *scratch):
             if place is not None:
-                place.buffer.last = max(place.buffer.last, len(self.launches))
-        self.launches.append(
+                place.buffer.last = max(place.buffer.last, self.now)
+        (self.launches if self.group is None else self.group.launches).append(
             Launch(name, fn, tuple(outs), tuple(ins), tuple(scratch), attrs, scope, flops, op, kernel, line)
         )
 
     def _contiguous(self, place: Storage, node: Node) -> Storage:
-        copy = self._new(place.meta)
-        self._launch("contiguous", _copy, [copy], [place], [], {}, node.scope, line=node.line)
-        copy.buffer.last = len(self.launches)
-        return copy
+        owner = self._steady(place) if self.group is None else None
+        if owner is None:
+            copy = self._new(place.meta)
+            self._launch("contiguous", _copy, [copy], [place], [], {}, node.scope, line=node.line)
+            copy.buffer.last = self.now
+            return copy
+        found = self.copied.get((place.buffer, place.layout))
+        if found is None:
+            found = Storage(owner.keep(place.meta.nbytes), place.meta)
+            self.copied[place.buffer, place.layout] = found
+            at = place.buffer.source[1] if place.buffer.kind == "kept" else id(place.buffer.source)
+            owner.key.append(("contiguous", at, place.layout, place.meta.dtype))
+            self.group = owner
+            self._launch("contiguous", _copy, [found], [place], [], {}, node.scope, line=node.line)
+            self.group = None
+        return found
+
+    def _steady(self, place: Storage) -> Group | None:
+        """The group that a copy of this place may be hoisted with: its content is the same in the next run."""
+        buffer = place.buffer
+        if not LEAST <= place.meta.nbytes <= MOST * buffer.nbytes:
+            return None
+        if buffer.kind == "kept":
+            return buffer.source[0]
+        if buffer.kind == "location" and id(buffer.source) not in self.written:
+            self.groups.append(Group([buffer.source], [debug.switches()]))
+            return self.groups[-1]
+        return None
 
     def _output(
         self, number: int, node: Node, slot: int, ins: Sequence[Storage | None], kernel: Kernel | None
@@ -175,6 +219,9 @@ class _Lowering:
         value = node.outputs[slot]
         if self.root.get(value, value) not in self.last_use:
             return None  # nobody needs it
+        if self.group is not None and self.root.get(value, value) in self.outside:
+            self.storage[value] = Storage(self.group.keep(value.meta.nbytes), value.meta)
+            return self.storage[value]
         place = self._location_for(number, node, slot, ins, kernel) or self._taken_over(
             number, node, slot, ins, kernel
         )

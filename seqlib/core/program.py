@@ -18,7 +18,8 @@ import numpy.typing as npt
 from seqlib.core import debug, hooks
 from seqlib.core.backends.threads import single_blas
 from seqlib.core.graph import Graph
-from seqlib.core.lower import Plan
+from seqlib.core.hoist import Group
+from seqlib.core.lower import Launch, Plan
 from seqlib.core.memory import Buffer, Storage
 from seqlib.core.meta import no_memory
 from seqlib.core.op import Attrs, Meta
@@ -43,11 +44,28 @@ class Arena:
                 program.unbind()
             self.bound.clear()
             self.memory = np.empty(0, np.uint8)  # before the new one is asked for: both might not fit
-            raw = np.empty(nbytes + 64, np.uint8)
-            self.memory = raw[-raw.ctypes.data % 64 :]
+            self.memory = _aligned(nbytes)
 
 
 ARENA = Arena()
+
+
+class _Kept:
+    """The results of a hoisted group, and the versions of its locations that they were computed of."""
+
+    def __init__(self, group: Group) -> None:
+        self.variables = group.variables  # kept alive: the group's key has their ids
+        self.arrays = [_aligned(buffer.nbytes) for buffer in group.kept]
+        self.versions: list[int] = []
+
+
+_kept: weakref.WeakValueDictionary[tuple[Any, ...], _Kept] = weakref.WeakValueDictionary()
+"""Those of all programs alive, by the group's key: programs for other shapes hoist the same."""
+
+
+def _aligned(nbytes: int) -> Array:
+    raw = np.empty(nbytes + 64, np.uint8)
+    return raw[-raw.ctypes.data % 64 :][:nbytes]
 
 
 class Held(NamedTuple):
@@ -58,6 +76,10 @@ class Held(NamedTuple):
     layer: str
     line: str
     meta: Meta
+
+
+Bound = tuple[Any, Any, Any, Any, Attrs]
+"""A launch with its arrays: function, outputs, inputs, scratch, attributes."""
 
 
 class Program:
@@ -71,7 +93,9 @@ class Program:
         self.build_seconds = build_seconds
         self.reason = reason
         self._bound = False
-        self._launches: list[tuple[Any, Any, Any, Any, Attrs]] = []
+        self._launches: list[Bound] = []
+        self._hoisted: list[list[Bound]] = []
+        self._kept: list[_Kept] = []  # one for each group of the plan, once the program has run
         self._inputs: list[Array] = []
         self._outputs: list[Array] = []
         self._copies: list[tuple[Array, Array]] = []
@@ -84,10 +108,16 @@ class Program:
     def arena_bytes(self) -> int:
         return self.plan.arena_bytes
 
+    @property
+    def hoisted_bytes(self) -> int:
+        return self.plan.hoisted_bytes
+
     def summary(self) -> str:
         """One line: operations, launches, planned memory, seconds to build."""
+        hoisted = f" and {self.plan.hoisted_bytes / 2**20:.1f} MiB hoisted" if self.plan.hoisted else ""
         return (
-            f"{len(self.graph.nodes)} ops, {self.launch_count} launches, {self.arena_bytes / 2**20:.1f} MiB planned, "
+            f"{len(self.graph.nodes)} ops, {self.launch_count} launches, "
+            f"{self.arena_bytes / 2**20:.1f} MiB planned{hoisted}, "
             f"{len(self.plan.copies)} location copies, built in {self.build_seconds:.2f} s"
         )
 
@@ -98,7 +128,8 @@ class Program:
     def sources(self) -> str:
         """The source of every distinct kernel of the program: an elementwise op's expression, else the Python code."""
         found: dict[tuple[str, int], str] = {}
-        for launch in self.plan.launches:
+        hoisted = [launch for group in self.plan.hoisted for launch in group.launches]
+        for launch in (*hoisted, *self.plan.launches):
             if launch.op is None:
                 continue
             reference = launch.kernel is None
@@ -116,7 +147,7 @@ class Program:
     def unbind(self) -> None:
         """Drop every reference to the arena; the next run binds again."""
         self._bound = False
-        self._launches, self._inputs, self._outputs, self._copies = [], [], [], []
+        self._launches, self._hoisted, self._inputs, self._outputs, self._copies = [], [], [], [], []
 
     def _bind(self) -> None:
         if self._bound:
@@ -124,27 +155,38 @@ class Program:
         ARENA.reserve(self.plan.arena_bytes)
         ARENA.bound.add(self)
         view = self._view
-        self._launches = [
-            (
-                launch.fn,
-                [view(p) for p in launch.outs],
-                [view(p) for p in launch.ins],
-                [view(p) for p in launch.scratch],
-                launch.attrs,
-            )
-            for launch in self.plan.launches
+        self._kept = self._kept or [self._keep(group) for group in self.plan.hoisted]
+        self._launches = [self._bound_launch(launch) for launch in self.plan.launches]
+        self._hoisted = [
+            [self._bound_launch(launch) for launch in group.launches] for group in self.plan.hoisted
         ]
         self._inputs = [_some(view(p)) for p in self.plan.inputs]
         self._outputs = [_some(view(p)) for p in self.plan.outputs]
         self._copies = [(_some(view(a)), _some(view(b))) for a, b in self.plan.copies]
         self._bound = True
 
+    def _keep(self, group: Group) -> _Kept:
+        found = _kept.get(tuple(group.key))
+        if found is None:
+            found = _kept[tuple(group.key)] = _Kept(group)
+        return found
+
+    def _bound_launch(self, launch: Launch) -> Bound:
+        outs, ins, scratch = (
+            [self._view(p) for p in places] for places in (launch.outs, launch.ins, launch.scratch)
+        )
+        return launch.fn, outs, ins, scratch, launch.attrs
+
     def _view(self, place: Storage | None) -> Array | None:
         if place is None:
             return None
         buffer = place.buffer
+        memory: Any
         if buffer.kind == "arena":
             memory, start = ARENA.memory, buffer.offset
+        elif buffer.kind == "kept":
+            group, index = buffer.source
+            memory, start = self._kept[self.plan.hoisted.index(group)].arrays[index], 0
         else:
             array: Any = buffer.source.data if buffer.kind == "location" else buffer.source
             if isinstance(array, Meta):
@@ -167,29 +209,34 @@ class Program:
         updated.
         """
         if hooks.active() or debug.level() < 2:
-            return self._run(arrays, self._watched if hooks.active() else None)
+            return self._run(arrays, self._watched if hooks.active() else _execute)
         seconds = np.zeros(self.launch_count)
-        results = self._run(arrays, lambda: self._timed(seconds))
+        results = self._run(arrays, lambda _, launches: _timed(launches, seconds))
         self._emit(seconds)
         return results
 
-    def _run(self, arrays: Sequence[Array], launches: Callable[[], None] | None) -> list[Array]:
-        with ARENA.lock:
+    def _run(self, arrays: Sequence[Array], execute: Execute) -> list[Array]:
+        with ARENA.lock, single_blas(), np.errstate(all="ignore"):
             self._bind()
+            self._refresh(self._watched if hooks.active() else _execute)
             for held, given in zip(self._inputs, arrays, strict=True):
                 np.copyto(held, given)
-            with single_blas(), np.errstate(all="ignore"):
-                if launches is not None:
-                    launches()
-                else:
-                    for fn, outs, ins, scratch, attrs in self._launches:
-                        fn(outs, ins, scratch, **attrs)
+            execute(self.plan.launches, self._launches)
             results = [np.array(o, order="C") for o in self._outputs]
             for location, value in self._copies:
                 np.copyto(location, value)
             for variable, _ in self.graph.updates:
                 variable.version += 1
         return results
+
+    def _refresh(self, execute: Execute) -> None:
+        """Compute again what was hoisted and has read a location that was written to since."""
+        for group, kept, bound in zip(self.plan.hoisted, self._kept, self._hoisted, strict=True):
+            versions = [variable.version for variable in group.variables]
+            if versions != kept.versions:
+                kept.versions = []  # in case that it fails half-way
+                execute(group.launches, bound)
+                kept.versions = versions
 
     def profile(self, arrays: Sequence[Array], repeats: int = 1) -> npt.NDArray[np.float64]:
         """Seconds of every launch, [repeats, launches] in the order of `plan.launches`.
@@ -198,20 +245,14 @@ class Program:
         """
         seconds = np.zeros((repeats, self.launch_count))
         for row in seconds:
-            self._run(arrays, lambda row=row: self._timed(row))
+            self._run(arrays, lambda _, launches, row=row: _timed(launches, row))
         return seconds
 
-    def _timed(self, seconds: npt.NDArray[np.float64]) -> None:
-        for i, (fn, outs, ins, scratch, attrs) in enumerate(self._launches):
-            start = time.perf_counter()
-            fn(outs, ins, scratch, **attrs)
-            seconds[i] = time.perf_counter() - start
-
-    def _watched(self) -> None:
+    def _watched(self, launches: Sequence[Launch], bound: Sequence[Bound]) -> None:
         """The launches under the hooks in force."""
         for seen in hooks.active():
             seen.peak_bytes = max(seen.peak_bytes, self.arena_bytes)
-        for launch, (fn, outs, ins, scratch, attrs) in zip(self.plan.launches, self._launches, strict=True):
+        for launch, (fn, outs, ins, scratch, attrs) in zip(launches, bound, strict=True):
 
             def run(
                 fn: Any = fn, outs: Any = outs, ins: Any = ins, scratch: Any = scratch, attrs: Any = attrs
@@ -247,6 +288,21 @@ class Program:
                 f"{s * 1e6:9.1f} µs {launch.flops / s / 1e9:7.1f} GFLOP/s "
                 f"{launch.nbytes / s / 1e9:6.1f} GB/s  {launch.name} {shapes}  {launch.scope}"
             )
+
+
+Execute = Callable[[Sequence[Launch], Sequence[Bound]], None]
+
+
+def _execute(_: Sequence[Launch], bound: Sequence[Bound]) -> None:
+    for fn, outs, ins, scratch, attrs in bound:
+        fn(outs, ins, scratch, **attrs)
+
+
+def _timed(bound: Sequence[Bound], seconds: npt.NDArray[np.float64]) -> None:
+    for i, (fn, outs, ins, scratch, attrs) in enumerate(bound):
+        start = time.perf_counter()
+        fn(outs, ins, scratch, **attrs)
+        seconds[i] = time.perf_counter() - start
 
 
 def _some(array: Array | None) -> Array:

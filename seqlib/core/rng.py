@@ -49,7 +49,7 @@ class Generator:
         if not isinstance(now, Value):
             snapshot = Tensor(np.array(now))
             if active_graph() is None:
-                now[1:] += 1
+                self.state.storage()[1:] += 1
             return (
                 snapshot,
                 0,
@@ -67,7 +67,7 @@ class Generator:
 
     def _advance(self) -> tuple[int, int]:
         seed, offset = self.state.numpy().view(np.uint64).tolist()
-        self.state.data[1:] += 1
+        self.state.storage()[1:] += 1
         return seed, offset
 
     def uniform(

@@ -163,7 +163,9 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
         watched = hooks.active() and op.view_rule is None
         outs = _watched(op, tensors, arrays, attrs) if watched else cpu.execute(op, arrays, attrs)
         if op.view_rule is not None and isinstance(tensors[0], Variable):
-            outs = [outs[0].copy()]  # the location may be assigned to; what was read before then stays
+            outs = [
+                outs[0].copy(order="K")
+            ]  # the location may be assigned to; what was read before then stays
     if not tracked:
         return tuple(Tensor(o) for o in outs)
     node = Node(

@@ -388,6 +388,11 @@ class Variable(Tensor):
                 f"the compiled function writes {self.name or 'a Variable'}, which is not in its state=[…]"
             )
 
+    def storage(self) -> npt.NDArray[Any]:
+        """The array of this location, for a caller that writes to a part of it: counts as an assignment."""
+        self.version += 1
+        return self.data
+
     def state_variables(self) -> dict[str, Variable]:
         return {self.name or "value": self}
 

@@ -120,11 +120,11 @@ class DecodeCache:
             for part in ("k", "v"):
                 pairs = zip(getattr(self, f"{kind}_{part}"), getattr(other, f"{kind}_{part}"), strict=True)
                 for mine, theirs in pairs:
-                    mine.data[:count, :extent] = theirs.data[keep, :extent]
-        self.source_lengths.data[:count] = other.source_lengths.data[keep]
+                    mine.storage()[:count, :extent] = theirs.data[keep, :extent]
+        self.source_lengths.storage()[:count] = other.source_lengths.data[keep]
         if self.ancestry is not None and other.ancestry is not None:
             rows = (keep[:, None] * beams + np.arange(beams)).reshape(-1)
-            self.ancestry.data[: count * beams, :used] = other.ancestry.data[parents[rows], :used]
+            self.ancestry.storage()[: count * beams, :used] = other.ancestry.data[parents[rows], :used]
 
     def take_sentences(self, keep: np.ndarray) -> DecodeCache:
         """A smaller (or larger) cache that holds sentences `keep` (int [B'], repeats allowed) as they stand."""

@@ -18,8 +18,10 @@ from seqlib.core.checkpoint import checkpoint
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Parameter, Tensor, tensor
+from seqlib.data.batch import PackedBatch
 from seqlib.models.preset import Preset
 from seqlib.nn import init
+from seqlib.nn.attention import Segments
 from seqlib.nn.cache import DecodeCache
 from seqlib.nn.dropout import Dropout, check_rate
 from seqlib.nn.embedding import Embedding, SinusoidalPositions
@@ -41,6 +43,10 @@ __all__ = [
     "small",
     "tiny",
 ]
+
+
+PACKS = True
+"""`loss` takes packed batches."""
 
 
 class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -154,10 +160,13 @@ class Transformer(Module):
         """src int32 [B,S], src_lengths int32 [B], tgt_in int32 [B,T] → logits [B,T,V]."""
         return self.logits(self.decode(self.encode(src, src_lengths), src_lengths, tgt_in))
 
-    def loss(self, batch: Batch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: Batch | PackedBatch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """(sum of the cross entropies in nats, number of target tokens), both float32 scalars; see `Batch`."""
-        memory = self.encode(batch.src, batch.src_lengths)
-        hidden = self.decode(memory, batch.src_lengths, batch.tgt_in)
+        if isinstance(batch, PackedBatch):
+            hidden = self._packed(batch)
+        else:
+            memory = self.encode(batch.src, batch.src_lengths)
+            hidden = self.decode(memory, batch.src_lengths, batch.tgt_in)
         return ops.linear_cross_entropy(
             ops.reshape(hidden, shape=(-1, self.config.d_model)),
             self.output_weight,
@@ -168,25 +177,39 @@ class Transformer(Module):
 
     def encode(self, src: Any, src_lengths: Any) -> Tensor:
         """src int32 [B,S], src_lengths int32 [B] ≥ 1 → memory [B,S,D]; rows beyond a length hold no meaning."""
-        lengths = _ids(src_lengths)
-        x = self._placed(self.source_embedding(_ids(src)))
-        for layer in self.encoder:
-            x = self._run(layer, x, lengths)
-        return x if self.encoder_norm is None else self.encoder_norm(x)
+        return self._encode(self._placed(self.source_embedding(_ids(src))), _ids(src_lengths))
 
     def decode(self, memory: Tensor, src_lengths: Any, tgt_in: Any) -> Tensor:
         """memory [B,S,D], src_lengths int32 [B], tgt_in int32 [B,T] → hidden [B,T,D], for `logits`."""
-        lengths = _ids(src_lengths)
         x = self._placed(self.target_embedding(_ids(tgt_in)))
+        return self._decode(x, memory, _ids(src_lengths))
+
+    def _packed(self, batch: PackedBatch) -> Tensor:
+        """The hidden rows [N,D] of a packed batch: all its sentences at once, each for itself."""
+        source = Segments(_ids(batch.src_offsets), _ids(batch.src_positions))
+        target = Segments(_ids(batch.tgt_offsets), _ids(batch.tgt_positions))
+        x = self._placed(self.source_embedding(_ids(batch.src)), source)
+        memory = self._encode(x, None, source)
+        x = self._placed(self.target_embedding(_ids(batch.tgt_in)), target)
+        return self._decode(x, memory, None, target, source)
+
+    def _encode(self, x: Tensor, *places: Any) -> Tensor:
+        for layer in self.encoder:
+            x = self._run(layer, x, *places)
+        return x if self.encoder_norm is None else self.encoder_norm(x)
+
+    def _decode(self, x: Tensor, memory: Tensor, *places: Any) -> Tensor:
         for layer in self.decoder:
-            x = self._run(layer, x, memory, lengths)
+            x = self._run(layer, x, memory, *places)
         return x if self.decoder_norm is None else self.decoder_norm(x)
 
-    def _run(self, layer: Module, *args: Tensor) -> Tensor:
+    def _run(self, layer: Module, *args: Any) -> Tensor:
         return checkpoint(layer, *args) if self.config.checkpoint_layers and self.training else layer(*args)
 
-    def _placed(self, x: Tensor) -> Tensor:
-        return self.dropout(x if self.positions is None else self.positions(x))
+    def _placed(self, x: Tensor, segments: Segments | None = None) -> Tensor:
+        if self.positions is not None:
+            x = self.positions(x) if segments is None else self.positions.each(x, segments.positions)
+        return self.dropout(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [..., D] → scores [..., V]."""

@@ -1,9 +1,12 @@
 """Multi-head attention: in parallel over whole sequences, and one token a step over a cache.
 
 B batch, T query time, S key time, D model width, H query heads, Hk key heads, K head width (H·K = D), P = H + 2 Hk.
+Packed sentences have no batch axis: N rows of G segments in place of [B,T].
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from seqlib.core import ops
 from seqlib.core.tensor import Tensor, Variable
@@ -13,7 +16,16 @@ from seqlib.nn.linear import Linear, joined
 from seqlib.nn.module import Module
 from seqlib.util.errors import UsageError
 
-__all__ = ["MultiHeadAttention"]
+__all__ = ["MultiHeadAttention", "Segments"]
+
+
+class Segments(NamedTuple):
+    """Where packed sentences lie: segment g has the rows offsets[g] … offsets[g + 1] - 1."""
+
+    offsets: Tensor
+    """int32 [G + 1]"""
+    positions: Tensor
+    """int32 [N]: the place of each row in its sentence."""
 
 
 class MultiHeadAttention(Module):
@@ -59,13 +71,19 @@ class MultiHeadAttention(Module):
         lengths: Tensor | None = None,
         causal: bool = False,
         bias: Tensor | None = None,
+        segments: Segments | None = None,
+        memory_segments: Segments | None = None,
     ) -> Tensor:
         """x [B,T,D], memory [B,S,D] (None: x itself), lengths int32 [B] of valid keys (None: all), bias of the scores
-        that broadcasts to [B,H,T,S] → [B,T,D]."""
+        that broadcasts to [B,H,T,S] → [B,T,D]. Packed: x [N,D] in segments, memory [M,D] in as many → [N,D]."""
         if memory is not None:
-            return self.attend(x, self.keys_values(memory), lengths=lengths, bias=bias)
-        packed = self.queries_keys_values(x, ops.arange(x.shape[1]) if self.rotary else None)
-        return self._output(packed, None, None, lengths=lengths, bias=bias, causal=causal)
+            q = self._split(self.q_proj(x))
+            offsets = (segments, memory_segments)
+            return self._output(q, self.keys_values(memory), None, lengths=lengths, bias=bias, packed=offsets)
+        positions = ops.arange(x.shape[1]) if segments is None else segments.positions
+        heads = self.queries_keys_values(x, positions if self.rotary else None)
+        packed = (segments, segments)
+        return self._output(heads, None, None, lengths=lengths, bias=bias, causal=causal, packed=packed)
 
     def queries_keys_values(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         """x [B,T,D], positions int32 [T] (rotary only) → queries, keys and values in one buffer [B,T,P,K]."""
@@ -108,10 +126,19 @@ class MultiHeadAttention(Module):
         lengths: Tensor | None,
         bias: Tensor | None,
         causal: bool = False,
+        packed: tuple[Segments | None, Segments | None] = (None, None),
     ) -> Tensor:
-        rate = self.dropout if self.training else 0.0
         y = ops.attention(
-            q, k, v, bias=bias, lengths=lengths, causal=causal, dropout=rate, kv_heads=self.kv_heads
+            q,
+            k,
+            v,
+            bias=bias,
+            lengths=lengths,
+            q_offsets=packed[0] and packed[0].offsets,
+            k_offsets=packed[1] and packed[1].offsets,
+            causal=causal,
+            dropout=self.dropout if self.training else 0.0,
+            kv_heads=self.kv_heads,
         )
         return self.out_proj(ops.reshape(y, shape=(*y.shape[:-2], self.heads * y.shape[-1])))
 

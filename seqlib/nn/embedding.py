@@ -45,6 +45,10 @@ class SinusoidalPositions(Module):
             raise shape_error("positions", "x", expected, x.shape)
         return x + self.table[: x.shape[1]]
 
+    def each(self, x: Tensor, positions: Tensor) -> Tensor:
+        """[N, D] tokens at `positions` (int32 [N]) → [N, D]. Raises IndexRangeError for one past the table."""
+        return x + ops.take(self.table, positions, axis=0)
+
     def at(self, x: Tensor, position: Tensor) -> Tensor:
         """[R, D] tokens that all stand at one `position` (int32, 0-d) → [R, D]."""
         return x + ops.take(self.table, ops.reshape(position, shape=(1,)), axis=0)

@@ -1,6 +1,7 @@
 """The layers of Transformer stacks.
 
-B batch, T target time, S source time, D model width, J beams of a sentence.
+B batch, T target time, S source time, D model width, J beams of a sentence; N target and M source rows of packed
+sentences.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from seqlib.core.tensor import Tensor
-from seqlib.nn.attention import MultiHeadAttention
+from seqlib.nn.attention import MultiHeadAttention, Segments
 from seqlib.nn.cache import DecodeCache, StepPlace
 from seqlib.nn.dropout import Dropout
 from seqlib.nn.feed_forward import FeedForward
@@ -72,9 +73,9 @@ class EncoderLayer(Block):
         self.feed_forward_norm = LayerNorm(config.d_model, config.norm_eps)
         self.feed_forward = _feed_forward(config)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """[B,S,D], valid lengths [B] → [B,S,D]."""
-        y = self.attention(self.before(self.attention_norm, x), lengths=lengths)
+    def forward(self, x: Tensor, lengths: Tensor | None, segments: Segments | None = None) -> Tensor:
+        """[B,S,D], valid lengths [B] → [B,S,D]; [M,D] in segments → [M,D]."""
+        y = self.attention(self.before(self.attention_norm, x), lengths=lengths, segments=segments)
         x = self.after(self.attention_norm, x, y)
         y = self.feed_forward(self.before(self.feed_forward_norm, x))
         return self.after(self.feed_forward_norm, x, y)
@@ -92,11 +93,24 @@ class DecoderLayer(Block):
         self.feed_forward_norm = LayerNorm(config.d_model, config.norm_eps)
         self.feed_forward = _feed_forward(config)
 
-    def forward(self, x: Tensor, memory: Tensor, lengths: Tensor) -> Tensor:
-        """x [B,T,D], memory [B,S,D] with valid lengths [B] → [B,T,D]."""
-        y = self.attention(self.before(self.attention_norm, x), causal=True)
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor,
+        lengths: Tensor | None,
+        segments: Segments | None = None,
+        memory_segments: Segments | None = None,
+    ) -> Tensor:
+        """x [B,T,D], memory [B,S,D] with valid lengths [B] → [B,T,D]; x [N,D] and memory [M,D] in segments → [N,D]."""
+        y = self.attention(self.before(self.attention_norm, x), causal=True, segments=segments)
         x = self.after(self.attention_norm, x, y)
-        y = self.cross_attention(self.before(self.cross_attention_norm, x), memory, lengths)
+        y = self.cross_attention(
+            self.before(self.cross_attention_norm, x),
+            memory,
+            lengths,
+            segments=segments,
+            memory_segments=memory_segments,
+        )
         x = self.after(self.cross_attention_norm, x, y)
         y = self.feed_forward(self.before(self.feed_forward_norm, x))
         return self.after(self.feed_forward_norm, x, y)

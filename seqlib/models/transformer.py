@@ -203,6 +203,18 @@ class Transformer(Module):
             x = self._run(layer, x, memory, *places)
         return x if self.decoder_norm is None else self.decoder_norm(x)
 
+    def cross_attention(self, src: Any, src_lengths: Any, tgt_in: Any, layer: int | None = None) -> Tensor:
+        """How much each target position looks at each source token: src int32 [B,S], src_lengths int32 [B], tgt_in
+        int32 [B,T] → [B,T,S], rows that sum to 1, the mean over the heads of a decoder `layer` (default: the last but
+        one, which aligns words best; Garg et al. 2019)."""
+        lengths = _ids(src_lengths)
+        memory = self.encode(src, lengths)
+        at = max(0, len(self.decoder) - 2) if layer is None else layer
+        x = self._placed(self.target_embedding(_ids(tgt_in)))
+        for before in self.decoder[:at]:
+            x = before(x, memory, lengths)
+        return ops.mean(self.decoder[at].cross_weights(x, memory, lengths), axis=1)
+
     def _run(self, layer: Module, *args: Any) -> Tensor:
         return checkpoint(layer, *args) if self.config.checkpoint_layers and self.training else layer(*args)
 

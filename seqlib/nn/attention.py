@@ -108,6 +108,18 @@ class MultiHeadAttention(Module):
         """Queries of x [B,T,D] over keys and values [B,S,Hk,K], or over `keys_values` without `values` → [B,T,D]."""
         return self._output(self._split(self.q_proj(x)), keys, values, lengths=lengths, bias=bias)
 
+    def weights(self, x: Tensor, memory: Tensor, lengths: Tensor) -> Tensor:
+        """What `forward` weighs the memory's values by: x [B,T,D], memory [B,S,D], lengths int32 [B] → [B,H,T,S]."""
+        (b, t, _), s, h, own = x.shape, memory.shape[1], self.heads, self.kv_heads
+        keys, _ = ops.split(self.keys_values(memory), [own, own], axis=2)
+        width = keys.shape[-1]
+        # A key head serves the H / Hk query heads that follow each other.
+        q = ops.transpose(ops.reshape(self.q_proj(x), (b, t, own, h // own, width)), (0, 2, 3, 1, 4))
+        k = ops.reshape(ops.transpose(keys, (0, 2, 1, 3)), (b, own, 1, s, width))
+        scores = ops.reshape(ops.matmul(q, k, transpose_b=True), (b, h, t, s)) * width**-0.5
+        seen = ops.less(ops.arange(s), ops.reshape(lengths, (b, 1, 1, 1)))
+        return ops.softmax(ops.where(seen, scores, -float("inf")))
+
     def step(self, x: Tensor, k_cache: Variable, v_cache: Variable, place: StepPlace) -> Tensor:
         """One token for each of J beams: x [B,J,D] → [B,J,D]; writes its keys and values into the caches in place."""
         h, own, beams = self.heads, self.kv_heads, x.shape[1]

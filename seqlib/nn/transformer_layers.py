@@ -115,6 +115,12 @@ class DecoderLayer(Block):
         y = self.feed_forward(self.before(self.feed_forward_norm, x))
         return self.after(self.feed_forward_norm, x, y)
 
+    def cross_weights(self, x: Tensor, memory: Tensor, lengths: Tensor) -> Tensor:
+        """How `forward` weighs the memory: x [B,T,D], memory [B,S,D], valid lengths [B] → [B,H,T,S]."""
+        y = self.attention(self.before(self.attention_norm, x), causal=True)
+        x = self.after(self.attention_norm, x, y)
+        return self.cross_attention.weights(self.before(self.cross_attention_norm, x), memory, lengths)
+
     def step(self, x: Tensor, cache: DecodeCache, layer: int, place: StepPlace) -> Tensor:
         """One token a row, x [B,J,D] → [B,J,D]; writes into the cache of this `layer`."""
         y = self.before(self.attention_norm, x)

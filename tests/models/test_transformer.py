@@ -10,7 +10,9 @@ from seqlib.core.compile import compile
 from seqlib.core.grad import value_and_grad
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
+from seqlib.core.tensor import tensor
 from seqlib.models.transformer import Transformer, TransformerConfig, build
+from seqlib.nn.attention import MultiHeadAttention
 from seqlib.optim import AdamW
 from seqlib.problems.spec import ProblemSpec
 from seqlib.train.step import training_step
@@ -353,3 +355,33 @@ def test_a_training_step_copies_no_activations(changes: dict):
     joins = [launch for launch in launches if launch.name == "concatenate"]
     assert joins and all(p.buffer.kind == "location" for join in joins for p in join.ins if p is not None)
     assert len([launch for launch in launches if launch.name == "attention"]) == 6
+
+
+@pytest.mark.parametrize("changes", [{}, {"norm": "post", "decoder_layers": 1}])
+def test_cross_attention_is_what_the_decoder_weighs_the_memory_by(changes):
+    model, batch = model_of(**changes).eval(), make_batch()
+    weights = model.cross_attention(batch.src, batch.src_lengths, batch.tgt_in).numpy()
+    assert weights.shape == (5, 6, 7)
+    np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=1e-5)
+    for row, length in enumerate(batch.src_lengths):
+        assert not weights[row, :, length:].any()
+    first = model.cross_attention(batch.src, batch.src_lengths, batch.tgt_in, layer=0).numpy()
+    assert np.array_equal(first, weights)  # the last but one of two, the only one of one
+    if model.config.decoder_layers > 1:
+        last = model.cross_attention(batch.src, batch.src_lengths, batch.tgt_in, layer=1).numpy()
+        assert not np.allclose(last, first)
+
+
+@pytest.mark.parametrize("kv_heads", [0, 2])
+def test_attention_weights_give_the_layers_output(kv_heads):
+    layer = MultiHeadAttention(16, 4, kv_heads=kv_heads)
+    rng = np.random.default_rng(0)
+    x, memory = (rng.normal(size=(3, n, 16)).astype(np.float32) for n in (5, 6))
+    lengths = tensor(np.array([6, 2, 4], np.int32))
+    weights = layer.weights(tensor(x), tensor(memory), lengths).numpy()
+    values = layer.keys_values(tensor(memory)).numpy()[:, :, layer.kv_heads :]
+    values = np.repeat(values, 4 // layer.kv_heads, axis=2)
+    mixed = np.einsum("bhts,bshk->bthk", weights, values).reshape(3, 5, 16)
+    np.testing.assert_allclose(
+        layer.out_proj(tensor(mixed)).numpy(), layer(tensor(x), tensor(memory), lengths).numpy(), atol=1e-5
+    )

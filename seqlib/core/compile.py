@@ -69,13 +69,18 @@ class Compiled:
     def find_non_finite(self, *args: Any, **kwargs: Any) -> NonFinite | None:
         """The first launch of a call with these arguments that makes NaN or infinity; None where none does.
 
-        The call runs to its end under `hooks`, and all that it wrote to `state` is put back. To repeat a step that has
-        been taken, put the generator back first: its draws are those of the next step otherwise.
+        The call runs to its end under `hooks`, without fusion, so that an op is named; all that it wrote to `state` is
+        put back. To repeat a step that has been taken, put the generator back first: its draws are those of the next
+        step otherwise.
         """
-        written = [(v, v.numpy()) for v, _ in self.lower(*args, **kwargs).graph.updates]
+        leaves, treedef = tree.flatten((args, kwargs))
+        arrays, signature = _signature(self.__name__, leaves)
+        with debug.without_fusion():
+            program = self._build(treedef, signature, "").program
+        written = [(v, v.numpy()) for v, _ in program.graph.updates]
         try:
             with hooks() as seen:
-                self(*args, **kwargs)
+                program.run(arrays)
         finally:
             for variable, content in written:
                 variable.assign(content)

@@ -1,14 +1,17 @@
 """The switches read from the environment, and the user's own line for messages.
 
 SEQLIB_DEBUG=1 a summary of every program, 2 every launch with its time, 3 the graph after each pass, 4 the
-kernels' source. SEQLIB_KERNELS=ref runs every op by its reference. Both are read when they are used, so a
-test can set them.
+kernels' source. SEQLIB_KERNELS=ref runs every op by its reference, SEQLIB_FUSE=0 switches fusion off. All are
+read when they are used, so a test can set them.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 
@@ -29,7 +32,27 @@ def references_only() -> bool:
 
 def switches() -> tuple[str, ...]:
     """The switches in force that change what a program does."""
-    return ("SEQLIB_KERNELS=ref",) if references_only() else ()
+    if references_only():
+        return ("SEQLIB_KERNELS=ref",)
+    return () if fusion() else ("SEQLIB_FUSE=0",)
+
+
+def fusion() -> bool:
+    """False when SEQLIB_FUSE=0 (or SEQLIB_KERNELS=ref) asks that every op stays a launch of its own."""
+    return os.environ.get("SEQLIB_FUSE", "") != "0" and not references_only() and not _plain.get()
+
+
+_plain: ContextVar[bool] = ContextVar("seqlib_plain", default=False)
+
+
+@contextmanager
+def without_fusion() -> Generator[None, None, None]:
+    """Inside, programs are built as with SEQLIB_FUSE=0."""
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
 
 
 def user_line() -> str:

@@ -125,7 +125,9 @@ def test_arguments_and_results_are_trees() -> None:
     )
 
 
-def test_views_cost_no_launch_and_in_place_chains_share_memory() -> None:
+def test_views_cost_no_launch_and_in_place_chains_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQLIB_FUSE", "0")
+
     def f(x: Tensor) -> Tensor:
         y = ops.transpose(ops.reshape(x, (4, 2, 8)), (1, 0, 2))
         return ops.exp(ops.tanh(ops.sin(ops.reshape(y * 2.0, (8, 8)))))
@@ -149,7 +151,9 @@ def test_a_deep_network_reuses_its_buffers() -> None:
     assert compiled.programs[0].arena_bytes <= 4 * 64 * 64 * 4
 
 
-def test_common_subexpressions_and_dead_code_go() -> None:
+def test_common_subexpressions_and_dead_code_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQLIB_FUSE", "0")
+
     def f(x: Tensor) -> Tensor:
         ops.exp(x)
         return ops.sin(x) * ops.sin(x)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqlib.core.ops.expression import BLOCK, compile_expression, numpy_kernel
+from seqlib.core.ops.expression import compile_expression
+from seqlib.core.ops.expression_numpy import BLOCK, numpy_kernel
 
 NAMES = ("a", "b", "c")
 _leaves = st.sampled_from([*NAMES, "0.5", "2.0", "3"])
@@ -67,7 +68,7 @@ def test_inputs_that_may_be_overwritten(expression: str) -> None:
     arrays = _arrays([(33,)] * 3)
     plan = compile_expression(expression, NAMES)
     expected = _expected(expression, arrays, (33,))
-    for i in plan.overlap:
+    for _, i in plan.overlap:
         ins = [a.copy() for a in arrays.values()]
         numpy_kernel(plan)([ins[i]], ins, ())
         assert np.array_equal(ins[i], expected), f"{expression} over {NAMES[i]}"

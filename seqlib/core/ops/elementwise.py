@@ -9,7 +9,8 @@ import numpy as np
 
 from seqlib.core import dtypes
 from seqlib.core.op import Meta, Op, Sample, VjpContext, broadcast_shapes, dtype_error, primitive
-from seqlib.core.ops.expression import compile_expression, numpy_kernel
+from seqlib.core.ops.expression import compile_expression
+from seqlib.core.ops.fused_elementwise import add_kernels, ufuncs
 from seqlib.core.ops.reduce import sum_to
 from seqlib.core.tensor import Tensor
 
@@ -55,7 +56,6 @@ def elementwise(
     """
     names = tuple(params.split())
     plan = compile_expression(expression, names)
-    kernel = numpy_kernel(plan)
 
     def infer(*metas: Meta) -> list[Meta]:
         return [Meta(broadcast_shapes(name, *(m.shape for m in metas)), _result_dtype(name, kind, metas))]
@@ -63,7 +63,7 @@ def elementwise(
     def reference(xp: Any, *arrays: Any) -> Any:
         meta = infer(*(Meta(a.shape, a.dtype) for a in arrays))[0]
         out = xp.empty(meta.shape, meta.dtype)
-        kernel([out], arrays, ())
+        ufuncs(plan)([out], arrays, ())
         return out
 
     reference.__name__ = name
@@ -73,7 +73,7 @@ def elementwise(
     op.save_inputs = frozenset(i for i, p in enumerate(names) if p in saves.split())
     op.save_all_inputs = False
     op.infer(infer)
-    op.cpu(kernel, strided=True, overlap=tuple((0, i) for i in plan.overlap))
+    add_kernels(op, plan)
     if grad is not None:
 
         def vjp(ctx: VjpContext, g: Tensor) -> list[Tensor | None]:

@@ -1,212 +1,211 @@
 """Elementwise expressions: one string from which every backend's code is made.
 
-An expression uses the input names, numbers, `+ - * / **`, unary minus and the functions of FUNCTIONS.
-`numpy_kernel` turns it into a destination-passing function: each step is a ufunc with `out=`, run over
-blocks that stay in the cache, so a long expression reads and writes main memory once.
+An expression uses the input names, numbers, `+ - * / **`, unary minus and the functions of FUNCTIONS. It may name
+what it uses more than once, and have several results: `"s = 1.0 / (1.0 + exp(-x)); x * s, s"`. `compile_expression`
+turns it into steps; `expression_numpy` runs them as ufuncs over blocks that stay in the cache, `expression_cpu` as
+compiled loops. Both compute every step in IEEE arithmetic in the same order, so they give the same values.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
-import numpy as np
+from seqlib.core import dtypes
+from seqlib.core.op import Attrs, Meta
 
-from seqlib.core.backends.threads import spread
-from seqlib.core.ops.special import erf
-
-_WORTH = 8
-"""How much less an element is worth here than in other kernels: two threads that call ufuncs on small blocks
-wait for each other's interpreter."""
-BLOCK = 1 << 17
-"""Elements of a block. Smaller ones would stay in the second-level cache, but a step of a block costs the
-interpreter about 15 µs, which is as long as 100,000 elements take."""
-
-
-def _where(condition: Any, a: Any, b: Any, out: Any) -> None:
-    # Through a mask copy: np.where has no `out`. `out` may be the storage of any input.
-    if np.may_share_memory(out, condition):
-        condition = condition.copy()
-    if isinstance(b, float) and b == 0.0 and isinstance(a, np.ndarray) and a.dtype == out.dtype:
-        # A masked copy branches at every element, 7 ns where that can't be predicted; bits and a mask take 1 ns.
-        bits = np.dtype(f"i{out.itemsize}")
-        mask = condition.view(np.int8).astype(bits)
-        np.negative(mask, out=mask)
-        np.bitwise_and(a.view(bits), mask, out=out.view(bits))
-        return
-    if isinstance(a, np.ndarray) and np.may_share_memory(out, a):
-        np.copyto(out, b, where=np.logical_not(condition))
-        return
-    np.copyto(out, b)
-    np.copyto(out, a, where=condition)
-
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "exp": np.exp,
-    "log": np.log,
-    "sqrt": np.sqrt,
-    "tanh": np.tanh,
-    "sin": np.sin,
-    "cos": np.cos,
-    "abs": np.absolute,
-    "sign": np.sign,
-    "floor": np.floor,
-    "maximum": np.maximum,
-    "minimum": np.minimum,
-    "power": np.power,
-    "equal": np.equal,
-    "not_equal": np.not_equal,
-    "less": np.less,
-    "less_equal": np.less_equal,
-    "greater": np.greater,
-    "greater_equal": np.greater_equal,
-    "logical_and": np.logical_and,
-    "logical_or": np.logical_or,
-    "logical_not": np.logical_not,
-    "isnan": np.isnan,
-    "isinf": np.isinf,
-    "isfinite": np.isfinite,
-    "where": _where,
-    "erf": erf,
+FUNCTIONS = {
+    **dict.fromkeys(("exp", "log", "sqrt", "tanh", "sin", "cos", "erf", "abs", "sign", "floor", "number"), 1),
+    **dict.fromkeys(("maximum", "minimum", "power", "add", "subtract", "multiply", "divide"), 2),
+    **dict.fromkeys(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"), 2),
+    **dict.fromkeys(("logical_and", "logical_or"), 2),
+    **dict.fromkeys(("logical_not", "isnan", "isinf", "isfinite", "negative"), 1),
+    "where": 3,
 }
-_BOOLEAN = {
-    FUNCTIONS[name]
-    for name in (
-        "equal not_equal less less_equal greater greater_equal "
-        "logical_and logical_or logical_not isnan isinf isfinite"
-    ).split()
-}
-_BINARY: dict[type[ast.operator], Callable[..., Any]] = {
-    ast.Add: np.add,
-    ast.Sub: np.subtract,
-    ast.Mult: np.multiply,
-    ast.Div: np.divide,
-    ast.Pow: np.power,
+"""Names and numbers of arguments. `number` makes a bool 0 or 1 in the dtype that is computed in."""
+BOOLEAN = frozenset(
+    "equal not_equal less less_equal greater greater_equal logical_and logical_or logical_not isnan isinf "
+    "isfinite".split()
+)
+"""Those that give bool."""
+_BINARY: dict[type[ast.operator], str] = {
+    ast.Add: "add",
+    ast.Sub: "subtract",
+    ast.Mult: "multiply",
+    ast.Div: "divide",
+    ast.Pow: "power",
 }
 
 
 class Step(NamedTuple):
-    """One call: `fn(*args, out=target)`; an argument is a number, ("in", i) or ("tmp", i); temporary 0 is
-    the output itself.
+    """One call: `fn(*args)` into `target`. An argument is a number, ("in", i) or ("at", s); storages 0 … are the
+    outputs themselves, the rest temporaries.
     """
 
-    fn: Callable[..., Any]
+    fn: str
     args: tuple[Any, ...]
     target: int
 
 
 class Plan(NamedTuple):
+    """The steps of an expression, in order."""
+
     steps: tuple[Step, ...]
-    temporaries: int
-    overlap: tuple[int, ...]  # inputs whose storage the output may share
+    outputs: int
+    storages: int
+    masks: frozenset[int]  # storages of bool
+    overlap: tuple[tuple[int, int], ...]  # (output, input) that may share their storage
 
 
-def compile_expression(expression: str, params: Sequence[str]) -> Plan:
-    """The steps of an expression. Raises ValueError for a construct that expressions do not have."""
-    steps: list[Step] = []
-    free: list[int] = []
-    masks: set[int] = set()  # temporaries of bool are never shared with numbers
-    count = 1
+class _Builder:
+    """Collects the calls of an expression, each distinct one once."""
 
-    def temporary() -> int:
-        nonlocal count
-        if free:
-            return free.pop()
-        count += 1
-        return count - 1
+    def __init__(self, expression: str, params: Sequence[str]) -> None:
+        self.expression = expression
+        self.params = params
+        self.names: dict[str, Any] = {}
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.known: dict[Any, int] = {}
 
-    def visit(node: ast.expr, target: int | None) -> Any:
-        nonlocal count
+    def refuse(self, node: ast.AST) -> ValueError:
+        return ValueError(f"expression {self.expression!r}: {ast.dump(node)} is not allowed")
+
+    def run(self) -> list[int]:
+        """The numbers of the calls that are results."""
+        body = ast.parse(self.expression).body
+        for statement in body[:-1]:
+            if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
+                raise self.refuse(statement)
+            self.names[statement.targets[0].id] = self.visit(statement.value)
+        last = body[-1]
+        if not isinstance(last, ast.Expr):
+            raise self.refuse(last)
+        parts = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
+        results = [self.visit(part) for part in parts]
+        if any(not isinstance(r, tuple) or r[0] != "call" for r in results) or len(set(results)) < len(
+            results
+        ):
+            raise ValueError(
+                f"expression {self.expression!r}: a result is computed by nothing, or given twice"
+            )
+        return [r[1] for r in results]
+
+    def visit(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Name):
-            return ("in", params.index(node.id))
+            if node.id in self.names:
+                return self.names[node.id]
+            if node.id in self.params:
+                return ("in", self.params.index(node.id))
+            raise self.refuse(node)
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
             return node.value
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            fn, operands = np.negative, [node.operand]
-        elif isinstance(node, ast.BinOp):
-            fn, operands = _BINARY[type(node.op)], [node.left, node.right]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            fn, operands = FUNCTIONS[node.func.id], node.args
-        else:
-            raise ValueError(f"expression {expression!r}: {ast.dump(node)} is not allowed")
-        # The first operand that is itself a computation may use this step's target for its result.
-        args: list[Any] = []
-        lent = target
-        for i, operand in enumerate(operands):
-            args.append(visit(operand, None if fn is _where and i == 0 else lent))
-            if isinstance(args[-1], tuple) and args[-1] == ("tmp", lent):
-                lent = None
-        used = [a[1] for a in args if isinstance(a, tuple) and a[0] == "tmp" and a[1] not in masks]
-        if fn in _BOOLEAN and target is None:
-            count += 1
-            out = count - 1
-            masks.add(out)
-        else:
-            out = target if target is not None else (used[0] if used else temporary())
-        steps.append(Step(fn, tuple(args), out))
-        free.extend(t for t in used if t not in (out, 0))
-        return ("tmp", out)
+            inner = self.visit(node.operand)
+            return -inner if isinstance(inner, (int, float)) else self.call("negative", (inner,))
+        if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+            return self.call(_BINARY[type(node.op)], (self.visit(node.left), self.visit(node.right)))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS:
+            return self.call(node.func.id, tuple(self.visit(a) for a in node.args))
+        raise self.refuse(node)
 
-    result = visit(ast.parse(expression, mode="eval").body, 0)
-    if result[0] == "in":
-        raise ValueError(f"expression {expression!r} computes nothing")
-    first_write = next(i for i, s in enumerate(steps) if s.target == 0)
-    safe = tuple(
-        i
-        for i in range(len(params))
-        if all(k <= first_write for k, s in enumerate(steps) if ("in", i) in s.args)
+    def call(self, fn: str, args: tuple[Any, ...]) -> Any:
+        if len(args) != FUNCTIONS[fn]:
+            raise ValueError(f"expression {self.expression!r}: {fn} takes {FUNCTIONS[fn]} arguments")
+        key = (fn, tuple(a if isinstance(a, tuple) else repr(a) for a in args))
+        if key not in self.known:
+            self.known[key] = len(self.calls)
+            self.calls.append((fn, args))
+        return ("call", self.known[key])
+
+
+@lru_cache(maxsize=1024)
+def compile_expression(expression: str, params: tuple[str, ...]) -> Plan:
+    """The steps of an expression. Raises ValueError for a construct that expressions do not have."""
+    builder = _Builder(expression, params)
+    results = builder.run()
+    calls, slot = builder.calls, {call: o for o, call in enumerate(results)}
+    last_use = {a[1]: k for k, (_, args) in enumerate(calls) for a in args if _is_call(a)}
+    last_read = max((k for k, (_, args) in enumerate(calls) if any(_is_input(a) for a in args)), default=0)
+    place: dict[int, int] = {}
+    masks = {o for o, call in enumerate(results) if calls[call][0] in BOOLEAN}
+    free: list[int] = []  # storages that hold nothing
+    count = len(results)
+    lent = set(range(count))  # outputs that are not written yet and hold nothing else
+    steps: list[Step] = []
+    for k, (fn, args) in enumerate(calls):
+        dying = [place[a[1]] for a in args if _is_call(a) and last_use[a[1]] == k and a[1] not in slot]
+
+        def serves(s: int, k: int = k, fn: str = fn) -> bool:
+            """May call k's result lie in storage s until it is read for the last time?"""
+            if (s in masks) != (fn in BOOLEAN):
+                return False
+            # An output takes what is underway once no input is read any more, so that it may lie where one lies.
+            return s >= len(results) or (fn not in BOOLEAN and k >= last_read and last_use[k] <= results[s])
+
+        if k in slot:
+            target = slot[k]
+        else:
+            target = next(filter(serves, [*dying, *sorted(lent), *free]), count)
+            if target == count:
+                count += 1
+                if fn in BOOLEAN:
+                    masks.add(target)
+        place[k] = target
+        steps.append(Step(fn, tuple(("at", place[a[1]]) if _is_call(a) else a for a in args), target))
+        lent.discard(target)
+        free = [s for s in free if s != target]
+        for s in dict.fromkeys(dying):
+            if s != target:
+                free.append(s) if s >= len(results) else lent.add(s)
+    return Plan(
+        tuple(steps), len(results), count, frozenset(masks), tuple(_overlap(steps, params, len(results)))
     )
-    return Plan(tuple(steps), count, safe)
 
 
-def numpy_kernel(plan: Plan) -> Callable[..., None]:
-    """The destination-passing kernel of a plan: `kernel([out], ins, scratch)`; `compute` gives the dtype of
-    the steps.
-    """
-
-    def run(outs: Sequence[Any], ins: Sequence[Any], _: Sequence[Any], **attrs: Any) -> None:
-        out = outs[0]
-        compute = _compute_dtype(ins, out)
-        arrays = [a if a.dtype == compute or a.dtype == np.bool_ else a.astype(compute) for a in ins]
-        if out.size <= BLOCK:
-            _run(plan, out, arrays, compute)
-            return
-        if out.flags.c_contiguous and all(
-            a.size == 1 or (a.shape == out.shape and a.flags.c_contiguous) for a in arrays
-        ):
-            flat, flats = out.reshape(-1), [a.reshape(-1) if a.size > 1 else a.reshape(()) for a in arrays]
-            rows = BLOCK
-        else:
-            flat, flats = out, [np.broadcast_to(a, out.shape) for a in arrays]
-            rows = max(1, BLOCK * out.shape[0] // out.size)
-        spread(_blocks, len(flat), out.size // _WORTH, plan, rows, flat, flats, compute)
-
-    return run
+def _is_call(argument: Any) -> bool:
+    return isinstance(argument, tuple) and argument[0] == "call"
 
 
-def _blocks(first: int, last: int, plan: Plan, rows: int, out: Any, ins: Sequence[Any], compute: Any) -> None:
-    if len(plan.steps) == 1:
-        rows = last - first  # nothing to keep in the cache between steps
-    for start in range(first, last, rows):
-        piece = slice(start, min(start + rows, last))
-        _run(plan, out[piece], [a[piece] if a.ndim else a for a in ins], compute)
+def _is_input(argument: Any) -> bool:
+    return isinstance(argument, tuple) and argument[0] == "in"
 
 
-def _compute_dtype(ins: Sequence[Any], out: Any) -> Any:
+def _overlap(steps: Sequence[Step], params: Sequence[str], outputs: int) -> Iterator[tuple[int, int]]:
+    for o in range(outputs):
+        first_write = next(k for k, s in enumerate(steps) if s.target == o)
+        for i in range(len(params)):
+            if all(k <= first_write for k, s in enumerate(steps) if ("in", i) in s.args):
+                yield o, i
+
+
+def compute_dtype(ins: Sequence[Any], outs: Sequence[Any]) -> Any:
+    """The dtype of the steps: the widest floating input's, else the result's, else what the inputs promote to."""
     floats = [a.dtype for a in ins if a.dtype.kind == "f"]
     if floats:
         return max(floats, key=lambda d: d.itemsize)
-    return out.dtype if out.dtype != np.bool_ else np.result_type(*ins)
+    numbers = [o.dtype for o in outs if o is not None and o.dtype != dtypes.bool_]
+    return numbers[0] if numbers else reduce(dtypes.promote, (a.dtype for a in ins))
 
 
-def _run(plan: Plan, out: Any, ins: Sequence[Any], compute: Any) -> None:
-    temporaries: list[Any] = [out] + [None] * (plan.temporaries - 1)
-    for fn, args, target in plan.steps:
-        values = [
-            (ins[a[1]] if a[0] == "in" else temporaries[a[1]]) if isinstance(a, tuple) else a for a in args
-        ]
-        if temporaries[target] is None:
-            boolean = fn in _BOOLEAN
-            temporaries[target] = np.empty(out.shape, np.bool_ if boolean else compute)
-        fn(*values, out=temporaries[target])
+LARGE = 1 << 15
+"""Elements from which a compiled loop is worth its call."""
+_SLOW = frozenset(("maximum", "minimum", "where", "sign", "divide"))
+_NUMPYS = frozenset(("exp", "log", "tanh", "sin", "cos", "erf", "power"))
+"""What loops leave to NumPy: its vectorised functions are as fast, and then values do not depend on who runs."""
+
+
+def loop_when(plan: Plan) -> Callable[[Sequence[Meta | None], Attrs], bool]:
+    """The `when` of a compiled loop: float32 (with perhaps bool), large, and better done in loops than by ufuncs,
+    which need a pass over the cache for each step."""
+    turns = 1 + sum(s.fn in _NUMPYS for s in plan.steps)
+    gain = sum(2 if s.fn in _SLOW else 1 for s in plan.steps if s.fn not in _NUMPYS)
+
+    def when(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+        found = {m.dtype for m in metas if m is not None}
+        size = max((m.size for m in metas if m is not None), default=0)
+        worth = gain > turns and size >= LARGE * turns
+        return worth and dtypes.float32 in found and found <= {dtypes.float32, dtypes.bool_}
+
+    return when

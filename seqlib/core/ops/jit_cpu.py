@@ -107,3 +107,22 @@ def philox_tile(first_block, seed, offset, a, words):
         k0, k1 = (k0 + np.uint64(0x9E3779B9)) & mask, (k1 + np.uint64(0xBB67AE85)) & mask
     for j in range(TILE):
         words[4 * j], words[4 * j + 1], words[4 * j + 2], words[4 * j + 3] = a0[j], a1[j], a2[j], a3[j]
+
+
+def generated(source: str) -> Any:
+    """The function `loop` of a source, compiled without fast-math at its first call.
+
+    numba keeps compiled code by file and function, so the source gets a file in the cache folder and the function a
+    name of its own."""
+    folder = _cache_folder()
+    name = f"loop_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
+    source = source.replace("def loop(", f"def {name}(")
+    path = Path(folder or "") / f"{name}.py"
+    if folder is not None and not path.exists():
+        aside = path.with_suffix(f".{os.getpid()}")
+        aside.write_text(source, encoding="utf-8")
+        os.utime(aside, (0, 0))  # numba asks for the same time of change, whoever wrote it
+        aside.replace(path)
+    space: dict[str, Any] = {"__name__": __name__}
+    exec(compile(source, str(path), "exec"), space)
+    return _compiled(space[name])

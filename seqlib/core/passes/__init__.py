@@ -10,6 +10,7 @@ from seqlib.core import debug
 from seqlib.core.graph import Graph
 from seqlib.core.passes.cse import eliminate_common_subexpressions
 from seqlib.core.passes.dce import eliminate_dead_code
+from seqlib.core.passes.fuse_elementwise import fuse_elementwise
 from seqlib.core.passes.verify import verify
 
 PASSES: tuple[Callable[[Graph], None], ...] = (
@@ -17,13 +18,16 @@ PASSES: tuple[Callable[[Graph], None], ...] = (
     eliminate_common_subexpressions,
     eliminate_dead_code,
 )
+FUSIONS: tuple[Callable[[Graph], None], ...] = (fuse_elementwise, eliminate_dead_code)
+"""What SEQLIB_FUSE=0 leaves out."""
 
 
 def optimize(graph: Graph) -> None:
-    """Run every pass in place; `verify` after each. SEQLIB_DEBUG=3 prints the graph each time."""
+    """Run every pass in place; `verify` after each. SEQLIB_DEBUG=3 prints the graph each time, SEQLIB_FUSE=0 leaves
+    the fusions out."""
     verify(graph, "trace")
     _show(graph, "trace")
-    for run in PASSES:
+    for run in (*PASSES, *FUSIONS) if debug.fusion() else PASSES:
         run(graph)
         verify(graph, run.__name__)
         _show(graph, run.__name__)
@@ -34,4 +38,11 @@ def _show(graph: Graph, after: str) -> None:
         debug.emit(f"--- graph after {after}: {len(graph.nodes)} nodes\n{graph}")
 
 
-__all__ = ["PASSES", "eliminate_common_subexpressions", "eliminate_dead_code", "optimize", "verify"]
+__all__ = [
+    "FUSIONS",
+    "PASSES",
+    "eliminate_common_subexpressions",
+    "eliminate_dead_code",
+    "optimize",
+    "verify",
+]

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -181,11 +181,10 @@ class Program:
         if place is None:
             return None
         buffer = place.buffer
-        memory: Any
         if buffer.kind == "arena":
             memory, start = ARENA.memory, buffer.offset
         elif buffer.kind == "kept":
-            group, index = buffer.source
+            group, index = cast("tuple[Group, int]", buffer.source)
             memory, start = self._kept[self.plan.hoisted.index(group)].arrays[index], 0
         else:
             array: Any = buffer.source.data if buffer.kind == "location" else buffer.source

@@ -57,7 +57,12 @@ class _Groups:
         self.root: dict[Value, Value] = {}  # a view of a member's result → that result
         self.position = {node: i for i, node in enumerate(graph.nodes)}
         self.readers: dict[Value, list[Node]] = {}  # of a result, through such views
+        written = {id(variable) for variable, _ in graph.updates}
+        # What only depends on locations that stay is computed once for many runs (`hoist`): not beside the rest.
+        self.fixed = {v for variable, v in graph.locations if id(variable) not in written}
         for node in graph.nodes:
+            if all(v is None or v.constant is not None or v in self.fixed for v in node.inputs):
+                self.fixed.update(node.outputs)
             for v in node.inputs:
                 if v is not None:
                     if node.op.name in _VIEWS:
@@ -84,6 +89,8 @@ class _Groups:
         if Meta(a.shape, a.dtype).size != Meta(b.shape, b.dtype).size or _compute_dtype(
             other[0]
         ) != _compute_dtype(group[-1]):
+            return False
+        if (a in self.fixed) != (b in self.fixed):
             return False
         members = {*other, *group}
         shapes = {m.outputs[0].shape for m in members}

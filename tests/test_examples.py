@@ -18,6 +18,10 @@ def test_example_is_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES
 
 
+def test_own_problem_and_model_fit_40_lines() -> None:
+    assert len((ROOT / "examples" / "rot13" / "rot13.py").read_text(encoding="utf-8").splitlines()) <= 40
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_example_runs(path: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

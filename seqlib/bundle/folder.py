@@ -13,9 +13,7 @@ README.md               a short model card
 from __future__ import annotations
 
 import hashlib
-import importlib
 import re
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from seqlib.bundle.architecture import builder, config_type, is_location
 from seqlib.bundle.card import model_card
 from seqlib.util.arrays import write_arrays
 from seqlib.util.atomic import atomic_folder
-from seqlib.util.errors import BundleError, SeqlibError
+from seqlib.util.errors import BundleError, SeqlibError, UsageError
 from seqlib.util.manifest import file_digest
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Bundle:
 
     path: Path
     architecture: str
-    """Name of the model's file in `seqlib.models`."""
+    """Name of the model's file in `seqlib.models`, or the location of a user's own `file.py:name`."""
     model_config: Any
     """The architecture's configuration Struct."""
     spec: ProblemSpec
@@ -92,7 +91,7 @@ class Bundle:
         """A fresh model in evaluation mode, with the bundle's weights."""
         from seqlib.core.rng import Generator
 
-        model = architecture_module(self.architecture).build(self.model_config, self.spec, Generator(0))
+        model = builder(self.architecture)(self.model_config, self.spec, Generator(0))
         try:
             model.load(self.weights(), strict=True)
         except SeqlibError as error:
@@ -101,23 +100,6 @@ class Bundle:
             ) from error
         model.eval()
         return model
-
-
-def architecture_module(name: str) -> Any:
-    """The module in `seqlib.models` of that name; `BundleError` when this version has none."""
-    if not name.isidentifier() or name.startswith("_"):
-        raise BundleError(f"architecture {name!r} is not a name")
-    try:
-        return importlib.import_module(f"seqlib.models.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"seqlib.models.{name}":
-            raise
-        raise BundleError(f"this version of seqlib has no architecture {name!r}") from error
-
-
-def config_type(module: Any) -> type[msgspec.Struct]:
-    """The configuration Struct of an architecture: the annotated type of `build`'s first parameter."""
-    return typing.get_type_hints(module.build)["config"]
 
 
 def write(
@@ -165,11 +147,13 @@ def write(
     return target
 
 
-def read(path: str | Path, *, check_digests: bool = True) -> Bundle:
+def read(path: str | Path, *, check_digests: bool = True, model: str | None = None) -> Bundle:
     """Read and check a bundle; a run folder stands for the bundle in its `model` folder.
 
     Raises `BundleError`, naming the file, when the folder is no bundle, a file is missing or damaged, or the format
-    is of another version. `check_digests=False` skips reading the weights for their sha256; sizes are still checked.
+    is of another version. A bundle holds no code: for a model that is not seqlib's own, `model` says where it is now,
+    as ``file.py:name``, and that file is run. `check_digests=False` skips reading the weights for their sha256;
+    sizes are still checked.
     """
     folder = Path(path)
     if not (folder / "seqlib.json").exists() and (folder / "model" / "seqlib.json").is_file():
@@ -180,9 +164,10 @@ def read(path: str | Path, *, check_digests: bool = True) -> Bundle:
     architecture = config.pop("architecture", None)
     if not isinstance(architecture, str):
         raise BundleError(f"{folder / 'config.json'}: has no architecture")
+    architecture = _chosen(folder, architecture, model)
     from seqlib.problems.spec import ProblemSpec
 
-    model_config = _convert(folder / "config.json", config, config_type(architecture_module(architecture)))
+    model_config = _convert(folder / "config.json", config, config_type(builder(architecture)))
     return Bundle(
         path=folder,
         architecture=architecture,
@@ -191,6 +176,18 @@ def read(path: str | Path, *, check_digests: bool = True) -> Bundle:
         generation=_object(folder / "generation_config.json"),
         record=record,
     )
+
+
+def _chosen(folder: Path, saved: str, given: str | None) -> str:
+    """The architecture to build: the saved name, or the location that the caller gives for a user's own model."""
+    if is_location(saved) and given is None:
+        raise BundleError(
+            f"{folder}: its model is code of somebody's own, {saved} when it was trained; a bundle holds no code, so "
+            "say where that is now: --model FILE.py:NAME (in Python: model=...)"
+        )
+    if given is not None and not (is_location(saved) and is_location(given)):
+        raise UsageError(f"{folder}: its model is {saved!r}; {given!r} can't take its place")
+    return given or saved
 
 
 _KEYS = ("problem", "spec", "tokenizer_digest", "training", "metrics", "confidence", "files")

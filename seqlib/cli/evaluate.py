@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from seqlib.cli.main import CONTEXT
+from seqlib.cli.main import CONTEXT, OWN_MODEL
 
 __all__ = ["command"]
 
@@ -40,6 +40,7 @@ def _data(bundle: Any, paths: str | None, data_dir: str | None) -> Any:
 
 def _evaluate(
     folder: str,
+    model: str | None,
     split: str,
     data: str | None,
     data_dir: str | None,
@@ -53,7 +54,7 @@ def _evaluate(
     from seqlib.train.evaluation import bundle_problem, evaluate_pairs, pairs_loss, read_pairs
     from seqlib.util.atomic import write_text
 
-    bundle = bundles.read(folder)
+    bundle = bundles.read(folder, model=model)
     problem = bundle_problem(bundle, _data(bundle, data, data_dir))
     pairs = read_pairs(problem, "test" if data is not None else split, limit)
     translator = from_bundle(bundle)
@@ -77,6 +78,7 @@ command = click.Command(
     callback=_evaluate,
     params=[
         click.Argument(["folder"], metavar="DIR"),
+        OWN_MODEL,
         click.Option(["--split"], default="test", show_default=True, help="Split of the model's problem."),
         click.Option(
             ["--data"], metavar="FILES", help="Own files instead: a.en,a.de or one TSV, CSV or JSONL file."

@@ -19,7 +19,7 @@ import click
 import seqlib
 from seqlib.util.errors import SeqlibError, nearest, unknown
 
-__all__ = ["CONTEXT", "Commands", "main"]
+__all__ = ["CONTEXT", "OWN_MODEL", "Commands", "main"]
 
 # '-' equals '_' in every flag and command name.
 CONTEXT = {
@@ -27,6 +27,11 @@ CONTEXT = {
     "help_option_names": ["-h", "--help"],
     "max_content_width": 110,
 }
+
+OWN_MODEL = click.Option(
+    ["--model"], metavar="FILE.py:NAME", help="Where the code of a model of your own is now; it is run."
+)
+"""For commands that read a saved model."""
 
 _NOT_COMMANDS = {"__init__", "main", "flags"}
 

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from seqlib.cli.main import CONTEXT
+from seqlib.cli.main import CONTEXT, OWN_MODEL
 from seqlib.util.errors import DataError
 
 __all__ = ["command", "prompt"]
@@ -84,11 +84,11 @@ def low_confidence(translation: Any) -> str:
 
 
 def _translate(
-    folder: str, n_best: int, json_: bool, flag_low_confidence: bool, batch_rows: int, **options: Any
+    folder: str, model: str | None, n_best: int, json_: bool, flag_low_confidence: bool, batch_rows: int, **options: Any
 ) -> None:
     from seqlib.decode.load import load
 
-    translator = load(folder)
+    translator = load(folder, model=model)
     options = {name: value for name, value in options.items() if value is not None}
     if n_best > 1 and options.get("beam", translator.beam) < n_best:
         options["beam"] = n_best
@@ -130,6 +130,7 @@ command = click.Command(
     callback=_translate,
     params=[
         click.Argument(["folder"], metavar="DIR"),
+        OWN_MODEL,
         click.Option(
             ["--beam"], type=click.IntRange(min=1), help="Beam width; 1 is greedy.  [the model's own]"
         ),

@@ -9,13 +9,14 @@ from seqlib.decode.confidence import SOURCE_FILE, Calibration
 from seqlib.decode.translate import Translator
 
 
-def load(path: str | Path, *, threshold: float | None = None) -> Translator:
+def load(path: str | Path, *, threshold: float | None = None, model: str | None = None) -> Translator:
     """The saved model in folder `path`, with its decoding defaults and its calibrated confidence.
 
-    `threshold` replaces the stored one. Raises BundleError, naming the file, when the folder is no saved model, is
+    `threshold` replaces the stored one. `model` says where the code of a model of your own is, ``file.py:name``.
+    Raises BundleError, naming the file, when the folder is no saved model, is
     damaged or of another format version, and DataError when the calibration is damaged.
     """
-    saved = bundle.read(path)
+    saved = bundle.read(path, model=model)
     return from_bundle(saved, threshold=threshold)
 
 

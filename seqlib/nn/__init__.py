@@ -5,6 +5,7 @@ from seqlib.nn.attention import MultiHeadAttention
 from seqlib.nn.cache import DecodeCache
 from seqlib.nn.dropout import Dropout
 from seqlib.nn.embedding import Embedding, SinusoidalPositions, sinusoid_table
+from seqlib.nn.encoder_decoder import EncoderDecoder, PrefixCache
 from seqlib.nn.feed_forward import FeedForward
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
@@ -16,12 +17,14 @@ __all__ = [
     "DecoderLayer",
     "Dropout",
     "Embedding",
+    "EncoderDecoder",
     "EncoderLayer",
     "FeedForward",
     "LayerNorm",
     "Linear",
     "Module",
     "MultiHeadAttention",
+    "PrefixCache",
     "SinusoidalPositions",
     "init",
     "sinusoid_table",

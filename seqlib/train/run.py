@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from seqlib.train import callbacks as named_callbacks
+from seqlib.bundle.architecture import is_location
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config
 from seqlib.train.callback import Callback
@@ -104,7 +105,7 @@ def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Cal
         problem.name,
         f"{len(trainer.epochs.lengths):,}",
         f"{data.spec.target_vocab:,}",
-        config.hparams_set,
+        config.hparams_set or config.model,
         f"{trainer.model.num_parameters():,}",
         f"{len(trainer.plan.batches):,}",
     )
@@ -122,7 +123,8 @@ def _go(trainer: Trainer, folder: Path) -> Result:
         )
         return Result(folder, None, stopped, trainer.position)
     model = export(trainer, folder / "model")
-    get_logger().info("the model is in %s; use it with: seqlib translate %s", model, folder)
+    own = f" --model {trainer.config.model}" if is_location(trainer.config.model) else ""
+    get_logger().info("the model is in %s; use it with: seqlib translate %s%s", model, folder, own)
     return Result(folder, model, "", trainer.position)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from seqlib.bundle.folder import config_type
+from seqlib.bundle.architecture import Build, builder, config_type, is_location
 from seqlib.core.rng import Generator
 from seqlib.data.epochs import Epochs
 from seqlib.models.preset import Preset
@@ -43,22 +44,23 @@ def make_config(given: Mapping[str, Any]) -> RunConfig:
     check_source(asked)
     check_batches(asked)
     name = asked.hparams_set or propose_preset(asked)
-    preset = find_preset(name)
+    overrides = find_preset(name).overrides() if name else {}
     callbacks.make(asked.callbacks)
     found = {
-        "hparams_set": name,
+        "hparams_set": _absolute_location(name),
         "data": absolute(asked.data),
         "problem": _absolute_location(asked.problem),
+        "model": _absolute_location(asked.model),
         "callbacks": callbacks.absolute(asked.callbacks),
     }
-    config = run_config.build(run_config.nested(preset.overrides()), given, found)
+    config = run_config.build(run_config.nested(overrides), given, found)
     # The whole model, so that a run does not change when a preset does.
     return msgspec.structs.replace(config, hparams=msgspec.to_builtins(model_config(config)))
 
 
 def check_batches(config: RunConfig) -> None:
     """Raises UsageError for an unknown model, and for packed batches with one whose sentences cannot share a row."""
-    module = model_module(config)
+    module = inspect.getmodule(model_builder(config))
     if config.batch.kind == "packing" and not getattr(module, "PACKS", False):
         raise UsageError(
             f"batch.kind packing: model {config.model!r} needs a row for each sentence; use batch.kind buckets"
@@ -75,10 +77,10 @@ def absolute(data: DataConfig) -> dict[str, Any]:
     return found | {name: str(Path(path).absolute()) for name, path in folders.items() if path}
 
 
-def _absolute_location(problem: str) -> str:
+def _absolute_location(name: str) -> str:
     """`mine.py:Mine` with the whole path; names and modules as they are."""
-    place, colon, attribute = problem.rpartition(":")
-    return f"{Path(place).absolute()}:{attribute}" if colon and place.endswith(".py") else problem
+    place, colon, attribute = name.rpartition(":")
+    return f"{Path(place).absolute()}:{attribute}" if colon and place.endswith(".py") else name
 
 
 def check_source(config: RunConfig) -> None:
@@ -90,7 +92,10 @@ def check_source(config: RunConfig) -> None:
 
 
 def propose_preset(config: RunConfig) -> str:
-    """The preset named after the problem's file, else one that suits the size of the corpus in bytes."""
+    """The preset named after the problem's file, else one that suits the size of the corpus in bytes; "" for a user's
+    own model, whose defaults serve."""
+    if is_location(config.model):
+        return ""
     names = set(available("seqlib.models"))
     for family in _families(config.problem):
         if f"{config.model}_{family}" in names:
@@ -121,31 +126,37 @@ def find_preset(name: str) -> Preset:
     return found
 
 
-def model_module(config: RunConfig) -> Any:
-    """The module of the model; `UsageError` with the nearest names."""
+def model_builder(config: RunConfig) -> Build:
+    """The function that builds the model: of a file of seqlib.models, or at a user's location.
+
+    Raises `UsageError` with the nearest names.
+    """
     import pkgutil
 
     import seqlib.models
 
-    stems = [info.name for info in pkgutil.iter_modules(seqlib.models.__path__)]
-    models = [stem for stem in stems if hasattr(importlib.import_module(f"seqlib.models.{stem}"), "build")]
-    if config.model not in models:
-        raise unknown("model", config.model, models)
-    return importlib.import_module(f"seqlib.models.{config.model}")
+    if not is_location(config.model):
+        stems = [info.name for info in pkgutil.iter_modules(seqlib.models.__path__)]
+        models = [
+            stem for stem in stems if hasattr(importlib.import_module(f"seqlib.models.{stem}"), "build")
+        ]
+        if config.model not in models:
+            raise unknown("model", config.model, models)
+    return builder(config.model)
 
 
 def model_config(config: RunConfig) -> Any:
-    """The model's configuration: the preset's, with the fields in `hparams` replaced."""
-    kind = config_type(model_module(config))
-    below = find_preset(config.hparams_set).model
-    if not isinstance(below, kind):
+    """The model's configuration: the preset's (without one the defaults), with the fields in `hparams` replaced."""
+    kind = config_type(model_builder(config))
+    below = msgspec.to_builtins(find_preset(config.hparams_set).model) if config.hparams_set else {}
+    if config.hparams_set and not isinstance(find_preset(config.hparams_set).model, kind):
         raise UsageError(f"hparams_set {config.hparams_set!r} is for another model than {config.model!r}")
     known = {field.name for field in msgspec.structs.fields(kind)}
     changes = {T2T_HPARAMS.get(name, name): value for name, value in config.hparams.items()}
     for name in changes.keys() - known:
         raise unknown(f"setting of {config.model} in --hparams:", name, known)
     try:
-        return msgspec.convert(msgspec.to_builtins(below) | changes, kind)
+        return msgspec.convert(below | changes, kind)
     except msgspec.ValidationError as error:
         raise UsageError(f"--hparams: {error}") from error
 
@@ -219,7 +230,7 @@ def make_epochs(config: RunConfig, data: Any) -> Epochs:
 def build_model(config: RunConfig, spec: Any, generator: Generator) -> tuple[Any, Any]:
     """(model, its configuration), with initial weights drawn from the generator."""
     chosen = model_config(config)
-    return model_module(config).build(chosen, spec, generator), chosen
+    return model_builder(config)(chosen, spec, generator), chosen
 
 
 def build_optimizer(config: RunConfig, model: Any) -> Any:

@@ -1,0 +1,105 @@
+"""A base for encoder–decoder models: give `encode` and `decode`, and training and decoding follow.
+
+B batch, T target time, S source time, D width of the memory, V vocabulary, R decoding rows (B sentences times J beams),
+L longest output.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import ops
+from seqlib.core.tape import no_grad
+from seqlib.core.tensor import Tensor, Variable, as_tensor
+from seqlib.nn.module import Module
+
+__all__ = ["EncoderDecoder", "PrefixCache"]
+
+
+class EncoderDecoder(Module):
+    """Loss and step-by-step decoding of any model that has `config` (with `max_length`), `encode` and `decode`.
+
+    A step of decoding computes the whole prefix again: right for every model, and slow for long outputs, since the work
+    grows with the square of their length. A model with a cache of its own defines `new_cache`, `fill_cache` and `step`
+    instead, as `seqlib.models.transformer` does.
+    """
+
+    config: Any
+
+    def encode(self, src: Tensor, src_lengths: Tensor) -> Tensor:
+        """src int32 [B,S], src_lengths int32 [B] → memory float32 [B,S,D]."""
+        raise NotImplementedError(f"{type(self).__name__} must define encode(src, src_lengths)")
+
+    def decode(self, memory: Tensor, src_lengths: Tensor, tgt_in: Tensor) -> Tensor:
+        """memory [B,S,D], src_lengths int32 [B], tgt_in int32 [B,T] → logits [B,T,V].
+
+        Those at time t may depend on tgt_in up to t and on the first `src_lengths` rows of the memory, and on nothing else.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define decode(memory, src_lengths, tgt_in)")
+
+    def loss(self, batch: Any, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """(sum of the cross entropies in nats, number of target tokens); -1 in `batch.tgt_out` is not counted."""
+        lengths = as_tensor(batch.src_lengths)
+        memory = self.encode(as_tensor(batch.src), lengths)
+        logits = self.decode(memory, lengths, as_tensor(batch.tgt_in))
+        flat = ops.reshape(logits, shape=(-1, logits.shape[-1]))
+        return ops.cross_entropy(flat, ops.reshape(as_tensor(batch.tgt_out), shape=(-1,)), smoothing=smoothing)
+
+    def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> PrefixCache:
+        """Empty storage to decode up to `max_length` tokens in `rows` = `sentences` · beams rows."""
+        one = np.ones((1, 1), np.int32)
+        with no_grad():
+            width = self.encode(as_tensor(one), as_tensor(one[0])).shape[-1]
+        return PrefixCache(sentences, source_length, width, rows, max_length)
+
+    def fill_cache(self, cache: PrefixCache, memory: Tensor, src_lengths: Any) -> None:
+        """Start new sentences in a cache."""
+        cache.memory.assign(memory)
+        cache.lengths.assign(as_tensor(src_lengths))
+
+    def step(self, tokens: Any, position: Any, cache: PrefixCache) -> Tensor:
+        """tokens int32 [R] at `position` (int32, 0-d) → logits [R,V] of what follows."""
+        at = as_tensor(position)
+        with no_grad():
+            column = ops.reshape(as_tensor(tokens), shape=(-1, 1))
+            cache.prefix.assign(ops.update_slice(cache.prefix, column, at, axis=1))
+            logits = self.decode(*cache.by_row(), cache.prefix)
+            return ops.take(logits, at, axis=1)
+
+
+class PrefixCache:
+    """What decoding keeps for an `EncoderDecoder`: memory [B,S,D], its lengths int32 [B], tokens so far int32 [R,L]."""
+
+    def __init__(self, sentences: int, source_length: int, width: int, rows: int, max_length: int) -> None:
+        self.beams = rows // sentences
+        self.memory = Variable(np.zeros((sentences, source_length, width), np.float32), name="memory")
+        self.lengths = Variable(np.ones(sentences, np.int32), name="lengths")
+        self.prefix = Variable(np.zeros((rows, max_length), np.int32), name="prefix")
+
+    def state_variables(self) -> dict[str, Variable]:
+        """All storage, by name."""
+        return {"memory": self.memory, "lengths": self.lengths, "prefix": self.prefix}
+
+    def by_row(self) -> tuple[Tensor, Tensor]:
+        """Memory [R,S,D] and lengths [R], those of a sentence once for each of its beams."""
+        (count, source, width), beams = self.memory.shape, self.beams
+        memory = ops.broadcast_to(
+            ops.reshape(self.memory, (count, 1, source, width)), (count, beams, source, width)
+        )
+        lengths = ops.broadcast_to(ops.reshape(self.lengths, (count, 1)), (count, beams))
+        return ops.reshape(memory, (-1, source, width)), ops.reshape(lengths, (-1,))
+
+    def reorder(self, parents: Tensor) -> None:
+        """Row r goes on from the history of row ``parents[r]`` (int32 [R])."""
+        if self.beams > 1:
+            self.prefix.assign(ops.take(self.prefix, parents, axis=0))
+
+    def take_over(self, other: PrefixCache, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
+        """Copy sentences `keep` (int [A], positions in `other`) with their first `used` tokens into the first A here."""
+        count, source = len(keep), min(self.memory.shape[1], other.memory.shape[1])
+        self.memory.data[:count, :source] = other.memory.data[keep, :source]
+        self.lengths.data[:count] = other.lengths.data[keep]
+        rows = (keep[:, None] * self.beams + np.arange(self.beams)).reshape(-1)
+        self.prefix.data[: len(rows), :used] = other.prefix.data[parents[rows], :used]

@@ -20,12 +20,16 @@ FILE = Path(__file__).resolve().parent / "rot13" / "rot13.py"
 def run(folder: Path, *words: str, text: str = "") -> str:
     """A `seqlib` command in `folder`; what it prints on standard output."""
     command = [sys.executable, "-m", "seqlib", *words]
-    done = subprocess.run(command, cwd=folder, env=os.environ, input=text, text=True, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ, input=text, text=True, stdout=subprocess.PIPE, check=True
+    )
     return done.stdout
 
 
 def main(folder: Path) -> None:
-    settings = "--train_steps 300 --optim.lr 0.01 --batch.tokens 1024 --batch.shapes 4 --decode.beam 2".split()
+    settings = (
+        "--train_steps 300 --optim.lr 0.01 --batch.tokens 1024 --batch.shapes 4 --decode.beam 2".split()
+    )
     own = ["--problem", f"{FILE}:Rot13", "--model", f"{FILE}:Lookup", "--cache_dir", "prepared"]
     run(folder, "train", *own, *settings, "--output_dir", "run")
     print(run(folder, "evaluate", "run", "--model", f"{FILE}:Lookup"))

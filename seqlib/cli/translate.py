@@ -84,7 +84,13 @@ def low_confidence(translation: Any) -> str:
 
 
 def _translate(
-    folder: str, model: str | None, n_best: int, json_: bool, flag_low_confidence: bool, batch_rows: int, **options: Any
+    folder: str,
+    model: str | None,
+    n_best: int,
+    json_: bool,
+    flag_low_confidence: bool,
+    batch_rows: int,
+    **options: Any,
 ) -> None:
     from seqlib.decode.load import load
 

@@ -35,7 +35,7 @@ class EncoderDecoder(Module):
     def decode(self, memory: Tensor, src_lengths: Tensor, tgt_in: Tensor) -> Tensor:
         """memory [B,S,D], src_lengths int32 [B], tgt_in int32 [B,T] → logits [B,T,V].
 
-        Those at time t may depend on tgt_in up to t and on the first `src_lengths` rows of the memory, and on nothing else.
+        Those at time t may depend on tgt_in up to t and on the memory's first `src_lengths` rows, and on nothing else.
         """
         raise NotImplementedError(f"{type(self).__name__} must define decode(memory, src_lengths, tgt_in)")
 
@@ -45,7 +45,9 @@ class EncoderDecoder(Module):
         memory = self.encode(as_tensor(batch.src), lengths)
         logits = self.decode(memory, lengths, as_tensor(batch.tgt_in))
         flat = ops.reshape(logits, shape=(-1, logits.shape[-1]))
-        return ops.cross_entropy(flat, ops.reshape(as_tensor(batch.tgt_out), shape=(-1,)), smoothing=smoothing)
+        return ops.cross_entropy(
+            flat, ops.reshape(as_tensor(batch.tgt_out), shape=(-1,)), smoothing=smoothing
+        )
 
     def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> PrefixCache:
         """Empty storage to decode up to `max_length` tokens in `rows` = `sentences` · beams rows."""
@@ -97,7 +99,7 @@ class PrefixCache:
             self.prefix.assign(ops.take(self.prefix, parents, axis=0))
 
     def take_over(self, other: PrefixCache, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
-        """Copy sentences `keep` (int [A], positions in `other`) with their first `used` tokens into the first A here."""
+        """Copy sentences `keep` (int [A], positions in `other`) with `used` tokens each into the first A here."""
         count, source = len(keep), min(self.memory.shape[1], other.memory.shape[1])
         self.memory.data[:count, :source] = other.memory.data[keep, :source]
         self.lengths.data[:count] = other.lengths.data[keep]

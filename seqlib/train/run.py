@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from seqlib.train import callbacks as named_callbacks
 from seqlib.bundle.architecture import is_location
+from seqlib.train import callbacks as named_callbacks
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config
 from seqlib.train.callback import Callback

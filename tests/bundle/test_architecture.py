@@ -73,7 +73,7 @@ def test_a_run_keeps_the_place(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert (config.model, config.hparams_set) == (f"{file}:Mine", "")
     assert config.hparams == {"width": 8, "max_length": 8}
-    with pytest.raises(UsageError, match="there is no file absent.py"):
+    with pytest.raises(UsageError, match=r"there is no file absent\.py"):
         make_config({"problem": "translate_bulletin_ende", "model": "absent.py:Mine"})
 
 
@@ -84,7 +84,9 @@ def test_a_saved_model_asks_where_its_code_is(file: Path, tmp_path: Path) -> Non
     config = config_type(build)()
     weights = build(config, ProblemSpec(source_vocab=5, target_vocab=5), Generator(0)).state_dict()
     _write(place, architecture=f"{file}:Mine", model_config=config, weights=weights)
-    with pytest.raises(BundleError, match=r"code of somebody's own, .*mine\.py:Mine .* --model FILE\.py:NAME"):
+    with pytest.raises(
+        BundleError, match=r"code of somebody's own, .*mine\.py:Mine .* --model FILE\.py:NAME"
+    ):
         bundle.read(place)
     moved = file.rename(tmp_path / "moved.py")
     assert bundle.read(place, model=f"{moved}:Mine").model_config.width == config.width

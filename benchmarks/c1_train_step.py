@@ -92,7 +92,7 @@ class Ours:
     @property
     def program(self) -> Any:
         """The one program that the steps run."""
-        (program,) = self.step.programs
+        ((program, _),) = self.step.built
         return program
 
 

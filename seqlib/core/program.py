@@ -23,6 +23,8 @@ from seqlib.core.lower import Launch, Plan
 from seqlib.core.memory import Buffer, Storage
 from seqlib.core.meta import no_memory
 from seqlib.core.op import Attrs, Meta
+from seqlib.util.errors import OutOfMemoryError
+from seqlib.util.memory import available_bytes, size_text
 
 Array = np.ndarray[Any, Any]
 
@@ -77,6 +79,11 @@ class Held(NamedTuple):
     line: str
     meta: Meta
 
+    def __str__(self) -> str:
+        layer = f", layer {self.layer}" if self.layer else ""
+        line = f" ({self.line})" if self.line else ""
+        return f"{size_text(self.nbytes)}  {self.meta.dtype}{list(self.meta.shape)}  {self.op}{layer}{line}"
+
 
 Bound = tuple[Any, Any, Any, Any, Attrs]
 """A launch with its arrays: function, outputs, inputs, scratch, attributes."""
@@ -121,6 +128,16 @@ class Program:
             f"{len(self.plan.copies)} location copies, built in {self.build_seconds:.2f} s"
         )
 
+    def out_of_memory(self) -> OutOfMemoryError:
+        """The error for a program whose arena there is no room for: bytes, and the largest tensors at its peak."""
+        free = available_bytes()
+        free_text = "" if free is None else f", {size_text(free)} are free"
+        tensors = "\n  ".join(map(str, self.largest(5)))
+        return OutOfMemoryError(
+            f"out of memory: {size_text(self.arena_bytes)} ({self.arena_bytes:,} bytes) are needed for tensors"
+            f"{free_text}. The largest at the fullest moment:\n  {tensors}"
+        )
+
     def print_graph(self) -> None:
         """Print the optimised graph to stdout."""
         print(self.graph)
@@ -152,7 +169,10 @@ class Program:
     def _bind(self) -> None:
         if self._bound:
             return
-        ARENA.reserve(self.plan.arena_bytes)
+        try:
+            ARENA.reserve(self.plan.arena_bytes)
+        except MemoryError as error:
+            raise self.out_of_memory() from error
         ARENA.bound.add(self)
         view = self._view
         self._kept = self._kept or [self._keep(group) for group in self.plan.hoisted]

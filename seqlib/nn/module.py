@@ -132,9 +132,10 @@ class Module:
 
     # ---- weights
 
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all saved values by path, each tied weight once under its first path."""
-        return {name: variable.numpy() for name, variable in _unique(self._paths()).items()}
+    def state_dict(self, copy: bool = True) -> dict[str, np.ndarray]:
+        """All saved values by path, each tied weight once under its first path; ``copy=False``: the storage itself."""
+        found = _unique(self._paths())
+        return {name: variable.numpy() if copy else variable.data for name, variable in found.items()}
 
     def load(self, weights: Mapping[str, np.ndarray], strict: bool = True) -> None:
         """Copy `weights` (by path) into the module's parameters, in place; dtypes are cast to the parameter's.

@@ -87,9 +87,10 @@ class AdamW:
         """Slots, rate and step counter, for compiled functions. The parameters belong to the model."""
         return {v.name: v for v in (self.lr, self.steps, *self.m.values(), *self.v.values())}
 
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of everything that a resumed run needs: ``m.NAME``, ``v.NAME``, ``steps``, ``lr``."""
-        return {name: variable.numpy() for name, variable in self.state_variables().items()}
+    def state_dict(self, copy: bool = True) -> dict[str, np.ndarray]:
+        """All that a resumed run needs: ``m.NAME``, ``v.NAME``, ``steps``, ``lr``; ``copy=False``: the storage."""
+        found = self.state_variables()
+        return {name: variable.numpy() if copy else variable.data for name, variable in found.items()}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state_dict` gave, in place. Raises SeqlibError that lists all missing, unexpected and

@@ -17,6 +17,7 @@ import msgspec
 
 from seqlib.data.tokenizer import KINDS
 from seqlib.util.errors import UsageError, nearest, unknown
+from seqlib.util.memory import parse_size
 
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -136,6 +137,8 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Checkpoints kept, besides the best."""
     average: int = 5
     """Checkpoints averaged for the saved model, if that scores better on dev than the best one; 0 or 1: none."""
+    memory_limit: str = ""
+    """Most memory the run may take, `8GB`; one that is forecast to take more is refused. By default what is free."""
     seed: int = 1
     """Seed of initial weights, dropout and data order."""
     precision: str = "fp32"
@@ -177,6 +180,7 @@ RESUMABLE = frozenset(
         "keep_last",
         "average",
         "callbacks",
+        "memory_limit",
         "decode",
         "output_dir",
     ]
@@ -291,6 +295,8 @@ def check(config: RunConfig) -> None:
     """Refuse values outside their range (`UsageError`), before any work is done."""
     if config.time_limit:
         parse_duration(config.time_limit)
+    if config.memory_limit:
+        parse_size(config.memory_limit)
     if config.precision != "fp32":
         raise UsageError(f"precision {config.precision!r} is not available; fp32 is the one there is")
     if config.device not in ("auto", "cpu"):

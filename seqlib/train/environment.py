@@ -59,15 +59,3 @@ def differences(then: dict[str, str], now: dict[str, str]) -> list[str]:
         for key in keys
         if then.get(key, "unknown") != now.get(key, "unknown")
     ]
-
-
-def memory_bytes() -> int:
-    """Resident memory of this process in bytes; its peak where the current value cannot be had."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if platform.system() == "Darwin" else peak * 1024

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.data.batch import collate
-from seqlib.train.environment import memory_bytes
+from seqlib.train.memory import explained, forecast_memory, largest_batch
 from seqlib.train.trainer import Trainer
+from seqlib.util.memory import peak_bytes
 
 _STEPS = 3
 
@@ -18,20 +18,23 @@ def forecast(trainer: Trainer) -> dict[str, Any]:
     """Size, memory and time of a run, after steps on its largest batch (the trainer is of no use afterwards).
 
     `parameters`; bytes of `weights`, `optimizer` and `activations` (the largest program's planned arena, gradients
-    included), and the process's `memory_bytes` after the steps, Python and libraries included; seconds
-    `first_step` (program building included) and `step` (the largest batch, median of three); `steps` planned (None
-    for a time limit) and `hours` for them, other batches taken to cost as much per padded token as the largest.
+    included), the `memory_bytes` that were forecast for the whole process (see `MemoryForecast`), and the most that it
+    had during these steps, `measured_bytes`; seconds `first_step` (program building included) and `step` (the largest
+    batch, median of three); `steps` planned (None for a time limit) and `hours` for them, other batches taken to cost
+    as much per padded token as the largest.
     """
     plan = trainer.plan
     area = [planned.cells for planned in plan.batches]
-    largest = plan.batches[int(np.argmax(area))].cut(trainer.config.batch.accumulate)
-    batches = [collate(trainer.data.store("train"), part, trainer.data.spec) for part in largest]
-    trainer.model.train()
+    memory = forecast_memory(trainer)
+    batches = largest_batch(trainer)
     trainer.optimizer.lr.assign(np.float32(trainer.rate(1, 0.0)))
     seconds = []
     for _ in range(1 + _STEPS):
         began = time.perf_counter()
-        total, _, _ = trainer.step(batches)
+        try:
+            total, _, _ = trainer.step(batches)
+        except MemoryError as error:
+            raise explained(error, batches, trainer.config) from error
         total.item()  # waits for the step
         seconds.append(time.perf_counter() - began)
     step = float(np.median(seconds[1:]))
@@ -39,10 +42,11 @@ def forecast(trainer: Trainer) -> dict[str, Any]:
     steps = trainer.end.steps or None
     return {
         "parameters": trainer.model.num_parameters(),
-        "weights_bytes": sum(array.nbytes for array in trainer.model.state_dict().values()),
-        "optimizer_bytes": sum(np.asarray(array).nbytes for array in trainer.optimizer.state_dict().values()),
-        "activations_bytes": max(program.arena_bytes for program in trainer.step.programs),
-        "memory_bytes": memory_bytes(),
+        "weights_bytes": memory.weights,
+        "optimizer_bytes": memory.optimizer,
+        "activations_bytes": memory.activations,
+        "memory_bytes": memory.total,
+        "measured_bytes": peak_bytes(),
         "batch": batches[0].sizes() | {"micro_batches": len(batches)},
         "first_step_seconds": round(seconds[0], 3),
         "step_seconds": round(step, 4),

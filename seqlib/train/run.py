@@ -18,6 +18,7 @@ from seqlib.train import config as run_config
 from seqlib.train.callback import Callback
 from seqlib.train.config import RunConfig
 from seqlib.train.finish import export
+from seqlib.train.memory import check_memory, forecast_memory
 from seqlib.train.progress import Position
 from seqlib.train.setup import open_problem, prepare_data
 from seqlib.train.snapshot import restore
@@ -109,6 +110,9 @@ def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Cal
         f"{trainer.model.num_parameters():,}",
         f"{len(trainer.plan.batches):,}",
     )
+    forecast = forecast_memory(trainer)
+    get_logger().info("memory: about %s", forecast)
+    check_memory(trainer, forecast)
     return trainer
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from seqlib.train.environment import memory_bytes
 from seqlib.util.atomic import write_bytes
 from seqlib.util.errors import SeqlibError
 from seqlib.util.log import get_logger
+from seqlib.util.memory import resident_bytes, size_text
 
 
 def duration(seconds: float) -> str:
@@ -45,13 +45,26 @@ class RunLog:
         except OSError as error:
             raise SeqlibError(f"{self.path}: cannot be written ({os.strerror(error.errno or 0)})") from error
 
+    def program(self, step: int, number: int, program: Any, sizes: dict[str, int]) -> None:
+        """Record and print a program that was built for batches of these sizes."""
+        words = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sizes.items())
+        get_logger().info(
+            "program %d (%s): built in %.2f s, %d launches, %s planned",
+            number,
+            words or "accumulated gradients",
+            program.build_seconds,
+            program.launch_count,
+            size_text(program.arena_bytes),
+        )
+        self.write("program", step, **sizes, seconds=program.build_seconds)
+
     def train(self, step: int, values: dict[str, float], last: str, eta: float) -> str:
         """Record and print one training line; `last` is the planned end (a step or a time). Returns the line."""
         self.write("train", step, **values)
         line = (
             f"step {step:,}/{last}  loss {values['loss']:.4f}  rate {values['rate']:.3g}  "
             f"{values['target_tokens_per_second']:,.0f} target tok/s  padding {100 * values['padding']:.1f} %  "
-            f"grad norm {values['gradient_norm']:.2f}  memory {memory_bytes() / 2**20:,.0f} MB  ETA {duration(eta)}"
+            f"grad norm {values['gradient_norm']:.2f}  memory {resident_bytes() / 2**20:,.0f} MB  ETA {duration(eta)}"
         )
         get_logger().info("%s", line)
         return line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -84,8 +84,15 @@ class Accumulation:
             sum_.assign(ops.zeros(sum_.shape, sum_.dtype))
 
 
+class Built(NamedTuple):
+    """A program, and the batch sizes it was built for (none for the update of accumulated gradients)."""
+
+    program: Any
+    sizes: dict[str, int]
+
+
 class CompiledStep:
-    """`training_step` compiled: one program for each batch shape (`programs`, in the order in which they were built).
+    """`training_step` compiled: one program for each batch shape (`built`, in the order in which they came).
 
     With `accumulate` above 1 it is called with the micro-batches of a step; there is one program for each shape of
     these then, and two for the update. Equal to the undivided batch up to rounding, without dropout.
@@ -95,32 +102,46 @@ class CompiledStep:
         self, model: Any, optimizer: Any, generator: Generator, smoothing: float, accumulate: int = 1
     ) -> None:
         state = [model, optimizer, generator]
-        self._known: list[Any] = []
-        self._compiled: list[Any]
+        self.built: list[Built] = []
+        self._sums: Accumulation | None = None
         if accumulate == 1:
-            self._compiled = [compile(training_step(model, optimizer, generator, smoothing), state=state)]
+            self._step = compile(training_step(model, optimizer, generator, smoothing), state=state)
         else:
-            sums = Accumulation(model, optimizer, generator, smoothing)
-            self._compiled = [
+            self._sums = sums = Accumulation(model, optimizer, generator, smoothing)
+            self._clear, self._accumulate, self._update = (
                 compile(fn, state=[*state, sums]) for fn in (sums.clear, sums.accumulate, sums.update)
-            ]
+            )
 
-    @property
-    def programs(self) -> list[Any]:
-        found = [program for compiled in self._compiled for program in compiled.programs]
-        self._known += [program for program in found if program not in self._known]
-        return self._known
+    def state_variables(self) -> dict[str, Variable]:
+        """What it keeps beside the model's and the optimizer's: the sums of an accumulation."""
+        return self._sums.state_variables() if self._sums is not None else {}
 
     def __call__(self, batches: Sequence[Batch | PackedBatch]) -> tuple[Tensor, Tensor, Tensor]:
         """One step over the micro-batches: (loss sum, target tokens, gradient norm), float32 scalars."""
-        if len(self._compiled) == 1:
+        return self._each(batches, lambda compiled, *args: compiled(*args))
+
+    def lower(self, batches: Sequence[Batch | PackedBatch]) -> list[Any]:
+        """The programs of a step over these micro-batches, built if need be but not run."""
+        found: list[Any] = []
+        self._each(batches, lambda compiled, *args: found.append(compiled.lower(*args)))
+        return found
+
+    def _each(self, batches: Sequence[Batch | PackedBatch], do: Callable[..., Any]) -> Any:
+        """`do` every compiled function of a step with its arguments; the last one's result."""
+        if self._sums is None:
             (batch,) = batches
-            return self._compiled[0](batch)
-        clear, accumulate, update = self._compiled
-        clear()
+            return self._noted(self._step, do, batch)
+        self._noted(self._clear, do)
         for batch in batches:
-            accumulate(batch)
-        return update()
+            self._noted(self._accumulate, do, batch)
+        return self._noted(self._update, do)
+
+    def _noted(self, compiled: Any, do: Callable[..., Any], *batch: Batch | PackedBatch) -> Any:
+        known = len(compiled.programs)
+        result = do(compiled, *batch)
+        sizes = batch[0].sizes() if batch else {}
+        self.built += [Built(program, sizes) for program in compiled.programs[known:]]
+        return result
 
 
 def compiled_loss(model: Any) -> Any:

@@ -17,6 +17,7 @@ from seqlib.data.prefetch import Prefetch
 from seqlib.train import checkpoint, snapshot
 from seqlib.train.callback import Callback
 from seqlib.train.config import RunConfig
+from seqlib.train.memory import explained
 from seqlib.train.progress import Clock, Due, End, Position
 from seqlib.train.rate import Rate
 from seqlib.train.runlog import RunLog
@@ -74,6 +75,7 @@ class Trainer:
         self.last: tuple[Any, Any, Any]
         self.saved = -1
         self._finish = ""
+        self._printed = 0  # programs
 
     # The loop
 
@@ -137,35 +139,29 @@ class Trainer:
 
     def _one(self, batches: list[Batch | PackedBatch], clock: Clock) -> None:
         """One step, counted and timed; a step that built a program is logged."""
-        at, began, known = self.position, time.perf_counter(), len(self.step.programs)
+        at, began = self.position, time.perf_counter()
         rate = self.rate(at.step + 1, self.end.fraction(at.step, at.seconds))
         for callback in self.callbacks:
             rate = callback.learning_rate(self, at.step + 1, rate)
         self.optimizer.lr.assign(np.float32(rate))
-        total, weight, norm = self.last = self.step(batches)
+        try:
+            total, weight, norm = self.last = self.step(batches)
+        except MemoryError as error:
+            raise explained(error, batches, self.config) from error
         took = time.perf_counter() - began
         at.step += 1
         at.target_tokens += sum(int(np.count_nonzero(batch.tgt_out >= 0)) for batch in batches)
         at.seconds = clock.seconds()
-        for number, program in enumerate(self.step.programs[known:], start=known + 1):
-            self._print_program(number, program, batches[0])
+        self._print_programs()
         padded = sum(int(batch.tgt_in.size) for batch in batches)
         self.window.add(total, weight, norm, padded, took, rate)
         self._tell("on_train_batch_end", at.step)
 
-    def _print_program(self, number: int, program: Any, batch: Batch | PackedBatch) -> None:
-        sizes = batch.sizes() if program.graph.inputs else {}
-        words = [f"{count} {name.replace('_', ' ')}" for name, count in sizes.items()]
-        what = ", ".join(words) or "accumulated gradients"
-        get_logger().info(
-            "program %d (%s): built in %.2f s, %d launches, %.0f MB planned",
-            number,
-            what,
-            program.build_seconds,
-            program.launch_count,
-            program.arena_bytes / 1e6,
-        )
-        self.log.write("program", self.position.step, **sizes, seconds=program.build_seconds)
+    def _print_programs(self) -> None:
+        """Log the programs that were built since the last call."""
+        for program, sizes in self.step.built[self._printed :]:
+            self._printed += 1
+            self.log.program(self.position.step, self._printed, program, sizes)
 
     def _print(self, clock: Clock) -> None:
         if not self.window.steps:
@@ -218,7 +214,11 @@ class Trainer:
             get_logger().warning("step %d has no checkpoint: its loss or gradient is not finite", at.step)
             return
         checkpoint.save(
-            folder, at.step, self.model.state_dict(), self.optimizer.state_dict(), snapshot.take(self)
+            folder,
+            at.step,
+            self.model.state_dict(copy=False),
+            self.optimizer.state_dict(copy=False),
+            snapshot.take(self),
         )
         self.saved = at.step
         keep = max(self.config.keep_last, self.config.average)

@@ -7,6 +7,7 @@ __all__ = [
     "BundleError",
     "DataError",
     "DtypeError",
+    "OutOfMemoryError",
     "SeqlibError",
     "ShapeError",
     "TraceError",
@@ -24,6 +25,10 @@ class SeqlibError(Exception):
 
 class UsageError(SeqlibError):
     """A name, flag or value that does not exist or does not fit."""
+
+
+class OutOfMemoryError(SeqlibError, MemoryError):
+    """More memory is needed than there is; the message names how much, how much is free and the largest tensors."""
 
 
 class DataError(SeqlibError):

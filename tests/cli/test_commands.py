@@ -185,8 +185,9 @@ def test_dry_run_measures_and_writes_no_run(corpus: Path, tmp_path: Path) -> Non
     found = seqlib("train", *flags(corpus, output), "--train_steps", "100", "--dry_run")
     assert found.returncode == 0, found.stderr
     report = json.loads(found.stdout)
-    assert report["weights_bytes"] == 4 * report["parameters"]
-    assert report["optimizer_bytes"] >= 2 * report["weights_bytes"]
+    assert report["weights_bytes"] >= 4 * report["parameters"]
+    assert report["optimizer_bytes"] >= 8 * report["parameters"]
+    assert report["memory_bytes"] == pytest.approx(report["measured_bytes"], rel=0.3)
     assert report["activations_bytes"] > 0 and report["step_seconds"] > 0 and report["steps"] == 100
     assert not output.exists()
 

@@ -64,17 +64,19 @@ def test_micro_batches_give_the_update_of_the_whole(parts: int) -> None:
     for name, array in model.state_dict().items():
         np.testing.assert_allclose(other.state_dict()[name], array, rtol=1e-5, atol=1e-5, err_msg=name)
     assert float(other_optimizer.steps.numpy()) == float(optimizer.steps.numpy()) == 4
-    assert len(whole.programs) == 1 and len(divided.programs) == 3
+    assert len(whole.built) == 1 and len(divided.built) == 3
 
 
 def test_micro_batches_need_less_memory() -> None:
     batches = [_batch(64, 24, 0)]
     *_, whole = _trained(1, batches, d_ff=2048)
     model, *_, divided = _trained(4, batches, d_ff=2048)
-    need = max(program.arena_bytes for program in divided.programs)
-    assert need < 0.5 * whole.programs[0].arena_bytes
+    need = max(program.arena_bytes for program, _ in divided.built)
+    assert need < 0.5 * whole.built[0].program.arena_bytes
     gradients = sum(array.nbytes for array in model.state_dict().values())
-    assert divided.programs[-1].arena_bytes < gradients / 4, "the update holds no second set of gradients"
+    assert divided.built[-1].program.arena_bytes < gradients / 4, (
+        "the update holds no second set of gradients"
+    )
 
 
 def test_a_sum_that_is_not_finite_is_skipped_and_forgotten() -> None:

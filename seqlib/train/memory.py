@@ -1,0 +1,103 @@
+"""What memory a run will take, told before its first step, and the answer when that is more than there is."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from seqlib.data.batch import collate
+from seqlib.util.errors import OutOfMemoryError
+from seqlib.util.memory import available_bytes, parse_size, peak_bytes, resident_bytes, size_text
+
+if TYPE_CHECKING:
+    from seqlib.train.config import RunConfig
+    from seqlib.train.trainer import Trainer
+
+_NUMBA = (
+    55_000_000  # measured: compiled kernels and the threads' buffers of BLAS, which the first step brings
+)
+_PLAIN = 5_000_000  # the same where numba is not installed
+_PROGRAM = 2_000_000  # measured: the launches of one program as Python objects
+
+
+class MemoryForecast(NamedTuple):
+    """Bytes of a run. `activations` is the planned arena of the largest batch, gradients included; `rest` is Python,
+    libraries, data, and the programs of the other shapes.
+
+    `total` is what the process will hold at most during steps, dev losses and checkpoints. Translating for dev scores
+    adds key-value caches to it.
+    """
+
+    weights: int
+    optimizer: int
+    activations: int
+    rest: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+    def __str__(self) -> str:
+        return (
+            f"{size_text(self.total)} (weights {size_text(self.weights)}, optimizer {size_text(self.optimizer)}, "
+            f"activations {size_text(self.activations)}, the rest {size_text(self.rest)})"
+        )
+
+
+def largest_batch(trainer: Trainer) -> list[Any]:
+    """The micro-batches of the epoch's batch with the most places, the fullest among those."""
+    config = trainer.config
+    planned = max(trainer.plan.batches, key=lambda batch: (batch.cells, len(batch.indices)))
+    store, spec = trainer.data.store("train"), trainer.data.spec
+    return [collate(store, part, spec) for part in planned.cut(config.batch.accumulate)]
+
+
+def forecast_memory(trainer: Trainer) -> MemoryForecast:
+    """The forecast before the first step; it builds the programs of the largest batch and runs none."""
+    trainer.model.train()
+    programs = trainer.step.lower(largest_batch(trainer))
+    weights, optimizer = (_held(owner) for owner in (trainer.model, trainer.optimizer))
+    optimizer += _held(trainer.step)
+    others = _PROGRAM * (len(trainer.plan.shapes) - 1)
+    loaded = _NUMBA if sys.modules.get("numba") else _PLAIN
+    resident = max(resident_bytes(), weights + optimizer)
+    activations = max(program.arena_bytes for program in programs)
+    rest = resident - weights - optimizer + others + loaded
+    spent = peak_bytes() - weights - optimizer - activations  # preparing the data may have taken more
+    return MemoryForecast(weights, optimizer, activations, max(rest, spent))
+
+
+def check_memory(trainer: Trainer, forecast: MemoryForecast) -> None:
+    """`OutOfMemoryError` when the forecast is more than `memory_limit`, or than what is free where none is given."""
+    limit = trainer.config.memory_limit
+    if limit:
+        room = parse_size(limit)
+        why = f"The run would take {size_text(forecast.total)}, memory_limit is {limit}"
+    else:
+        available = available_bytes()
+        if available is None:
+            return
+        room = resident_bytes() + available
+        why = f"The run would take {size_text(forecast.total)}; {size_text(room)} is what it can have"
+    if forecast.total > room:
+        batches = largest_batch(trainer)
+        program = max(trainer.step.lower(batches), key=lambda program: program.arena_bytes)
+        raise explained(program.out_of_memory(), batches, trainer.config, why)
+
+
+def explained(error: MemoryError, batches: list[Any], config: RunConfig, why: str = "") -> OutOfMemoryError:
+    """The error of a step with its batch, and what can be done."""
+    sizes = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in batches[0].sizes().items())
+    advice = (
+        f"Lower batch.tokens ({config.batch.tokens}), raise batch.accumulate ({config.batch.accumulate}), "
+        "or choose a smaller model"
+    )
+    text = str(error) or "out of memory"
+    return OutOfMemoryError(f"a batch of {sizes}: {text}\n{why + '. ' if why else ''}{advice}")
+
+
+def _held(owner: Any) -> int:
+    """Bytes of the locations of a module, an optimizer or a step."""
+    return sum(int(np.prod(v.shape)) * v.dtype.itemsize for v in owner.state_variables().values())

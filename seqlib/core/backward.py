@@ -95,8 +95,9 @@ def _run_backward(
         queued.discard(node)  # all that read it came before: nothing refers to it here any more
         del leads[node]
         needs = tuple(e is not None and leads[e[0]] for e in node.edges)
-        cotangents = [grads.get((node, slot)) for slot in range(node.op.visible)]
-        for slot in range(node.op.visible):
+        slots = range(len(node.outputs))[: node.op.visible]
+        cotangents = [grads.get((node, slot)) for slot in slots]
+        for slot in slots:
             if (node, slot) not in wanted:
                 grads.pop((node, slot), None)
         if not any(needs) or all(c is None for c in cotangents):

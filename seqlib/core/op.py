@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -327,13 +328,17 @@ def primitive(
 ) -> Callable[[Callable[..., Any]], Op]:
     """Declare a primitive from its array reference `f(xp, *arrays, **attrs)`.
 
-    `outs` names the outputs; the user sees the first `visible` (default: all). `saves` names the inputs and
-    outputs that the gradient rule reads, so that the tape keeps nothing else (default: all).
+    `outs` names the outputs; the user sees the first `visible` (default: all). "*" says that their number
+    follows from the inputs; then none is saved. `saves` names the inputs and outputs that the gradient rule
+    reads, so that the tape keeps nothing else (default: all).
     """
 
     def declare(fn: Callable[..., Any]) -> Op:
-        n = len(outs.split()) if visible is None else visible
-        return _declare(fn, fused=False, outs=outs, visible=n, saves=saves, differentiable=differentiable)
+        many = outs == "*"
+        n = sys.maxsize if many else len(outs.split()) if visible is None else visible
+        return _declare(
+            fn, fused=False, outs="" if many else outs, visible=n, saves=saves, differentiable=differentiable
+        )
 
     return declare
 

@@ -54,11 +54,11 @@ def _reference(
     result = op.fn(np, *widened, **attrs)
     results = result if isinstance(result, tuple) else (result,)
     outs: list[Array] = []
-    for array, meta, name in zip(results, out_metas, op.outs, strict=True):
+    for i, (array, meta) in enumerate(zip(results, out_metas, strict=True)):
         out = np.asarray(array, dtype=meta.dtype, order="C")
         if out.shape != meta.shape:
             raise AssertionError(
-                f"{op.name}: the reference gave {name} of shape {out.shape}, its shape rule {meta.shape}"
+                f"{op.name}: the reference gave output {i} the shape {out.shape}, its shape rule {meta.shape}"
             )
         outs.append(out)
     return outs

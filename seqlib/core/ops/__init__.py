@@ -16,7 +16,7 @@ from seqlib.core.ops.embedding import embedding
 from seqlib.core.ops.getitem import getitem
 from seqlib.core.ops.glu import glu
 from seqlib.core.ops.index import gather, one_hot, scatter_add, take
-from seqlib.core.ops.join import concatenate, expand_dims, pad, split, squeeze, stack
+from seqlib.core.ops.join import concatenate, expand_dims, pad, split, squeeze, stack, unstack
 from seqlib.core.ops.layer_norm import layer_norm
 from seqlib.core.ops.linear_cross_entropy import linear_cross_entropy
 from seqlib.core.ops.matmul import matmul
@@ -25,6 +25,7 @@ from seqlib.core.ops.reduce import all, any, argmax, argmin, max, mean, min, sum
 from seqlib.core.ops.relative import relative_bias
 from seqlib.core.ops.rms_norm import rms_norm
 from seqlib.core.ops.rotary import rotary
+from seqlib.core.ops.scan import scan
 from seqlib.core.ops.shape import broadcast_to, cast, flip, identity, reshape, slice_, swapaxes, transpose
 from seqlib.core.ops.softmax import log_softmax, softmax
 from seqlib.core.ops.sort import argsort, sort, top_k

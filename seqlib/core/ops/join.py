@@ -1,4 +1,4 @@
-"""Joining, cutting and padding: concatenate, stack, split, pad, expand_dims, squeeze. Cuts are views."""
+"""Joining, cutting and padding: concatenate, stack, unstack, split, pad, expand_dims, squeeze. Cuts are views."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from seqlib.core import dtypes
 from seqlib.core.op import Meta, Sample, VjpContext, normalize_axis, primitive, shape_error
+from seqlib.core.ops.create import zeros
 from seqlib.core.ops.shape import cast, reshape, slice_
 from seqlib.core.tensor import Tensor, as_tensor
 
@@ -88,6 +89,52 @@ def stack(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
             raise shape_error("stack", f"xs[{i}]", f"of shape {tensors[0].shape}", t.shape)
     at = normalize_axis("stack", axis, tensors[0].ndim + 1)
     return _concatenate(*(expand_dims(t, at) for t in tensors), axis=at)
+
+
+# -- taking apart ----------------------------------------------------------------------------------
+
+
+@primitive(outs="*", saves="")
+def _unstack(xp: Any, x: Any, *, axis: int) -> Any:
+    return tuple(xp.moveaxis(x, axis, 0))
+
+
+@_unstack.infer
+def _(x: Meta, *, axis: int) -> list[Meta]:
+    return [Meta((*x.shape[:axis], *x.shape[axis + 1 :]), x.dtype)] * x.shape[axis]
+
+
+@_unstack.cpu(strided=True)
+def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
+    for out, part in zip(outs, np.moveaxis(ins[0], axis, 0), strict=True):
+        if out is not None:
+            np.copyto(out, part)
+
+
+@_unstack.vjp
+def _(ctx: VjpContext, *gs: Tensor | None) -> Sequence[Any]:
+    one = next(g for g in gs if g is not None)
+    missing = zeros(one.shape, one.dtype) if any(g is None for g in gs) else None
+    return (stack([missing if g is None else g for g in gs], ctx.attrs["axis"]),)
+
+
+@_unstack.samples
+def _() -> Iterable[Sample]:
+    x = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    for axis in range(3):
+        yield Sample((x,), {"axis": axis})
+    yield Sample((x[:, :0],), {"axis": 0})
+    yield Sample((np.arange(1023, dtype=np.int32).reshape(1, 1023),), {"axis": 0})
+
+
+def unstack(x: Tensor, axis: int = 0) -> list[Tensor]:
+    """The slices of `x` along `axis`, without that axis: what `stack` joins.
+
+    Each is a tensor of its own, and the gradient of `x` is put together once, so this is the way to go through
+    all steps of a sequence. Raises ShapeError for an axis out of range.
+    """
+    x = as_tensor(x)
+    return list(_unstack(x, axis=normalize_axis("unstack", axis, x.ndim)))
 
 
 # -- cutting ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the numba kernels share: how they are compiled and kept, exp and Philox.
+"""What the numba kernels share: how they are compiled and kept, exp, sigmoid, tanh and Philox.
 
 Kernels release the GIL and are single-threaded; `backends.threads.spread` runs one over spans of its work.
 What is reduced over rows is reduced in CHUNKS fixed parts that are added in order, so bits do not depend on
@@ -77,6 +77,28 @@ def exp32(x):
     bits = (np.int32(n if inside else np.float32(0.0)) + np.int32(127)) << np.int32(23)
     y = p * np.int32(bits).view(np.float32)
     return y if inside or x != x else np.float32(0.0)
+
+
+@exact
+def sigmoid32(x):
+    """1 / (1 + e**-x) in float32, small values with all their digits."""
+    e = exp32(-abs(x))
+    return (np.float32(1.0) if x > np.float32(0.0) else e) / (np.float32(1.0) + e)
+
+
+@exact
+def tanh32(x):
+    """tanh in float32: an odd polynomial (least squares in the relative error) up to 0.6, by exp beyond."""
+    a, z = abs(x), x * x
+    p = np.float32(-5.8310695e-3)
+    p = p * z + np.float32(2.0744130e-2)
+    p = p * z + np.float32(-5.3769472e-2)
+    p = p * z + np.float32(1.3331768e-1)
+    p = p * z + np.float32(-3.3333293e-1)
+    e = exp32(-np.float32(2.0) * a)
+    far = (np.float32(1.0) - e) / (np.float32(1.0) + e)
+    y = a + a * z * p if a < np.float32(0.6) else far
+    return y if x > np.float32(0.0) else -y
 
 
 TILE = 64

@@ -1,0 +1,188 @@
+"""The NumPy kernels of lstm and its gradient, and the loops over time that lstm_cpu.py shares. T steps, B rows, H width.
+
+Rows don't touch each other, so the pool's threads take groups of rows through all steps: they meet once a launch, not
+once a step. A group has at least GROUP rows, since a product of fewer than four gives other bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from seqlib.core.backends.blas import product
+from seqlib.core.backends.threads import spread
+
+GROUP = 8
+SHORT = 4  # steps from which on it pays to transpose w first: products of few rows are faster so
+
+
+def spread_rows(fn: Callable[..., None], rows: int, work: int, *args: Any) -> None:
+    """fn(slice of rows, *args), for groups of rows on all threads where there is work enough."""
+    groups = max(1, rows // GROUP)
+
+    def run(first: int, last: int) -> None:
+        fn(slice(first * GROUP, rows if last == groups else last * GROUP), *args)
+
+    spread(run, groups, work)
+
+
+def transposed(w: Any, room: Any, steps: int) -> Any:
+    """wᵀ, contiguous where there are steps enough to make up for it."""
+    if steps < SHORT:
+        return w.T
+    np.copyto(room, w.T)
+    return room
+
+
+def limits_of(lengths: Any, steps: int, rows: int) -> Any:
+    return np.full(rows, steps, np.int32) if lengths is None else lengths
+
+
+class Steps:
+    """An array's part of each step, [T, …]; for an array that nobody needs, room for the last few steps."""
+
+    def __init__(self, array: Any, room: Any) -> None:
+        self.array, self.room = array, room
+
+    def at(self, t: int, rows: slice) -> Any:
+        return self.room[t % len(self.room), rows] if self.array is None else self.array[t, rows]
+
+    def beyond(self, t: int, rows: slice, last: Any) -> Any:
+        """The place of what follows the last step: `last`, or room when nobody needs it."""
+        return self.room[t % len(self.room), rows] if last is None else last[rows]
+
+
+# -- forward -------------------------------------------------------------------------------------------------
+
+
+def forward(
+    outs: Any, ins: Any, scratch: Any, *, reverse: bool, cell: Callable[..., None] | None = None
+) -> None:
+    x, w, *start, lengths = ins
+    y, h, c, gates, cells, tanhs, states = outs
+    steps, rows, _ = x.shape
+    w_t, gate_room, room = transposed(w, scratch[0], steps), scratch[1], scratch[2]
+    kept = (
+        Steps(states, room[0:2]),
+        Steps(cells, room[2:4]),
+        Steps(gates, gate_room[None]),
+        Steps(tanhs, room[4:5]),
+        Steps(y, room[5:6]),
+    )
+    limits = limits_of(lengths, steps, rows)
+    spread_rows(_forward, rows, 8 * x.size, x, w_t, limits, start, (h, c), kept, reverse, cell or _cell)
+
+
+def _forward(
+    rows: slice, x: Any, w_t: Any, limits: Any, start: Any, last: Any, kept: Any, reverse: bool, cell: Any
+) -> None:
+    states, cells, gates, tanhs, y = kept
+    order = range(len(x))[::-1] if reverse else range(len(x))
+    if not order:
+        for out, begin in zip(last, start, strict=True):
+            if out is not None:
+                np.copyto(out[rows], begin[rows])
+        return
+    h, c = states.at(order[0], rows), cells.at(order[0], rows)
+    np.copyto(h, start[0][rows])
+    np.copyto(c, start[1][rows])
+    for t in order:
+        gate, after = gates.at(t, rows), t - 1 if reverse else t + 1
+        product(h, w_t, gate)
+        if 0 <= after < len(x):
+            next_h, next_c = states.at(after, rows), cells.at(after, rows)
+        else:
+            next_h, next_c = states.beyond(after, rows, last[0]), cells.beyond(after, rows, last[1])
+        cell(t, limits[rows], x[t, rows], gate, h, c, tanhs.at(t, rows), y.at(t, rows), next_h, next_c)
+        h, c = next_h, next_c
+
+
+def sigmoid(x: Any) -> None:
+    """1 / (1 + exp(-x)), in place."""
+    np.negative(x, out=x)
+    np.exp(x, out=x)
+    x += 1.0
+    np.divide(1.0, x, out=x)
+
+
+def _cell(
+    t: int, limits: Any, x: Any, gate: Any, h: Any, c: Any, tanh: Any, y: Any, next_h: Any, next_c: Any
+) -> None:
+    """One step: `gate` comes as the product of h with w and leaves as the gates."""
+    width = h.shape[1]
+    np.add(gate, x, out=gate)
+    i, f, g, o = (gate[:, k * width : (k + 1) * width] for k in range(4))
+    sigmoid(gate[:, : 2 * width])
+    np.tanh(g, out=g)
+    sigmoid(o)
+    np.multiply(f, c, out=next_c)
+    np.multiply(i, g, out=tanh)
+    np.add(next_c, tanh, out=next_c)
+    np.tanh(next_c, out=tanh)
+    np.multiply(o, tanh, out=y)
+    np.copyto(next_h, y)
+    dead = t >= limits
+    if dead.any():
+        y[dead] = 0
+        next_h[dead], next_c[dead] = h[dead], c[dead]
+
+
+# -- backward ------------------------------------------------------------------------------------------------
+
+
+def backward(
+    outs: Any, ins: Any, scratch: Any, *, reverse: bool, cell: Callable[..., None] | None = None
+) -> None:
+    w, gates, cells, tanhs, lengths, gy, gh, gc = ins
+    steps, rows, _ = cells.shape
+    gx = np.empty(gates.shape, gates.dtype) if outs[0] is None else outs[0]
+    kept, limits = (gates, cells, tanhs), limits_of(lengths, steps, rows)
+    args = (w, limits, kept, (gy, gh, gc), (gx, *outs[1:]), scratch[0], reverse, cell or _cell_bwd)
+    spread_rows(_backward, rows, 8 * gates.size, *args)
+
+
+def _backward(
+    rows: slice, w: Any, limits: Any, kept: Any, given: Any, outs: Any, room: Any, reverse: bool, cell: Any
+) -> None:
+    gates, cells, tanhs = kept
+    (gy, *last), (gx, *first) = given, outs
+    dh, dc, sent = room[:, rows]
+    for d, g in zip((dh, dc), last, strict=True):
+        if g is None:
+            d.fill(0)
+        else:
+            np.copyto(d, g[rows])
+    sent.fill(0)
+    nothing = np.zeros_like(dh) if gy is None else None
+    for t in range(len(cells)) if reverse else reversed(range(len(cells))):
+        g = nothing if gy is None else gy[t, rows]
+        cell(t, limits[rows], gates[t, rows], cells[t, rows], tanhs[t, rows], g, sent, dh, dc, gx[t, rows])
+        product(gx[t, rows], w, sent)
+    np.add(dh, sent, out=dh)
+    for out, d in zip(first, (dh, dc), strict=True):
+        if out is not None:
+            np.copyto(out[rows], d)
+
+
+def _cell_bwd(
+    t: int, limits: Any, gate: Any, c: Any, tanh: Any, gy: Any, sent: Any, dh: Any, dc: Any, gx: Any
+) -> None:
+    """One step back: what is sent to h (`dh` past the product, `sent` through it) becomes gx; dh is 0 after a step."""
+    width = c.shape[1]
+    i, f, g, o = (gate[:, k * width : (k + 1) * width] for k in range(4))
+    di, df, dg, do = (gx[:, k * width : (k + 1) * width] for k in range(4))
+    live = (t < limits)[:, None]
+    np.add(dh, sent, out=dh)
+    d_out = dh + gy
+    d_cell = 1.0 - tanh * tanh
+    d_cell *= d_out * o
+    d_cell += dc
+    np.multiply(d_cell * g, i * (1.0 - i), out=di)
+    np.multiply(d_cell * c, f * (1.0 - f), out=df)
+    np.multiply(d_cell * i, 1.0 - g * g, out=dg)
+    np.multiply(d_out * tanh, o * (1.0 - o), out=do)
+    np.copyto(gx, 0, where=~live)
+    np.multiply(d_cell, f, out=dc, where=live)
+    np.copyto(dh, 0, where=live)

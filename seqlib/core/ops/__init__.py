@@ -19,7 +19,7 @@ from seqlib.core.ops.index import gather, one_hot, scatter_add, take
 from seqlib.core.ops.join import concatenate, expand_dims, pad, split, squeeze, stack, unstack
 from seqlib.core.ops.layer_norm import layer_norm
 from seqlib.core.ops.linear_cross_entropy import linear_cross_entropy
-from seqlib.core.ops.lstm import lstm
+from seqlib.core.ops.lstm import lstm, lstm_step
 from seqlib.core.ops.matmul import matmul
 from seqlib.core.ops.random import dropout, random_bits
 from seqlib.core.ops.reduce import all, any, argmax, argmin, max, mean, min, sum, sum_to

@@ -244,3 +244,11 @@ def lstm(
     gates = project("lstm", x, w_x, None if bias is None else as_tensor(bias), w_h.shape[0])
     y, h, c = _lstm(gates, w_h, h0, c0, None if lengths is None else as_tensor(lengths), reverse=bool(reverse))
     return transpose(y, (1, 0, 2)), h, c
+
+
+def lstm_step(gates: Tensor, w_h: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """One step of `lstm` for rows whose inputs give the gates `gates` [R,4H]; w_h [4H,H], h and c [R,H] → the next h and
+    c. Raises as `lstm` does."""
+    gates = as_tensor(gates)
+    y, _, c = _lstm(reshape(gates, (1, *gates.shape)), w_h, h, c, reverse=False)
+    return reshape(y, y.shape[1:]), c

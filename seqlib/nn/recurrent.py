@@ -1,0 +1,238 @@
+"""Recurrent layers, the attention that goes with them, and the cache of their decoding.
+
+B batch, T time (S source time), D input width, H state width, M memory width, A width of an attention's hidden layer,
+R decoding rows (B sentences times J beams; row b·J + j is beam j of sentence b).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from seqlib.core import ops
+from seqlib.core.tensor import Parameter, Tensor, Variable
+from seqlib.nn import init
+from seqlib.nn.dropout import Dropout
+from seqlib.nn.linear import Linear
+from seqlib.nn.module import Module
+from seqlib.util.errors import ShapeError, unknown
+
+__all__ = ["LSTM", "BahdanauAttention", "LSTMCell", "LuongAttention", "RecurrentCache"]
+
+State = tuple[Tensor, Tensor]
+"""h and c of a layer, [B,H] each."""
+
+
+class LSTMCell(Module):
+    """One layer of LSTM in one direction; see `ops.lstm` for the formula. Gates are in the order i, f, g, o.
+
+    `weight_x` [4H,D] is drawn by Xavier, `weight_h` [4H,H] from U(-1/√H, 1/√H); `bias` [4H] is 0, and 1 for the forget
+    gate, so that a new layer remembers (Jozefowicz et al. 2015).
+    """
+
+    def __init__(self, in_features: int, features: int):
+        self.features = features
+        bound = features**-0.5
+        self.weight_x = Parameter(init.xavier_uniform((4 * features, in_features)))
+        self.weight_h = Parameter(init.uniform((4 * features, features), -bound, bound))
+        bias = init.zeros((4 * features,))
+        bias[features : 2 * features] = 1.0
+        self.bias = Parameter(bias)
+
+    def forward(
+        self, x: Tensor, state: State | None = None, lengths: Tensor | None = None, reverse: bool = False
+    ) -> tuple[Tensor, State]:
+        """x [B,T,D], lengths int32 [B] (None: all T) → outputs [B,T,H], 0 beyond a length, and the last (h, c)."""
+        h, c = state if state is not None else (None, None)
+        y, h, c = ops.lstm(x, self.weight_x, self.weight_h, self.bias, h, c, lengths, reverse)
+        return y, (h, c)
+
+    def gates(self, x: Tensor) -> Tensor:
+        """What the inputs x [R,D] give the gates: [R,4H]."""
+        return ops.matmul(x, self.weight_x, transpose_b=True) + self.bias
+
+    def advance(self, gates: Tensor, state: State) -> State:
+        """One token a row: `gates` of its input [R,4H], h and c [R,H] → the next h and c."""
+        return ops.lstm_step(gates, self.weight_h, *state)
+
+
+class LSTM(Module):
+    """Layers of LSTM, each over the outputs of the one below, with `dropout` between them.
+
+    With `bidirectional` every layer also reads backwards: outputs and states are the two directions side by side, 2H
+    wide (Schuster and Paliwal 1997).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        features: int,
+        layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+    ):
+        width = 2 * features if bidirectional else features
+        sizes = [in_features] + [width] * (layers - 1)
+        self.cells = [LSTMCell(size, features) for size in sizes]
+        self.reverse_cells = [LSTMCell(size, features) for size in sizes] if bidirectional else []
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, lengths: Tensor | None = None, states: list[State] | None = None
+    ) -> tuple[Tensor, list[State]]:
+        """x [B,T,D], lengths int32 [B] (None: all T), states of each layer (None: zeros; not for two directions) →
+        outputs [B,T,H] (2H), 0 beyond a length, and each layer's last state. Raises ShapeError for wrong `states`."""
+        if states is not None and (self.reverse_cells or len(states) != len(self.cells)):
+            raise ShapeError(f"LSTM: states: expected {len(self.cells)} of one direction, got {len(states)}")
+        found: list[State] = []
+        for i, cell in enumerate(self.cells):
+            x = x if i == 0 else self.dropout(x)
+            y, state = cell(x, None if states is None else states[i], lengths)
+            if self.reverse_cells:
+                back, (h, c) = self.reverse_cells[i](x, None, lengths, reverse=True)
+                y = ops.concatenate([y, back], axis=-1)
+                state = ops.concatenate([state[0], h], axis=-1), ops.concatenate([state[1], c], axis=-1)
+            x = y
+            found.append(state)
+        return x, found
+
+    def step(self, x: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
+        """One token a row: x [R,D] → outputs [R,H] and each layer's next state. One direction only."""
+        return self.advance(self.cells[0].gates(x), states)
+
+    def advance(self, gates: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
+        """`step` from what the inputs give the first layer's gates, [R,4H]."""
+        found: list[State] = []
+        for i, (cell, state) in enumerate(zip(self.cells, states, strict=True)):
+            with cell.scope():
+                gates = cell.gates(self.dropout(found[-1][0])) if i else gates
+                found.append(cell.advance(gates, state))
+        return found[-1][0], found
+
+
+class LuongAttention(Module):
+    """Multiplicative attention (Luong et al. 2015): score(q, m) = qᵀ W m ("general"), or qᵀ m without W ("dot").
+
+    Queries and memory have one width M.
+    """
+
+    def __init__(self, features: int, score: Literal["general", "dot"] = "general"):
+        if score not in ("general", "dot"):
+            raise unknown("score", score, ("general", "dot"))
+        self.features = features
+        self.key_features = features
+        self.key_proj = Linear(features, features, bias=False) if score == "general" else None
+
+    def keys(self, memory: Tensor) -> Tensor:
+        """What the scores need of memory [B,S,M], made once: [B,S,M]."""
+        return memory if self.key_proj is None else self.key_proj(memory)
+
+    def forward(self, query: Tensor, keys: Tensor, memory: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """query [B,T,M], keys and memory [B,S,M], lengths int32 [B] of the memory → context [B,T,M]."""
+        heads = (ops.expand_dims(x, 2) for x in (query, keys, memory))
+        return ops.squeeze(ops.attention(*heads, lengths=lengths, scale=1.0), 2)
+
+    def weights(self, query: Tensor, keys: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The weights that `forward` gives the memory: [B,T,S], rows sum to 1."""
+        return _softmax(ops.matmul(query, keys, transpose_b=True), lengths)
+
+
+class BahdanauAttention(Module):
+    """Additive attention (Bahdanau et al. 2015): score(q, m) = vᵀ tanh(W q + U m), with A hidden units."""
+
+    def __init__(self, query_features: int, memory_features: int, features: int):
+        self.key_features = features
+        self.query_proj = Linear(query_features, features, bias=True)
+        self.key_proj = Linear(memory_features, features, bias=False)
+        self.score = Parameter(init.xavier_uniform((1, features)))
+
+    def keys(self, memory: Tensor) -> Tensor:
+        """What the scores need of memory [B,S,M], made once: [B,S,A]."""
+        return self.key_proj(memory)
+
+    def forward(self, query: Tensor, keys: Tensor, memory: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """query [B,T,Q], keys [B,S,A], memory [B,S,M], lengths int32 [B] of the memory → context [B,T,M]."""
+        return ops.matmul(self.weights(query, keys, lengths), memory)
+
+    def weights(self, query: Tensor, keys: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The weights that `forward` gives the memory: [B,T,S], rows sum to 1."""
+        hidden = ops.tanh(ops.expand_dims(self.query_proj(query), 2) + ops.expand_dims(keys, 1))
+        return _softmax(ops.squeeze(ops.matmul(hidden, self.score, transpose_b=True), 3), lengths)
+
+
+def _softmax(scores: Tensor, lengths: Tensor | None) -> Tensor:
+    """Weights of scores [B,T,S] over the first `lengths` of S."""
+    if lengths is not None:
+        limits = ops.reshape(lengths, shape=(-1, 1, 1))
+        scores = ops.where(ops.less(ops.arange(scores.shape[2]), limits), scores, -float("inf"))
+    return ops.softmax(scores, axis=-1)
+
+
+class RecurrentCache:
+    """Fixed storage of a recurrent decoder; pass it in the `state` of compiled functions.
+
+    `h`, `c`: [R,H] a layer; `feed`: [R,F], what a step hands to the next beside them (absent for F = 0); `keys` [B,S,A],
+    `memory` [B,S,M] and `source_lengths` int32 [B] of the source, shared by the beams of a sentence. The state of a row
+    is small, so beams are reordered by moving it.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        sentences: int,
+        rows: int,
+        source_length: int,
+        *,
+        state: int,
+        feed: int,
+        keys: int,
+        memory: int,
+    ):
+        if rows < 1 or sentences < 1 or rows % sentences:
+            raise ShapeError(f"cache: rows: expected a multiple of the {sentences} sentences, got {rows}")
+        self.sentences, self.rows, self.beams = sentences, rows, rows // sentences
+        self.source_length = source_length
+        self.h = [_zeros((rows, state), f"h.{i}") for i in range(layers)]
+        self.c = [_zeros((rows, state), f"c.{i}") for i in range(layers)]
+        self.feed = _zeros((rows, feed), "feed") if feed else None
+        self.keys = _zeros((sentences, source_length, keys), "keys")
+        self.memory = _zeros((sentences, source_length, memory), "memory")
+        self.source_lengths = Variable(np.ones(sentences, np.int32), name="source_lengths")
+
+    def state_variables(self) -> dict[str, Variable]:
+        """All storage, by name."""
+        variables = (*self._moving(), self.keys, self.memory, self.source_lengths)
+        return {variable.name: variable for variable in variables}
+
+    def _moving(self) -> list[Variable]:
+        """What belongs to a beam."""
+        return [*self.h, *self.c, *([] if self.feed is None else [self.feed])]
+
+    def reorder(self, parents: Tensor) -> None:
+        """Row r goes on from the state of row ``parents[r]`` (int32 [R]), a beam of the same sentence.
+
+        With one beam a sentence there is nothing to choose from, and nothing is done.
+        """
+        if tuple(parents.shape) != (self.rows,):
+            raise ShapeError(f"cache: parents: expected shape ({self.rows},), got {tuple(parents.shape)}")
+        if self.beams > 1:
+            for variable in self._moving():
+                variable.assign(ops.take(variable, parents, axis=0))
+
+    def take_over(self, other: RecurrentCache, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
+        """Copy sentences `keep` (int [A], positions in `other`) into sentences 0 … A-1 of this cache, which has as many
+        beams. `parents` int [R of other] is the reordering that other's rows still wait for.
+        """
+        count, beams = len(keep), self.beams
+        rows = parents[(keep[:, None] * beams + np.arange(beams)).reshape(-1)]
+        for mine, theirs in zip(self._moving(), other._moving(), strict=True):
+            mine.data[: len(rows)] = theirs.data[rows]
+        extent = min(self.source_length, other.source_length)
+        for mine, theirs in ((self.keys, other.keys), (self.memory, other.memory)):
+            mine.data[:count, :extent] = theirs.data[keep, :extent]
+        self.source_lengths.data[:count] = other.source_lengths.data[keep]
+
+
+def _zeros(shape: tuple[int, ...], name: str) -> Variable:
+    return Variable(np.zeros(shape, np.float32), name=name)

@@ -16,8 +16,8 @@ _SAME_NAME = (
     "power maximum minimum exp log sqrt tanh abs sin cos equal not_equal less less_equal greater greater_equal "
     "logical_and logical_or logical_not isnan isinf isfinite floor sign square where all any sum mean max min "
     "argmax argmin var cumsum "
-    "reshape transpose swapaxes concatenate stack unstack split pad expand_dims squeeze broadcast_to flip take sort argsort "
-    "arange zeros ones full zeros_like ones_like matmul "
+    "reshape transpose swapaxes concatenate stack unstack split pad expand_dims squeeze broadcast_to flip take sort "
+    "argsort arange zeros ones full zeros_like ones_like matmul "
     "rsqrt sigmoid relu gelu silu erf softmax log_softmax logsumexp one_hot top_k gather scatter_add embedding "
     "dropout attention layer_norm rms_norm glu cross_entropy linear_cross_entropy global_norm"
 ).split()

@@ -56,7 +56,9 @@ class LSTMSeq2SeqConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
             if getattr(self, name) < 1:
                 raise UsageError(f"lstm_seq2seq: {name}: expected at least 1, got {getattr(self, name)}")
         if self.hidden % 2:
-            raise UsageError(f"lstm_seq2seq: hidden: expected an even width, half a direction, got {self.hidden}")
+            raise UsageError(
+                f"lstm_seq2seq: hidden: expected an even width, half a direction, got {self.hidden}"
+            )
         check_rate(self.dropout, "dropout")
 
 
@@ -87,9 +89,7 @@ class LSTMSeq2Seq(Module):
         fed = width if config.input_feeding else 0
         self.decoder = LSTM(width + fed, state, config.layers, dropout=config.dropout)
         self.attention = (
-            LuongAttention(state)
-            if config.attention == "luong"
-            else BahdanauAttention(state, state, state)
+            LuongAttention(state) if config.attention == "luong" else BahdanauAttention(state, state, width)
         )
         self.combine = Linear(2 * state, width, bias=False)
         self.output_weight = (
@@ -126,9 +126,7 @@ class LSTMSeq2Seq(Module):
         keys = self.attention.keys(encoded.memory)
         return self.dropout(self._decode(encoded, keys, _ids(src_lengths), tgt_in)[0])
 
-    def _decode(
-        self, encoded: Encoded, keys: Tensor, lengths: Tensor, tgt_in: Any
-    ) -> tuple[Tensor, Tensor]:
+    def _decode(self, encoded: Encoded, keys: Tensor, lengths: Tensor, tgt_in: Any) -> tuple[Tensor, Tensor]:
         """Attention vectors [B,T,D] before dropout, and the states [B,T,H] that they were asked for."""
         x = self.dropout(self.target_embedding(_ids(tgt_in)))
         if self.config.input_feeding:
@@ -145,7 +143,9 @@ class LSTMSeq2Seq(Module):
         scores = ops.matmul(flat, self.output_weight, transpose_b=True)
         return ops.reshape(scores, shape=(*hidden.shape[:-1], self.output_weight.shape[0]))
 
-    def _decode_fed(self, x: Tensor, encoded: Encoded, keys: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode_fed(
+        self, x: Tensor, encoded: Encoded, keys: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """With input feeding: embedded x [B,T,D] → attention vectors [B,T,D] before dropout, and states [B,T,H]."""
         first, width = self.decoder.cells[0], self.config.d_model
         from_x, from_feed = first.weight_x[:, :width], first.weight_x[:, width:]
@@ -269,12 +269,16 @@ def base() -> Preset:
 
 
 def multi30k() -> Preset:
-    """For Multi30k (29,000 short pairs) in three quarters of an hour on two processors."""
+    """For Multi30k (29,000 short pairs) in three quarters of an hour on two processors: one layer, 128/256, additive
+    attention, which learns in far fewer steps than the multiplicative one here; small steps of 1,024 tokens.
+    """
     return Preset(
         about="Multi30k, three quarters of an hour on a CPU",
-        model=LSTMSeq2SeqConfig(layers=1, d_model=128, hidden=256, dropout=0.2, max_length=256),
+        model=LSTMSeq2SeqConfig(
+            layers=1, d_model=128, hidden=256, attention="bahdanau", dropout=0.2, max_length=256
+        ),
         optim={
-            "lr": 3e-3,
+            "lr": 5e-3,
             "schedule": "constant*linear_warmup*cosine_decay",
             "warmup": 200,
             "betas": (0.9, 0.98),

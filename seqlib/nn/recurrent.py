@@ -6,7 +6,7 @@ R decoding rows (B sentences times J beams; row b·J + j is beam j of sentence b
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -145,7 +145,7 @@ class BahdanauAttention(Module):
         self.key_features = features
         self.query_proj = Linear(query_features, features, bias=True)
         self.key_proj = Linear(memory_features, features, bias=False)
-        self.score = Parameter(init.xavier_uniform((1, features)))
+        self.score = Parameter(init.xavier_uniform((1, features))[0])
 
     def keys(self, memory: Tensor) -> Tensor:
         """What the scores need of memory [B,S,M], made once: [B,S,A]."""
@@ -157,8 +157,7 @@ class BahdanauAttention(Module):
 
     def weights(self, query: Tensor, keys: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The weights that `forward` gives the memory: [B,T,S], rows sum to 1."""
-        hidden = ops.tanh(ops.expand_dims(self.query_proj(query), 2) + ops.expand_dims(keys, 1))
-        return _softmax(ops.squeeze(ops.matmul(hidden, self.score, transpose_b=True), 3), lengths)
+        return _softmax(ops.additive_scores(self.query_proj(query), keys, self.score), lengths)
 
 
 def _softmax(scores: Tensor, lengths: Tensor | None) -> Tensor:
@@ -172,9 +171,9 @@ def _softmax(scores: Tensor, lengths: Tensor | None) -> Tensor:
 class RecurrentCache:
     """Fixed storage of a recurrent decoder; pass it in the `state` of compiled functions.
 
-    `h`, `c`: [R,H] a layer; `feed`: [R,F], what a step hands to the next beside them (absent for F = 0); `keys` [B,S,A],
-    `memory` [B,S,M] and `source_lengths` int32 [B] of the source, shared by the beams of a sentence. The state of a row
-    is small, so beams are reordered by moving it.
+    `h`, `c`: [R,H] a layer; `feed`: [R,F], what a step hands to the next beside them (absent for F = 0).
+    `keys` [B,S,A], `memory` [B,S,M] and `source_lengths` int32 [B] belong to the source, shared by a sentence's beams.
+    The state of a row is small, so beams are reordered by moving it.
     """
 
     def __init__(

@@ -24,6 +24,7 @@ T2T_HPARAMS = {
     "hidden_size": "d_model",
     "filter_size": "d_ff",
     "num_heads": "heads",
+    "num_hidden_layers": "layers",
     "num_encoder_layers": "encoder_layers",
     "num_decoder_layers": "decoder_layers",
     "layer_prepostprocess_dropout": "dropout",
@@ -101,7 +102,8 @@ def propose_preset(config: RunConfig) -> str:
         if f"{config.model}_{family}" in names:
             return f"{config.model}_{family}"
     size = sum(_text_bytes(Path(path)) for path in config.data.paths)
-    return f"{config.model}_{'multi30k' if size < 10 * _MB else 'small' if size < 100 * _MB else 'base'}"
+    suited = f"{config.model}_{'multi30k' if size < 10 * _MB else 'small' if size < 100 * _MB else 'base'}"
+    return suited if suited in names else f"{config.model}_base"
 
 
 def _families(problem: str) -> list[str]:

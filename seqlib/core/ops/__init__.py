@@ -5,6 +5,7 @@ One file a family; kernels beside the op they serve.
 
 from seqlib.core import backward as _backward
 from seqlib.core.ops.adamw import adamw, global_norm
+from seqlib.core.ops.additive_scores import additive_scores
 from seqlib.core.ops.attention import attention
 from seqlib.core.ops.bounds import IndexRangeError
 from seqlib.core.ops.cache import update_slice

@@ -114,8 +114,7 @@ def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
 @_unstack.vjp
 def _(ctx: VjpContext, *gs: Tensor | None) -> Sequence[Any]:
     one = next(g for g in gs if g is not None)
-    missing = zeros(one.shape, one.dtype) if any(g is None for g in gs) else None
-    return (stack([missing if g is None else g for g in gs], ctx.attrs["axis"]),)
+    return (stack([zeros(one.shape, one.dtype) if g is None else g for g in gs], ctx.attrs["axis"]),)
 
 
 @_unstack.samples

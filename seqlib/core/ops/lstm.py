@@ -94,8 +94,9 @@ def lstm_bwd(
     reverse: bool,
 ) -> Any:
     """The gradients of lstm by x, h0 and c0, backwards in time (Werbos 1990). With δh = gy + what the later step sends:
-    δo = δh t, δc = δh o (1 - t²) + δc f of the later step, δi = δc g, δf = δc c, δg = δc i, each times the slope of its
-    function; gx is these, and gx w is sent to the step before. A step beyond its row's length only hands δh and δc on."""
+    δo = δh t, δc = δh o (1 - t²) + δc f of the later step, δi = δc g, δf = δc c, δg = δc i, each times the slope of
+    its function; gx is these, and gx w is sent to the step before. A step beyond its row's length only hands δh and δc
+    on."""
     steps, rows, width = cells.shape
     start = tuple(zeros((rows, width), w.dtype) if g is None else g for g in (gh, gc))
     if steps == 0:
@@ -134,8 +135,8 @@ def _(ctx: VjpContext, gy: Any, gh: Any, gc: Any) -> Sequence[Any]:
 def weight_gradient(gates: Tensor, states: Tensor) -> Tensor:
     """Σ gatesᵀ states over time and batch, as one product: [T,B,G], [T,B,H] → [G,H]."""
     rows = states.shape[0] * states.shape[1]
-    flat = (reshape(a, (rows, a.shape[-1])) for a in (gates, states))
-    return matmul(*flat, True, False)
+    flat_gates, flat_states = (reshape(a, (rows, a.shape[-1])) for a in (gates, states))
+    return matmul(flat_gates, flat_states, True, False)
 
 
 _lstm.flops(lambda x, w, *_, **attrs: 2 * x.size * w.shape[1])
@@ -242,13 +243,15 @@ def lstm(
     state = (x.shape[0], w_h.shape[-1])
     h0, c0 = (zeros(state, x.dtype) if s is None else as_tensor(s) for s in (h0, c0))
     gates = project("lstm", x, w_x, None if bias is None else as_tensor(bias), w_h.shape[0])
-    y, h, c = _lstm(gates, w_h, h0, c0, None if lengths is None else as_tensor(lengths), reverse=bool(reverse))
+    y, h, c = _lstm(
+        gates, w_h, h0, c0, None if lengths is None else as_tensor(lengths), reverse=bool(reverse)
+    )
     return transpose(y, (1, 0, 2)), h, c
 
 
 def lstm_step(gates: Tensor, w_h: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """One step of `lstm` for rows whose inputs give the gates `gates` [R,4H]; w_h [4H,H], h and c [R,H] → the next h and
-    c. Raises as `lstm` does."""
+    """One step of `lstm` for rows whose inputs give the gates `gates` [R,4H]; w_h [4H,H], h and c [R,H] → the next h
+    and c. Raises as `lstm` does."""
     gates = as_tensor(gates)
     y, _, c = _lstm(reshape(gates, (1, *gates.shape)), w_h, h, c, reverse=False)
     return reshape(y, y.shape[1:]), c

@@ -17,7 +17,7 @@ def _cell(t, limits, x, gate, h, c, tanh, y, next_h, next_c):
         row, given, out, kept = gate[r], x[r], y[r], tanh[r]
         if t >= limits[r]:
             for j in range(width):
-                out[j] = np.float32(0.0)
+                out[j], kept[j] = np.float32(0.0), np.float32(0.0)
                 next_h[r, j] = h[r, j]
                 next_c[r, j] = c[r, j]
             continue

@@ -1,4 +1,4 @@
-"""The NumPy kernels of lstm and its gradient, and the loops over time that lstm_cpu.py shares. T steps, B rows, H width.
+"""The NumPy kernels of lstm and its gradient, and the loops over time that lstm_cpu.py shares. T steps, B rows.
 
 Rows don't touch each other, so the pool's threads take groups of rows through all steps: they meet once a launch, not
 once a step. A group has at least GROUP rows, since a product of fewer than four gives other bits.

@@ -88,3 +88,9 @@ def test_the_floor_counts_every_product():
     )
     planned, floor = map(int, text.split())
     assert planned == floor
+
+
+def test_promises_runs():
+    text = run(str(BENCHMARKS / "promises.py"), "--smoke")
+    for part in ("SEQLIB_FUSE=0", "4 micro-batches", "safe checkpoint", "checked against the manifest"):
+        assert part in text

@@ -1,6 +1,6 @@
 """What the promises of docs/promises.md cost: each pair of runs alternates, and the ratio is with / without.
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/promises.py --rounds 9
+OPENBLAS_NUM_THREADS=1 python benchmarks/promises.py --rounds 9
 """
 
 from __future__ import annotations
@@ -32,8 +32,13 @@ from seqlib.util import manifest  # noqa: E402
 
 
 def step(smoke: bool, rows: int, parts: int = 1) -> tuple[CompiledStep, list[Batch]]:
-    """A training step of the multi30k shape without dropout, and its batches of `rows` sentences of 24 tokens in all."""
-    sizes = {"encoder_layers": 1 if smoke else 4, "decoder_layers": 1 if smoke else 4, "d_model": 128, "d_ff": 256}
+    """A training step of the multi30k shape without dropout, and its batches: `rows` sentences of 24 tokens."""
+    sizes = {
+        "encoder_layers": 1 if smoke else 4,
+        "decoder_layers": 1 if smoke else 4,
+        "d_model": 128,
+        "d_ff": 256,
+    }
     drop = {"dropout": 0.0, "attention_dropout": 0.0, "ff_dropout": 0.0}
     vocabulary = 400 if smoke else 4000
     generator = Generator(1)
@@ -42,9 +47,7 @@ def step(smoke: bool, rows: int, parts: int = 1) -> tuple[CompiledStep, list[Bat
     optimizer = AdamW(model.trainable_parameters(), lr=1e-3)
     drawn = np.random.default_rng(0).integers(4, vocabulary, (rows, 24)).astype(np.int32)
     lengths = np.full(rows // parts, 24, np.int32)
-    batches = [
-        Batch(part, lengths, part, part, lengths) for part in np.split(drawn, parts)
-    ]
+    batches = [Batch(part, lengths, part, part, lengths) for part in np.split(drawn, parts)]
     return CompiledStep(model, optimizer, generator, 0.1, accumulate=parts), batches
 
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seqlib.decode.constraints import Constraints
 from seqlib.decode.penalty import table
 from seqlib.decode.programs import SENTENCES, IncrementalModel, Place, Programs, rung
+from seqlib.decode.sampling import Sampling, sentence_keys
 from seqlib.decode.search import Hypothesis, Rules, Search, start
 from seqlib.util.errors import UsageError
 
@@ -41,13 +43,18 @@ class Engine:
         """The most source tokens a sentence may have, the end token not counted."""
         return self.programs.longest - 1
 
-    def limits(self, lengths: Sequence[int], max_length: int | None) -> np.ndarray:
-        """The most tokens each output may have, end token counted, int64 [B]: `max_length`, or source + 50; never more
-        than the model's positions."""
+    def limits(
+        self, lengths: Sequence[int], max_length: int | None, prefixes: Sequence[Sequence[int]] = ()
+    ) -> np.ndarray:
+        """The most tokens each output may have, end token counted, int64 [B]: `max_length`, or the longer of source and
+        prefix + 50; never more than the model's positions."""
         if max_length is not None and max_length < 1:
             raise UsageError(f"max_length: expected at least 1, got {max_length}")
-        wanted = [length + _EXTRA_LENGTH if max_length is None else max_length for length in lengths]
-        return np.minimum(np.array(wanted, np.int64), self.programs.longest)
+        longest = np.array(lengths, np.int64)
+        if len(prefixes) == len(lengths):
+            longest = np.maximum(longest, [len(prefix) for prefix in prefixes])
+        wanted = longest + _EXTRA_LENGTH if max_length is None else np.full(len(longest), max_length)
+        return np.minimum(wanted, self.programs.longest)
 
     def decode(
         self,
@@ -59,11 +66,21 @@ class Engine:
         alpha: float = 0.6,
         max_length: int | None = None,
         early_stop: bool = True,
+        min_length: int = 0,
+        no_repeat_ngram: int = 0,
+        banned: Sequence[Sequence[int]] = (),
+        prefixes: Sequence[Sequence[int]] = (),
+        sampling: Sampling | None = None,
     ) -> list[list[Hypothesis]]:
         """The n best hypotheses of every source (token ids without special ones, at most `longest_source` of them).
 
-        Raises UsageError for beam < 1, n_best outside 1 … beam, an unknown penalty or a source that is too long.
+        `min_length`, `no_repeat_ngram`, `banned` and `prefixes` as in `Constraints`. With `sampling` the `n_best`
+        hypotheses are drawn instead, each for itself, and `beam` counts for nothing.
+        Raises UsageError for beam < 1, n_best outside 1 … beam, an unknown penalty, a source that is too long, or
+        constraints that can't be met.
         """
+        constraints = Constraints(min_length, no_repeat_ngram, banned, prefixes)
+        beam = n_best if sampling is not None else beam
         if beam < 1:
             raise UsageError(f"beam: expected at least 1, got {beam}")
         if not 1 <= n_best <= beam:
@@ -73,7 +90,8 @@ class Engine:
         longest = max(map(len, sources))
         if longest > self.longest_source:
             raise UsageError(f"source of {longest} tokens: this model takes at most {self.longest_source}")
-        limits = self.limits([len(source) for source in sources], max_length)
+        limits = self.limits([len(source) for source in sources], max_length, prefixes)
+        constraints.check(len(sources), limits, self.spec.target_vocab, self.spec.eos_id)
         rules = Rules(
             beam=beam,
             n_best=n_best,
@@ -81,6 +99,9 @@ class Engine:
             bos_id=self.spec.bos_id,
             eos_id=self.spec.eos_id,
             early_stop=early_stop,
+            constraints=constraints,
+            sampling=sampling,
+            keys=None if sampling is None else sentence_keys(sources),
         )
         search = start(limits, rules)
         mode = self.model.evaluating() if self.model.training else contextlib.nullcontext()

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seqlib.decode.constraints import Constraints
+from seqlib.decode.sampling import Sampling
 from seqlib.decode.topk import top_k_rows
 from seqlib.util.errors import SeqlibError
 
@@ -35,7 +37,10 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a search obeys. `penalties` is a table of divisors by length, float32 [longest + 1] (see penalty.table)."""
+    """What a search obeys. `penalties` is a table of divisors by length, float32 [longest + 1] (see penalty.table).
+
+    With `sampling`, `beam` counts the samples of a sentence, and `keys` uint64 [B] are the sentences' numbers.
+    """
 
     beam: int
     n_best: int
@@ -43,6 +48,9 @@ class Rules:
     bos_id: int
     eos_id: int
     early_stop: bool = True
+    constraints: Constraints = Constraints()
+    sampling: Sampling | None = None
+    keys: np.ndarray | None = None
 
 
 class Search:
@@ -70,6 +78,10 @@ class Search:
         self.tokens = np.full(count * beam, rules.bos_id, np.int32)
         self.live = np.full((count, beam), _NEVER)
         self.live[:, 0] = 0.0
+        self.history: np.ndarray | None = None
+        """int32 [R, steps], the tokens of each row, where constraints look at them."""
+        if rules.constraints.active:
+            self.history = np.zeros((count * beam, 0), np.int32)
         # Step t of sentence b, beam k: the token, its log-probability and the beam at t - 1 that it extends.
         self._tokens = np.zeros((longest, count, beam), np.int32)
         self._log_probs = np.zeros((longest, count, beam), np.float32)
@@ -83,7 +95,8 @@ class Search:
         self._by_eos = np.zeros((count, keep), bool)
 
     def advance(self, logits: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
-        """Take one step: logits float32 [R, V], normalizers float32 [R] = logsumexp of each row.
+        """Take one step: logits float32 [R, V], normalizers float32 [R] = logsumexp of each row. Constraints write -inf
+        into logits.
 
         Returns the parent row of each row, int64 [R], by which caches must be reordered before the next step, or
         None when every row continues itself. Raises SeqlibError when a row's logits are not finite numbers.
@@ -94,7 +107,13 @@ class Search:
                 f"decoding step {self.steps + 1}: the model's logits are not finite for sentence "
                 f"{int(self.held[row // self.rules.beam])} of the batch; check the weights for NaN or overflow"
             )
+        if self.history is not None:
+            sentences = np.repeat(self.held, self.rules.beam)
+            self.rules.constraints.apply(logits, self.history, sentences, self.rules.eos_id)
         parents = self._extend(logits, normalizers)
+        if self.history is not None:
+            before = self.history if parents is None else self.history[parents]
+            self.history = np.concatenate([before, self.tokens[:, None]], axis=1)
         self.steps += 1
         self._settle()
         return parents
@@ -107,7 +126,10 @@ class Search:
         self.held = self.held[keep]
         self.done = self.done[keep]
         self.live = self.live[keep]
-        self.tokens = self.tokens.reshape(-1, self.rules.beam)[keep].reshape(-1)
+        rows = (keep[:, None] * self.rules.beam + np.arange(self.rules.beam)).reshape(-1)
+        self.tokens = self.tokens[rows]
+        if self.history is not None:
+            self.history = self.history[rows]
 
     def _record(self, tokens: np.ndarray, log_probs: np.ndarray, parents: np.ndarray) -> None:
         """Append one step; all arguments [A, K]."""
@@ -261,6 +283,33 @@ class BeamSearch(Search):
         return None if np.array_equal(rows, np.arange(len(rows))) else rows
 
 
+class SamplingSearch(Search):
+    """K samples a sentence, each drawn for itself until its end token."""
+
+    def __init__(self, limits: np.ndarray, rules: Rules) -> None:
+        super().__init__(limits, rules)
+        self.live[:] = 0.0
+
+    def _extend(self, logits: np.ndarray, normalizers: np.ndarray) -> None:
+        beam, sampling, keys = self.rules.beam, self.rules.sampling, self.rules.keys
+        assert sampling is not None and keys is not None
+        samples = np.arange(beam, dtype=np.uint64)
+        chosen = sampling.draw(logits, (keys[self.held][:, None] + samples).reshape(-1), self.steps)
+        found = logits[np.arange(len(chosen)), chosen] - normalizers
+        log_probs = np.minimum(found, np.float32(0.0)).reshape(-1, beam)
+        tokens = chosen.reshape(-1, beam)
+        sums = self.live + log_probs
+        ended = (tokens == self.rules.eos_id) & ~self.done[:, None]
+        beams = np.broadcast_to(np.arange(beam), ended.shape)
+        if ended.any():
+            who = np.flatnonzero(ended.any(axis=1))
+            self._keep(who, np.where(ended, sums, _NEVER)[who], beams[who], log_probs[who], self.steps + 1)
+        self._record(tokens, log_probs, beams)
+        self.live = np.where(tokens == self.rules.eos_id, _NEVER, sums)
+
+
 def start(limits: np.ndarray, rules: Rules) -> Search:
-    """A search for a batch with the given limits: greedy when rules.beam is 1."""
+    """A search for a batch with the given limits: sampling where the rules say so, greedy when rules.beam is 1."""
+    if rules.sampling is not None:
+        return SamplingSearch(limits, rules)
     return (GreedySearch if rules.beam == 1 else BeamSearch)(limits, rules)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -49,10 +50,11 @@ def decode(
     penalty: str = "gnmt",
     early_stop: bool = True,
     leave: bool = False,
+    **rules: Any,
 ) -> tuple[list[list[Hypothesis]], int]:
     """Run a search to its end on the host; returns the results and the number of steps."""
-    rules = Rules(beam, n_best, table(penalty, alpha, max(limits)), BOS, EOS, early_stop)
-    search = start(np.array(limits), rules)
+    penalties = table(penalty, alpha, max(limits))
+    search = start(np.array(limits), Rules(beam, n_best, penalties, BOS, EOS, early_stop, **rules))
     prefixes: list[tuple[int, ...]] = [()] * len(search.tokens)
     while not search.done.all():
         if leave and search.done.any():
@@ -68,14 +70,19 @@ def decode(
 
 
 def exhaustive(
-    model: FakeModel, sentence: int, limit: int, alpha: float, penalty: str = "gnmt"
+    model: FakeModel,
+    sentence: int,
+    limit: int,
+    alpha: float,
+    penalty: str = "gnmt",
+    allowed: Callable[[tuple[int, ...]], bool] = lambda tokens: True,
 ) -> list[tuple]:
-    """All outputs of up to `limit` tokens, end token counted, as (score, tokens), best first."""
+    """All `allowed` outputs of up to `limit` tokens, end token counted, as (score, tokens), best first."""
     divisors = table(penalty, alpha, limit)
     words = [w for w in range(model.vocabulary) if w != EOS]
     out = []
     for length in range(limit):
-        for tokens in itertools.product(words, repeat=length):
+        for tokens in filter(allowed, itertools.product(words, repeat=length)):
             total = np.float32(0.0)
             for step, token in enumerate((*tokens, EOS)):
                 total += model.log_probs(sentence, tokens[:step])[token]

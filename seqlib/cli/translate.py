@@ -1,41 +1,46 @@
 """Translate lines from standard input, or sentence by sentence at a prompt."""
 
+import contextlib
 import json
 import sys
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
 from seqlib.cli.main import CONTEXT, OWN_MODEL
-from seqlib.util.errors import DataError
+from seqlib.util.errors import DataError, UsageError
 
 __all__ = ["command", "prompt"]
 
-HELP = """Translate with the model in DIR: lines of UTF-8 text from standard input to standard output, one for one
-(an empty line stays empty); on a terminal, a prompt.
+HELP = """Translate with the model in DIR, or with those in several together: lines of UTF-8 text from standard input to
+standard output, one for one (an empty line stays empty); on a terminal, a prompt.
 
 \b
   seqlib translate runs/mine < in.txt > out.txt
   seqlib translate runs/mine --beam 4 --n_best 4 --json < in.txt > out.jsonl
+  seqlib translate runs/a runs/b --no_repeat_ngram 3 < in.txt > out.txt
 """
 
 
-def lines(stream: BinaryIO) -> Iterator[str]:
+def lines(stream: BinaryIO, name: str = "standard input") -> Iterator[str]:
     """Lines without their ends; `DataError` with the line's number where it is not UTF-8."""
     for number, raw in enumerate(stream, start=1):
         try:
             yield raw.rstrip(b"\r\n").decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"standard input, line {number}: not UTF-8 (byte {error.start}: {raw[error.start]:#04x}); "
+                f"{name}, line {number}: not UTF-8 (byte {error.start}: {raw[error.start]:#04x}); "
                 "convert it first, for example with iconv"
             ) from error
 
 
 def as_json(source: str, translation: Any) -> str:
     """One line of JSON for a translation and its alternatives."""
+    from seqlib.decode.alignment import pharaoh
+
     record = {
         "source": source,
         "text": translation.text,
@@ -44,6 +49,9 @@ def as_json(source: str, translation: Any) -> str:
         "flagged": translation.flagged,
         "stop_reason": translation.stop_reason,
     }
+    if translation.alignment is not None:
+        record["alignment"] = pharaoh(translation.alignment)
+        record["token_alignment"] = pharaoh(translation.token_alignment)
     if translation.alternatives:
         record["alternatives"] = [
             {"text": other.text, "score": other.score, "stop_reason": other.stop_reason}
@@ -53,8 +61,13 @@ def as_json(source: str, translation: Any) -> str:
 
 
 def as_text(number: int, translation: Any, n_best: int, mark: bool) -> str:
-    """One line: the translation; with `n_best` several, each after its line number and score; `mark` adds a column."""
+    """One line: the translation; with `n_best` several, each after its line number and score; `mark` adds columns, and
+    so does an alignment, which is that of the first."""
+    from seqlib.decode.alignment import pharaoh
+
     column = f"\t{'low' if translation.flagged else 'ok'}\t{translation.confidence:.4f}" if mark else ""
+    if translation.alignment is not None:
+        column += f"\t{pharaoh(translation.alignment)}"
     if n_best == 1:
         return translation.text + column
     found = [(translation.text, translation.score)]
@@ -83,26 +96,50 @@ def low_confidence(translation: Any) -> str:
     return f"   [low confidence {translation.confidence:.4f}]" if translation.flagged else ""
 
 
+def _sampling(options: dict[str, Any]) -> Any:
+    """The flags of sampling, taken out of `options`, as one value; None without --sample."""
+    from seqlib.decode.sampling import Sampling
+
+    given = {name: options.pop(name) for name in ("temperature", "top_k", "top_p", "seed") if name in options}
+    if not options.pop("sample"):
+        if given:
+            raise UsageError(f"--{next(iter(given))} is about sampling: give --sample too")
+        return None
+    return Sampling(**given)
+
+
 def _translate(
-    folder: str,
+    folders: tuple[str, ...],
     model: str | None,
     n_best: int,
     json_: bool,
     flag_low_confidence: bool,
     batch_rows: int,
+    prefixes: str | None,
     **options: Any,
 ) -> None:
     from seqlib.decode.load import load
 
-    translator = load(folder, model=model)
     options = {name: value for name, value in options.items() if value is not None}
+    options["sampling"] = _sampling(options)
+    translator = load(*folders, model=model)
     if n_best > 1 and options.get("beam", translator.beam) < n_best:
         options["beam"] = n_best
     if sys.stdin.isatty():
         spec = translator.spec
         prompt(translator, f"{spec.source_language} → {spec.target_language}", n_best=n_best, **options)
         return
-    _stream(translator, n_best, json_, flag_low_confidence, batch_rows, options)
+    with contextlib.ExitStack() as stack:
+        if prefixes is not None:
+            options["prefixes"] = lines(stack.enter_context(_opened(prefixes)), prefixes)
+        _stream(translator, n_best, json_, flag_low_confidence, batch_rows, options)
+
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _stream(
@@ -135,7 +172,7 @@ command = click.Command(
     "translate",
     callback=_translate,
     params=[
-        click.Argument(["folder"], metavar="DIR"),
+        click.Argument(["folders"], metavar="DIR...", nargs=-1, required=True),
         OWN_MODEL,
         click.Option(
             ["--beam"], type=click.IntRange(min=1), help="Beam width; 1 is greedy.  [the model's own]"
@@ -153,6 +190,37 @@ command = click.Command(
         click.Option(
             ["--max_length"], type=click.IntRange(min=1), help="Most output tokens.  [source tokens + 50]"
         ),
+        click.Option(
+            ["--penalty"],
+            type=click.Choice(["gnmt", "power"]),
+            help="Length penalty: gnmt, or power: n ** alpha.  [gnmt]",
+        ),
+        click.Option(
+            ["--min_length"], type=click.IntRange(min=0), help="Fewest output tokens, end token counted."
+        ),
+        click.Option(
+            ["--no_repeat_ngram"], type=click.IntRange(min=0), help="No N tokens in a row twice in an output."
+        ),
+        click.Option(
+            ["--ban", "banned"], multiple=True, metavar="TEXT", help="Not in any output; may be repeated."
+        ),
+        click.Option(
+            ["--prefixes"],
+            metavar="FILE",
+            help="What each output begins with, a line for a line; may be empty.",
+        ),
+        click.Option(
+            ["--alignment"], is_flag=True, help="Add a column: pairs of source and output words, `0-0 1-2`."
+        ),
+        click.Option(["--sample"], is_flag=True, help="Draw outputs instead of searching for the best."),
+        click.Option(
+            ["--temperature"], type=float, help="With --sample: below 1 sharper, above 1 flatter.  [1]"
+        ),
+        click.Option(["--top_k"], type=int, help="With --sample: of the K most probable tokens only."),
+        click.Option(
+            ["--top_p"], type=float, help="With --sample: of the most probable tokens with mass P only."
+        ),
+        click.Option(["--seed"], type=int, help="With --sample: another number, other draws.  [0]"),
         click.Option(
             ["--batch_rows"],
             type=click.IntRange(min=1),

@@ -6,18 +6,49 @@ from pathlib import Path
 
 from seqlib import bundle
 from seqlib.decode.confidence import SOURCE_FILE, Calibration
+from seqlib.decode.ensemble import Ensemble
 from seqlib.decode.translate import Translator
+from seqlib.util.errors import BundleError
 
 
-def load(path: str | Path, *, threshold: float | None = None, model: str | None = None) -> Translator:
+def load(
+    path: str | Path, *others: str | Path, threshold: float | None = None, model: str | None = None
+) -> Translator:
     """The saved model in folder `path`, with its decoding defaults and its calibrated confidence.
 
-    `threshold` replaces the stored one. `model` says where the code of a model of your own is, ``file.py:name``.
-    Raises BundleError, naming the file, when the folder is no saved model, is
-    damaged or of another format version, and DataError when the calibration is damaged.
+    With `others` all of them translate together, with the mean of their probabilities; confidence is then that of an
+    uncalibrated model. `threshold` replaces the stored one. `model` says where the code of a model of your own is,
+    ``file.py:name``. Raises BundleError, naming the file, when a folder is no saved model, is damaged or of another
+    format version, or when vocabularies differ, and DataError when the calibration is damaged.
     """
-    saved = bundle.read(path, model=model)
-    return from_bundle(saved, threshold=threshold)
+    first = bundle.read(path, model=model)
+    if not others:
+        return from_bundle(first, threshold=threshold)
+    saved = [first, *(bundle.read(other, model=model) for other in others)]
+    for other in saved[1:]:
+        _check_agrees(first, other)
+    defaults = first.generation
+    return Translator(
+        Ensemble([each.build_model() for each in saved]).eval(),
+        first.tokenizer,
+        first.spec,
+        threshold=threshold,
+        beam=int(defaults.get("num_beams", 4)),
+        alpha=float(defaults.get("length_penalty", 0.6)),
+    )
+
+
+def _check_agrees(first: bundle.Bundle, other: bundle.Bundle) -> None:
+    if other.tokenizer.digest != first.tokenizer.digest:
+        raise BundleError(
+            f"{other.path}: its vocabulary is not that of {first.path}; models translate together only with the same "
+            "tokenizer (train them on the same prepared data)"
+        )
+    languages = [(each.spec.source_language, each.spec.target_language) for each in (first, other)]
+    if languages[0] != languages[1]:
+        raise BundleError(
+            f"{other.path}: translates {' → '.join(languages[1])}, and {first.path} {' → '.join(languages[0])}"
+        )
 
 
 def from_bundle(saved: bundle.Bundle, *, threshold: float | None = None) -> Translator:

@@ -18,6 +18,7 @@ from seqlib.decode.topk import top_k_rows
 from seqlib.util.errors import SeqlibError
 
 _NEVER = np.float32(-np.inf)
+_FREE = Constraints()
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Rules:
     bos_id: int
     eos_id: int
     early_stop: bool = True
-    constraints: Constraints = Constraints()
+    constraints: Constraints = _FREE
     sampling: Sampling | None = None
     keys: np.ndarray | None = None
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from seqlib.decode.alignment import Links, attention_of, token_links, word_links
 from seqlib.decode.confidence import Calibration, features, fit
 from seqlib.decode.engine import Engine
 from seqlib.decode.source_model import SourceModel
@@ -16,6 +18,7 @@ from seqlib.util.errors import UsageError
 
 if TYPE_CHECKING:
     from seqlib.decode.programs import IncrementalModel
+    from seqlib.decode.sampling import Sampling
     from seqlib.decode.search import Hypothesis
     from seqlib.problems.spec import ProblemSpec
 
@@ -50,7 +53,8 @@ class Translation:
     without one the geometric mean probability of a token. `flagged` says that it lies below the threshold (None when
     there is no threshold). `stop_reason` is "eos", "length" (cut at the length limit), "truncated_source" (the source
     was longer than the model's positions and only its beginning was translated; always flagged) or "empty" (nothing
-    to translate).
+    to translate). With `alignment` asked for, `alignment` has for each output word (source word, output word), counted
+    from 0, and `token_alignment` the same for tokens; None otherwise.
     """
 
     text: str
@@ -60,6 +64,8 @@ class Translation:
     flagged: bool | None
     stop_reason: str
     alternatives: tuple[Alternative, ...] = ()
+    alignment: Links | None = None
+    token_alignment: Links | None = None
 
 
 class Translator:
@@ -108,41 +114,77 @@ class Translator:
         batch_rows: int = 32,
         *,
         penalty: str = "gnmt",
+        min_length: int = 0,
+        no_repeat_ngram: int = 0,
+        banned: Sequence[str] = (),
+        prefixes: Sequence[str] = (),
+        sampling: Sampling | None = None,
+        alignment: bool = False,
     ) -> list[Translation]:
         """Translate `texts`, in any number; one translation each, in their order.
 
         `beam` 1 is greedy search. `alpha` is the exponent of the length penalty ("gnmt": ((5+n)/6)^alpha, "power":
         n^alpha). `max_length` bounds an output's tokens, end token counted; by default source tokens + 50. `n_best` at
         most `beam`: the others are in `alternatives`. `batch_rows` sentences are decoded together.
+
+        An output has at least `min_length` tokens, the end token counted, and no `no_repeat_ngram` tokens in a row
+        twice; it begins with its text in `prefixes` (one for each of `texts`, "" for none) and contains none of
+        `banned` as the tokenizer writes it. With `sampling`, `n_best` outputs are drawn instead of searched for.
+        `alignment` finds the words that belong together.
         Raises UsageError for arguments out of range or when `texts` is one string.
         """
         if isinstance(texts, str):
             raise UsageError("translate: expected a list of sentences, got one string; pass [text]")
         if batch_rows < 1:
             raise UsageError(f"batch_rows: expected at least 1, got {batch_rows}")
-        beam = self.beam if beam is None else beam
+        if prefixes and len(prefixes) != len(texts):
+            raise UsageError(
+                f"prefixes: expected one for each of {len(texts)} sentences, got {len(prefixes)}"
+            )
         options: dict[str, Any] = {
-            "beam": beam,
+            "beam": self.beam if beam is None else beam,
             "n_best": n_best,
             "alpha": self.alpha if alpha is None else alpha,
             "max_length": max_length,
             "penalty": penalty,
+            "min_length": min_length,
+            "no_repeat_ngram": no_repeat_ngram,
+            "banned": [self.tokenizer.encode(text) for text in banned],
+            "sampling": sampling,
         }
-        found = self._hypotheses(texts, options, batch_rows)
+        found = self._hypotheses(
+            texts, options, batch_rows, [self.tokenizer.encode(text) for text in prefixes]
+        )
         known = [(index, ids, answer) for index, (ids, answer) in enumerate(found) if answer]
         confidences = self._confidences([(texts[index], ids, answer[0]) for index, ids, answer in known])
-        out = [self._empty()] * len(texts)
+        out = [self._empty(alignment)] * len(texts)
         for (index, ids, answer), confidence in zip(known, confidences.tolist(), strict=True):
-            out[index] = self._translation(answer, confidence, len(ids) > self.engine.longest_source)
+            made = self._translation(answer, confidence, len(ids) > self.engine.longest_source)
+            out[index] = self._aligned(made, ids[: self.engine.longest_source]) if alignment else made
         return out
 
     def translate_stream(
-        self, texts: Iterable[str], *, batch_rows: int = 32, **options: Any
+        self,
+        texts: Iterable[str],
+        *,
+        batch_rows: int = 32,
+        prefixes: Iterable[str] | None = None,
+        **options: Any,
     ) -> Iterator[Translation]:
-        """Translations of an iterable of any length, in order, reading 16 batches ahead; options as `translate`."""
-        lines = iter(texts)
+        """Translations of an iterable of any length, in order, reading 16 batches ahead; options as `translate`.
+
+        Raises UsageError when `prefixes` has another length than `texts`."""
+        lines, beginnings = iter(texts), None if prefixes is None else iter(prefixes)
         while chunk := list(islice(lines, batch_rows * _STREAM_BATCHES)):
+            if beginnings is not None:
+                options["prefixes"] = list(islice(beginnings, len(chunk)))
+                if len(options["prefixes"]) < len(chunk):
+                    raise UsageError(
+                        "prefixes: there are fewer than sentences; give an empty one where there is none"
+                    )
             yield from self.translate(chunk, batch_rows=batch_rows, **options)
+        if beginnings is not None and next(beginnings, None) is not None:
+            raise UsageError("prefixes: there are more than sentences")
 
     def calibrate(
         self,
@@ -169,7 +211,11 @@ class Translator:
         return self.calibration
 
     def _hypotheses(
-        self, texts: Sequence[str], options: dict[str, Any], batch_rows: int
+        self,
+        texts: Sequence[str],
+        options: dict[str, Any],
+        batch_rows: int,
+        prefixes: Sequence[Sequence[int]] = (),
     ) -> list[tuple[list[int], list[Hypothesis]]]:
         """For each text its source ids (before any truncation) and hypotheses; no hypotheses for an empty text."""
         sources = [self.tokenizer.encode(text) if text.strip() else [] for text in texts]
@@ -179,6 +225,8 @@ class Translator:
         for begin in range(0, len(order), batch_rows):
             members = order[begin : begin + batch_rows]
             batch = [sources[i][:longest] for i in members]
+            if prefixes:
+                options["prefixes"] = [prefixes[i] for i in members]
             for index, answer in zip(members, self.engine.decode(batch, **options), strict=True):
                 answers[index] = answer
         return list(zip(sources, answers, strict=True))
@@ -207,5 +255,16 @@ class Translator:
             ),
         )
 
-    def _empty(self) -> Translation:
-        return Translation("", (), 0.0, 1.0, None if self.threshold is None else False, "empty")
+    def _aligned(self, translation: Translation, source: Sequence[int]) -> Translation:
+        mode = self.model.evaluating() if self.model.training else contextlib.nullcontext()
+        with mode:
+            weights = attention_of(self.model, self.spec, source, translation.tokens)
+        return replace(
+            translation,
+            alignment=word_links(weights, source, translation.tokens, self.tokenizer.decode),
+            token_alignment=token_links(weights),
+        )
+
+    def _empty(self, alignment: bool) -> Translation:
+        flagged, links = None if self.threshold is None else False, () if alignment else None
+        return Translation("", (), 0.0, 1.0, flagged, "empty", alignment=links, token_alignment=links)

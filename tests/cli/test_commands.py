@@ -110,6 +110,62 @@ def test_translate_shows_low_confidence(trained: Path) -> None:
     assert "have low confidence" in found.stderr
 
 
+def test_translate_with_constraints(trained: Path, tmp_path: Path) -> None:
+    prefixes = tmp_path / "prefixes.txt"
+    prefixes.write_text("zwei\n\nvier\n")
+    options = (
+        "--max_length",
+        "20",
+        "--prefixes",
+        str(prefixes),
+        "--min_length",
+        "12",
+        "--no_repeat_ngram",
+        "4",
+    )
+    source = "two one\n\nfour six\n"
+    found = seqlib("translate", str(trained), *options, "--ban", "e", "--alignment", "--json", stdin=source)
+    assert found.returncode == 0, found.stderr
+    first, empty, last = map(json.loads, found.stdout.splitlines())
+    assert first["text"].startswith("zwei") and last["text"].startswith("vier") and empty["alignment"] == ""
+    for record, prefix in ((first, "zwei"), (last, "vier")):
+        assert "e" not in record["text"][len(prefix) :]
+        links = [tuple(map(int, link.split("-"))) for link in record["alignment"].split()]
+        assert [j for _, j in links] == list(range(len(record["text"].split())))
+        assert len(record["token_alignment"].split()) >= 11
+    plain = seqlib("translate", str(trained), "--max_length", "9", "--alignment", stdin="one two\n").stdout
+    assert plain.rstrip("\n").count("\t") == 1
+    short = seqlib("translate", str(trained), "--prefixes", str(prefixes), stdin="one\n")
+    assert short.returncode == 2 and "prefixes: there are more than sentences" in short.stderr
+    missing = seqlib("translate", str(trained), "--prefixes", str(tmp_path / "none"), stdin="one\n")
+    assert missing.returncode == 2 and f"{tmp_path / 'none'}: cannot be read" in missing.stderr
+
+
+def test_translate_by_sampling(trained: Path) -> None:
+    options = ("--max_length", "8", "--n_best", "3", "--sample", "--temperature", "1.2", "--top_k", "9")
+    found = [
+        seqlib("translate", str(trained), *options, "--seed", seed, stdin="one\ntwo two\n").stdout
+        for seed in ("1", "1", "2")
+    ]
+    assert found[0] == found[1] != found[2] and found[0].count("\n") == 6
+    refused = seqlib("translate", str(trained), "--top_p", "0.5", stdin="one\n")
+    assert refused.returncode == 2 and "--top_p is about sampling: give --sample too" in refused.stderr
+
+
+def test_translate_with_several_models(trained: Path, corpus: Path, tmp_path: Path) -> None:
+    source, options = "one two\nsix\n", ("--max_length", "8")
+    one = seqlib("translate", str(trained), *options, stdin=source)
+    twice = seqlib("translate", str(trained), str(trained), *options, stdin=source)
+    assert twice.returncode == 0 and twice.stdout == one.stdout
+    other = seqlib(
+        "train", *flags(corpus, tmp_path / "run"), "--data.tokenizer", "bytes", "--train_steps", "1"
+    )
+    assert other.returncode == 0, other.stderr
+    refused = seqlib("translate", str(trained), str(tmp_path / "run"), stdin=source)
+    assert refused.returncode == 2
+    assert f"{tmp_path / 'run'}" in refused.stderr and "its vocabulary is not that of" in refused.stderr
+
+
 def test_translate_refuses_bytes_that_are_not_text(trained: Path) -> None:
     found = seqlib("translate", str(trained), stdin=b"one\ntw\xff\n")
     assert found.returncode == 2

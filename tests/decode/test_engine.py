@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from seqlib.core.rng import Generator
+from seqlib.decode.alignment import attention_of, pharaoh, token_links, word_links, words
 from seqlib.decode.confidence import Calibration
 from seqlib.decode.engine import Engine
+from seqlib.decode.sampling import Sampling
 from seqlib.decode.translate import Translator
 from seqlib.models.transformer import TransformerConfig, build
 from seqlib.problems.spec import ProblemSpec
@@ -176,3 +178,87 @@ def test_calibrate(model):
     assert all(t.flagged == (t.confidence < calibration.threshold) for t in found)
     with pytest.raises(DataError, match="at least 50"):
         translator.calibrate(texts, texts[:10])
+
+
+def test_constraints_reach_every_sentence_of_a_translation(model):
+    translator = Translator(model, Letters(), SPEC, beam=3)
+    texts = ["abcdef", "", "tsr", "abcabcabc", "q"] * 3
+    prefixes = ["ba", "x", "", "ttt", "c"] * 3
+    options = {
+        "prefixes": prefixes,
+        "banned": ["e", "ab"],
+        "min_length": 6,
+        "no_repeat_ngram": 3,
+        "max_length": 14,
+    }
+    found = translator.translate(texts, batch_rows=4, **options)
+    for text, prefix, t in zip(texts, prefixes, found, strict=True):
+        if not text:
+            assert t.stop_reason == "empty"
+            continue
+        assert t.text.startswith(prefix) and len(t.tokens) >= 5
+        rest = t.text[max(0, len(prefix) - 1) :]
+        assert "e" not in rest and "ab" not in t.text
+        grams = [t.tokens[i : i + 3] for i in range(len(t.tokens) - 2)]
+        assert len(set(grams)) == len(grams)
+    assert (
+        list(translator.translate_stream(texts, batch_rows=1, **{**options, "prefixes": iter(prefixes)}))
+        == found
+    )
+    with pytest.raises(UsageError, match="prefixes: expected one for each of 15"):
+        translator.translate(texts, prefixes=["a"])
+    with pytest.raises(UsageError, match="fewer than sentences"):
+        list(translator.translate_stream(texts, prefixes=["a"]))
+    with pytest.raises(UsageError, match="more than sentences"):
+        list(translator.translate_stream(["a"], prefixes=["a", "b"]))
+
+
+def test_samples_belong_to_the_sentence_and_the_seed(model):
+    translator = Translator(model, Letters(), SPEC)
+    texts = ["abcdef", "tsr", "abc", "qqq"]
+    options = {
+        "n_best": 3,
+        "max_length": 9,
+        "sampling": Sampling(temperature=1.3, top_k=12, top_p=0.95, seed=5),
+    }
+    found = translator.translate(texts, **options)
+    assert found == [t for text in texts for t in translator.translate([text], **options)]
+    assert found == translator.translate(texts[::-1], batch_rows=2, **options)[::-1]
+    for t in found:
+        drawn = {t.tokens, *(a.tokens for a in t.alternatives)}
+        assert len(t.alternatives) == 2 and len(drawn) > 1
+    other = translator.translate(texts, **{**options, "sampling": Sampling(seed=6)})
+    assert [t.tokens for t in other] != [t.tokens for t in found]
+
+
+def test_alignment_follows_the_models_attention(model):
+    translator = Translator(model, Letters(), SPEC)
+    found = translator.translate(["abcdef", "", "tsr"], alignment=True, min_length=4, max_length=7)
+    assert found[1].alignment == () == found[1].token_alignment
+    for source, t in (("abcdef", found[0]), ("tsr", found[2])):
+        weights = attention_of(model, SPEC, Letters().encode(source), t.tokens)
+        assert weights.shape == (len(t.tokens), len(source))
+        assert t.token_alignment == tuple((int(i), j) for j, i in enumerate(weights.argmax(axis=1)))
+        assert t.alignment == ((0, 0),)  # no spaces: a single word on each side
+    assert translator.translate(["abc"], max_length=4)[0].alignment is None
+
+
+def test_word_links_sum_over_the_tokens_of_words():
+    pieces = {4: "▁ein", 5: "▁klei", 6: "ner", 7: "▁Hund", 8: "▁a", 9: "▁small", 10: "▁do", 11: "g"}
+
+    def decode(ids):
+        return "".join(pieces[i] for i in ids).replace("▁", " ").strip()
+
+    weights = np.array(
+        [[0.6, 0.2, 0.1, 0.1], [0.1, 0.5, 0.2, 0.2], [0.3, 0.3, 0.2, 0.2], [0.3, 0.3, 0.2, 0.25]]
+    )
+    source, output = [8, 9, 10, 11], [4, 5, 6, 7]
+    assert words(source, decode) == [0, 1, 2, 2] and words(output, decode) == [0, 1, 1, 2]
+    assert token_links(weights) == ((0, 0), (1, 1), (0, 2), (0, 3))
+    assert pharaoh(word_links(weights, source, output, decode)) == "0-0 1-1 2-2"
+    assert word_links(weights[:0], source, [], decode) == ()
+
+
+def test_a_model_without_attention_is_named():
+    with pytest.raises(UsageError, match="alignment: object has no cross_attention"):
+        attention_of(object(), SPEC, [4], [5])

@@ -19,7 +19,7 @@ from seqlib.core.passes import optimize
 from seqlib.core.program import Program
 from seqlib.core.rng import Generator, current_generator
 from seqlib.core.tape import grad_enabled
-from seqlib.core.tensor import Parameter, Tensor, Variable, as_array, mode_changes
+from seqlib.core.tensor import Tensor, Variable, as_array, mode_changes
 from seqlib.core.trace import Traced, collect_variables, trace
 from seqlib.util.errors import TraceError, UsageError
 from seqlib.util.log import get_logger
@@ -166,8 +166,6 @@ def _modes(state: Any) -> Iterator[Any]:
     if isinstance(state, (list, tuple)):
         for owner in cast("Sequence[Any]", state):
             yield from _modes(owner)
-    elif isinstance(state, Parameter):
-        yield state.frozen
     elif hasattr(state, "modes"):
         yield from state.modes()
 

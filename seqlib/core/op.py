@@ -157,6 +157,7 @@ class Op:
         self.outs = outs
         self.visible = visible
         self.differentiable = differentiable
+        self.fuse = False
         self.save_inputs = frozenset(i for i, p in enumerate(params) if saves is None or p in saves)
         self.save_outputs = frozenset(i for i, o in enumerate(outs) if saves is None or o in saves)
         self.save_all_inputs = saves is None or (variadic and params[0] in saves)
@@ -344,16 +345,21 @@ def primitive(
 
 
 def fused(
-    *, outs: str = "y", visible: int = 1, saves: str | None = None, differentiable: bool = True
+    *,
+    outs: str = "y",
+    visible: int = 1,
+    saves: str | None = None,
+    differentiable: bool = True,
+    fuse: bool = False,
 ) -> Callable[[Callable[..., Any]], Op]:
     """Declare a fused op from its composition in seqlib ops `f(*tensors, **attrs)` (returns one tensor for
-    each name in `outs`).
+    each name in `outs`). With `fuse` the op takes the place of its composition in compiled functions.
     """
 
     def declare(fn: Callable[..., Any]) -> Op:
-        return _declare(
-            fn, fused=True, outs=outs, visible=visible, saves=saves, differentiable=differentiable
-        )
+        op = _declare(fn, fused=True, outs=outs, visible=visible, saves=saves, differentiable=differentiable)
+        op.fuse = fuse
+        return op
 
     return declare
 

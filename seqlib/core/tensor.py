@@ -75,8 +75,7 @@ class Tensor:
         self.slot = slot
         self.grad: Tensor | None = None
 
-    # -- facts
-    # -------------------------------------------------------------------------------------------------------------
+    # -- facts ----------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -113,8 +112,7 @@ class Tensor:
             raise TypeError("len() of a 0-d tensor")
         return self.shape[0]
 
-    # -- leaving the core
-    # --------------------------------------------------------------------------------------------------
+    # -- leaving the core -----------------------------------------------------------------------------
 
     def _concrete(self, what: str) -> npt.NDArray[Any]:
         if isinstance(self.data, Value):
@@ -162,21 +160,17 @@ class Tensor:
         array = self._concrete("conversion to a NumPy array")
         return np.array(array, dtype=dtype) if copy is not False else np.asarray(array, dtype=dtype)
 
-    # -- gradients
-    # ---------------------------------------------------------------------------------------------------------
+    # -- gradients ------------------------------------------------------------------------------------
 
     def backward(self, cotangent: Tensor | None = None) -> None:
-        """Add the gradient of this tensor to `.grad` of every leaf it depends on. A non-scalar needs a
-        cotangent.
-        """
+        """Add the gradient of this tensor to `.grad` of every leaf it depends on. A non-scalar needs a cotangent."""
         _functions["backward"](self, cotangent)
 
     def detach(self) -> Tensor:
         """The same content, cut off from the tape."""
         return Tensor(self.data)
 
-    # -- ops
-    # ---------------------------------------------------------------------------------------------------------------
+    # -- ops ------------------------------------------------------------------------------------------
 
     def astype(self, dtype: Any) -> Tensor:
         return _functions["cast"](self, dtype=dtype)
@@ -398,9 +392,9 @@ class Variable(Tensor):
 
 
 class Parameter(Variable):
-    """A trainable location. `frozen` ones take no gradient."""
+    """A trainable location; `frozen` ones take no gradient. `copies` are its compute copies by dtype."""
 
-    __slots__ = ()
+    __slots__ = ("copies",)
 
     def _stored(self, array: npt.NDArray[Any]) -> Any:
         return Meta(array.shape, array.dtype) if building_meta() else super()._stored(array)
@@ -409,6 +403,7 @@ class Parameter(Variable):
         super().__init__(value, name, dtype)
         _require_float(self.dtype)
         self.node = Leaf(self)
+        self.copies: dict[dtypes.DType, Variable] = {}
 
     @property
     def frozen(self) -> bool:
@@ -418,3 +413,37 @@ class Parameter(Variable):
     def frozen(self, value: bool) -> None:
         self.node = None if value else (self.node or Leaf(self))
         note_mode_change()
+
+    def modes(self) -> tuple[Any, ...]:
+        """What a compiled function is traced anew for."""
+        return (self.frozen, *self.copies)
+
+    def keep_copy(self, dtype: Any) -> None:
+        """Keep a copy in `dtype` for `as_dtype`: a location of its own that every `assign` writes too, an optimizer's
+        in the same program. Raises TraceError inside a compiled function."""
+        wanted = dtypes.canonical(dtype)
+        if isinstance(self.data, Value):
+            raise TraceError(f"keep_copy: {self.name or 'a Parameter'} is being traced; call it before")
+        if wanted != self.dtype and wanted not in self.copies:
+            content = Meta(self.shape, wanted) if isinstance(self.data, Meta) else self.data.astype(wanted)
+            self.copies[wanted] = Variable(content, f"{self.name}.{wanted}")
+            note_mode_change()
+
+    def as_dtype(self, dtype: Any) -> Tensor:
+        """This parameter in `dtype`: itself, the copy that is kept of it, or else a cast. The gradient has the
+        parameter's own dtype."""
+        wanted = dtypes.canonical(dtype)
+        copy = self.copies.get(wanted)
+        if wanted == self.dtype:
+            return self
+        return OPS["cast"](self, dtype=wanted) if copy is None else OPS["compute_copy"](copy, self)
+
+    def assign(self, value: TensorLike) -> None:
+        super().assign(value)
+        for dtype, copy in self.copies.items():
+            copy.assign(OPS["cast"](Tensor(self.data), dtype=dtype))
+
+    def storage(self) -> npt.NDArray[Any]:
+        if self.copies:
+            raise TraceError(f"storage: {self.name or 'a Parameter'} has compute copies; use assign")
+        return super().storage()

@@ -46,6 +46,8 @@ def collect_variables(state: Any, prefix: str = "") -> dict[str, Variable]:
 def _walk(state: Any, prefix: str) -> Iterator[tuple[str, Variable]]:
     if isinstance(state, Variable):
         yield prefix or state.name, state
+        for dtype, copy in getattr(state, "copies", {}).items():
+            yield f"{prefix or state.name}.{dtype}", copy
         return
     children: dict[Any, Any]
     if isinstance(state, (list, tuple)):

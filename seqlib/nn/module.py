@@ -113,11 +113,11 @@ class Module:
         return self.train(False)
 
     def modes(self) -> tuple[Any, ...]:
-        """What a compiled function is traced anew for: `training` of every module, `frozen` of every parameter, and
-        which parameters these are (`replace` brings others).
+        """What a compiled function is traced anew for: `training` of every module, `frozen` and
+        compute copies of every parameter, and which parameters these are (`replace` brings others).
         """
         training = [module.training for module in self.named_modules().values()]
-        return (*training, *((id(parameter), parameter.frozen) for parameter in self.parameters()))
+        return (*training, *((id(parameter), *parameter.modes()) for parameter in self.parameters()))
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:

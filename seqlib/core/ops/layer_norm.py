@@ -16,7 +16,7 @@ from seqlib.core.ops.shape import reshape
 from seqlib.core.tensor import Tensor
 
 
-@fused(outs="y mean rstd", saves="x w b mean rstd")
+@fused(outs="y mean rstd", saves="x w b mean rstd", fuse=True)
 def _layer_norm(x: Tensor, w: Tensor, b: Tensor, *, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     center = mean(x, axis=-1, keepdims=True)
     shifted = x - center

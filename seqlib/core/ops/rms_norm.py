@@ -15,7 +15,7 @@ from seqlib.core.ops.shape import reshape
 from seqlib.core.tensor import Tensor
 
 
-@fused(outs="y rstd", saves="x w rstd")
+@fused(outs="y rstd", saves="x w rstd", fuse=True)
 def _rms_norm(x: Tensor, w: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
     rstd = rsqrt(mean(x * x, axis=-1, keepdims=True) + eps)
     return x * rstd * w, reshape(rstd, x.shape[:-1])

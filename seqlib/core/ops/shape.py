@@ -48,6 +48,33 @@ def _() -> Iterable[Sample]:
 
 
 @primitive(saves="")
+def compute_copy(xp: Any, copy: Any, parameter: Any) -> Any:
+    """`copy`, which holds `parameter` in another dtype; the gradient is the parameter's, in its dtype."""
+    return copy
+
+
+@compute_copy.infer
+def _(copy: Meta, parameter: Meta) -> list[Meta]:
+    return [copy]
+
+
+@compute_copy.view
+def _(layout: Layout) -> Layout:
+    return layout
+
+
+@compute_copy.vjp
+def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    return None, cast(g, ctx.inputs[1].dtype)
+
+
+@compute_copy.samples
+def _() -> Iterable[Sample]:
+    x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    yield Sample((x, x), grad=(1,))
+
+
+@primitive(saves="")
 def _cast(xp: Any, x: Any, *, dtype: Any) -> Any:
     return x.astype(dtype)
 

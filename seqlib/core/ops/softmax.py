@@ -17,7 +17,7 @@ from seqlib.core.tensor import Tensor
 # -- softmax -------------------------------------------------------------------------------------------------
 
 
-@fused(saves="x y")
+@fused(saves="x y", fuse=True)
 def _softmax(x: Tensor) -> Tensor:
     # The shift by the maximum changes nothing in exact arithmetic, so no gradient goes through it.
     e = exp(x - max(x, axis=-1, keepdims=True).detach()) if x.shape[-1] else exp(x)
@@ -44,7 +44,7 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
 # -- log_softmax ---------------------------------------------------------------------------------------------
 
 
-@fused(saves="x y")
+@fused(saves="x y", fuse=True)
 def _log_softmax(x: Tensor) -> Tensor:
     shifted = x - max(x, axis=-1, keepdims=True).detach() if x.shape[-1] else x
     return shifted - log(sum(exp(shifted), axis=-1, keepdims=True))

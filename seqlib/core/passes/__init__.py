@@ -10,15 +10,18 @@ from seqlib.core import debug
 from seqlib.core.graph import Graph
 from seqlib.core.passes.cse import eliminate_common_subexpressions
 from seqlib.core.passes.dce import eliminate_dead_code
+from seqlib.core.passes.fold_casts import fold_casts
 from seqlib.core.passes.fuse_elementwise import fuse_elementwise
+from seqlib.core.passes.fuse_patterns import fuse_patterns
 from seqlib.core.passes.verify import verify
 
 PASSES: tuple[Callable[[Graph], None], ...] = (
     eliminate_dead_code,
     eliminate_common_subexpressions,
+    fold_casts,
     eliminate_dead_code,
 )
-FUSIONS: tuple[Callable[[Graph], None], ...] = (fuse_elementwise, eliminate_dead_code)
+FUSIONS: tuple[Callable[[Graph], None], ...] = (fuse_patterns, fuse_elementwise, eliminate_dead_code)
 """What SEQLIB_FUSE=0 leaves out."""
 
 

@@ -14,12 +14,12 @@ _OPS = "seqlib.core.ops"
 # Array functions that have NumPy's name in seqlib.core.ops as well.
 _SAME_NAME = (
     "power maximum minimum exp log sqrt tanh abs sin cos equal not_equal less less_equal greater greater_equal "
-    "logical_and logical_or logical_not isnan isinf isfinite floor sign square where all any sum mean max min "
-    "argmax argmin var cumsum "
+    "logical_and logical_or logical_not isnan isinf isfinite floor sign square where clip all any "
+    "sum prod mean max min argmax argmin var cumsum "
     "reshape transpose swapaxes concatenate stack unstack split pad expand_dims squeeze broadcast_to flip take sort "
-    "argsort arange zeros ones full zeros_like ones_like matmul "
+    "argsort arange zeros ones full zeros_like ones_like matmul fft ifft rfft irfft "
     "rsqrt sigmoid relu gelu silu erf softmax log_softmax logsumexp one_hot top_k gather scatter_add embedding "
-    "dropout attention layer_norm rms_norm glu cross_entropy linear_cross_entropy global_norm"
+    "dropout multinomial attention layer_norm rms_norm glu cross_entropy linear_cross_entropy global_norm"
 ).split()
 
 PUBLIC: dict[str, str] = {
@@ -46,6 +46,7 @@ PUBLIC: dict[str, str] = {
     "negative": f"{_OPS}:neg",
     "astype": f"{_OPS}:cast",
     "scan": f"{_OPS}:scan",
+    "einsum": "seqlib.nn.einsum:einsum",
     **{name: f"{_OPS}:{name}" for name in _SAME_NAME},
 }
 

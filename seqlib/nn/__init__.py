@@ -10,6 +10,7 @@ from seqlib.nn.feed_forward import FeedForward
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.nn.norm import LayerNorm
+from seqlib.nn.relative import RelativeBias, relative_buckets
 from seqlib.nn.transformer_layers import DecoderLayer, EncoderLayer
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "Module",
     "MultiHeadAttention",
     "PrefixCache",
+    "RelativeBias",
     "SinusoidalPositions",
     "init",
+    "relative_buckets",
     "sinusoid_table",
 ]

@@ -1,4 +1,4 @@
-"""rms_norm, glu and relative_bias beyond their samples."""
+"""rms_norm and glu beyond their samples."""
 
 import math
 
@@ -7,7 +7,6 @@ import pytest
 
 import seqlib
 from seqlib.core import ops
-from seqlib.core.grad import grad
 from seqlib.util.errors import DtypeError, ShapeError, UsageError
 
 
@@ -51,42 +50,3 @@ def test_glu_messages() -> None:
         ops.glu(_draw(3, 4), "sillu")
     with pytest.raises(ShapeError, match="glu: x should be"):
         ops.glu(_draw(3, 5))
-
-
-def _bucket(distance: int, buckets: int, longest: int, bidirectional: bool) -> int:
-    """The definition, for one distance key - query."""
-    side = buckets // 2 if bidirectional else buckets
-    first = side if bidirectional and distance > 0 else 0
-    n = abs(distance) if bidirectional else max(-distance, 0)
-    exact = side // 2
-    if n < exact:
-        return first + n
-    far = exact + int(math.log(n / exact) / math.log(longest / exact) * (side - exact) + 1e-9)
-    return first + min(far, side - 1)
-
-
-@pytest.mark.parametrize("bidirectional", [True, False])
-def test_relative_bias_looks_distances_up(bidirectional: bool) -> None:
-    table = _draw(32, 3)
-    queries, keys = np.array([0, 5, 200], np.int32), np.arange(300, dtype=np.int32)
-    got = ops.relative_bias(table, queries, keys, bidirectional=bidirectional).numpy()
-    assert got.shape == (3, 3, 300)
-    expected = [[table[_bucket(int(k - q), 32, 128, bidirectional)] for k in keys] for q in queries]
-    np.testing.assert_array_equal(got, np.array(expected).transpose(2, 0, 1))
-
-
-def test_relative_bias_gradient_counts_the_distances() -> None:
-    at = np.arange(20, dtype=np.int32)
-    g = grad(lambda t: ops.relative_bias(t, at, at, bidirectional=True).sum())(_draw(32, 2)).numpy()
-    assert g.sum() == 2 * 400
-    assert g[0, 0] == 20 and g[1, 0] == 19 and g[17, 1] == 19
-
-
-def test_relative_bias_messages() -> None:
-    at = np.arange(3, dtype=np.int32)
-    with pytest.raises(ShapeError, match="relative_bias: queries should be 1-d"):
-        ops.relative_bias(_draw(32, 2), at[None], at, bidirectional=True)
-    with pytest.raises(ShapeError, match="at least 4 buckets"):
-        ops.relative_bias(_draw(2, 2), at, at, bidirectional=True)
-    with pytest.raises(ShapeError, match=r"relative_bias: table should be \[buckets, H\]"):
-        ops.relative_bias(_draw(2), at, at, bidirectional=True)

@@ -14,6 +14,7 @@ from seqlib.core.ops.cross_entropy import cross_entropy
 from seqlib.core.ops.elementwise import *  # noqa: F403
 from seqlib.core.ops.elementwise import abs_ as abs
 from seqlib.core.ops.embedding import embedding
+from seqlib.core.ops.fourier import fft, ifft, irfft, rfft
 from seqlib.core.ops.getitem import getitem
 from seqlib.core.ops.glu import glu
 from seqlib.core.ops.index import gather, one_hot, scatter_add, take
@@ -22,16 +23,15 @@ from seqlib.core.ops.layer_norm import layer_norm
 from seqlib.core.ops.linear_cross_entropy import linear_cross_entropy
 from seqlib.core.ops.lstm import lstm, lstm_step
 from seqlib.core.ops.matmul import matmul
-from seqlib.core.ops.random import dropout, random_bits
+from seqlib.core.ops.random import dropout, multinomial, random_bits
 from seqlib.core.ops.reduce import all, any, argmax, argmin, max, mean, min, sum, sum_to
-from seqlib.core.ops.relative import relative_bias
 from seqlib.core.ops.rms_norm import rms_norm
 from seqlib.core.ops.rotary import rotary
 from seqlib.core.ops.scan import scan
 from seqlib.core.ops.shape import broadcast_to, cast, flip, identity, reshape, slice_, swapaxes, transpose
 from seqlib.core.ops.softmax import log_softmax, softmax
 from seqlib.core.ops.sort import argsort, sort, top_k
-from seqlib.core.ops.statistics import cumsum, logsumexp, var
+from seqlib.core.ops.statistics import cumsum, logsumexp, prod, var
 from seqlib.core.tensor import register_methods
 
 register_methods({"getitem": getitem, "max": max, "mean": mean, "min": min})

@@ -47,20 +47,8 @@ def _adamw(
 
 
 @_adamw.infer
-def _(
-    p: Meta,
-    g: Meta,
-    m: Meta,
-    v: Meta,
-    lr: Meta,
-    step: Meta,
-    scale: Meta,
-    *,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-) -> list[Meta]:
+def _(*metas: Any, **attrs: Any) -> list[Meta]:
+    p, g, m, v, lr, step, scale = metas
     need_float("adamw", "p", p)
     for name, meta in (("g", g), ("m", m), ("v", v)):
         if meta.shape != p.shape:
@@ -125,13 +113,13 @@ def adamw(
     (1 for the first update) and `scale` (clipping, or one over a batch's weight) are 0-d and floating. A
     `scale` that is not finite leaves p, m and v as they are. Raises ShapeError and DtypeError.
     """
-    attrs = {
+    rates = {
         "beta1": float(beta1),
         "beta2": float(beta2),
         "eps": float(eps),
         "weight_decay": float(weight_decay),
     }
-    return _adamw(p, g, m, v, lr, step, scale, **attrs)
+    return _adamw(p, g, m, v, lr, step, scale, **rates)
 
 
 # -- global_norm ---------------------------------------------------------------------------------------------

@@ -161,23 +161,8 @@ def _check_packing(q: Meta, k: Meta | None, v: Meta | None, kv_heads: int) -> No
 
 
 @_attention.infer
-def _(
-    q: Meta,
-    k: Meta | None,
-    v: Meta | None,
-    bias: Meta | None,
-    lengths: Meta | None,
-    q_offsets: Meta | None,
-    k_offsets: Meta | None,
-    state: Meta | None,
-    *,
-    causal: bool,
-    scale: float,
-    dropout: float,
-    draw: int,
-    kv_heads: int = 0,
-    independent: bool = False,
-) -> list[Meta]:
+def _(*metas: Any, dropout: float, kv_heads: int, **attrs: Any) -> list[Meta]:
+    q, k, v, bias, lengths, q_offsets, k_offsets, state = metas
     for name, m in (("q", q), ("k", k), ("v", v), ("bias", bias)):
         if m is not None:
             need_float("attention", name, m)

@@ -12,7 +12,7 @@ from seqlib.core.op import Meta, Op, Sample, VjpContext, broadcast_shapes, dtype
 from seqlib.core.ops.expression import compile_expression
 from seqlib.core.ops.fused_elementwise import add_kernels, ufuncs
 from seqlib.core.ops.reduce import sum_to
-from seqlib.core.tensor import Tensor
+from seqlib.core.tensor import Tensor, as_tensor
 
 Grad = Callable[..., Sequence[Any]]
 
@@ -153,6 +153,35 @@ def _by_choice(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
 
 maximum = elementwise("maximum", "a b", "maximum(a, b)", saves="a b y", grad=_by_choice)
 minimum = elementwise("minimum", "a b", "minimum(a, b)", saves="a b y", grad=_by_choice)
+
+
+def _clip_grad(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    x, low, high = ctx.inputs
+    raised = maximum(x, low)
+    inside, above = less_equal(raised, high), less(x, low)
+    return (
+        where(logical_and(inside, logical_not(above)), g, 0.0),
+        where(logical_and(inside, above), g, 0.0),
+        where(inside, 0.0, g),
+    )
+
+
+clip_to = elementwise(
+    "clip", "x low high", "minimum(maximum(x, low), high)", saves="x low high", grad=_clip_grad
+)
+
+
+def clip(x: Any, a_min: Any = None, a_max: Any = None) -> Tensor:
+    """`x` limited to [a_min, a_max], elementwise with broadcasting; None leaves a side open, and a_max wins over a
+    larger a_min. The result has the promoted dtype. The gradient goes to x where it lies within the bounds, both
+    included, else to the bound. Raises ShapeError, and DtypeError when all are bool.
+    """
+    x = as_tensor(x)
+    whole = dtypes.is_int(x.dtype)
+    low = a_min if a_min is not None else np.iinfo(x.dtype).min if whole else -float("inf")
+    high = a_max if a_max is not None else np.iinfo(x.dtype).max if whole else float("inf")
+    return clip_to(x, low, high)
+
 
 exp = elementwise("exp", "x", "exp(x)", kind="float", saves="y", grad=lambda ctx, g: (g * ctx.outputs[0],))
 log = elementwise("log", "x", "log(x)", kind="float", saves="x", grad=lambda ctx, g: (g / ctx.inputs[0],))

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqlib.core.backends.threads import spread
 from seqlib.core.ops.expression import Plan, compute_dtype
-from seqlib.core.ops.special import erf
+from seqlib.core.ops.special_numpy import erf
 
 _WORTH = 8
 """How much less an element is worth here than in other kernels: two threads that call ufuncs on small blocks

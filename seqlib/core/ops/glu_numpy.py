@@ -9,7 +9,7 @@ import numpy as np
 
 from seqlib.core.backends.threads import spread
 from seqlib.core.ops.blocks import CACHE, as_rows, pieces, rows_per_block
-from seqlib.core.ops.special import erf
+from seqlib.core.ops.special_numpy import erf
 
 
 def _sigmoid(b: Any) -> tuple[Any, Any]:

@@ -88,6 +88,57 @@ def _() -> Iterable[Sample]:
         yield Sample((x, np.array([11, 5], np.int64)), {"p": p, "draw": 1}, grad=(0,))
 
 
+@primitive(differentiable=False)
+def _multinomial(xp: Any, logits: Any, state: Any, *, samples: int, draw: int) -> Any:
+    given = xp.asarray(logits, xp.float64)
+    if xp is np and not (np.isfinite(given).any(-1) & ~(np.isnan(given) | (given == np.inf)).any(-1)).all():
+        raise UsageError(
+            f"multinomial: logits should be numbers or -inf, one finite in each row (at {debug.where()})"
+        )
+    sums = xp.cumsum(xp.exp(given - given.max(axis=-1, keepdims=True)), axis=-1)
+    size = sums[..., 0].size * samples
+    words = philox.bits32(*seed_offset(state if xp is np else state.get(), draw), 0, 2 * size).astype(
+        np.uint64
+    )
+    uniform = ((words[::2] << np.uint64(21)) | (words[1::2] >> np.uint64(11))).astype(np.float64) * 2.0**-53
+    goals = xp.asarray(uniform).reshape(*sums.shape[:-1], samples) * sums[..., -1:]
+    rows = zip(sums.reshape(-1, sums.shape[-1]), goals.reshape(-1, samples), strict=True)
+    found = [xp.searchsorted(row, goal, side="right") for row, goal in rows]
+    return xp.asarray(found, xp.int32).reshape(goals.shape)
+
+
+@_multinomial.infer
+def _(logits: Meta, state: Meta, *, samples: int, draw: int) -> list[Meta]:
+    need_float("multinomial", "logits", logits)
+    need_state("multinomial", state)
+    if not logits.shape or logits.shape[-1] == 0:
+        raise shape_error("multinomial", "logits", "[..., V] with V > 0", logits.shape)
+    if samples < 0:
+        raise shape_error("multinomial", "samples", "0 or more", samples)
+    return [Meta((*logits.shape[:-1], samples), dtypes.int32)]
+
+
+@_multinomial.samples
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    for shape, samples in (((3, 5), 1), ((2, 3, 1023), 4), ((7,), 9), ((0, 4), 2)):
+        x = rng.normal(size=shape).astype(np.float32)
+        yield Sample((x, np.array([11, 5], np.int64)), {"samples": samples, "draw": 1})
+
+
+def multinomial(logits: Tensor, samples: int = 1) -> Tensor:
+    """`samples` independent draws, with replacement, from softmax(logits) of each row: floating [..., V] → int32
+    [..., samples].
+
+    Logits may be unnormalised log-probabilities (`log(p)` for probabilities p); a class of -inf is never drawn. Draw i
+    (row-major) inverts the cumulative distribution at a number of 53 bits, words 2i and 2i + 1 of one draw of the
+    generator in force. Raises UsageError for a row without a finite logit, or with NaN or inf (in a compiled function
+    when it runs), ShapeError and DtypeError.
+    """
+    state, draw = current_generator().draw()
+    return _multinomial(as_tensor(logits), state, samples=int(samples), draw=draw)
+
+
 def dropout(x: Tensor, p: float) -> Tensor:
     """Zero each element of x (floating) with probability p and scale the rest by 1/(1-p) (Srivastava et al.
     2014).

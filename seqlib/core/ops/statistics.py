@@ -1,4 +1,4 @@
-"""Variance, log-sum-exp and running sums."""
+"""Variance, log-sum-exp, products and running sums."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from seqlib.core import dtypes
 from seqlib.core.op import Meta, Sample, VjpContext, fused, need_float, normalize_axis, primitive
 from seqlib.core.ops import reduce
 from seqlib.core.ops.elementwise import equal, exp, isfinite, log, square, where
+from seqlib.core.ops.join import pad, split
 from seqlib.core.ops.reduce import Axes, axes_of, expand_reduced, reduced_shape
-from seqlib.core.ops.shape import flip, reshape
+from seqlib.core.ops.shape import cast, flip, reshape, transpose
 from seqlib.core.tensor import Tensor, as_tensor
 
 # -- var -------------------------------------------------------------------------------------------
@@ -100,6 +101,30 @@ def logsumexp(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """
     x = as_tensor(x)
     return _logsumexp(x, axis=axes_of("logsumexp", axis, x.ndim), keepdims=bool(keepdims))
+
+
+# -- prod ------------------------------------------------------------------------------------------
+
+
+def prod(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Product over `axis` (int, tuple or None for all), 1 over nothing. bool is counted as int32.
+
+    Halves are multiplied again and again, so no gradient divides by an element: it is right where some are 0.
+    """
+    x = as_tensor(x)
+    axes = axes_of("prod", axis, x.ndim)
+    kept = [i for i in range(x.ndim) if i not in axes]
+    shape = [x.shape[i] for i in kept]
+    n = math.prod(x.shape[i] for i in axes)
+    size = 1 << (n - 1).bit_length() if n else 1
+    rows = reshape(
+        transpose(cast(x, dtypes.int32) if x.dtype == dtypes.bool_ else x, (*kept, *axes)), (*shape, n)
+    )
+    rows = pad(rows, [*[(0, 0)] * len(kept), (0, size - n)], value=1) if size > n else rows
+    while size > 1:
+        first, second = split(rows, 2, axis=-1)
+        rows, size = first * second, size // 2
+    return reshape(rows, reduced_shape(x.shape, axes, bool(keepdims)))
 
 
 # -- cumsum ----------------------------------------------------------------------------------------

@@ -42,11 +42,16 @@ class Arena:
         one.
         """
         if nbytes > self.memory.size:
+            self.release()  # before the new one is asked for: both might not fit
+            self.memory = _aligned(nbytes)
+
+    def release(self) -> None:
+        """Give the memory back; the next run asks for it again."""
+        with self.lock:
             for program in list(self.bound):
                 program.unbind()
             self.bound.clear()
-            self.memory = np.empty(0, np.uint8)  # before the new one is asked for: both might not fit
-            self.memory = _aligned(nbytes)
+            self.memory = np.empty(0, np.uint8)
 
 
 ARENA = Arena()

@@ -80,14 +80,21 @@ class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     kind: Literal["buckets", "packing", "padding"] = "buckets"
     """buckets: pairs of like length padded together; packing: pairs one after another in rows of fixed length, hardly
     any padding; padding: pairs in random order padded to the longest, to compare with."""
-    tokens: int = 2048
-    """Tokens a batch and side, padding included."""
+    tokens: int | Literal["auto"] = 2048
+    """Tokens a batch and side, padding included; auto: the smallest batch that is about as fast as any, measured."""
     max_length: int = 128
     """Longest sentence in tokens; longer pairs are left out of training and counted."""
     shapes: int = 12
     """Most batch shapes, hence compiled training programs, a run may have."""
     accumulate: int = 1
     """Micro-batches that a batch is cut into; their gradients are added up for one update, which takes less memory."""
+
+    @property
+    def size(self) -> int:
+        """`tokens` as a number. Raises UsageError while it is "auto"."""
+        if isinstance(self.tokens, str):
+            raise UsageError("batch.tokens auto: must be measured before batches are planned")
+        return self.tokens
 
 
 class DecodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -161,6 +168,7 @@ ALIASES: dict[str, str] = {
     "vocab_size": "data.vocab_size",
     "lr": "optim.lr",
     "learning_rate": "optim.lr",
+    "batch": "batch.tokens",
     "batch_size": "batch.tokens",
     "local_eval_frequency": "eval_every",
     "keep_checkpoint_max": "keep_last",
@@ -314,7 +322,7 @@ def check(config: RunConfig) -> None:
         "log_every": (config.log_every, 1),
         "keep_last": (config.keep_last, 1),
         "average": (config.average, 0),
-        "batch.tokens": (config.batch.tokens, 1),
+        "batch.tokens": (1 if config.batch.tokens == "auto" else config.batch.tokens, 1),
         "batch.max_length": (config.batch.max_length, 2),
         "batch.shapes": (config.batch.shapes, 1),
         "batch.accumulate": (config.batch.accumulate, 1),

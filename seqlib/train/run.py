@@ -15,6 +15,7 @@ from seqlib.bundle.architecture import is_location
 from seqlib.train import callbacks as named_callbacks
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config
+from seqlib.train.auto_batch import settle_batch
 from seqlib.train.callback import Callback
 from seqlib.train.config import RunConfig
 from seqlib.train.finish import export
@@ -56,7 +57,7 @@ def train(config: RunConfig, callbacks: Sequence[Callback] = ()) -> Result:
                 "or choose another --output_dir"
             )
         trainer = make_trainer(config, folder, callbacks)
-        write_bytes(folder / CONFIG_FILE, run_config.to_json(config))
+        write_bytes(folder / CONFIG_FILE, run_config.to_json(trainer.config))
         return _go(trainer, folder)
 
 
@@ -91,7 +92,7 @@ def resume(folder: Path, config: RunConfig | None = None, callbacks: Sequence[Ca
         else:
             trainer.log.rewind(0)
             get_logger().info("no checkpoint yet: starting from the first step")
-        write_bytes(folder / CONFIG_FILE, run_config.to_json(config))
+        write_bytes(folder / CONFIG_FILE, run_config.to_json(trainer.config))
         return _go(trainer, folder)
 
 
@@ -100,6 +101,7 @@ def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Cal
     named = named_callbacks.make(config.callbacks)  # before the data: a wrong name is told at once
     problem = open_problem(config)
     data = prepare_data(config, problem)
+    config = settle_batch(config, data)
     trainer = Trainer(config, problem, data, folder, [*named, *callbacks])
     get_logger().info(
         "%s, %s pairs, vocabulary %s; %s with %s parameters; %s batches an epoch",

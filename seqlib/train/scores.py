@@ -70,7 +70,9 @@ class Scorer:
     def dev(self) -> dict[str, float]:
         """{"loss", and with translations "bleu", "chrf", "exact_match"}; the model's mode is restored."""
         with self._model.evaluating():
-            tokens, store = self._config.batch.tokens, self._data.store("dev")
+            store = self._data.store("dev")
+            # Not more at a time than a training step holds.
+            tokens = -(-self._config.batch.size // self._config.batch.accumulate)
             loss = split_loss(self._loss, store, self._data.spec, tokens=tokens, max_length=self._longest)
             scores = {"loss": loss}
             if self.pairs:

@@ -221,7 +221,7 @@ def make_epochs(config: RunConfig, data: Any) -> Epochs:
         data.store("train").lengths(),
         digest=data.digest,
         seed=config.seed,
-        tokens=batch.tokens,
+        tokens=batch.size,
         max_length=batch.max_length,
         kind=batch.kind,
         shapes=batch.shapes,

@@ -53,7 +53,7 @@ def main() -> int:
             continue
         parts = path.relative_to(ROOT).parts
         package = parts[0] if len(parts) > 1 else "(root)"
-        is_kernel = path.suffix != ".py" or path.stem.endswith(("_numpy", "_cpu"))
+        is_kernel = path.suffix != ".py" or path.stem.endswith(("_numpy", "_cpu", "_cuda"))
         (kernels if is_kernel else code)[package] += _lines(path)
     for package in sorted(code):
         extra = f"  and {kernels[package]:,} of kernels" if kernels[package] else ""

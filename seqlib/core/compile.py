@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from seqlib.core import debug, tree
+from seqlib.core.backends import backend_of, is_cuda
 from seqlib.core.graph import active_graph
 from seqlib.core.hooks import NonFinite, hooks
 from seqlib.core.keys import Key, static, why
@@ -33,14 +34,15 @@ class Compiled:
     `programs` lists them in the order in which they were built, each with the `reason` why it was.
     """
 
-    def __init__(self, fn: Callable[..., Any], state: Any, max_programs: int) -> None:
+    def __init__(self, fn: Callable[..., Any], state: Any, max_programs: int, device: str | None) -> None:
         self.fn = fn
         self.state = state
         self.max_programs = max_programs
+        self.device = device
         self._programs: dict[Key, _Built] = {}
         self._built = self._calls = 0
         self._in_state: set[int] | None = None
-        self._modes_read: tuple[int, tuple[Any, ...]] | None = None
+        self._modes_read: tuple[int, tuple[tuple[Any, ...], str | None]] | None = None
         self.__name__ = getattr(fn, "__name__", type(fn).__name__)
         self.__doc__ = fn.__doc__
 
@@ -53,7 +55,7 @@ class Compiled:
             return self.fn(*args, **kwargs)  # inside another trace it is part of that
         leaves, treedef = tree.flatten((args, kwargs))
         arrays, signature = _signature(self.__name__, leaves)
-        found = self._find(treedef, signature)
+        found = self._find(treedef, signature, arrays)
         traced, program = found.traced, found.program
         results = program.run(arrays)
         flat = [Tensor(results[leaf]) if is_tensor else leaf for is_tensor, leaf in traced.result_leaves]
@@ -64,7 +66,8 @@ class Compiled:
         not run.
         """
         leaves, treedef = tree.flatten((args, kwargs))
-        return self._find(treedef, _signature(self.__name__, leaves)[1]).program
+        arrays, signature = _signature(self.__name__, leaves)
+        return self._find(treedef, signature, arrays).program
 
     def find_non_finite(self, *args: Any, **kwargs: Any) -> NonFinite | None:
         """The first launch of a call with these arguments that makes NaN or infinity; None where none does.
@@ -75,8 +78,9 @@ class Compiled:
         """
         leaves, treedef = tree.flatten((args, kwargs))
         arrays, signature = _signature(self.__name__, leaves)
+        device = self._modes()[1] or backend_of(arrays).device
         with debug.without_fusion():
-            program = self._build(treedef, signature, "").program
+            program = self._build(treedef, signature, device, "").program
         written = [(v, v.numpy()) for v, _ in program.graph.updates]
         try:
             with hooks() as seen:
@@ -86,12 +90,14 @@ class Compiled:
                 variable.assign(content)
         return seen.first_non_finite
 
-    def _find(self, treedef: tree.TreeDef, signature: list[Any]) -> _Built:
+    def _find(self, treedef: tree.TreeDef, signature: list[Any], arrays: list[Any]) -> _Built:
         leaves = tuple(leaf if isinstance(leaf, Meta) else static(leaf) for leaf in signature)
-        key = Key(treedef, leaves, grad_enabled(), debug.switches(), self._generator(), self._modes())
+        modes, device = self._modes()
+        device = device or backend_of(arrays).device
+        key = Key(treedef, leaves, grad_enabled(), debug.switches(), self._generator(), modes, device)
         found = self._programs.get(key)
         if found is None:
-            found = self._build(treedef, signature, why(key, self._programs))
+            found = self._build(treedef, signature, device, why(key, self._programs))
             if len(self._programs) >= self.max_programs:
                 del self._programs[min(self._programs, key=lambda k: self._programs[k].last_call)]
             self._programs[key] = found
@@ -106,20 +112,26 @@ class Compiled:
         generator = current_generator()
         return generator if id(generator.state) in self._in_state else None
 
-    def _modes(self) -> tuple[Any, ...]:
-        """`training` of every module and `frozen` of every parameter in `state`, read again after a change only."""
+    def _modes(self) -> tuple[tuple[Any, ...], str | None]:
+        """`training` of every module and `frozen` of every parameter in `state`, and the device of its Variables (None
+        without any); read again after a change only.
+        """
         changes = mode_changes()
         if self._modes_read is None or self._modes_read[0] != changes:
-            self._modes_read = (changes, tuple(_modes(self.state)))
+            variables = _variables(self.state)
+            device = self.device or (
+                backend_of(v.data for v in variables.values()).device if variables else None
+            )
+            self._modes_read = (changes, (tuple(_modes(self.state)), device))
         return self._modes_read[1]
 
-    def _build(self, treedef: tree.TreeDef, signature: list[Any], reason: str) -> _Built:
+    def _build(self, treedef: tree.TreeDef, signature: list[Any], device: str, reason: str) -> _Built:
         start = time.perf_counter()
         variables = _variables(self.state)
         for name, variable in variables.items():
             if not variable.name:
                 variable.name = name
-        traced = trace(self.fn, treedef, signature, variables)
+        traced = trace(self.fn, treedef, signature, variables, device)
         optimize(traced.graph)
         program = Program(traced.graph, lower(traced.graph), time.perf_counter() - start, reason)
         self._built += 1
@@ -179,8 +191,9 @@ def _signature(name: str, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
             raise TraceError(
                 f"compile {name}: the Variable {leaf.name or leaf!r} is an argument; list it in state instead"
             )
-        if isinstance(leaf, (Tensor, np.ndarray, np.generic)):
-            array = leaf.data if isinstance(leaf, Tensor) else as_array(leaf)
+        if isinstance(leaf, (Tensor, np.ndarray, np.generic)) or is_cuda(leaf):
+            given = cast("Any", leaf.data if isinstance(leaf, Tensor) else leaf)
+            array: Any = given if is_cuda(given) else as_array(given)
             arrays.append(array)
             signature.append(Meta(array.shape, array.dtype))
         elif isinstance(leaf, Meta):
@@ -196,7 +209,9 @@ def _signature(name: str, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
     return arrays, signature
 
 
-def compile(step: Callable[..., Any], state: Any = None, max_programs: int = 64) -> Compiled:
+def compile(
+    step: Callable[..., Any], state: Any = None, max_programs: int = 64, device: str | None = None
+) -> Compiled:
     """A function equal to `step` that is traced once for each signature, optimised, and replayed from a flat
     list of launches.
 
@@ -206,11 +221,12 @@ def compile(step: Callable[..., Any], state: Any = None, max_programs: int = 64)
     writes: Variables, Modules, optimizers, generators, caches, lists or dicts of these; they are read at the
     first call of each signature. A module's `training` and a parameter's `frozen` are part of the signature (an
     owner tells them by `modes()`). The results are fresh tensors. Gradients are taken inside `step`
-    (`value_and_grad`); the compiled function itself is not on the tape.
+    (`value_and_grad`); the compiled function itself is not on the tape. Programs are made for the device on which the
+    Variables of `state` lie (without any, the arguments), or for `device`: so `lower` can plan for a GPU without one.
 
     Raises UsageError unless max_programs ≥ 1, TraceError where the function reads a tensor's content, captures a
     tensor from outside, or writes a Variable that is not in `state`.
     """
     if max_programs < 1:
         raise UsageError(f"compile: max_programs: expected at least 1, got {max_programs}")
-    return Compiled(step, state, max_programs)
+    return Compiled(step, state, max_programs, device)

@@ -68,6 +68,11 @@ def is_half(dtype: DType) -> bool:
     return dtype in _HALF
 
 
+def sums(dtype: DType) -> DType:
+    """The dtype of statistics and of sums over many values: float32 for 16-bit floats, else the same."""
+    return float32 if dtype in _HALF else dtype
+
+
 def is_int(dtype: DType) -> bool:
     return dtype in _INTS
 

@@ -70,7 +70,8 @@ class Node:
 class Graph:
     """Nodes in execution order, the inputs and locations they read, and what they give and write."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
         self.nodes: list[Node] = []
         self.inputs: list[Value] = []
         self.locations: list[tuple[Any, Value]] = []  # (Variable, the value it holds at the start)

@@ -20,7 +20,8 @@ class Key(NamedTuple):
     """A signature and what else a trace depends on.
 
     `leaves` are a Meta for each tensor and a Static for the rest of the arguments, `switches` the environment's,
-    `generator` the ambient one where it is in `state`, `modes` what the owners in `state` tell by `modes()`.
+    `generator` the ambient one where it is in `state`, `modes` what the owners in `state` tell by `modes()`, `device`
+    where it runs.
     """
 
     arguments: tree.TreeDef
@@ -29,6 +30,7 @@ class Key(NamedTuple):
     switches: tuple[str, ...]
     generator: Any
     modes: tuple[Any, ...]
+    device: str
 
 
 def static(leaf: Any) -> Static:
@@ -61,6 +63,8 @@ def _differences(new: Key, old: Key) -> list[str]:
         found.append("another generator is in force")
     if new.modes != old.modes:
         found.append("a module's training mode, a parameter or its `frozen` changed")
+    if new.device != old.device:
+        found.append(f"the state or the arguments moved from {old.device} to {new.device}")
     return found
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from seqlib.core import debug
-from seqlib.core.backends import cpu
+from seqlib.core.backends import BACKENDS
+from seqlib.core.backends.base import Launch as Function
+from seqlib.core.backends.base import scratch_metas
 from seqlib.core.graph import Graph, Node, Value
 from seqlib.core.hoist import LEAST, MOST, Group, hoist
 from seqlib.core.memory import FOREVER, Buffer, Storage, assign_offsets
@@ -20,14 +20,13 @@ from seqlib.core.op import Attrs, Kernel, Layout, Meta, Op
 from seqlib.util.errors import TraceError
 
 MAX_LAUNCHES = 20_000
-Array = np.ndarray[Any, Any]
 
 
 class Launch(NamedTuple):
     """One kernel call: what it reads and writes, by place. `kernel` None: the op's reference, or a copy."""
 
     name: str
-    fn: cpu.Launch
+    fn: Function
     outs: tuple[Storage | None, ...]
     ins: tuple[Storage | None, ...]
     scratch: tuple[Storage, ...]
@@ -62,13 +61,10 @@ class Plan(NamedTuple):
         return sum(buffer.nbytes for group in self.hoisted for buffer in group.kept)
 
 
-def _copy(outs: Sequence[Array], ins: Sequence[Array], scratch: Sequence[Array]) -> None:
-    np.copyto(outs[0], ins[0])
-
-
 class _Lowering:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.backend = BACKENDS[graph.device]
         self.buffers: list[Buffer] = []
         self.storage: dict[Value, Storage] = {}
         self.launches: list[Launch] = []
@@ -149,14 +145,23 @@ class _Lowering:
             if layout is not None:
                 self.storage[out] = Storage(source.buffer, out.meta, layout)
                 return
+            # A reshape that no strides express: a copy in row-major order.
+            target = self._output(number, node, 0, ins, None)
+            if target is not None:
+                to = Storage(target.buffer, source.meta)
+                self._launch(
+                    node.op.name, self.backend.copy, [to], [source], [], {}, node.scope, line=node.line
+                )
+            return
         metas = [None if v is None else v.meta for v in node.inputs]
-        fn, kernel = cpu.bind(node.op, metas, [v.meta for v in node.outputs], node.attrs)
-        if kernel is not None and not kernel.strided:
-            ins = [p if p is None or p.layout.contiguous else self._contiguous(p, node) for p in ins]
+        fn, kernel = self.backend.bind(node.op, metas, [v.meta for v in node.outputs], node.attrs)
+        if kernel is not None:
+            ins = [
+                p if p is None or kernel.takes(i, p.layout) else self._contiguous(p, node)
+                for i, p in enumerate(ins)
+            ]
         outs = [self._output(number, node, slot, ins, kernel) for slot in range(len(node.outputs))]
-        scratch = (
-            [] if kernel is None else [self._new(m) for m in cpu.scratch_metas(kernel, metas, node.attrs)]
-        )
+        scratch = [] if kernel is None else [self._new(m) for m in scratch_metas(kernel, metas, node.attrs)]
         flops = node.op.flops_rule(*metas, **node.attrs) if node.op.flops_rule is not None else 0
         self._launch(
             node.op.name, fn, outs, ins, scratch, node.attrs, node.scope, flops, node.op, kernel, node.line
@@ -165,7 +170,7 @@ class _Lowering:
     def _launch(
         self,
         name: str,
-        fn: cpu.Launch,
+        fn: Function,
         outs: Any,
         ins: Any,
         scratch: Any,
@@ -187,7 +192,7 @@ class _Lowering:
         owner = self._steady(place) if self.group is None else None
         if owner is None:
             copy = self._new(place.meta)
-            self._launch("contiguous", _copy, [copy], [place], [], {}, node.scope, line=node.line)
+            self._launch("contiguous", self.backend.copy, [copy], [place], [], {}, node.scope, line=node.line)
             copy.buffer.last = self.now
             return copy
         found = self.copied.get((place.buffer, place.layout))
@@ -197,7 +202,9 @@ class _Lowering:
             at = place.buffer.source[1] if place.buffer.kind == "kept" else id(place.buffer.source)
             owner.key.append(("contiguous", at, place.layout, place.meta.dtype))
             self.group = owner
-            self._launch("contiguous", _copy, [found], [place], [], {}, node.scope, line=node.line)
+            self._launch(
+                "contiguous", self.backend.copy, [found], [place], [], {}, node.scope, line=node.line
+            )
             self.group = None
         return found
 
@@ -333,7 +340,7 @@ class _Lowering:
                 continue
             if source.buffer.kind == "location":  # it may itself be overwritten by another copy
                 staged = self._new(value.meta)
-                self._launch("stage", _copy, [staged], [source], [], {})
+                self._launch("stage", self.backend.copy, [staged], [source], [], {})
                 source = staged
             copies.append((target, source))
         return copies

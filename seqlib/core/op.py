@@ -85,17 +85,22 @@ class Kernel:
 
     An output that nobody needs comes as None. `when(metas, attrs)` says for which inputs the kernel is right;
     `scratch(metas, attrs)` lists the temporary arrays it wants. Inputs are made contiguous first unless
-    `strided`. `overlap` lists the (output, input) pairs that may share their storage; `in_place` those that
-    must: the op updates a location (a key-value cache).
+    `strided`; that may be a function of the input's number and layout. `overlap` lists the (output, input) pairs
+    that may share their storage; `in_place` those that must: the op updates a location (a key-value cache).
     """
 
     fn: Callable[..., None] | str
     when: Callable[[Sequence[Meta | None], Attrs], bool] | None = None
     scratch: Callable[[Sequence[Meta | None], Attrs], list[Meta]] | None = None
-    strided: bool = False
+    strided: bool | Callable[[int, Layout], bool] = False
     needs: str | None = None
     overlap: tuple[tuple[int, int], ...] = ()
     in_place: tuple[tuple[int, int], ...] = ()
+
+    def takes(self, index: int, layout: Layout) -> bool:
+        """True when input number `index` may lie like this."""
+        strided = self.strided if isinstance(self.strided, bool) else self.strided(index, layout)
+        return strided or layout.contiguous
 
     def load(self) -> Callable[..., None]:
         """The function itself; a `module:name` of seqlib.core.ops is imported at first use."""
@@ -166,6 +171,7 @@ class Op:
         self.view_rule: Callable[..., Layout | None] | None = None
         self.flops_rule: Callable[..., int] | None = None
         self.cpu_kernels: list[Kernel] = []
+        self.cuda_kernels: list[Kernel] = []
         self.sample_fn: Callable[[], Iterable[Any]] | None = None
         self.expression: str | None = None
         self.__doc__ = fn.__doc__
@@ -244,6 +250,12 @@ class Op:
 
         return add if fn is None else add(fn)
 
+    def cuda(self, fn: Callable[..., None] | str, **facts: Any) -> None:
+        """Add a CUDA kernel: a function, or `"module:function"`, that launches on the arrays it is given; `facts` are
+        Kernel's. Those added later are tried first.
+        """
+        self.cuda_kernels.insert(0, Kernel(fn, **facts))
+
     def samples(self, make: Callable[[], Iterable[Any]]) -> Callable[[], Iterable[Any]]:
         """Decorator: yields Sample objects for the automatic tests, odd and empty sizes included."""
         self.sample_fn = make
@@ -261,13 +273,14 @@ class Op:
             raise NotImplementedError(f"op {self.name} has no shape rule")
         return self.infer_rule(*metas, **attrs)
 
-    def cpu_kernel(self, metas: Sequence[Meta | None], attrs: Attrs) -> Kernel | None:
-        """The CPU kernel that serves these inputs, or None: then the reference or composition does."""
-        if not self.cpu_kernels or debug.references_only():
+    def kernel(self, device: str, metas: Sequence[Meta | None], attrs: Attrs) -> Kernel | None:
+        """The kernel that serves these inputs on a device, or None: then the reference or composition does."""
+        kernels = self.cuda_kernels if device == "cuda" else self.cpu_kernels
+        if not kernels or debug.references_only():
             return None
-        if any(m is not None and dtypes.is_half(m.dtype) for m in metas):
+        if device == "cpu" and any(m is not None and dtypes.is_half(m.dtype) for m in metas):
             return None
-        for kernel in self.cpu_kernels:
+        for kernel in kernels:
             if kernel.needs is not None and not _installed(kernel.needs):
                 continue
             if kernel.when is None or kernel.when(metas, attrs):

@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from seqlib.core import debug, hooks
-from seqlib.core.backends.threads import single_blas
+from seqlib.core.backends import BACKENDS
+from seqlib.core.backends.base import Backend, Bound
 from seqlib.core.graph import Graph
 from seqlib.core.hoist import Group
 from seqlib.core.lower import Launch, Plan
 from seqlib.core.memory import Buffer, Storage
 from seqlib.core.meta import no_memory
-from seqlib.core.op import Attrs, Meta
+from seqlib.core.op import Meta
 from seqlib.util.errors import OutOfMemoryError
 from seqlib.util.memory import available_bytes, size_text
 
@@ -30,10 +31,12 @@ Array = np.ndarray[Any, Any]
 
 
 class Arena:
-    """The one stretch of memory that all programs of the process share: programs run one at a time."""
+    """The one stretch of a device's memory that all its programs share: programs run one at a time."""
 
-    def __init__(self) -> None:
-        self.memory = np.empty(0, np.uint8)
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.memory: Any = None
+        self.nbytes = 0
         self.lock = threading.RLock()
         self.bound: weakref.WeakSet[Program] = weakref.WeakSet()
 
@@ -41,9 +44,9 @@ class Arena:
         """Make room for `nbytes`, aligned to 64. When the memory moves, every program lets go of the old
         one.
         """
-        if nbytes > self.memory.size:
+        if nbytes > self.nbytes or self.memory is None:
             self.release()  # before the new one is asked for: both might not fit
-            self.memory = _aligned(nbytes)
+            self.memory, self.nbytes = self.backend.memory(nbytes), nbytes
 
     def release(self) -> None:
         """Give the memory back; the next run asks for it again."""
@@ -51,28 +54,23 @@ class Arena:
             for program in list(self.bound):
                 program.unbind()
             self.bound.clear()
-            self.memory = np.empty(0, np.uint8)
+            self.memory, self.nbytes = None, 0
 
 
-ARENA = Arena()
+ARENAS = {device: Arena(backend) for device, backend in BACKENDS.items()}
 
 
 class _Kept:
     """The results of a hoisted group, and the versions of its locations that they were computed of."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, backend: Backend) -> None:
         self.variables = group.variables  # kept alive: the group's key has their ids
-        self.arrays = [_aligned(buffer.nbytes) for buffer in group.kept]
+        self.arrays = [backend.memory(buffer.nbytes) for buffer in group.kept]
         self.versions: list[int] = []
 
 
 _kept: weakref.WeakValueDictionary[tuple[Any, ...], _Kept] = weakref.WeakValueDictionary()
 """Those of all programs alive, by the group's key: programs for other shapes hoist the same."""
-
-
-def _aligned(nbytes: int) -> Array:
-    raw = np.empty(nbytes + 64, np.uint8)
-    return raw[-raw.ctypes.data % 64 :][:nbytes]
 
 
 class Held(NamedTuple):
@@ -90,10 +88,6 @@ class Held(NamedTuple):
         return f"{size_text(self.nbytes)}  {self.meta.dtype}{list(self.meta.shape)}  {self.op}{layer}{line}"
 
 
-Bound = tuple[Any, Any, Any, Any, Attrs]
-"""A launch with its arrays: function, outputs, inputs, scratch, attributes."""
-
-
 class Program:
     """A lowered graph that runs. `launch_count` and `arena_bytes` say what a run costs, `reason` in what the call that
     it was built for differed from those before.
@@ -104,7 +98,10 @@ class Program:
         self.plan = plan
         self.build_seconds = build_seconds
         self.reason = reason
+        self.backend = BACKENDS[graph.device]
+        self.arena = ARENAS[graph.device]
         self._bound = False
+        self._replay: Callable[[], None] | None = None
         self._launches: list[Bound] = []
         self._hoisted: list[list[Bound]] = []
         self._kept: list[_Kept] = []  # one for each group of the plan, once the program has run
@@ -169,16 +166,17 @@ class Program:
     def unbind(self) -> None:
         """Drop every reference to the arena; the next run binds again."""
         self._bound = False
+        self._replay = None
         self._launches, self._hoisted, self._inputs, self._outputs, self._copies = [], [], [], [], []
 
     def _bind(self) -> None:
         if self._bound:
             return
         try:
-            ARENA.reserve(self.plan.arena_bytes)
+            self.arena.reserve(self.plan.arena_bytes)
         except MemoryError as error:
             raise self.out_of_memory() from error
-        ARENA.bound.add(self)
+        self.arena.bound.add(self)
         view = self._view
         self._kept = self._kept or [self._keep(group) for group in self.plan.hoisted]
         self._launches = [self._bound_launch(launch) for launch in self.plan.launches]
@@ -193,39 +191,38 @@ class Program:
     def _keep(self, group: Group) -> _Kept:
         found = _kept.get(tuple(group.key))
         if found is None:
-            found = _kept[tuple(group.key)] = _Kept(group)
+            found = _kept[tuple(group.key)] = _Kept(group, self.backend)
         return found
 
     def _bound_launch(self, launch: Launch) -> Bound:
         outs, ins, scratch = (
             [self._view(p) for p in places] for places in (launch.outs, launch.ins, launch.scratch)
         )
-        return launch.fn, outs, ins, scratch, launch.attrs
+        allocates = launch.op is not None and launch.kernel is None  # a reference does
+        return launch.fn, outs, ins, scratch, launch.attrs, allocates
 
     def _view(self, place: Storage | None) -> Array | None:
         if place is None:
             return None
         buffer = place.buffer
         if buffer.kind == "arena":
-            memory, start = ARENA.memory, buffer.offset
+            memory, start = self.arena.memory, buffer.offset
         elif buffer.kind == "kept":
             group, index = cast("tuple[Group, int]", buffer.source)
             memory, start = self._kept[self.plan.hoisted.index(group)].arrays[index], 0
+        elif buffer.kind == "constant":
+            memory, start = self.backend.adopt(buffer.source.reshape(-1).view(np.uint8)), 0
         else:
-            array: Any = buffer.source.data if buffer.kind == "location" else buffer.source
+            array: Any = buffer.source.data
             if isinstance(array, Meta):
                 raise no_memory("run", buffer.source)
             memory, start = array.reshape(-1).view(np.uint8), 0
         size = place.meta.dtype.itemsize
-        if place.meta.size == 0:
-            return np.empty(place.meta.shape, place.meta.dtype)
         layout = place.layout
-        return np.ndarray(
-            layout.shape,
-            place.meta.dtype,
-            memory,
-            start + layout.offset * size,
-            [s * size for s in layout.strides],
+        if place.meta.size == 0:
+            return self.backend.xp.empty(place.meta.shape, place.meta.dtype)
+        return self.backend.view(
+            memory, start + layout.offset * size, place.meta, [s * size for s in layout.strides]
         )
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
@@ -233,33 +230,39 @@ class Program:
         updated.
         """
         if hooks.active() or debug.level() < 2:
-            return self._run(arrays, self._watched if hooks.active() else _execute)
+            return self._run(arrays, self._watched if hooks.active() else None)
         seconds = np.zeros(self.launch_count)
-        results = self._run(arrays, lambda _, launches: _timed(launches, seconds))
+        results = self._run(arrays, lambda _, launches: self._timed(launches, seconds))
         self._emit(seconds)
         return results
 
-    def _run(self, arrays: Sequence[Array], execute: Execute) -> list[Array]:
-        with ARENA.lock, single_blas(), np.errstate(all="ignore"):
+    def _run(self, arrays: Sequence[Array], execute: Execute | None) -> list[Array]:
+        """`execute` runs launches under watch or one by one; None replays them at full speed."""
+        backend = self.backend
+        with self.arena.lock, backend.running():
             self._bind()
-            self._refresh(self._watched if hooks.active() else _execute)
+            self._refresh(self._watched if hooks.active() else None)
             for held, given in zip(self._inputs, arrays, strict=True):
-                np.copyto(held, given)
-            execute(self.plan.launches, self._launches)
-            results = [np.array(o, order="C") for o in self._outputs]
+                backend.write(held, given)
+            if execute is not None:
+                execute(self.plan.launches, self._launches)
+            else:
+                self._replay = self._replay or backend.record(self._launches)
+                self._replay()
+            results = [backend.xp.array(o, order="C") for o in self._outputs]
             for location, value in self._copies:
-                np.copyto(location, value)
+                backend.write(location, value)
             for variable, _ in self.graph.updates:
                 variable.version += 1
         return results
 
-    def _refresh(self, execute: Execute) -> None:
+    def _refresh(self, execute: Execute | None) -> None:
         """Compute again what was hoisted and has read a location that was written to since."""
         for group, kept, bound in zip(self.plan.hoisted, self._kept, self._hoisted, strict=True):
             versions = [variable.version for variable in group.variables]
             if versions != kept.versions:
                 kept.versions = []  # in case that it fails half-way
-                execute(group.launches, bound)
+                (execute or _execute)(group.launches, bound)
                 kept.versions = versions
 
     def profile(self, arrays: Sequence[Array], repeats: int = 1) -> npt.NDArray[np.float64]:
@@ -269,14 +272,21 @@ class Program:
         """
         seconds = np.zeros((repeats, self.launch_count))
         for row in seconds:
-            self._run(arrays, lambda _, launches, row=row: _timed(launches, row))
+            self._run(arrays, lambda _, launches, row=row: self._timed(launches, row))
         return seconds
+
+    def _timed(self, bound: Sequence[Bound], seconds: npt.NDArray[np.float64]) -> None:
+        for i, (fn, outs, ins, scratch, attrs, _) in enumerate(bound):
+            start = time.perf_counter()
+            fn(outs, ins, scratch, **attrs)
+            self.backend.synchronize()
+            seconds[i] = time.perf_counter() - start
 
     def _watched(self, launches: Sequence[Launch], bound: Sequence[Bound]) -> None:
         """The launches under the hooks in force."""
         for seen in hooks.active():
             seen.peak_bytes = max(seen.peak_bytes, self.arena_bytes)
-        for launch, (fn, outs, ins, scratch, attrs) in zip(launches, bound, strict=True):
+        for launch, (fn, outs, ins, scratch, attrs, _) in zip(launches, bound, strict=True):
 
             def run(
                 fn: Any = fn, outs: Any = outs, ins: Any = ins, scratch: Any = scratch, attrs: Any = attrs
@@ -317,16 +327,9 @@ class Program:
 Execute = Callable[[Sequence[Launch], Sequence[Bound]], None]
 
 
-def _execute(_: Sequence[Launch], bound: Sequence[Bound]) -> None:
-    for fn, outs, ins, scratch, attrs in bound:
+def _execute(launches: Sequence[Launch], bound: Sequence[Bound]) -> None:
+    for fn, outs, ins, scratch, attrs, _ in bound:
         fn(outs, ins, scratch, **attrs)
-
-
-def _timed(bound: Sequence[Bound], seconds: npt.NDArray[np.float64]) -> None:
-    for i, (fn, outs, ins, scratch, attrs) in enumerate(bound):
-        start = time.perf_counter()
-        fn(outs, ins, scratch, **attrs)
-        seconds[i] = time.perf_counter() - start
 
 
 def _some(array: Array | None) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqlib.core import dtypes, philox
+from seqlib.core.backends import backend_of, copy_of
 from seqlib.core.graph import Value, active_graph
 from seqlib.core.op import OPS
 from seqlib.core.tensor import Tensor, Variable
@@ -47,9 +48,9 @@ class Generator:
     def _draw(self) -> tuple[Tensor, int]:
         now = self.state.data
         if not isinstance(now, Value):
-            snapshot = Tensor(np.array(now))
+            snapshot = Tensor(copy_of(now))
             if active_graph() is None:
-                self.state.storage()[1:] += 1
+                self._step()
             return (
                 snapshot,
                 0,
@@ -67,8 +68,13 @@ class Generator:
 
     def _advance(self) -> tuple[int, int]:
         seed, offset = self.state.numpy().view(np.uint64).tolist()
-        self.state.storage()[1:] += 1
+        self._step()
         return seed, offset
+
+    def _step(self) -> None:
+        now = self.state.storage()
+        with backend_of([now]).running():
+            now[1:] += 1
 
     def uniform(
         self, shape: tuple[int, ...] = (), low: float = 0.0, high: float = 1.0

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from seqlib.core import debug, dtypes, hooks
-from seqlib.core.backends import cpu
+from seqlib.core.backends import backend_of
 from seqlib.core.graph import Graph, Value, active_graph, current_scope, scopes
 from seqlib.core.meta import no_memory
 from seqlib.core.op import OPS, Attrs, Meta, Op, set_dispatch
@@ -161,7 +161,9 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
     else:
         arrays = _checked_eager(op, tensors)
         watched = hooks.active() and op.view_rule is None
-        outs = _watched(op, tensors, arrays, attrs) if watched else cpu.execute(op, arrays, attrs)
+        outs = (
+            _watched(op, tensors, arrays, attrs) if watched else backend_of(arrays).execute(op, arrays, attrs)
+        )
         if op.view_rule is not None and isinstance(tensors[0], Variable):
             outs = [
                 outs[0].copy(order="K")
@@ -216,7 +218,9 @@ def _needs_composition(op: Op, datas: Sequence[Any], attrs: Attrs) -> bool:
     """
     metas = [None if d is None else Meta(d.shape, d.dtype) for d in datas]
     op.infer_metas(metas, attrs)
-    return op.cpu_kernel(metas, attrs) is None
+    graph = active_graph()
+    device = backend_of(datas).device if graph is None else graph.device
+    return op.kernel(device, metas, attrs) is None
 
 
 def _checked(op: Op, tensors: Sequence[Tensor | None]) -> list[Value | None]:
@@ -249,7 +253,7 @@ def _watched(op: Op, tensors: Sequence[Tensor | None], arrays: list[Any], attrs:
     outs: list[Any] = []
 
     def run() -> list[Any]:
-        outs.extend(cpu.execute(op, arrays, attrs))
+        outs.extend(backend_of(arrays).execute(op, arrays, attrs))
         return outs
 
     names = [t.name if isinstance(t, Variable) else "" for t in tensors]

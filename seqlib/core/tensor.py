@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqlib.core import debug, dtypes
+from seqlib.core.backends import backend_of, copy_of, host, is_cuda, place
 from seqlib.core.graph import Value, active_graph, in_checkpoint
 from seqlib.core.meta import building_meta, no_memory
 from seqlib.core.op import OPS, Meta, shape_error
@@ -94,6 +95,11 @@ class Tensor:
         return Meta(self.data.shape, self.data.dtype).size
 
     @property
+    def device(self) -> str:
+        """ "cpu" or "cuda": where the content lies. Raises TraceError inside a compiled function."""
+        return backend_of([self._concrete("device")]).device
+
+    @property
     def requires_grad(self) -> bool:
         """True when gradients flow to or through this tensor."""
         return self.node is not None
@@ -105,7 +111,7 @@ class Tensor:
     def __repr__(self) -> str:
         if isinstance(self.data, (Value, Meta)):
             return f"Tensor({'traced' if isinstance(self.data, Value) else 'without memory'} {self.data!r})"
-        return f"Tensor({np.array2string(self.data, separator=', ', threshold=20)}, dtype={self.dtype})"
+        return f"Tensor({np.array2string(host(self.data), separator=', ', threshold=20)}, dtype={self.dtype})"
 
     def __len__(self) -> int:
         if not self.shape:
@@ -126,17 +132,17 @@ class Tensor:
 
     def numpy(self) -> npt.NDArray[Any]:
         """A copy of the content as a NumPy array. Raises TraceError inside a compiled function."""
-        return np.array(self._concrete("numpy()"))
+        return host(self._concrete("numpy()"))
 
     def item(self) -> Any:
         """The content of a one-element tensor as a Python scalar."""
         array = self._concrete("item()")
         if array.size != 1:
             raise shape_error("item", "the tensor", "of one element", array.shape)
-        return array.reshape(()).item()
+        return host(array).reshape(()).item()
 
     def tolist(self) -> Any:
-        return self._concrete("tolist()").tolist()
+        return host(self._concrete("tolist()")).tolist()
 
     def __float__(self) -> float:
         self._concrete("float()")
@@ -158,6 +164,8 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         array = self._concrete("conversion to a NumPy array")
+        if is_cuda(array):
+            return np.asarray(host(array), dtype=dtype)
         return np.array(array, dtype=dtype) if copy is not False else np.asarray(array, dtype=dtype)
 
     # -- gradients ------------------------------------------------------------------------------------
@@ -169,6 +177,13 @@ class Tensor:
     def detach(self) -> Tensor:
         """The same content, cut off from the tape."""
         return Tensor(self.data)
+
+    def to(self, device: str) -> Tensor:
+        """The content on a device ("cpu" or "cuda"), cut off from the tape; itself if it lies there.
+
+        Raises UsageError for another device, CudaMissing where there is no GPU.
+        """
+        return self if self.device == device else Tensor(place(self._concrete("to()"), device))
 
     # -- ops ------------------------------------------------------------------------------------------
 
@@ -352,7 +367,7 @@ class Variable(Tensor):
 
     def detach(self) -> Tensor:
         """The present content, cut off from the tape; a later `assign` does not change it."""
-        return Tensor(self.data if isinstance(self.data, Value) else self.numpy())
+        return Tensor(self.data if isinstance(self.data, Value) else copy_of(self._concrete("detach()")))
 
     def assign(self, value: TensorLike) -> None:
         """Write `value` (same shape and dtype) into this location. Raises ShapeError or DtypeError and then
@@ -371,9 +386,9 @@ class Variable(Tensor):
             )
         if graph is None:
             if isinstance(self.data, Meta):
-                self.data = np.array(new._concrete("assign"), order="C")
+                self.data = np.array(host(new._concrete("assign")), order="C")
             else:
-                np.copyto(self.data, new._concrete("assign"))
+                backend_of([self.data]).write(self.data, new._concrete("assign"))
             self.version += 1
         elif isinstance(self.data, Value):
             self.data = new.data if isinstance(new.data, Value) else graph.constant(new.data)
@@ -386,6 +401,17 @@ class Variable(Tensor):
         """The array of this location, for a caller that writes to a part of it: counts as an assignment."""
         self.version += 1
         return self.data
+
+    def to(self, device: str) -> Variable:
+        """Move the storage to a device, in place; compiled functions that use it build programs for that device.
+
+        Raises as `Tensor.to`.
+        """
+        if not isinstance(self.data, Meta) and self.device != device:
+            self.data = place(self._concrete("to()"), device)
+            self.version += 1
+            note_mode_change()
+        return self
 
     def state_variables(self) -> dict[str, Variable]:
         return {self.name or "value": self}

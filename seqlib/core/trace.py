@@ -82,16 +82,20 @@ def _substituted(variables: dict[str, Variable], graph: Graph) -> Generator[None
 
 
 def trace(
-    fn: Callable[..., Any], args: tree.TreeDef, leaves: Sequence[Any], variables: dict[str, Variable]
+    fn: Callable[..., Any],
+    args: tree.TreeDef,
+    leaves: Sequence[Any],
+    variables: dict[str, Variable],
+    device: str,
 ) -> Traced:
-    """The graph of `fn(*args, **kwargs)`, where `args` is the structure of `(args, kwargs)`.
+    """The graph of `fn(*args, **kwargs)` for a device, where `args` is the structure of `(args, kwargs)`.
 
     A leaf that is a Meta becomes a placeholder; any other is passed as it is. Raises TraceError for a tensor
     that comes from outside, a result that is not a tensor of this trace, or a graph beyond MAX_NODES.
     """
     if active_graph() is not None:
         raise TraceError("trace: already tracing")
-    graph = Graph()
+    graph = Graph(device)
     with _lock, _substituted(variables, graph), recording(graph):
         placeholders = [
             Tensor(graph.add_input(leaf, f"arg{i}")) if isinstance(leaf, Meta) else leaf

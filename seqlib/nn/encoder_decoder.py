@@ -101,7 +101,7 @@ class PrefixCache:
     def take_over(self, other: PrefixCache, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
         """Copy sentences `keep` (int [A], positions in `other`) with `used` tokens each into the first A here."""
         count, source = len(keep), min(self.memory.shape[1], other.memory.shape[1])
-        self.memory.data[:count, :source] = other.memory.data[keep, :source]
-        self.lengths.data[:count] = other.lengths.data[keep]
+        self.memory.storage()[:count, :source] = other.memory.data[keep, :source]
+        self.lengths.storage()[:count] = other.lengths.data[keep]
         rows = (keep[:, None] * self.beams + np.arange(self.beams)).reshape(-1)
-        self.prefix.data[: len(rows), :used] = other.prefix.data[parents[rows], :used]
+        self.prefix.storage()[: len(rows), :used] = other.prefix.data[parents[rows], :used]

@@ -226,11 +226,11 @@ class RecurrentCache:
         count, beams = len(keep), self.beams
         rows = parents[(keep[:, None] * beams + np.arange(beams)).reshape(-1)]
         for mine, theirs in zip(self._moving(), other._moving(), strict=True):
-            mine.data[: len(rows)] = theirs.data[rows]
+            mine.storage()[: len(rows)] = theirs.data[rows]
         extent = min(self.source_length, other.source_length)
         for mine, theirs in ((self.keys, other.keys), (self.memory, other.memory)):
-            mine.data[:count, :extent] = theirs.data[keep, :extent]
-        self.source_lengths.data[:count] = other.source_lengths.data[keep]
+            mine.storage()[:count, :extent] = theirs.data[keep, :extent]
+        self.source_lengths.storage()[:count] = other.source_lengths.data[keep]
 
 
 def _zeros(shape: tuple[int, ...], name: str) -> Variable:

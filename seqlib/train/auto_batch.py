@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from seqlib.core.program import ARENA
+from seqlib.core.program import ARENAS
 from seqlib.core.rng import Generator
 from seqlib.data.batch import collate
 from seqlib.data.plan import Plan
@@ -80,7 +80,7 @@ def _measure(config: RunConfig, data: Any) -> dict[int, float]:
             break
     del model, optimizer, step
     gc.collect()
-    ARENA.release()
+    ARENAS["cpu"].release()
     return speeds
 
 

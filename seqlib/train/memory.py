@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from seqlib.core.program import ARENA
+from seqlib.core.program import ARENAS
 from seqlib.data.batch import collate
 from seqlib.util.errors import OutOfMemoryError
 from seqlib.util.memory import available_bytes, parse_size, peak_bytes, resident_bytes, size_text
@@ -64,8 +64,8 @@ def forecast_memory(trainer: Trainer) -> MemoryForecast:
     others = _PROGRAM * (len(trainer.plan.shapes) - 1)
     loaded = _NUMBA if sys.modules.get("numba") else _PLAIN
     resident = max(resident_bytes(), weights + optimizer)
-    activations = max(ARENA.memory.nbytes, *(program.arena_bytes for program in programs))
-    rest = resident - weights - optimizer - ARENA.memory.nbytes + others + loaded
+    activations = max(ARENAS["cpu"].nbytes, *(program.arena_bytes for program in programs))
+    rest = resident - weights - optimizer - ARENAS["cpu"].nbytes + others + loaded
     spent = peak_bytes() - weights - optimizer - activations  # preparing the data may have taken more
     return MemoryForecast(weights, optimizer, activations, max(rest, spent))
 

@@ -115,6 +115,7 @@ def test_eager_memory_of_a_deep_stack_is_smaller() -> None:
         tracemalloc.stop()
         return found
 
+    peak(_plain)  # the first call imports and compiles
     assert peak(seqlib.checkpoint) < 0.5 * peak(_plain)
 
 

@@ -149,7 +149,7 @@ def test_long_sequences_use_bounded_scratch() -> None:
     def scratch(t: int) -> int:
         metas = [Meta((1, t, 8, 64), np.dtype(np.float32))] * 3 + [None] * 5
         attrs = {**op.defaults, "causal": True, "scale": 1.0, "dropout": 0.0, "draw": 0}
-        kernel = op.cpu_kernel(metas, attrs)
+        kernel = op.kernel("cpu", metas, attrs)
         assert kernel is not None
         assert kernel.scratch is not None
         return sum(m.nbytes for m in kernel.scratch(metas, attrs))

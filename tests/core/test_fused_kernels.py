@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import seqlib.core.ops  # noqa: F401  (declares the ops)
-from seqlib.core.backends import cpu, threads
+from seqlib.core.backends import base, threads
 from seqlib.core.op import OPS, Kernel, Op, Sample, _installed
 from seqlib.core.tape import apply_all
 from seqlib.core.tensor import Tensor
@@ -23,13 +23,13 @@ CASES = [
 def _launch(op: Op, kernel: Kernel, sample: Sample) -> list[Any]:
     arrays = [None if x is None else np.ascontiguousarray(x).reshape(np.shape(x)) for x in sample.inputs]
     attrs = {**op.defaults, **sample.attrs}
-    metas = cpu.metas_of(arrays)
+    metas = base.metas_of(arrays)
     if kernel.needs is not None and not _installed(kernel.needs):
         pytest.skip(f"{kernel.needs} is not installed")
     if kernel.when is not None and not kernel.when(metas, attrs):
         pytest.skip("the kernel does not serve this sample")
     outs = [np.full(m.shape, -9, m.dtype) for m in op.infer_metas(metas, attrs)]
-    scratch = [np.full(m.shape, -9, m.dtype) for m in cpu.scratch_metas(kernel, metas, attrs)]
+    scratch = [np.full(m.shape, -9, m.dtype) for m in base.scratch_metas(kernel, metas, attrs)]
     with np.errstate(all="ignore"):
         kernel.load()(outs, arrays, scratch, **attrs)
     return outs

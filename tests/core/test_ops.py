@@ -11,7 +11,7 @@ import pytest
 
 import seqlib.core.ops  # noqa: F401  (declares the ops)
 from seqlib.core import dtypes
-from seqlib.core.backends.cpu import metas_of
+from seqlib.core.backends.base import metas_of
 from seqlib.core.backward import gradients
 from seqlib.core.compile import compile
 from seqlib.core.op import OPS, Op, Sample

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from seqlib.core.program import ARENA
+from seqlib.core.program import ARENAS
 from seqlib.train import auto_batch, run
 from seqlib.train import config as run_config
 from seqlib.train.setup import make_config
@@ -74,9 +74,9 @@ def test_memory_and_the_corpus_bound_it(settings: dict[str, Any], monkeypatch: p
 
 
 def test_measuring_works_and_gives_its_memory_back(settings: dict[str, Any]) -> None:
-    ARENA.release()
+    ARENAS["cpu"].release()
     assert _settled(settings).batch.size in (256, 512, 1024)
-    assert ARENA.memory.nbytes == 0
+    assert ARENAS["cpu"].nbytes == 0
 
 
 def _settled(settings: dict[str, Any]) -> run_config.RunConfig:

@@ -36,3 +36,16 @@ from seqlib.core.tensor import register_methods
 
 register_methods({"getitem": getitem, "max": max, "mean": mean, "min": min})
 register_methods({"cast": cast, "reshape": reshape, "transpose": transpose, "sum": sum, "matmul": matmul})
+
+# Kernels for the GPU give themselves to their ops; nothing of CUDA is loaded before a GPU is asked for.
+from seqlib.core.ops import (  # noqa: E402
+    adamw_cuda,
+    attention_cuda,
+    copy_cuda,
+    cross_entropy_cuda,
+    embedding_cuda,
+    layer_norm_cuda,
+    matmul_cuda,
+    random_cuda,
+    reduce_cuda,
+)

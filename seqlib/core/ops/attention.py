@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core import philox
+from seqlib.core import dtypes, philox
 from seqlib.core.op import (
     Attrs,
     Meta,
@@ -200,7 +200,7 @@ def _(*metas: Any, dropout: float, kv_heads: int, **attrs: Any) -> list[Meta]:
         if state is None:
             raise shape_error("attention", "state", "given when there is dropout", None)
         need_state("attention", state)
-    return [q, Meta((*q.shape[:-3], heads, rows), q.dtype)]
+    return [q, Meta((*q.shape[:-3], heads, rows), dtypes.sums(q.dtype))]
 
 
 @attention_bwd.infer

@@ -30,11 +30,6 @@ def need_smoothing(op: str, smoothing: float) -> float:
     return float(smoothing)
 
 
-def loss_dtype(dtype: dtypes.DType) -> dtypes.DType:
-    """Sums over tokens are float32 at least."""
-    return dtypes.float32 if dtypes.is_half(dtype) else dtype
-
-
 @fused(outs="loss weight lse", visible=2, saves="logits targets lse")
 def _cross_entropy(
     logits: Tensor, targets: Tensor, *, smoothing: float, ignore_index: int
@@ -56,8 +51,8 @@ def _(logits: Meta, targets: Meta, *, smoothing: float, ignore_index: int) -> li
         raise shape_error("cross_entropy", "logits", "[N, V] with V > 0", logits.shape)
     if targets.shape != logits.shape[:1]:
         raise shape_error("cross_entropy", "targets", f"[N] = {logits.shape[:1]}", targets.shape)
-    scalar = Meta((), loss_dtype(logits.dtype))
-    return [scalar, scalar, Meta(targets.shape, logits.dtype)]
+    scalar = Meta((), dtypes.sums(logits.dtype))
+    return [scalar, scalar, Meta(targets.shape, dtypes.sums(logits.dtype))]
 
 
 _cross_entropy.cpu("cross_entropy_numpy:forward", when=same_float(0), scratch=block_scratch)

@@ -27,6 +27,14 @@ def loops(plan: Plan) -> Callable[..., None]:
     return Loops(plan)
 
 
+@lru_cache(maxsize=4096)
+def gpu_loops(plan: Plan) -> Callable[..., None]:
+    """The CUDA kernel of a plan."""
+    from seqlib.core.ops.expression_cuda import cuda_kernel
+
+    return cuda_kernel(plan)
+
+
 def add_kernels(op: Op, plan: Plan) -> None:
     """Give an op the kernels of its expression: ufuncs over blocks, and a compiled loop where numba is there."""
 
@@ -39,6 +47,7 @@ def add_kernels(op: Op, plan: Plan) -> None:
         kernel(outs, ins, ())
 
     when = loop_when(plan)
+    op.cuda(partial(run, gpu_loops), strided=True, overlap=plan.overlap)
     op.cpu(partial(run, ufuncs), strided=True, overlap=plan.overlap)
     op.cpu(partial(run, loops), needs="numba", when=when, strided=True, overlap=plan.overlap)
 

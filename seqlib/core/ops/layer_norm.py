@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from seqlib.core import dtypes
 from seqlib.core.op import Meta, Sample, VjpContext, fused, need_float, shape_error
 from seqlib.core.ops.blocks import block_scratch, float32_only, same_float
 from seqlib.core.ops.elementwise import rsqrt
@@ -36,7 +37,8 @@ def _(x: Meta, w: Meta, b: Meta, *, eps: float) -> list[Meta]:
             raise shape_error(
                 "layer_norm", name, f"of shape {x.shape[-1:]}, the last axis of x {x.shape}", m.shape
             )
-    return [x, Meta(x.shape[:-1], x.dtype), Meta(x.shape[:-1], x.dtype)]
+    statistic = Meta(x.shape[:-1], dtypes.sums(x.dtype))
+    return [x, statistic, statistic]
 
 
 _layer_norm.cpu("layer_norm_numpy:forward", when=same_float(), overlap=((0, 0),))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from seqlib.core import dtypes
 from seqlib.core.op import (
     Attrs,
     Meta,
@@ -27,7 +28,6 @@ from seqlib.core.ops.create import full, zeros
 from seqlib.core.ops.cross_entropy import (
     _cross_entropy,
     cross_entropy_bwd,
-    loss_dtype,
     need_smoothing,
 )
 from seqlib.core.ops.matmul import matmul
@@ -68,8 +68,9 @@ def _(
         raise shape_error(name, "w", f"[V, {x.shape[1]}] with V > 0 (x is {x.shape})", w.shape)
     if targets.shape != x.shape[:1]:
         raise shape_error(name, "targets", f"[N] = {x.shape[:1]}", targets.shape)
-    scalar, nothing = Meta((), loss_dtype(x.dtype)), Meta((0,), x.dtype)
-    return [scalar, scalar, x if want_x else nothing, w if want_w else nothing]
+    scalar, nothing = Meta((), dtypes.sums(x.dtype)), Meta((0,), x.dtype)
+    gw = Meta(w.shape, dtypes.sums(w.dtype))  # a sum over all rows
+    return [scalar, scalar, x if want_x else nothing, gw if want_w else nothing]
 
 
 @_linear_cross_entropy.flops

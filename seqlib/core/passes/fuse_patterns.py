@@ -139,11 +139,11 @@ def fuse_patterns(graph: Graph) -> None:
     for pattern in patterns():
         last = pattern.graph.nodes[-1]
         for node in reversed(graph.nodes):
-            if node.op is last.op and (found := _place(pattern, last, node)) is not None:
+            if node.op is last.op and (found := _place(pattern, last, node, graph.device)) is not None:
                 _replace(graph, pattern.op, node, *found)
 
 
-def _place(pattern: Pattern, last: Node, node: Node) -> tuple[_Match, Attrs] | None:
+def _place(pattern: Pattern, last: Node, node: Node, device: str) -> tuple[_Match, Attrs] | None:
     """The match of a pattern whose last node is `node`, proved by tracing the composition for what it binds."""
     loose = _Match(pattern, strict=False)
     if not all(map(loose.value, last.outputs, node.outputs)) or any(
@@ -157,7 +157,7 @@ def _place(pattern: Pattern, last: Node, node: Node) -> tuple[_Match, Attrs] | N
         pattern.op.infer_metas(metas, attrs)
     except SeqlibError:
         return None
-    if pattern.op.cpu_kernel(metas, attrs) is None or len(metas) < len(pattern.op.params):
+    if pattern.op.kernel(device, metas, attrs) is None or len(metas) < len(pattern.op.params):
         return None
     exact = trace_pattern(pattern.op, metas, attrs, {})
     proof = _Match(exact, strict=True)

@@ -1,0 +1,129 @@
+"""What a backend is: it runs one op at once (eager) and gives lowered programs their functions (compiled)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.op import Attrs, Kernel, Layout, Meta, Op
+
+Launch = Callable[..., None]
+Bound = tuple[Any, Any, Any, Any, Attrs, bool]
+"""A launch with its arrays: function, outs, ins, scratch, attributes, and whether it allocates (a reference does)."""
+
+
+def metas_of(arrays: Sequence[Any | None]) -> list[Meta | None]:
+    return [None if a is None else Meta(a.shape, a.dtype) for a in arrays]
+
+
+def scratch_metas(kernel: Kernel, metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
+    return kernel.scratch(metas, attrs) if kernel.scratch is not None else []
+
+
+class Backend:
+    """A device and its array library. `device` is its name among kernels, `xp` the library's namespace."""
+
+    device: str
+    xp: Any
+
+    def running(self) -> AbstractContextManager[Any]:
+        """The block in which ops run."""
+        raise NotImplementedError
+
+    def copy(self, outs: Sequence[Any], ins: Sequence[Any], scratch: Sequence[Any]) -> None:
+        """The kernel that copies an array of any layout into a contiguous one of the same shape."""
+        raise NotImplementedError
+
+    def memory(self, nbytes: int) -> Any:
+        """`nbytes` of device memory as bytes [n], the first at a multiple of 64."""
+        raise NotImplementedError
+
+    def view(self, memory: Any, offset: int, meta: Meta, strides: Sequence[int]) -> Any:
+        """The array that lies `offset` bytes into `memory`, with strides in bytes."""
+        raise NotImplementedError
+
+    def record(self, launches: Sequence[Bound]) -> Callable[[], None]:
+        """A function that runs bound launches one after the other."""
+        raise NotImplementedError
+
+    def synchronize(self) -> None:
+        """Wait until all that was launched has ended, for timing."""
+
+    def adopt(self, array: Any) -> Any:
+        """The array on this device: itself if it lies there already."""
+        return array
+
+    def to_host(self, array: Any) -> Any:
+        """A copy in main memory."""
+        raise NotImplementedError
+
+    def write(self, to: Any, value: Any) -> None:
+        """Copy `value` (of the same shape and dtype, from any device) into the array `to`."""
+        raise NotImplementedError
+
+    def execute(self, op: Op, arrays: Sequence[Any | None], attrs: Attrs) -> list[Any]:
+        """Run one op at once. The outputs are fresh C-contiguous arrays, or views where the op is a view."""
+        metas = metas_of(arrays)
+        out_metas = op.infer_metas(metas, attrs)
+        xp = self.xp
+        with self.running():
+            arrays = [None if a is None else self.adopt(a) for a in arrays]
+            if op.view_rule is not None:
+                return [op.fn(xp, *arrays, **attrs)]
+            kernel = op.kernel(self.device, metas, attrs)
+            if kernel is None:
+                return self._reference(op, arrays, attrs, out_metas)
+            ins = [None if a is None else self._fitting(kernel, i, a) for i, a in enumerate(arrays)]
+            outs = [xp.empty(m.shape, m.dtype) for m in out_metas]
+            scratch = [xp.empty(m.shape, m.dtype) for m in scratch_metas(kernel, metas, attrs)]
+            kernel.load()(outs, ins, scratch, **attrs)
+            return outs
+
+    def bind(
+        self, op: Op, metas: Sequence[Meta | None], out_metas: Sequence[Meta], attrs: Attrs
+    ) -> tuple[Launch, Kernel | None]:
+        """The destination-passing function of an op for these inputs, and the kernel it comes from (None: the
+        reference).
+        """
+        kernel = op.kernel(self.device, metas, attrs)
+        if kernel is not None:
+            return kernel.load(), kernel
+
+        def run_reference(
+            outs: Sequence[Any | None], ins: Sequence[Any | None], _: Sequence[Any], **attrs: Any
+        ) -> None:
+            for out, result in zip(outs, self._reference(op, ins, attrs, out_metas), strict=True):
+                if out is not None:
+                    out[...] = result
+
+        return run_reference, None
+
+    def _fitting(self, kernel: Kernel, index: int, array: Any) -> Any:
+        """The array itself, or a contiguous copy where the kernel asks for that."""
+        if kernel.strided is True or array.flags.c_contiguous:
+            return array
+        strides = tuple(s // array.itemsize for s in array.strides)
+        return (
+            array if kernel.takes(index, Layout(array.shape, strides, 0)) else self.xp.array(array, order="C")
+        )
+
+    def _reference(
+        self, op: Op, arrays: Sequence[Any | None], attrs: Attrs, out_metas: Sequence[Meta]
+    ) -> list[Any]:
+        # Half precision: widen, compute in float32, round once.
+        widened = [a.astype(np.float32) if a is not None and dtypes.is_half(a.dtype) else a for a in arrays]
+        result = op.fn(self.xp, *widened, **attrs)
+        results = result if isinstance(result, tuple) else (result,)
+        outs: list[Any] = []
+        for i, (array, meta) in enumerate(zip(results, out_metas, strict=True)):
+            out = self.xp.asarray(array, dtype=meta.dtype, order="C")
+            if out.shape != meta.shape:
+                raise AssertionError(
+                    f"{op.name}: the reference gave output {i} the shape {out.shape}, its shape rule {meta.shape}"
+                )
+            outs.append(out)
+        return outs

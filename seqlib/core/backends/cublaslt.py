@@ -1,0 +1,170 @@
+"""Matrix products on the GPU through cuBLASLt: one plan for each shape, layout and dtype, with the algorithm that it
+uses. A planned product allocates nothing and can be captured in a CUDA graph.
+
+cuBLASLt is column-major: a row-major product C = A B is computed as Cᵀ = Bᵀ Aᵀ, so its first operand is our B.
+"""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqlib.core.backends.cuda import cuda
+
+WORKSPACE = 32 << 20
+"""Bytes of the one workspace that all products share; they run one after the other on one stream."""
+CANDIDATES = 8
+
+_REAL = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}  # cudaDataType
+_COMPUTE = {"float32": 68, "float64": 70, "tf32": 77}  # cublasComputeType
+
+
+class Operand(NamedTuple):
+    """A matrix as it lies: `transposed` if its columns are contiguous, rows (or columns) `lead` apart, matrices of a
+    batch `step` apart."""
+
+    dtype: str
+    transposed: bool
+    lead: int
+    step: int
+
+
+class Key(NamedTuple):
+    m: int
+    n: int
+    k: int
+    batch: int
+    a: Operand
+    b: Operand
+    out: Operand
+    accumulate: bool
+    tf32: bool
+
+
+def operand(x: Any, transposed: bool) -> Operand | None:
+    """How the last two axes of x (read transposed or not) lie, for a batch on at most one axis; None for a layout
+    that products can't read in place."""
+    rows, columns = x.strides[-2] // x.itemsize, x.strides[-1] // x.itemsize
+    step = x.strides[0] // x.itemsize if x.ndim == 3 and x.shape[0] > 1 else 0
+    height, width = x.shape[-2:]
+    if columns == 1 or width == 1:
+        lead, flipped = (rows if height > 1 else width), False
+    elif rows == 1 or height == 1:
+        lead, flipped = columns, True
+    else:
+        return None
+    if lead < (height if flipped else width):
+        return None
+    return Operand(np.dtype(x.dtype).name, flipped != transposed, lead, step)
+
+
+@lru_cache(maxsize=1)
+def _library() -> tuple[Any, int, Any]:
+    from nvmath.bindings import cublasLt  # pyright: ignore[reportMissingImports]
+
+    with cuda().stream:
+        workspace = cuda().xp.empty(WORKSPACE, np.uint8)
+    return cublasLt, cublasLt.create(), workspace
+
+
+class Product:
+    """A planned product: out = A B, or out += A B when the key says `accumulate`."""
+
+    def __init__(self, key: Key) -> None:
+        lt, handle, workspace = _library()
+        self.key = key
+        self._lt, self._handle, self._workspace = lt, handle, workspace.data.ptr
+        double = key.out.dtype == "float64"
+        scalar = np.float64 if double else np.float32
+        self._alpha, self._beta = np.array(1, scalar), np.array(int(key.accumulate), scalar)
+        compute = _COMPUTE["float64" if double else "tf32" if key.tf32 else "float32"]
+        self._desc = lt.matmul_desc_create(compute, _REAL["float64" if double else "float32"])
+        for name, x in (("TRANSA", key.b), ("TRANSB", key.a)):
+            self._set(lt.MatmulDescAttribute[name], int(x.transposed))
+        self._a = self._layout(key.b, key.n, key.k)
+        self._b = self._layout(key.a, key.k, key.m)
+        self._d = self._layout(key.out, key.n, key.m)
+        self.algorithms = self._heuristics()
+        self.choice = 0
+
+    def _set(self, attribute: Any, value: int) -> None:
+        held = np.array(value, self._lt.get_matmul_desc_attribute_dtype(attribute))
+        self._lt.matmul_desc_set_attribute(self._desc, attribute, held.ctypes.data, held.itemsize)
+
+    def _layout(self, x: Operand, rows: int, columns: int) -> int:
+        """The column-major layout of an operand that is `rows` by `columns` once it is read as the product wants it."""
+        if x.transposed:
+            rows, columns = columns, rows
+        lt = self._lt
+        layout = lt.matrix_layout_create(_REAL[x.dtype], rows, columns, x.lead)
+        if self.key.batch > 1:
+            for name, value in (("BATCH_COUNT", self.key.batch), ("STRIDED_BATCH_OFFSET", x.step)):
+                attribute = lt.MatrixLayoutAttribute[name]
+                held = np.array(value, lt.get_matrix_layout_attribute_dtype(attribute))
+                lt.matrix_layout_set_attribute(layout, attribute, held.ctypes.data, held.itemsize)
+        return layout
+
+    def _heuristics(self) -> Any:
+        lt = self._lt
+        preference = lt.matmul_preference_create()
+        attribute = lt.MatmulPreferenceAttribute.MAX_WORKSPACE_BYTES
+        held = np.array(WORKSPACE, lt.get_matmul_preference_attribute_dtype(attribute))
+        lt.matmul_preference_set_attribute(preference, attribute, held.ctypes.data, held.itemsize)
+        found, count = lt.MatmulHeuristicResult(CANDIDATES), np.zeros(1, np.int32)
+        lt.matmul_algo_get_heuristic(
+            self._handle, self._desc, self._a, self._b, self._d, self._d, preference, CANDIDATES, found.ptr,
+            count.ctypes.data,
+        )  # fmt: skip
+        lt.matmul_preference_destroy(preference)
+        if not count[0]:
+            raise RuntimeError(f"cuBLASLt has no algorithm for {self.key}")
+        return [np.array(found[i]["algo"]) for i in range(int(count[0]))]
+
+    def run(self, a: int, b: int, out: int, stream: int) -> None:
+        """Compute on the arrays at these addresses."""
+        self._lt.matmul(
+            self._handle, self._desc, self._alpha.ctypes.data, b, self._a, a, self._b, self._beta.ctypes.data, out,
+            self._d, out, self._d, self.algorithms[self.choice].ctypes.data, self._workspace, WORKSPACE, stream,
+        )  # fmt: skip
+
+
+@cache
+def planned(key: Key) -> Product:
+    """The plan for a key, made once in a process."""
+    return Product(key)
+
+
+def product(
+    a: Any, b: Any, out: Any, transpose_a: bool = False, transpose_b: bool = False, accumulate: bool = False,
+    tf32: bool = False,
+) -> None:  # fmt: skip
+    """out = a b (or out += a b) over the last two axes, batched with broadcasting; operands may be strided views of one
+    dtype; out may be wider than they are.
+    """
+    if out.size == 0:
+        return
+    inner = a.shape[-2] if transpose_a else a.shape[-1]
+    if inner == 0:
+        if not accumulate:
+            out.fill(0)
+        return
+    batch = out.shape[:-2]
+    if len(batch) > 1 or (batch and batch[0] == 1):
+        xp = cuda().xp
+        wide = [xp.broadcast_to(x, batch + x.shape[-2:]) for x in (a, b)]
+        for index in np.ndindex(*batch[:-1] if batch[-1] > 1 else batch):
+            product(wide[0][index], wide[1][index], out[index], transpose_a, transpose_b, accumulate, tf32)
+        return
+    found = [operand(a, transpose_a), operand(b, transpose_b), operand(out, False)]
+    if found[2] is None or found[2].transposed:
+        raise AssertionError("a product's result is written row by row")
+    for i, x in enumerate((a, b)):
+        if found[i] is None:  # no in-place layout: copied, outside of captured graphs only
+            copied = cuda().xp.ascontiguousarray(x)
+            a, b = (copied, b) if i == 0 else (a, copied)
+            found[i] = operand(copied, (transpose_a, transpose_b)[i])
+    m, n = out.shape[-2:]
+    key = Key(m, n, inner, batch[0] if batch else 1, *found, accumulate, tf32)  # type: ignore[arg-type]
+    planned(key).run(a.data.ptr, b.data.ptr, out.data.ptr, cuda().stream.ptr)

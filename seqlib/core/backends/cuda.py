@@ -1,0 +1,270 @@
+"""The CUDA backend: CuPy arrays on one non-blocking stream, kernels compiled by NVRTC, and launch lists captured as
+CUDA graphs.
+
+CuPy is imported at first use. Kernels are `.cu` files in core/ops; CuPy keeps what it compiled on disk.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqlib.core.backends.base import Backend, Bound
+from seqlib.core.op import Meta
+from seqlib.util.errors import SeqlibError
+
+OPS = Path(__file__).parent.parent / "ops"
+INCLUDE = OPS / "include"
+TYPES = {
+    "float32": "float",
+    "float64": "double",
+    "float16": "f16",
+    "bfloat16": "bf16",
+    "int32": "int",
+    "int64": "i64",
+    "bool": "bool",
+}
+"""What the kernels call our dtypes."""
+
+
+class CudaMissing(SeqlibError):
+    """There is no usable GPU or no CuPy."""
+
+
+class CudaBackend(Backend):
+    """CuPy on the current device, with a stream of its own."""
+
+    device = "cuda"
+
+    @cached_property
+    def xp(self) -> Any:  # type: ignore[override]
+        """CuPy. Raises CudaMissing with what to do; lowering alone does not need it."""
+        try:
+            import cupy  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise CudaMissing(
+                f"device cuda: CuPy is not installed ({error}); in the checkout: pip install '.[gpu]'"
+            ) from None
+        try:
+            count = cupy.cuda.runtime.getDeviceCount()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise CudaMissing(
+                f"device cuda: no GPU is usable ({error}); nvidia-smi tells whether the driver runs"
+            ) from None
+        if not count:
+            raise CudaMissing("device cuda: no GPU was found; nvidia-smi tells whether the driver runs")
+        return cupy
+
+    @cached_property
+    def stream(self) -> Any:
+        """The one stream of all that we launch."""
+        return self.xp.cuda.Stream(non_blocking=True)
+
+    @cached_property
+    def flag(self) -> Any:
+        """int32 [1] that kernels set when an index was out of range; read by `check`."""
+        with self.stream:
+            return self.xp.zeros(1, np.int32)
+
+    @cached_property
+    def capability(self) -> int:
+        """The compute capability as a number: 90 for an H100."""
+        return int(self.xp.cuda.Device().compute_capability)
+
+    @cached_property
+    def processors(self) -> int:
+        """The number of multiprocessors."""
+        return int(self.xp.cuda.Device().attributes["MultiProcessorCount"])
+
+    @contextmanager
+    def running(self) -> Generator[None, None, None]:
+        with self.stream:
+            yield
+
+    def copy(self, outs: Sequence[Any], ins: Sequence[Any], scratch: Sequence[Any]) -> None:
+        outs[0][...] = ins[0]
+
+    def memory(self, nbytes: int) -> Any:
+        with self.stream:
+            return self.xp.empty(nbytes, np.uint8)
+
+    def view(self, memory: Any, offset: int, meta: Meta, strides: Sequence[int]) -> Any:
+        return self.xp.ndarray(meta.shape, meta.dtype, memory.data + offset, strides)
+
+    def synchronize(self) -> None:
+        self.stream.synchronize()
+
+    def adopt(self, array: Any) -> Any:
+        return array if isinstance(array, self.xp.ndarray) else self._upload(array)
+
+    def _upload(self, array: Any) -> Any:
+        with self.stream:
+            return self.xp.asarray(array)
+
+    def to_host(self, array: Any) -> Any:
+        with self.stream:
+            copied = array.get(stream=self.stream, order="C")
+        self.check()
+        return copied
+
+    def write(self, to: Any, value: Any) -> None:
+        with self.stream:
+            if isinstance(value, np.ndarray):
+                to.set(np.ascontiguousarray(value), stream=self.stream)
+            else:
+                to[...] = value
+
+    # -- errors that kernels tell
+
+    def check(self) -> None:
+        """Raise IndexError if a kernel met an index out of range since the last check."""
+        if int(self.flag.get(stream=self.stream)[0]):
+            with self.stream:
+                self.flag.fill(0)
+            raise IndexError(
+                "an op on the GPU met an index out of range (run the step on the CPU to see which)"
+            )
+
+    # -- launch lists
+
+    def record(self, launches: Sequence[Bound]) -> Callable[[], None]:
+        """A function that runs bound launches.
+
+        The first call runs them one by one, which compiles kernels and chooses algorithms; the second captures every
+        run of kernels between references (which allocate, so they break the graph) as a CUDA graph.
+        """
+        return _Replay(self, launches)
+
+
+class _Replay:
+    def __init__(self, backend: CudaBackend, launches: Sequence[Bound]) -> None:
+        self.backend = backend
+        self.launches = list(launches)
+        self.calls = 0
+        self.segments: list[Callable[[], None]] = []
+
+    def __call__(self) -> None:
+        self.calls += 1
+        with self.backend.stream:
+            if self.calls == 1:
+                for launch in self.launches:
+                    _run(launch)
+                return
+            if self.calls == 2:
+                self._capture()
+            for segment in self.segments:
+                segment()
+
+    def _capture(self) -> None:
+        start = 0
+        for i in range(len(self.launches) + 1):
+            broken = i == len(self.launches) or self.launches[i][5]
+            if not broken:
+                continue
+            if i > start:
+                self.segments.append(self._graph(self.launches[start:i]))
+            if i < len(self.launches):
+                launch = self.launches[i]
+                self.segments.append(lambda launch=launch: _run(launch))
+            start = i + 1
+
+    def _graph(self, launches: Sequence[Bound]) -> Callable[[], None]:
+        stream = self.backend.stream
+        stream.begin_capture()
+        try:
+            for launch in launches:
+                _run(launch)
+        finally:
+            graph = stream.end_capture()
+        return lambda: graph.launch(stream)
+
+
+def _run(launch: Bound) -> None:
+    fn, outs, ins, scratch, attrs, _ = launch
+    fn(outs, ins, scratch, **attrs)
+
+
+_backend = CudaBackend()
+
+
+def cuda() -> CudaBackend:
+    """The backend. CuPy is loaded when a part of it that needs a GPU is used."""
+    return _backend
+
+
+def is_cuda(array: Any) -> bool:
+    """True for an array of this backend; never imports CuPy."""
+    return "cupy" in sys.modules and isinstance(array, sys.modules["cupy"].ndarray)
+
+
+# -- kernels ---------------------------------------------------------------------------------------------------
+
+
+class Source:
+    """A `.cu` file and the instances of its kernels that may be asked for.
+
+    `names` are C++ names, template arguments included. `all` lists every source of the process, for the test that
+    compiles all of them without a GPU.
+    """
+
+    all: list[Source] = []
+
+    def __init__(self, file: str, names: Sequence[str]) -> None:
+        self.file = file
+        self.names = tuple(names)
+        Source.all.append(self)
+
+    def kernel(self, name: str, shared: int = 0) -> Any:
+        """The compiled kernel; `shared` is the most dynamic shared memory in bytes that it is launched with."""
+        return _kernel(self, name, shared)
+
+    @cached_property
+    def text(self) -> str:
+        return (OPS / self.file).read_text(encoding="utf-8")
+
+
+OPTIONS = ("--std=c++17", f"-I{INCLUDE}")
+
+
+@cache
+def _kernel(source: Source, name: str, shared: int) -> Any:
+    if name not in source.names:
+        raise KeyError(f"{source.file} declares no instance {name}")
+    backend = cuda()
+    module = backend.xp.RawModule(code=source.text, options=OPTIONS, name_expressions=[name])
+    kernel = module.get_function(name)
+    if shared > 48 * 1024:
+        kernel.max_dynamic_shared_size_bytes = shared
+    return kernel
+
+
+@cache
+def generated(text: str, name: str, options: tuple[str, ...] = ()) -> Any:
+    """The kernel `name` (extern "C") of a generated source."""
+    return cuda().xp.RawModule(code=text, options=(*OPTIONS, *options)).get_function(name)
+
+
+def grid(size: int, block: int) -> tuple[int]:
+    """Blocks of `block` threads that cover `size`, at least one."""
+    return (max(1, -(-size // block)),)
+
+
+def name_of(array: Any) -> str:
+    """What kernels call the dtype of an array."""
+    return TYPES[np.dtype(array.dtype).name]
+
+
+def aligned(*arrays: Any, nbytes: int = 16) -> bool:
+    """True when every array starts at a multiple of `nbytes`."""
+    return all(a is None or a.data.ptr % nbytes == 0 for a in arrays)
+
+
+def pointer(array: Any) -> Any:
+    """What a kernel takes for an output that nobody needs: a null pointer."""
+    return np.intp(0) if array is None else array

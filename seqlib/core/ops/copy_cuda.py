@@ -1,0 +1,57 @@
+"""The CUDA kernels of ops that move values or make them from nothing: cast, concatenate, full, iota."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.backends.cuda import Source, grid, name_of
+from seqlib.core.op import Attrs, Meta
+from seqlib.core.ops import create, join, shape
+
+
+def cast(outs: Any, ins: Any, scratch: Any, *, dtype: Any) -> None:
+    """The kernel of cast."""
+    outs[0][...] = ins[0]
+
+
+def full(outs: Any, ins: Any, scratch: Any, *, shape: Any, value: float, dtype: Any) -> None:
+    """The kernel of full."""
+    outs[0].fill(value)
+
+
+def concatenate(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
+    """The kernel of concatenate: one copy for each part."""
+    start = 0
+    for x in ins:
+        stop = start + x.shape[axis]
+        part = outs[0][(slice(None),) * axis + (slice(start, stop),)]
+        part[...] = x
+        start = stop
+
+
+_WIDE = {"float": "double", "double": "double", "int": "i64", "i64": "i64"}
+_SOURCE = Source("create.cu", [f"iota<{t}, {wide}>" for t, wide in _WIDE.items()])
+
+
+def iota(outs: Any, ins: Any, scratch: Any, *, start: float, step: float, size: int, dtype: Any) -> None:
+    """The kernel of iota."""
+    y = outs[0]
+    t = name_of(y)
+    number = np.float64 if _WIDE[t] == "double" else np.int64
+    if size:
+        kernel = _SOURCE.kernel(f"iota<{t}, {_WIDE[t]}>")
+        kernel(grid(size, 256), (256,), (y, number(start), number(step), np.int64(size)))
+
+
+def _not_half(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+    return not dtypes.is_half(dtypes.canonical(attrs["dtype"]))
+
+
+create.iota.cuda(iota, when=_not_half)
+shape._cast.cuda(cast, strided=True)
+create._full.cuda(full)
+join._concatenate.cuda(concatenate, strided=True)

@@ -1,0 +1,100 @@
+"""The CUDA kernels of cross_entropy and linear_cross_entropy: launches of cross_entropy.cu around matrix products.
+
+N rows (tokens), D width, V classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.backends.cublaslt import product
+from seqlib.core.backends.cuda import Source, cuda, name_of, pointer
+from seqlib.core.op import Attrs, Meta
+from seqlib.core.ops.cross_entropy import _cross_entropy
+from seqlib.core.ops.linear_cross_entropy import _linear_cross_entropy
+
+_FLOATS = ("float", "bf16", "f16")
+_IDS = ("int", "i64")
+_SOURCE = Source(
+    "cross_entropy.cu",
+    [
+        *(f"cross_entropy_rows<{t}, {i}, {g}>" for t in _FLOATS for i in _IDS for g in ("true", "false")),
+        *(f"cross_entropy_total<{i}>" for i in _IDS),
+    ],
+)
+_BLOCK = 512
+_LOGITS = 1 << 28
+"""Bytes of a block of logits."""
+
+
+def _rows(
+    logits: Any, losses: Any, lses: Any, targets: Any, smoothing: float, ignore: int, gradient: bool
+) -> None:
+    """The losses of rows; with `gradient` the logits become their gradients."""
+    kernel = _SOURCE.kernel(
+        f"cross_entropy_rows<{name_of(logits)}, {name_of(targets)}, {'true' if gradient else 'false'}>"
+    )
+    rows, classes = logits.shape
+    numbers = (np.int32(classes), np.int64(classes), np.float32(smoothing), np.int64(ignore))
+    kernel((rows,), (_BLOCK,), (logits, losses, pointer(lses), targets, cuda().flag, *numbers))
+
+
+def _total(outs: Any, losses: Any, targets: Any, ignore: int) -> None:
+    args = (*map(pointer, outs), losses, targets, np.int32(targets.size), np.int64(ignore))
+    _SOURCE.kernel(f"cross_entropy_total<{name_of(targets)}>")((1,), (_BLOCK,), args)
+
+
+def serves(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+    """A kernel's `when`: float32 or 16-bit logits (or x and w), and rows."""
+    x = metas[0]
+    assert x is not None
+    return x.dtype != dtypes.float64 and x.size > 0
+
+
+def losses_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
+    """The losses of rows, [N]."""
+    x = metas[0]
+    assert x is not None
+    return [Meta(x.shape[:1], dtypes.float32)]
+
+
+def forward(outs: Any, ins: Any, scratch: Any, *, smoothing: float, ignore_index: int) -> None:
+    """The kernel of cross_entropy."""
+    _rows(ins[0], scratch[0], outs[2], ins[1], smoothing, ignore_index, False)
+    _total(outs[:2], scratch[0], ins[1], ignore_index)
+
+
+def linear_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
+    """The losses of rows and a block of logits."""
+    x, w = metas[:2]
+    assert x is not None and w is not None
+    rows = max(1, min(x.shape[0], _LOGITS // (w.shape[0] * x.dtype.itemsize)))
+    return [Meta(x.shape[:1], dtypes.float32), Meta((rows, w.shape[0]), x.dtype)]
+
+
+def linear(
+    outs: Any, ins: Any, scratch: Any, *, smoothing: float, ignore_index: int, want_x: bool, want_w: bool
+) -> None:
+    """The kernel of linear_cross_entropy."""
+    x, w, targets = ins
+    losses, room = scratch
+    gx, gw = (outs[2] if want_x else None), (outs[3] if want_w else None)
+    for start in range(0, len(x), len(room)):
+        piece = slice(start, min(start + len(room), len(x)))
+        logits = room[: piece.stop - start]
+        product(x[piece], w, logits, transpose_b=True)
+        gradient = gx is not None or gw is not None
+        _rows(logits, losses[piece], None, targets[piece], smoothing, ignore_index, gradient)
+        if gx is not None:
+            product(logits, w, gx[piece])
+        if gw is not None:
+            product(logits, x[piece], gw, transpose_a=True, accumulate=start > 0)
+    _total(outs[:2], losses, targets, ignore_index)
+
+
+_linear_cross_entropy.cuda(linear, when=serves, scratch=linear_scratch)
+_cross_entropy.cuda(forward, when=serves, scratch=losses_scratch)

@@ -1,0 +1,92 @@
+"""The CUDA kernels of embedding and its gradient: launches of embedding.cu."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.backends.cuda import Source, aligned, cuda, grid, name_of
+from seqlib.core.op import Attrs, Meta
+from seqlib.core.ops.embedding import _embedding, embedding_grad
+
+_CHUNK = 64
+_FLOATS = {"float": 4, "bf16": 8, "f16": 8, "double": 2}
+_IDS = ("int", "i64")
+
+
+def _names() -> list[str]:
+    names = ["embedding_scan"]
+    for i in _IDS:
+        names += [f"embedding_count<{i}>", f"embedding_order<{i}>"]
+        for t, lanes in _FLOATS.items():
+            names += [f"embedding<{t}, {i}, {n}>" for n in (1, lanes)]
+            names += (
+                [f"embedding_sum<{t}, {t}, {i}, {n}>" for n in (1, lanes)] if t in ("float", "double") else []
+            )
+        names += [f"embedding_parts<{t}, {i}>" for t in ("float", "double")]
+    return names
+
+
+_SOURCE = Source("embedding.cu", _names())
+
+
+def _lanes(width: int, *arrays: Any) -> int:
+    lanes = _FLOATS[name_of(arrays[0])]
+    return lanes if width % lanes == 0 and aligned(*arrays) else 1
+
+
+def forward(outs: Any, ins: Any, scratch: Any) -> None:
+    """The kernel of embedding."""
+    ids, table = ins
+    size, width = table.shape
+    if not outs[0].size:
+        return
+    lanes = _lanes(width, table, outs[0])
+    kernel = _SOURCE.kernel(f"embedding<{name_of(table)}, {name_of(ids)}, {lanes}>")
+    args = (outs[0], ids, table, cuda().flag, np.int64(ids.size), np.int32(size), np.int32(width))
+    kernel(grid(ids.size * width // lanes, 256), (256,), args)
+
+
+def gradient_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
+    """counts and starts [size], order [rows], and the parts of frequent ids."""
+    g, ids = metas[:2]
+    assert g is not None and ids is not None
+    size, rows, width = attrs["size"], ids.size, g.shape[-1]
+    ints = [Meta((n,), dtypes.int32) for n in (size, size, rows)]
+    return [*ints, Meta((2 * (rows // _CHUNK + 1), width), g.dtype)]
+
+
+def serves_gradient(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+    """The gradient kernel's `when`: float32 or float64, and few enough rows to rank each against all before it."""
+    g, ids = metas[:2]
+    assert g is not None and ids is not None
+    return g.dtype in (dtypes.float32, dtypes.float64) and ids.size <= 1 << 18
+
+
+def gradient(outs: Any, ins: Any, scratch: Any, *, size: int) -> None:
+    """The kernel of embedding_grad."""
+    g, ids = ins
+    out, rows, width = outs[0], ids.size, outs[0].shape[1]
+    counts, starts, order, parts = scratch
+    out.fill(0)
+    if not rows or not width:
+        return
+    counts.fill(0)
+    order.fill(-1)
+    i, t, n = name_of(ids), name_of(g), np.int32(rows)
+    lanes = _lanes(width, g, out)
+    args = (counts, ids, cuda().flag, n, np.int32(size))
+    _SOURCE.kernel(f"embedding_count<{i}>")(grid(rows, 256), (256,), args)
+    _SOURCE.kernel("embedding_scan")((1,), (1024,), (starts, counts, np.int32(size)))
+    _SOURCE.kernel(f"embedding_order<{i}>")(grid(rows, 256), (256,), (order, starts, ids, n, np.int32(size)))
+    args = (out, parts, g, starts, counts, order, ids, n, np.int32(size), np.int32(width))
+    _SOURCE.kernel(f"embedding_sum<{t}, {t}, {i}, {lanes}>")(grid(rows, 4), (128,), args)
+    args = (out, parts, starts, counts, order, ids, n, np.int32(width))
+    _SOURCE.kernel(f"embedding_parts<{t}, {i}>")(grid(rows, 4), (128,), args)
+
+
+_embedding.cuda(forward)
+embedding_grad.cuda(gradient, when=serves_gradient, scratch=gradient_scratch)

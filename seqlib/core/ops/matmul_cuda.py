@@ -1,0 +1,30 @@
+"""The CUDA kernel of matmul: a planned product (backends/cublaslt.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from seqlib.core.backends.cublaslt import product
+from seqlib.core.op import Attrs, Layout, Meta
+from seqlib.core.ops.matmul import _matmul
+
+
+def forward(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool) -> None:
+    """The kernel of matmul."""
+    product(ins[0], ins[1], outs[0], transpose_a, transpose_b)
+
+
+def _same_dtype(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+    a, b = metas
+    assert a is not None and b is not None
+    return a.dtype == b.dtype
+
+
+def _takes(index: int, layout: Layout) -> bool:
+    """Matrices whose rows or columns are contiguous, batches of them on one axis."""
+    height, width = layout.strides[-2:]
+    return len(layout.shape) <= 3 and (width == 1 or height == 1) and min(height, width) > 0
+
+
+_matmul.cuda(forward, when=_same_dtype, strided=_takes)

@@ -1,0 +1,63 @@
+// Reductions of x seen as [outer, along, inner] over its middle axis, in a fixed order: sum (times a factor), max, min.
+#include "common.cuh"
+
+enum { SUM, MAX, MIN };
+
+template <typename T> struct Sum { typedef typename Compute<T>::type type; };
+template <> struct Sum<int> { typedef int type; };
+template <> struct Sum<i64> { typedef i64 type; };
+template <> struct Sum<bool> { typedef int type; };
+__device__ __forceinline__ int load(int x) { return x; }
+__device__ __forceinline__ i64 load(i64 x) { return x; }
+__device__ __forceinline__ int load(bool x) { return x; }
+template <typename O> __device__ __forceinline__ O store(int x) { return O(x); }
+template <typename O> __device__ __forceinline__ O store(i64 x) { return O(x); }
+
+template <int OP, typename A> __device__ __forceinline__ A meet(A a, A b) {
+    if (OP == SUM) return a + b;
+    if (a != a) return a;  // NaN wins
+    if (b != b) return b;
+    return (OP == MAX) == (a > b) ? a : b;
+}
+
+// inner = 1: a warp (or, with BLOCK, 256 threads) a row.
+template <typename T, typename O, int OP, bool BLOCK>
+__global__ void reduce_rows(O* out, const T* x, i64 rows, int along, double factor) {
+    typedef typename Sum<T>::type A;
+    constexpr int GROUP = BLOCK ? 256 : WARP;
+    __shared__ A room[8];
+    i64 row = BLOCK ? i64(blockIdx.x) : i64(blockIdx.x) * 8 + threadIdx.x / WARP;
+    int lane = BLOCK ? threadIdx.x : threadIdx.x % WARP;
+    if (row >= rows) return;
+    const T* from = x + row * along;
+    A value = OP == SUM ? A(0) : load(from[0]);
+    for (int i = lane; i < along; i += GROUP) value = meet<OP>(value, A(load(from[i])));
+    for (int o = WARP / 2; o; o /= 2) value = meet<OP>(value, A(__shfl_xor_sync(~0u, value, o)));
+    if (BLOCK) {
+        if (threadIdx.x % WARP == 0) room[threadIdx.x / WARP] = value;
+        __syncthreads();
+        value = room[0];
+        for (int i = 1; i < 8; ++i) value = meet<OP>(value, room[i]);
+    }
+    if (lane == 0) out[row] = OP == SUM && factor != 1.0 ? store<O>(value * factor) : store<O>(value);
+}
+
+// A block of 32 by 8 threads takes 32 columns of a part of the middle axis: out [outer, parts, inner].
+template <typename T, typename O, int OP>
+__global__ void reduce_columns(O* out, const T* x, int along, i64 inner, double factor) {
+    typedef typename Sum<T>::type A;
+    __shared__ A room[8][WARP];
+    i64 column = i64(blockIdx.x) * WARP + threadIdx.x;
+    int first = i64(along) * blockIdx.y / gridDim.y, last = i64(along) * (blockIdx.y + 1) / gridDim.y;
+    const T* from = x + i64(blockIdx.z) * along * inner + column;
+    bool inside = column < inner;
+    A value = OP == SUM ? A(0) : inside ? A(load(from[i64(first) * inner])) : A(0);
+    if (inside)
+        for (int i = first + threadIdx.y; i < last; i += 8) value = meet<OP>(value, A(load(from[i64(i) * inner])));
+    room[threadIdx.y][threadIdx.x] = value;
+    __syncthreads();
+    if (threadIdx.y || !inside) return;
+    for (int i = 1; i < 8; ++i) value = meet<OP>(value, room[i][threadIdx.x]);
+    i64 place = (i64(blockIdx.z) * gridDim.y + blockIdx.y) * inner + column;
+    out[place] = OP == SUM && factor != 1.0 ? store<O>(value * factor) : store<O>(value);
+}

@@ -1,0 +1,148 @@
+"""The CUDA side without a GPU: kernels compile for every architecture; launch lists are planned and counted."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import seqlib
+from seqlib.core import ops
+from seqlib.core.backends.cuda import INCLUDE, OPS, Source
+from seqlib.core.op import OPS as DECLARED
+from seqlib.core.op import Meta
+from seqlib.core.ops.expression import compile_expression
+from seqlib.core.ops.expression_cuda import source
+from seqlib.core.rng import Generator
+from seqlib.data.batch import Batch
+from seqlib.models import transformer
+from seqlib.optim import AdamW
+from seqlib.problems.spec import ProblemSpec
+from seqlib.train.step import training_step
+
+ARCHITECTURES = (75, 80, 86, 89, 90, 120)
+SHARED = 227 * 1024  # bytes of dynamic shared memory that a block of sm_90 may have; sm_75 has 64 KiB
+
+
+def _nvrtc() -> Any:
+    return pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed (extra dev)")
+
+
+def _headers() -> list[str]:
+    found = [str(p.parent) for root in sys.path for p in Path(root).glob("nvidia/*/include/cuda_fp16.h")]
+    if not found:
+        pytest.skip("the CUDA headers are not installed (nvidia-cuda-runtime, extra dev)")
+    return found[:1]
+
+
+def _compile(text: str, name: str, names: tuple[str, ...], architecture: int) -> int:
+    """Bytes of the cubin. Fails with the compiler's log."""
+    nvrtc = _nvrtc()
+    options = [
+        f"--gpu-architecture=sm_{architecture}",
+        "--std=c++17",
+        f"-I{INCLUDE}",
+        *(f"-I{p}" for p in _headers()),
+    ]
+    _, program = nvrtc.nvrtcCreateProgram(text.encode(), name.encode(), 0, [], [])
+    for expression in names:
+        nvrtc.nvrtcAddNameExpression(program, expression.encode())
+    (error,) = nvrtc.nvrtcCompileProgram(program, len(options), [o.encode() for o in options])
+    _, size = nvrtc.nvrtcGetProgramLogSize(program)
+    log = b" " * size
+    nvrtc.nvrtcGetProgramLog(program, log)
+    assert error == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
+    return nvrtc.nvrtcGetCUBINSize(program)[1]
+
+
+def _fewer(names: tuple[str, ...]) -> tuple[str, ...]:
+    """One instance of each kernel for each of its first template arguments: what the gate has time for."""
+    kept: dict[tuple[str, str], str] = {}
+    for name in names:
+        kernel, _, rest = name.partition("<")
+        kept.setdefault((kernel, rest.split(",")[0]), name)
+    return tuple(kept.values())
+
+
+SOURCES = [pytest.param(s, id=s.file) for s in Source.all]
+
+
+@pytest.mark.parametrize("file", SOURCES)
+def test_kernels_compile_for_the_oldest_and_newest_architecture(file: Source) -> None:
+    for architecture in (ARCHITECTURES[0], ARCHITECTURES[-1]):
+        assert _compile(file.text, file.file, _fewer(file.names), architecture) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("file", SOURCES)
+def test_every_instance_of_every_kernel_compiles(file: Source, architecture: int) -> None:
+    assert _compile(file.text, file.file, file.names, architecture) > 0
+
+
+def _text(expression: str, params: tuple[str, ...], types: tuple[str, ...], out: str, compute: str) -> str:
+    plan = compile_expression(expression, params)
+    return source(
+        plan, types, tuple("bool" if o in plan.masks else out for o in range(plan.outputs)), compute, 4
+    )
+
+
+def test_elementwise_kernels_compile() -> None:
+    texts: list[str] = []
+    for op in DECLARED.values():
+        if op.expression is not None:
+            bools = op.name.startswith("logical")
+            types = tuple("bool" if bools or p == "condition" else "float" for p in op.params)
+            compute = "bool" if set(types) == {"bool"} else "float"
+            texts.append(_text(op.expression, tuple(op.params), types, "float", compute))
+    for t in ("bf16", "f16", "double"):
+        compute = "double" if t == "double" else "float"
+        expression = "s = 1.0 / (1.0 + exp(-x)); x * s, s, where(less(x, y), power(x, 2.0), -abs(y))"
+        texts.append(_text(expression, ("x", "y"), (t, "float"), t, compute))
+    for i, text in enumerate(texts):
+        assert _compile(text, f"elementwise{i}", (), 90) > 0
+
+
+def test_every_source_file_has_instances() -> None:
+    files = {p.name for p in OPS.glob("*.cu")}
+    assert {s.file for s in Source.all} == files
+    assert all(s.names for s in Source.all)
+
+
+# -- launch lists
+
+
+def _training_step() -> Any:
+    """The program of a Transformer's training step for a GPU."""
+    config = transformer.TransformerConfig(encoder_layers=2, decoder_layers=2, d_model=64, d_ff=128, heads=4)
+    spec = ProblemSpec(source_vocab=100, target_vocab=100, shared_vocab=True, pad_id=0, bos_id=1, eos_id=2)
+    generator = Generator(1)
+    model = transformer.build(config, spec, generator)
+    optimizer = AdamW(model.trainable_parameters(), lr=1e-3)
+    step = training_step(model, optimizer, generator, 0.1)
+    ids, lengths = Meta((8, 16), np.dtype("int32")), Meta((8,), np.dtype("int32"))
+    compiled = seqlib.compile(step, state=[model, optimizer, generator], device="cuda")
+    return compiled.lower(Batch(ids, lengths, ids, ids, lengths))  # type: ignore[arg-type]
+
+
+def test_a_compiled_function_is_planned_for_a_gpu_without_one() -> None:
+    w = seqlib.core.tensor.Parameter(np.ones((8, 8), np.float32), "w")
+
+    def loss(x: Any) -> Any:
+        return seqlib.sum(seqlib.tanh(ops.matmul(x, w)))
+
+    step = seqlib.compile(lambda x: seqlib.grad(loss, params={"w": w})(x), state=w, device="cuda")
+    program = step.lower(Meta((4, 8), np.dtype("float32")))
+    names = [launch.name for launch in program.plan.launches]
+    assert names.count("matmul") == 2
+    assert all(launch.kernel is not None for launch in program.plan.launches if launch.op is not None)
+    assert "cupy" not in sys.modules
+
+
+def test_a_training_step_is_kernels_alone() -> None:
+    """Nothing breaks the graph: no launch of the step is a reference, which would allocate."""
+    program = _training_step()
+    broken = Counter(x.name for x in program.plan.launches if x.op is not None and x.kernel is None)
+    assert not broken

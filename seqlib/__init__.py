@@ -37,6 +37,7 @@ PUBLIC: dict[str, str] = {
     "compile": "seqlib.core.compile:compile",
     "Generator": "seqlib.core.rng:Generator",
     "seed": "seqlib.core.rng:seed",
+    "save": "seqlib.bundle.tensors:save",
     "load": "seqlib.decode.load:load",
     "SeqlibError": "seqlib.util.errors:SeqlibError",
     "add": f"{_OPS}:add",

@@ -1,10 +1,12 @@
-"""A saved model as a translator."""
+"""What was saved: a model as a translator, tensors as a tree."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from seqlib import bundle
+from seqlib.bundle.tensors import load_tensors
 from seqlib.decode.confidence import SOURCE_FILE, Calibration
 from seqlib.decode.ensemble import Ensemble
 from seqlib.decode.translate import Translator
@@ -13,14 +15,17 @@ from seqlib.util.errors import BundleError
 
 def load(
     path: str | Path, *others: str | Path, threshold: float | None = None, model: str | None = None
-) -> Translator:
-    """The saved model in folder `path`, with its decoding defaults and its calibrated confidence.
+) -> Any:
+    """What lies at `path`: of a folder the saved model as a `Translator`, with its decoding defaults and its calibrated
+    confidence; of a file what `seqlib.save` wrote (or another tool, as safetensors), with tensors at its leaves.
 
-    With `others` all of them translate together, with the mean of their probabilities; confidence is then that of an
+    With `others` all models translate together, with the mean of their probabilities; confidence is then that of an
     uncalibrated model. `threshold` replaces the stored one. `model` says where the code of a model of your own is,
     ``file.py:name``. Raises BundleError, naming the file, when a folder is no saved model, is damaged or of another
-    format version, or when vocabularies differ, and DataError when the calibration is damaged.
+    format version, or when vocabularies differ, and DataError when the calibration or a file of tensors is damaged.
     """
+    if Path(path).is_file():
+        return load_tensors(path)
     first = bundle.read(path, model=model)
     if not others:
         return from_bundle(first, threshold=threshold)

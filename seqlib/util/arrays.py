@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["write_arrays"]
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None
+) -> None:
     """Write named arrays as safetensors; a full disk is an `OSError` with ENOSPC, as for any other file."""
     import numpy as np
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     try:
-        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path, metadata)
     except SafetensorError as error:
         # The library reports a failed write in words only; the number in them is the system's.
         found = re.search(r"os error (\d+)", str(error))

@@ -17,14 +17,16 @@ from typing import Any
 
 from seqlib.util.errors import SeqlibError
 
-__all__ = ["atomic_folder", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_file", "atomic_folder", "write_bytes", "write_json", "write_text"]
 
 _AT_FDCWD = -100  # linux/fcntl.h
 _RENAME_EXCHANGE = 2  # linux/fs.h
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` to `path` (its folder is made when missing).
+@contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty file beside `path` (whose folder is made when missing); on success it takes the place of `path`,
+    on any error it is removed.
 
     Raises SeqlibError when the disk is full, naming the path and the bytes left; OSError otherwise.
     """
@@ -33,21 +35,27 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target)
         descriptor, name = tempfile.mkstemp(prefix=_prefix(target), suffix=".tmp", dir=target.parent)
+        os.close(descriptor)
+        aside = Path(name)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, _mode(target))
-            os.replace(name, target)
+            yield aside
+            _fsync(aside)
+            os.chmod(aside, _mode(target))
+            os.replace(aside, target)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
             raise
         _fsync(target.parent)
 
 
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to `path`. Errors as `atomic_file`."""
+    with atomic_file(path) as aside:
+        aside.write_bytes(data)
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` as UTF-8 with the line ends it has. Errors as `write_bytes`."""
+    """Write `text` as UTF-8 with the line ends it has. Errors as `atomic_file`."""
     write_bytes(path, text.encode("utf-8"))
 
 

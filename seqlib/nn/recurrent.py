@@ -36,7 +36,7 @@ class LSTMCell(Module):
         bound = features**-0.5
         self.weight_x = Parameter(init.xavier_uniform((4 * features, in_features)))
         self.weight_h = Parameter(init.uniform((4 * features, features), -bound, bound))
-        bias = init.zeros((4 * features,))
+        bias = init.zeros((4 * features,)).copy()  # under meta() it can only be read
         bias[features : 2 * features] = 1.0
         self.bias = Parameter(bias)
 

@@ -129,7 +129,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     batch: BatchConfig = BatchConfig()
     decode: DecodeConfig = DecodeConfig()
     train_steps: int = 0
-    """Steps to train; 0: as long as time_limit, or 10 epochs when neither is given."""
+    """Steps to train; 0: as long as time_limit, or some epochs, by the size of the corpus, when neither is given."""
     time_limit: str = ""
     """Wall time to train, `90s`, `30m`, `2h`, `1h30m`; the schedule fits it."""
     eval_every: int | str = 1000

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from seqlib.train.advice import advice
 from seqlib.train.memory import explained, forecast_memory, largest_batch
 from seqlib.train.trainer import Trainer
 from seqlib.util.memory import peak_bytes
@@ -17,11 +18,11 @@ _STEPS = 3
 def forecast(trainer: Trainer) -> dict[str, Any]:
     """Size, memory and time of a run, after steps on its largest batch (the trainer is of no use afterwards).
 
-    `parameters`; bytes of `weights`, `optimizer` and `activations` (the largest program's planned arena, gradients
-    included), the `memory_bytes` that were forecast for the whole process (see `MemoryForecast`), and the most that it
-    had during these steps, `measured_bytes`; seconds `first_step` (program building included) and `step` (the largest
-    batch, median of three); `steps` planned (None for a time limit) and `hours` for them, other batches taken to cost
-    as much per padded token as the largest.
+    `advice`, the two lines that a run begins with; `parameters`; bytes of `weights`, `optimizer` and `activations` (the
+    largest program's planned arena, gradients included), the `memory_bytes` that were forecast for the whole process
+    (see `MemoryForecast`), and the most that it had during these steps, `measured_bytes`; seconds `first_step` (program
+    building included) and `step` (the largest batch, median of three); `steps` planned (None for a time limit) and
+    `hours` for them, other batches taken to cost as much per padded token as the largest.
     """
     plan = trainer.plan
     area = [planned.cells for planned in plan.batches]
@@ -41,6 +42,7 @@ def forecast(trainer: Trainer) -> dict[str, Any]:
     mean_step = step * float(np.mean(area)) / max(area)
     steps = trainer.end.steps or None
     return {
+        "advice": advice(trainer, memory),
         "parameters": trainer.model.num_parameters(),
         "weights_bytes": memory.weights,
         "optimizer_bytes": memory.optimizer,

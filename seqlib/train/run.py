@@ -15,6 +15,7 @@ from seqlib.bundle.architecture import is_location
 from seqlib.train import callbacks as named_callbacks
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config
+from seqlib.train.advice import advice
 from seqlib.train.auto_batch import settle_batch
 from seqlib.train.callback import Callback
 from seqlib.train.config import RunConfig
@@ -103,17 +104,9 @@ def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Cal
     data = prepare_data(config, problem)
     config = settle_batch(config, data)
     trainer = Trainer(config, problem, data, folder, [*named, *callbacks])
-    get_logger().info(
-        "%s, %s pairs, vocabulary %s; %s with %s parameters; %s batches an epoch",
-        problem.name,
-        f"{len(trainer.epochs.lengths):,}",
-        f"{data.spec.target_vocab:,}",
-        config.hparams_set or config.model,
-        f"{trainer.model.num_parameters():,}",
-        f"{len(trainer.plan.batches):,}",
-    )
     forecast = forecast_memory(trainer)
-    get_logger().info("memory: about %s", forecast)
+    for line in advice(trainer, forecast):
+        get_logger().info("%s", line)
     check_memory(trainer, forecast)
     return trainer
 

@@ -16,9 +16,10 @@ from seqlib.data.epochs import Epochs
 from seqlib.models.preset import Preset
 from seqlib.train import callbacks
 from seqlib.train import config as run_config
+from seqlib.train.advice import propose_preset
 from seqlib.train.config import DataConfig, RunConfig
 from seqlib.util.errors import UsageError, unknown
-from seqlib.util.lookup import available, resolve
+from seqlib.util.lookup import resolve
 
 T2T_HPARAMS = {
     "hidden_size": "d_model",
@@ -31,9 +32,6 @@ T2T_HPARAMS = {
     "relu_dropout": "ff_dropout",
 }
 """Tensor2Tensor's names of model settings, accepted in `--hparams`."""
-
-_MB = 1_000_000
-_COMPRESSED = (".gz", ".zst")
 
 
 def make_config(given: Mapping[str, Any]) -> RunConfig:
@@ -90,32 +88,6 @@ def check_source(config: RunConfig) -> None:
         raise UsageError(
             "what to train on is missing: give --problem NAME (`seqlib list problems`) or --data FILES"
         )
-
-
-def propose_preset(config: RunConfig) -> str:
-    """The preset named after the problem's file, else one that suits the size of the corpus in bytes; "" for a user's
-    own model, whose defaults serve."""
-    if is_location(config.model):
-        return ""
-    names = set(available("seqlib.models"))
-    for family in _families(config.problem):
-        if f"{config.model}_{family}" in names:
-            return f"{config.model}_{family}"
-    size = sum(_text_bytes(Path(path)) for path in config.data.paths)
-    suited = f"{config.model}_{'multi30k' if size < 10 * _MB else 'small' if size < 100 * _MB else 'base'}"
-    return suited if suited in names else f"{config.model}_base"
-
-
-def _families(problem: str) -> list[str]:
-    """`translate_multi30k_ende` → `multi30k_ende`, `multi30k`."""
-    parts = problem.replace("-", "_").split("_")[1:]
-    return ["_".join(parts[:n]) for n in range(len(parts), 0, -1)]
-
-
-def _text_bytes(path: Path) -> int:
-    if not path.is_file():
-        return 0  # reported, with its name, when it is opened
-    return path.stat().st_size * (3 if path.suffix in _COMPRESSED else 1)
 
 
 def find_preset(name: str) -> Preset:

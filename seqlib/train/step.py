@@ -120,6 +120,12 @@ class CompiledStep:
         """One step over the micro-batches: (loss sum, target tokens, gradient norm), float32 scalars."""
         return self._each(batches, lambda compiled, *args: compiled(*args))
 
+    def find_non_finite(self, batches: Sequence[Batch | PackedBatch]) -> Any:
+        """What `Compiled.find_non_finite` says of a step over these micro-batches; nothing is changed."""
+        compiled = self._step if self._sums is None else self._accumulate
+        found = (compiled.find_non_finite(batch) for batch in batches)
+        return next((one for one in found if one is not None), None)
+
     def lower(self, batches: Sequence[Batch | PackedBatch]) -> list[Any]:
         """The programs of a step over these micro-batches, built if need be but not run."""
         found: list[Any] = []

@@ -15,6 +15,7 @@ from seqlib.data.epochs import Planned
 from seqlib.data.plan import Plan
 from seqlib.data.prefetch import Prefetch
 from seqlib.train import checkpoint, snapshot
+from seqlib.train.advice import default_epochs
 from seqlib.train.callback import Callback
 from seqlib.train.config import RunConfig
 from seqlib.train.memory import explained
@@ -28,8 +29,6 @@ from seqlib.train.step import CompiledStep
 from seqlib.train.window import Window
 from seqlib.util.log import get_logger
 from seqlib.util.progress import progress
-
-DEFAULT_EPOCHS = 10
 
 
 class Trainer:
@@ -65,11 +64,11 @@ class Trainer:
         )
         self.epochs = make_epochs(config, data)
         self.plan: Plan = self.epochs.plan(0)
-        self.end = End(config, DEFAULT_EPOCHS * len(self.plan.batches))
+        self.end = End(config, default_epochs(len(self.epochs.lengths)) * len(self.plan.batches))
         self.rate = Rate(config, self.model_config, self.end)
         self.scorer = Scorer(self.model, problem, data, config, self.model_config.max_length)
         self.log = RunLog(folder / "log.jsonl" if folder else None)
-        self.window = Window()
+        self.window = Window(self.where_not_finite)
         self.evaluated = -1
         self.scores: dict[str, float] = {}
         self.last: tuple[Any, Any, Any]
@@ -144,6 +143,7 @@ class Trainer:
         for callback in self.callbacks:
             rate = callback.learning_rate(self, at.step + 1, rate)
         self.optimizer.lr.assign(np.float32(rate))
+        self._batches, self._drawn = batches, self.generator.state.numpy()
         try:
             total, weight, norm = self.last = self.step(batches)
         except MemoryError as error:
@@ -156,6 +156,18 @@ class Trainer:
         padded = sum(int(batch.tgt_in.size) for batch in batches)
         self.window.add(total, weight, norm, padded, took, rate)
         self._tell("on_train_batch_end", at.step)
+
+    def where_not_finite(self) -> str:
+        """The first tensor of the last step that was not finite, with its op, layer and line: the step is taken once
+        more, watched, and undone.
+        """
+        now = self.generator.state.numpy()
+        self.generator.state.assign(self._drawn)
+        try:
+            found = self.step.find_non_finite(self._batches)
+        finally:
+            self.generator.state.assign(now)
+        return f"first {found}" if found else "taken again, it is finite"
 
     def _print_programs(self) -> None:
         """Log the programs that were built since the last call."""

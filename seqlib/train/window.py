@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from seqlib.util.errors import SeqlibError
@@ -10,11 +11,13 @@ from seqlib.util.errors import SeqlibError
 _MOST_BAD = 5  # steps in a row without a finite loss and gradient after which a run is given up
 
 
-def not_finite(step: int, steps: int) -> SeqlibError:
-    """The error that ends a run whose last `steps` steps, up to `step`, had no finite loss or gradient."""
+def not_finite(step: int, steps: int, where: str) -> SeqlibError:
+    """The error that ends a run whose last `steps` steps, up to `step`, had no finite loss or gradient, which came up
+    at `where`.
+    """
     when = f"in the last {steps} steps" if steps > 1 else "in the last step"
     return SeqlibError(
-        f"step {step}: the loss or its gradient was not finite {when}. "
+        f"step {step}: the loss or its gradient was not finite {when}; {where}. "
         "Checkpoints from before are good, but going on with the same settings is of no use: "
         "lower optim.lr, lengthen optim.warmup or set optim.clip_norm"
     )
@@ -23,10 +26,12 @@ def not_finite(step: int, steps: int) -> SeqlibError:
 class Window:
     """Sums over the steps since the last log line; device scalars are read as late as possible.
 
-    A step whose loss or gradient norm is not finite was skipped by the optimizer: it is counted and left out.
+    A step whose loss or gradient norm is not finite was skipped by the optimizer: it is counted and left out. `where`
+    is asked for the first tensor of the last step that was not, when a run is given up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, where: Callable[[], str] = lambda: "its tensors were not searched") -> None:
+        self._where = where
         self._bad_in_a_row = 0
         self._clear()
 
@@ -41,7 +46,7 @@ class Window:
     def state_dict(self) -> dict[str, float]:
         """The sums so far, for a checkpoint: the next log line of a resumed run covers the steps before it too."""
         assert not self._pending, "check() comes first"
-        return {name: value for name, value in vars(self).items() if name != "_pending"}
+        return {name: value for name, value in vars(self).items() if name not in ("_pending", "_where")}
 
     def load(self, state: dict[str, float]) -> None:
         """Take up the sums that `state_dict` gave."""
@@ -72,7 +77,7 @@ class Window:
             self._tokens += weight.item()
         self._pending.clear()
         if self._bad_in_a_row >= _MOST_BAD:
-            raise not_finite(step, self._bad_in_a_row)
+            raise not_finite(step, self._bad_in_a_row, self._where())
         return self._bad_in_a_row > 0
 
     def skipped(self, step: int) -> int:

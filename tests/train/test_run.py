@@ -169,7 +169,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_unsaved(settings: dict[str, Any]
 
     settings |= {"save_every": 5, "log_every": 4}
     with pytest.raises(
-        SeqlibError, match="step 12: the loss or its gradient was not finite in the last 6 steps"
+        SeqlibError,
+        match=r"step 12: the loss or its gradient was not finite in the last 6 steps; first NaN in the output of "
+        r"\w+, shape .*, layer \S+ .*source_embedding.weight held it before",
     ):
         _run(settings, tmp_path / "run", Poison())
     assert checkpoint.steps(tmp_path / "run/checkpoints") == [5]

@@ -21,4 +21,4 @@ class TerminateOnNaN(Callback):
     def on_train_batch_end(self, trainer: Trainer, step: int) -> None:
         total, _, norm = trainer.last
         if not (math.isfinite(total.item()) and math.isfinite(norm.item())):
-            raise not_finite(step, 1)
+            raise not_finite(step, 1, trainer.where_not_finite())

@@ -22,7 +22,7 @@ from seqlib.nn.dropout import Dropout, check_rate
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
-from seqlib.nn.recurrent import LSTM, BahdanauAttention, LuongAttention, RecurrentCache, State
+from seqlib.nn.recurrent import LSTM, BahdanauAttention, LSTMCell, LuongAttention, RecurrentCache, State
 from seqlib.util.errors import ShapeError, UsageError
 
 __all__ = ["Encoded", "LSTMSeq2Seq", "LSTMSeq2SeqConfig", "base", "build", "multi30k"]
@@ -148,6 +148,7 @@ class LSTMSeq2Seq(Module):
     ) -> tuple[Tensor, Tensor]:
         """With input feeding: embedded x [B,T,D] → attention vectors [B,T,D] before dropout, and states [B,T,H]."""
         first, width = self.decoder.cells[0], self.config.d_model
+        assert isinstance(first, LSTMCell)
         from_x, from_feed = first.weight_x[:, :width], first.weight_x[:, width:]
         given = ops.matmul(ops.swapaxes(x, 0, 1), from_x, transpose_b=True) + first.bias
 

@@ -11,9 +11,21 @@ from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.nn.norm import LayerNorm
 from seqlib.nn.relative import RelativeBias, relative_buckets
+from seqlib.nn.recurrent import (
+    GRU,
+    LSTM,
+    BahdanauAttention,
+    GRUCell,
+    LSTMCell,
+    LuongAttention,
+    RecurrentCache,
+)
 from seqlib.nn.transformer_layers import DecoderLayer, EncoderLayer
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "BahdanauAttention",
     "DecodeCache",
     "DecoderLayer",
     "Dropout",
@@ -21,12 +33,16 @@ __all__ = [
     "EncoderDecoder",
     "EncoderLayer",
     "FeedForward",
+    "GRUCell",
+    "LSTMCell",
     "LayerNorm",
     "Linear",
+    "LuongAttention",
     "Module",
     "MultiHeadAttention",
     "PrefixCache",
     "RelativeBias",
+    "RecurrentCache",
     "SinusoidalPositions",
     "init",
     "relative_buckets",

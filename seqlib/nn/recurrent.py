@@ -6,7 +6,8 @@ R decoding rows (B sentences times J beams; row b·J + j is beam j of sentence b
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -18,10 +19,21 @@ from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.util.errors import ShapeError, unknown
 
-__all__ = ["LSTM", "BahdanauAttention", "LSTMCell", "LuongAttention", "RecurrentCache"]
+__all__ = ["GRU", "LSTM", "BahdanauAttention", "GRUCell", "LSTMCell", "LuongAttention", "RecurrentCache"]
 
-State = tuple[Tensor, Tensor]
-"""h and c of a layer, [B,H] each."""
+State = tuple[Tensor, ...]
+"""Of a layer, [B,H] each: h and c of an LSTM, h of a GRU."""
+
+
+class Cell(Protocol):
+    """One layer in one direction: over whole sequences, and a token at a time."""
+
+    def __call__(
+        self, x: Tensor, state: State | None = None, lengths: Tensor | None = None, reverse: bool = False
+    ) -> tuple[Tensor, State]: ...
+    def gates(self, x: Tensor) -> Tensor: ...
+    def advance(self, gates: Tensor, state: State) -> State: ...
+    def scope(self) -> Any: ...
 
 
 class LSTMCell(Module):
@@ -57,8 +69,40 @@ class LSTMCell(Module):
         return ops.lstm_step(gates, self.weight_h, *state)
 
 
-class LSTM(Module):
-    """Layers of LSTM, each over the outputs of the one below, with `dropout` between them.
+class GRUCell(Module):
+    """One layer of GRU in one direction; see `ops.gru` for the formula. Gates are in the order r, z, n.
+
+    `weight_x` [3H,D] is drawn by Xavier, `weight_h` [3H,H] from U(-1/√H, 1/√H); `bias_x` and `bias_h` [3H] are 0.
+    """
+
+    def __init__(self, in_features: int, features: int):
+        self.features = features
+        bound = features**-0.5
+        self.weight_x = Parameter(init.xavier_uniform((3 * features, in_features)))
+        self.weight_h = Parameter(init.uniform((3 * features, features), -bound, bound))
+        self.bias_x = Parameter(init.zeros((3 * features,)))
+        self.bias_h = Parameter(init.zeros((3 * features,)))
+
+    def forward(
+        self, x: Tensor, state: State | None = None, lengths: Tensor | None = None, reverse: bool = False
+    ) -> tuple[Tensor, State]:
+        """x [B,T,D], lengths int32 [B] (None: all T) → outputs [B,T,H], 0 beyond a length, and the last (h,)."""
+        h = None if state is None else state[0]
+        weights = (self.weight_x, self.weight_h, self.bias_x, self.bias_h)
+        y, h = ops.gru(x, *weights, h, lengths, reverse)
+        return y, (h,)
+
+    def gates(self, x: Tensor) -> Tensor:
+        """What the inputs x [R,D] give the gates: [R,3H]."""
+        return ops.matmul(x, self.weight_x, transpose_b=True) + self.bias_x
+
+    def advance(self, gates: Tensor, state: State) -> State:
+        """One token a row: `gates` of its input [R,3H], h [R,H] → the next h."""
+        return (ops.gru_step(gates, self.weight_h, self.bias_h, *state),)
+
+
+class Recurrent(Module):
+    """Layers of one kind of cell, each over the outputs of the one below, with `dropout` between them: LSTM and GRU.
 
     With `bidirectional` every layer also reads backwards: outputs and states are the two directions side by side, 2H
     wide (Schuster and Paliwal 1997).
@@ -66,16 +110,17 @@ class LSTM(Module):
 
     def __init__(
         self,
+        cell: Callable[[int, int], Cell],
         in_features: int,
         features: int,
-        layers: int = 1,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
+        layers: int,
+        bidirectional: bool,
+        dropout: float,
     ):
         width = 2 * features if bidirectional else features
         sizes = [in_features] + [width] * (layers - 1)
-        self.cells = [LSTMCell(size, features) for size in sizes]
-        self.reverse_cells = [LSTMCell(size, features) for size in sizes] if bidirectional else []
+        self.cells = [cell(size, features) for size in sizes]
+        self.reverse_cells = [cell(size, features) for size in sizes] if bidirectional else []
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -84,15 +129,17 @@ class LSTM(Module):
         """x [B,T,D], lengths int32 [B] (None: all T), states of each layer (None: zeros; not for two directions) →
         outputs [B,T,H] (2H), 0 beyond a length, and each layer's last state. Raises ShapeError for wrong `states`."""
         if states is not None and (self.reverse_cells or len(states) != len(self.cells)):
-            raise ShapeError(f"LSTM: states: expected {len(self.cells)} of one direction, got {len(states)}")
+            raise ShapeError(
+                f"{type(self).__name__}: states: expected {len(self.cells)} of one direction, got {len(states)}"
+            )
         found: list[State] = []
         for i, cell in enumerate(self.cells):
             x = x if i == 0 else self.dropout(x)
             y, state = cell(x, None if states is None else states[i], lengths)
             if self.reverse_cells:
-                back, (h, c) = self.reverse_cells[i](x, None, lengths, reverse=True)
+                back, other = self.reverse_cells[i](x, None, lengths, reverse=True)
                 y = ops.concatenate([y, back], axis=-1)
-                state = ops.concatenate([state[0], h], axis=-1), ops.concatenate([state[1], c], axis=-1)
+                state = tuple(ops.concatenate(pair, axis=-1) for pair in zip(state, other, strict=True))
             x = y
             found.append(state)
         return x, found
@@ -109,6 +156,34 @@ class LSTM(Module):
                 gates = cell.gates(self.dropout(found[-1][0])) if i else gates
                 found.append(cell.advance(gates, state))
         return found[-1][0], found
+
+
+class LSTM(Recurrent):
+    """Layers of `LSTMCell`; see `Recurrent`. Each layer's state is (h, c)."""
+
+    def __init__(
+        self,
+        in_features: int,
+        features: int,
+        layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+    ):
+        super().__init__(LSTMCell, in_features, features, layers, bidirectional, dropout)
+
+
+class GRU(Recurrent):
+    """Layers of `GRUCell`; see `Recurrent`. Each layer's state is (h,)."""
+
+    def __init__(
+        self,
+        in_features: int,
+        features: int,
+        layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+    ):
+        super().__init__(GRUCell, in_features, features, layers, bidirectional, dropout)
 
 
 class LuongAttention(Module):

@@ -212,6 +212,52 @@ case(
 )
 
 
+# -- recurrent layers --------------------------------------------------------------------------------
+
+
+def recurrent(
+    kind: type[torch.nn.RNNBase],
+    x: Tensor,
+    weights: list[Tensor],
+    states: list[Tensor],
+    lengths: Tensor,
+    reverse: bool,
+) -> tuple[Tensor, ...]:
+    """A layer over x [B,T,D]: outputs, 0 beyond a length, and the last states; `reverse` goes from each row's end."""
+    steps = torch.arange(x.shape[1])
+    back = (lengths[:, None] - 1 - steps) % x.shape[1] if reverse else steps.expand(x.shape[:2])
+    layer = kind(x.shape[2], states[0].shape[1], batch_first=True).double()
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    rows = torch.nn.utils.rnn.pack_padded_sequence(
+        x.take_along_dim(back[..., None], 1), lengths, batch_first=True, enforce_sorted=False
+    )
+    given = tuple(s[None] for s in states)
+    given = given if kind is torch.nn.LSTM else given[0]
+    y, last = torch.func.functional_call(layer, dict(zip(names, weights)), (rows, given))
+    y, _ = torch.nn.utils.rnn.pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])
+    y = y.take_along_dim(back[..., None], 1) * (steps < lengths[:, None])[..., None]
+    return y, *(s[0] for s in (last if isinstance(last, tuple) else (last,)))
+
+
+X, STEPS = (3, 6, 5), np.int64([6, 2, 4])
+for reverse in (False, True):
+    tag = "_reverse" if reverse else ""
+    case(
+        "recurrent",
+        f"lstm{tag}",
+        lambda x, wx, wh, b, h, c, n, r=reverse: recurrent(
+            torch.nn.LSTM, x, [wx, wh, b, torch.zeros_like(b)], [h, c], n, r
+        ),
+        X, (16, 5), (16, 4), (16,), (3, 4), (3, 4), STEPS, second=True,
+    )  # fmt: skip
+    case(
+        "recurrent",
+        f"gru{tag}",
+        lambda x, wx, wh, bx, bh, h, n, r=reverse: recurrent(torch.nn.GRU, x, [wx, wh, bx, bh], [h], n, r),
+        X, (12, 5), (12, 4), (12,), (12,), (3, 4), STEPS, second=True,
+    )  # fmt: skip
+
+
 # -- computing and storing -------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Our ops against PyTorch's answers (make_answers.py): outputs, gradients, second gradients, in both precisions."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,12 @@ OURS: dict[str, dict[str, Fn]] = {
         "attention_bias": ops.attention,
         "attention_packed": lambda q, k, v: _packed(q, k, v, False),
         "attention_packed_causal": lambda q, k, v: _packed(q, k, v, True),
+    },
+    "recurrent": {
+        "lstm": ops.lstm,
+        "lstm_reverse": partial(ops.lstm, reverse=True),
+        "gru": ops.gru,
+        "gru_reverse": partial(ops.gru, reverse=True),
     },
 }
 CASES = [

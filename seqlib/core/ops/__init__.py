@@ -17,6 +17,7 @@ from seqlib.core.ops.embedding import embedding
 from seqlib.core.ops.fourier import fft, ifft, irfft, rfft
 from seqlib.core.ops.getitem import getitem
 from seqlib.core.ops.glu import glu
+from seqlib.core.ops.gru import gru, gru_step
 from seqlib.core.ops.index import gather, one_hot, scatter_add, take
 from seqlib.core.ops.join import concatenate, expand_dims, pad, split, squeeze, stack, unstack
 from seqlib.core.ops.layer_norm import layer_norm

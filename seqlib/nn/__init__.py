@@ -10,7 +10,6 @@ from seqlib.nn.feed_forward import FeedForward
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.nn.norm import LayerNorm
-from seqlib.nn.relative import RelativeBias, relative_buckets
 from seqlib.nn.recurrent import (
     GRU,
     LSTM,
@@ -20,6 +19,7 @@ from seqlib.nn.recurrent import (
     LuongAttention,
     RecurrentCache,
 )
+from seqlib.nn.relative import RelativeBias, relative_buckets
 from seqlib.nn.transformer_layers import DecoderLayer, EncoderLayer
 
 __all__ = [
@@ -41,8 +41,8 @@ __all__ = [
     "Module",
     "MultiHeadAttention",
     "PrefixCache",
-    "RelativeBias",
     "RecurrentCache",
+    "RelativeBias",
     "SinusoidalPositions",
     "init",
     "relative_buckets",

@@ -24,10 +24,12 @@ from seqlib.nn import init
 from seqlib.nn.attention import Segments
 from seqlib.nn.cache import DecodeCache
 from seqlib.nn.dropout import Dropout, check_rate
-from seqlib.nn.embedding import Embedding, SinusoidalPositions
-from seqlib.nn.feed_forward import ACTIVATIONS
+from seqlib.nn.embedding import Embedding
+from seqlib.nn.feed_forward import ACTIVATIONS, GATED
 from seqlib.nn.module import Module
-from seqlib.nn.norm import LayerNorm
+from seqlib.nn.norm import NORMS
+from seqlib.nn.positions import Positions, added_positions
+from seqlib.nn.relative import RelativeBias
 from seqlib.nn.transformer_layers import DecoderLayer, EncoderLayer
 from seqlib.util.errors import ShapeError, UsageError, unknown
 
@@ -57,13 +59,22 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     d_model: int = 512
     d_ff: int = 2048
     heads: int = 8
+    kv_heads: int = 0
+    """Heads of keys and values, a divisor of heads; 0: as many (grouped queries, Ainslie et al. 2023)."""
     activation: str = "relu"
-    """relu, gelu (exact) or silu."""
+    """relu, gelu (exact) or silu; or gated, with a third matrix: glu, reglu, geglu or swiglu (Shazeer 2020)."""
     norm: Literal["pre", "post"] = "pre"
-    """Layer norm before each block with one after the last layer (T2T), or after each residual sum (Vaswani et al.)."""
+    """A norm before each block with one after the last layer (T2T), or after each residual sum (Vaswani et al.)."""
+    norm_kind: Literal["layer", "rms"] = "layer"
+    """Layer norm, or root-mean-square norm (Zhang and Sennrich 2019)."""
     norm_eps: float = 1e-6
-    positions: Literal["sinusoidal", "rotary"] = "sinusoidal"
-    """Added to the embeddings (Vaswani et al.), or turning queries and keys of self-attention (Su et al. 2021)."""
+    positions: Literal["sinusoidal", "rotary", "learned", "relative"] = "sinusoidal"
+    """Sinusoids (Vaswani et al.) or learnt vectors added to the embeddings, queries and keys of self-attention turned
+    (Su et al. 2021), or learnt numbers added to its scores by the distance (T5, Raffel et al. 2020)."""
+    relative_buckets: int = 32
+    """Of relative positions: the numbers a head has, for the distances (in the encoder half of them a direction)."""
+    relative_longest: int = 128
+    """Of relative positions: the distance from which on all share a number."""
     attention_bias: bool = False
     """Biases in the attention projections (T2T has none)."""
     dropout: float = 0.1
@@ -91,8 +102,12 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
             raise UsageError(
                 f"transformer: d_model {self.d_model} must be even and a multiple of heads {self.heads}"
             )
-        if self.activation not in ACTIVATIONS:
-            raise unknown("activation", self.activation, ACTIVATIONS)
+        if self.kv_heads < 0 or self.heads % (self.kv_heads or self.heads):
+            raise UsageError(
+                f"transformer: kv_heads {self.kv_heads} must be a divisor of heads {self.heads}, or 0"
+            )
+        if self.activation not in ACTIVATIONS and self.activation not in GATED:
+            raise unknown("activation", self.activation, [*ACTIVATIONS, *GATED])
         for name in ("dropout", "attention_dropout", "ff_dropout"):
             check_rate(getattr(self, name), name)
 
@@ -122,7 +137,7 @@ class Batch(Protocol):
 
 
 class Transformer(Module):
-    """Encoder and decoder stacks over scaled token embeddings with sinusoidal or rotary positions.
+    """Encoder and decoder stacks over scaled token embeddings.
 
     `config` and `spec` are kept as given. Parameters start from `nn.init` under the ambient generator; see `build`.
     """
@@ -140,14 +155,21 @@ class Transformer(Module):
         self.target_embedding = (
             self.source_embedding if shared else Embedding(spec.target_vocab, width, scale)
         )
-        sinusoidal = config.positions == "sinusoidal"
-        self.positions = SinusoidalPositions(config.max_length, width) if sinusoidal else None
+        self.source_positions, self.target_positions = added_positions(
+            config.positions, config.max_length, width
+        )
         self.dropout = Dropout(config.dropout)
         self.encoder = [EncoderLayer(config) for _ in range(config.encoder_layers)]
         self.decoder = [DecoderLayer(config) for _ in range(config.decoder_layers)]
-        final = config.norm == "pre"
-        self.encoder_norm = LayerNorm(width, config.norm_eps) if final else None
-        self.decoder_norm = LayerNorm(width, config.norm_eps) if final else None
+        norm, final = NORMS[config.norm_kind], config.norm == "pre"
+        self.encoder_norm = norm(width, config.norm_eps) if final else None
+        self.decoder_norm = norm(width, config.norm_eps) if final else None
+        self.encoder_relative, self.decoder_relative = (
+            RelativeBias(config.heads, width, both, config.relative_buckets, config.relative_longest)
+            if config.positions == "relative"
+            else None
+            for both in (True, False)
+        )
         self.output_weight = (
             self.target_embedding.weight
             if config.tie_output
@@ -177,21 +199,24 @@ class Transformer(Module):
 
     def encode(self, src: Any, src_lengths: Any) -> Tensor:
         """src int32 [B,S], src_lengths int32 [B] ≥ 1 → memory [B,S,D]; rows beyond a length hold no meaning."""
-        return self._encode(self._placed(self.source_embedding(_ids(src))), _ids(src_lengths))
+        x = self._placed(self.source_positions, self.source_embedding(_ids(src)))
+        return self._encode(x, _ids(src_lengths), _relative(self.encoder_relative, x))
 
     def decode(self, memory: Tensor, src_lengths: Any, tgt_in: Any) -> Tensor:
         """memory [B,S,D], src_lengths int32 [B], tgt_in int32 [B,T] → hidden [B,T,D], for `logits`."""
-        x = self._placed(self.target_embedding(_ids(tgt_in)))
-        return self._decode(x, memory, _ids(src_lengths))
+        x = self._placed(self.target_positions, self.target_embedding(_ids(tgt_in)))
+        return self._decode(x, memory, _ids(src_lengths), _relative(self.decoder_relative, x))
 
     def _packed(self, batch: PackedBatch) -> Tensor:
         """The hidden rows [N,D] of a packed batch: all its sentences at once, each for itself."""
+        if self.config.positions == "relative":
+            raise UsageError("transformer: relative positions can't be packed; set batch.kind to buckets")
         source = Segments(_ids(batch.src_offsets), _ids(batch.src_positions))
         target = Segments(_ids(batch.tgt_offsets), _ids(batch.tgt_positions))
-        x = self._placed(self.source_embedding(_ids(batch.src)), source)
-        memory = self._encode(x, None, source)
-        x = self._placed(self.target_embedding(_ids(batch.tgt_in)), target)
-        return self._decode(x, memory, None, target, source)
+        x = self._placed(self.source_positions, self.source_embedding(_ids(batch.src)), source)
+        memory = self._encode(x, None, None, source)
+        x = self._placed(self.target_positions, self.target_embedding(_ids(batch.tgt_in)), target)
+        return self._decode(x, memory, None, None, target, source)
 
     def _encode(self, x: Tensor, *places: Any) -> Tensor:
         for layer in self.encoder:
@@ -210,17 +235,18 @@ class Transformer(Module):
         lengths = _ids(src_lengths)
         memory = self.encode(src, lengths)
         at = max(0, len(self.decoder) - 2) if layer is None else layer
-        x = self._placed(self.target_embedding(_ids(tgt_in)))
+        x = self._placed(self.target_positions, self.target_embedding(_ids(tgt_in)))
+        bias = _relative(self.decoder_relative, x)
         for before in self.decoder[:at]:
-            x = before(x, memory, lengths)
-        return ops.mean(self.decoder[at].cross_weights(x, memory, lengths), axis=1)
+            x = before(x, memory, lengths, bias)
+        return ops.mean(self.decoder[at].cross_weights(x, memory, lengths, bias), axis=1)
 
     def _run(self, layer: Module, *args: Any) -> Tensor:
         return checkpoint(layer, *args) if self.config.checkpoint_layers and self.training else layer(*args)
 
-    def _placed(self, x: Tensor, segments: Segments | None = None) -> Tensor:
-        if self.positions is not None:
-            x = self.positions(x) if segments is None else self.positions.each(x, segments.positions)
+    def _placed(self, positions: Positions | None, x: Tensor, segments: Segments | None = None) -> Tensor:
+        if positions is not None:
+            x = positions(x) if segments is None else positions.each(x, segments.positions)
         return self.dropout(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -238,9 +264,8 @@ class Transformer(Module):
                 f"cache: max_length: expected at most {self.config.max_length} (the model's), got {max_length}"
             )
         heads, width = self.config.heads, self.config.d_model
-        return DecodeCache(
-            len(self.decoder), sentences, rows, source_length, max_length, heads, width // heads
-        )
+        own = self.config.kv_heads or heads
+        return DecodeCache(len(self.decoder), sentences, rows, source_length, max_length, own, width // heads)
 
     def fill_cache(self, cache: DecodeCache, memory: Tensor, src_lengths: Any) -> None:
         """Start new sentences in a cache: compute the cross-attention keys and values of memory [B,S,D] once.
@@ -272,8 +297,11 @@ class Transformer(Module):
         place_at = _ids(position)
         with no_grad():
             place = cache.place(place_at)
+            if self.decoder_relative is not None:
+                place.add_bias(self.decoder_relative(ops.reshape(place_at, (1,)), cache.times()))
             x = self.target_embedding(_ids(tokens))
-            x = self.dropout(x if self.positions is None else self.positions.at(x, place_at))
+            positions = self.target_positions
+            x = self.dropout(x if positions is None else positions.at(x, place_at))
             x = ops.reshape(x, shape=(cache.sentences, cache.beams, self.config.d_model))
             for i, layer in enumerate(self.decoder):
                 with layer.scope():
@@ -289,6 +317,11 @@ def build(config: TransformerConfig, spec: Vocabularies, generator: Generator) -
         return Transformer(config, spec)
 
 
+def _relative(bias: RelativeBias | None, x: Tensor) -> Tensor | None:
+    """The bias [H,T,T] of a stack's self-attention over x [B,T,D]."""
+    return None if bias is None else bias(ops.arange(x.shape[1]), ops.arange(x.shape[1]))
+
+
 def _ids(value: Any) -> Tensor:
     """An int32 tensor of ids, lengths or a position."""
     return value if isinstance(value, Tensor) else tensor(np.asarray(value, np.int32))
@@ -297,23 +330,24 @@ def _ids(value: Any) -> Tensor:
 # ---- presets
 
 
+def _preset(about: str, tokens: int, longest: int, optim: dict[str, Any], **sizes: Any) -> Preset:
+    """What the presets share: no weight decay, and 1e-9 for epsilon."""
+    settings: dict[str, Any] = {"eps": 1e-9, "weight_decay": 0.0, **optim}
+    batch = {"tokens": tokens, "max_length": longest}
+    return Preset(about=about, model=TransformerConfig(**sizes), optim=settings, batch=batch)
+
+
 def _t2t(about: str, **sizes: Any) -> Preset:
     """Tensor2Tensor's transformer_base settings (version 3) around a model of some size."""
-    return Preset(
-        about=about,
-        model=TransformerConfig(**sizes),
-        optim={
-            "lr": 2.0,
-            "schedule": "constant*linear_warmup*rsqrt_decay*rsqrt_hidden_size",
-            "warmup": 8000,
-            "betas": (0.9, 0.997),
-            "eps": 1e-9,
-            "weight_decay": 0.0,
-            "clip_norm": 0.0,
-            "smoothing": 0.1,
-        },
-        batch={"tokens": 4096, "max_length": 256},
-    )
+    optim = {
+        "lr": 2.0,
+        "schedule": "constant*linear_warmup*rsqrt_decay*rsqrt_hidden_size",
+        "warmup": 8000,
+        "betas": (0.9, 0.997),
+        "clip_norm": 0.0,
+        "smoothing": 0.1,
+    }
+    return _preset(about, 4096, 256, optim, **sizes)
 
 
 def tiny() -> Preset:
@@ -336,33 +370,36 @@ def big() -> Preset:
     return _t2t("T2T big (Vaswani et al. 2017)", d_model=1024, d_ff=4096, heads=16, dropout=0.3)
 
 
+def _little(layers: int, d_model: int, d_ff: int, dropout: float) -> dict[str, Any]:
+    """Sizes of models for little text: equal stacks, 4 heads, dropout on embeddings and residuals alone."""
+    return {
+        "encoder_layers": layers,
+        "decoder_layers": layers,
+        "d_model": d_model,
+        "d_ff": d_ff,
+        "heads": 4,
+        "max_length": 256,
+        "dropout": dropout,
+        "attention_dropout": 0.0,
+        "ff_dropout": 0.0,
+    }
+
+
 def bulletin() -> Preset:
     """For translate_bulletin in minutes on a CPU: 2+2 layers, 64/256, 4 heads, rotary positions; no dropout, since
     its sentences never run out. Narrow, because many small steps learn more in a given time than few large ones.
     """
-    sizes: dict[str, Any] = {
-        "encoder_layers": 2,
-        "decoder_layers": 2,
-        "d_model": 64,
-        "d_ff": 256,
-        "heads": 4,
-        "positions": "rotary",
-        "max_length": 256,
+    optim = {
+        "lr": 8e-3,
+        "schedule": "constant*linear_warmup*cosine_decay",
+        "warmup": 100,
+        "betas": (0.8, 0.95),
+        "clip_norm": 1.0,
+        "smoothing": 0.0,
     }
-    return Preset(
-        about="the embedded bulletin problem, minutes on a CPU",
-        model=TransformerConfig(**sizes, dropout=0.0, attention_dropout=0.0, ff_dropout=0.0),
-        optim={
-            "lr": 8e-3,
-            "schedule": "constant*linear_warmup*cosine_decay",
-            "warmup": 100,
-            "betas": (0.8, 0.95),
-            "eps": 1e-9,
-            "weight_decay": 0.0,
-            "clip_norm": 1.0,
-            "smoothing": 0.0,
-        },
-        batch={"tokens": 1024, "max_length": 64},
+    sizes = _little(2, 64, 256, dropout=0.0)
+    return _preset(
+        "the embedded bulletin problem, minutes on a CPU", 1024, 64, optim, positions="rotary", **sizes
     )
 
 
@@ -370,29 +407,15 @@ def multi30k() -> Preset:
     """For Multi30k (29,000 short pairs) in half an hour on two processors: 4+4 layers, 128/256, 4 heads, dropout
     0.1. Small steps of 1,024 tokens: at this size updates are worth more than tokens.
     """
-    sizes: dict[str, Any] = {
-        "encoder_layers": 4,
-        "decoder_layers": 4,
-        "d_model": 128,
-        "d_ff": 256,
-        "heads": 4,
-        "max_length": 256,
+    optim = {
+        "lr": 5e-3,
+        "schedule": "constant*linear_warmup*cosine_decay",
+        "warmup": 400,
+        "betas": (0.9, 0.98),
+        "clip_norm": 1.0,
+        "smoothing": 0.1,
     }
-    return Preset(
-        about="Multi30k, half an hour on a CPU",
-        model=TransformerConfig(**sizes, dropout=0.1, attention_dropout=0.0, ff_dropout=0.0),
-        optim={
-            "lr": 5e-3,
-            "schedule": "constant*linear_warmup*cosine_decay",
-            "warmup": 400,
-            "betas": (0.9, 0.98),
-            "eps": 1e-9,
-            "weight_decay": 0.0,
-            "clip_norm": 1.0,
-            "smoothing": 0.1,
-        },
-        batch={"tokens": 1024, "max_length": 80},
-    )
+    return _preset("Multi30k, half an hour on a CPU", 1024, 80, optim, **_little(4, 128, 256, dropout=0.1))
 
 
 def multi30k_tiny() -> Preset:
@@ -401,26 +424,15 @@ def multi30k_tiny() -> Preset:
     (Wu et al. 2021, "Good for Misconceived Reasons".) Its rate falls with the inverse root of the step after 2000
     steps of warm-up, batches are 4096 tokens.
     """
-    sizes: dict[str, Any] = {
-        "encoder_layers": 4,
-        "decoder_layers": 4,
-        "d_model": 128,
-        "d_ff": 256,
-        "heads": 4,
-        "max_length": 256,
+    optim = {
+        "lr": 5e-3,
+        "schedule": "constant*linear_warmup*rsqrt_normalized_decay",
+        "warmup": 2000,
+        "betas": (0.9, 0.98),
+        "eps": 1e-8,
+        "clip_norm": 0.0,
+        "smoothing": 0.1,
     }
-    return Preset(
-        about="Multi30k, the published small shape",
-        model=TransformerConfig(**sizes, dropout=0.3, attention_dropout=0.0, ff_dropout=0.0),
-        optim={
-            "lr": 5e-3,
-            "schedule": "constant*linear_warmup*rsqrt_normalized_decay",
-            "warmup": 2000,
-            "betas": (0.9, 0.98),
-            "eps": 1e-8,
-            "weight_decay": 0.0,
-            "clip_norm": 0.0,
-            "smoothing": 0.1,
-        },
-        batch={"tokens": 4096, "max_length": 128},
+    return _preset(
+        "Multi30k, the published small shape", 4096, 128, optim, **_little(4, 128, 256, dropout=0.3)
     )

@@ -4,12 +4,13 @@ from seqlib.nn import init
 from seqlib.nn.attention import MultiHeadAttention
 from seqlib.nn.cache import DecodeCache
 from seqlib.nn.dropout import Dropout
-from seqlib.nn.embedding import Embedding, SinusoidalPositions, sinusoid_table
+from seqlib.nn.embedding import Embedding
 from seqlib.nn.encoder_decoder import EncoderDecoder, PrefixCache
 from seqlib.nn.feed_forward import FeedForward
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
-from seqlib.nn.norm import LayerNorm
+from seqlib.nn.norm import LayerNorm, RMSNorm
+from seqlib.nn.positions import LearnedPositions, SinusoidalPositions, sinusoid_table
 from seqlib.nn.recurrent import (
     GRU,
     LSTM,
@@ -36,11 +37,13 @@ __all__ = [
     "GRUCell",
     "LSTMCell",
     "LayerNorm",
+    "LearnedPositions",
     "Linear",
     "LuongAttention",
     "Module",
     "MultiHeadAttention",
     "PrefixCache",
+    "RMSNorm",
     "RecurrentCache",
     "RelativeBias",
     "SinusoidalPositions",

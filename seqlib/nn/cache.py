@@ -1,7 +1,8 @@
 """The key/value cache of incremental decoding, with beams that are reordered by an index and never copied.
 
 B sentences, J beams a sentence, R = B·J rows (row b·J + j is beam j of sentence b), S source time, L longest target,
-H heads, K head width. Self-attention keys and values lie as [B, L·J, H, K]: one block of J entries a time step, so a
+H key heads, K head width. Self-attention keys and
+values lie as [B, L·J, H, K]: one block of J entries a time step, so a
 step writes one contiguous block a sentence and the valid keys are always a prefix. `ancestry[r, t]` says which beam
 wrote the entry that row r sees at time t; reordering beams permutes that index alone.
 """
@@ -36,7 +37,13 @@ class StepPlace:
         self.position = position  # int32, 0-d: the time step
         self.index = index  # int32, 0-d: first entry to write
         self.lengths = lengths  # int32 [B]: entries written once the step has written its own
-        self.bias = bias  # float32 [B, 1, J, L·J]: 0 for a row's own history, -inf for other beams'; None for one beam
+        # float32 [B, 1, J, L·J]: 0 for a row's own history, -inf for other beams'; None for one beam. See `add_bias`.
+        self.bias = bias
+
+    def add_bias(self, bias: Tensor) -> None:
+        """Add `bias` [H, 1, L·J] to the scores of all rows: by head and entry."""
+        every = ops.reshape(bias, (1, *bias.shape))
+        self.bias = every if self.bias is None else self.bias + every
 
 
 class DecodeCache:
@@ -79,6 +86,11 @@ class DecodeCache:
         if self.ancestry is not None:
             variables.append(self.ancestry)
         return {variable.name: variable for variable in variables}
+
+    def times(self) -> Tensor:
+        """The time step of every self-attention entry, int32 [L·J]."""
+        column = ops.reshape(ops.arange(self.max_length), (self.max_length, 1))
+        return ops.reshape(ops.broadcast_to(column, (self.max_length, self.beams)), (-1,))
 
     def reorder(self, parents: Tensor) -> None:
         """Row r goes on from the history of row ``parents[r]`` (int32 [R]), a beam of the same sentence.

@@ -6,29 +6,38 @@ from typing import Any
 from seqlib.core import ops
 from seqlib.core.tensor import Tensor
 from seqlib.nn.dropout import Dropout
-from seqlib.nn.linear import Linear
+from seqlib.nn.linear import Linear, joined
 from seqlib.nn.module import Module
 from seqlib.util.errors import unknown
 
-__all__ = ["ACTIVATIONS", "FeedForward"]
+__all__ = ["ACTIVATIONS", "GATED", "FeedForward"]
 
 ACTIVATIONS: dict[str, Callable[..., Any]] = {"relu": ops.relu, "gelu": ops.gelu, "silu": ops.silu}
+GATED = {"glu": "sigmoid", "reglu": "relu", "geglu": "gelu", "swiglu": "silu"}
+"""Gated activations, by the activation of their gate (`ops.glu`)."""
 
 
 class FeedForward(Module):
     """y = W_out · dropout(act(W_in · x + b_in)) + b_out, D → F → D (Vaswani et al. 2017, section 3.3).
 
-    `activation` is "relu", "gelu" (the exact, erf form) or "silu"; another name raises UsageError.
+    `activation` is "relu", "gelu" (the exact, erf form) or "silu"; or, with a third matrix W_gate [F, D], "glu",
+    "reglu", "geglu" or "swiglu" (Shazeer 2020): (W_in · x + b_in) · act(W_gate · x + b_gate) in the place of
+    act(W_in · x + b_in). Both come of one product. Another name raises UsageError.
     """
 
     def __init__(self, features: int, hidden: int, activation: str = "relu", dropout: float = 0.0):
-        if activation not in ACTIVATIONS:
-            raise unknown("activation", activation, ACTIVATIONS)
+        if activation not in ACTIVATIONS and activation not in GATED:
+            raise unknown("activation", activation, [*ACTIVATIONS, *GATED])
         self.activation = activation
         self.in_proj = Linear(features, hidden)
+        self.gate_proj = Linear(features, hidden) if activation in GATED else None
         self.dropout = Dropout(dropout)
         self.out_proj = Linear(hidden, features)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] → [..., D]."""
-        return self.out_proj(self.dropout(ACTIVATIONS[self.activation](self.in_proj(x))))
+        if self.gate_proj is None:
+            hidden = ACTIVATIONS[self.activation](self.in_proj(x))
+        else:
+            hidden = ops.glu(joined(x, self.in_proj, self.gate_proj), GATED[self.activation])
+        return self.out_proj(self.dropout(hidden))

@@ -1,11 +1,13 @@
 """Normalisation layers."""
 
+from collections.abc import Callable
+
 from seqlib.core import ops
 from seqlib.core.tensor import Parameter, Tensor
 from seqlib.nn import init
 from seqlib.nn.module import Module
 
-__all__ = ["LayerNorm"]
+__all__ = ["NORMS", "LayerNorm", "RMSNorm"]
 
 
 class LayerNorm(Module):
@@ -22,3 +24,19 @@ class LayerNorm(Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] → [..., D]."""
         return ops.layer_norm(x, self.weight, self.bias, eps=self.eps)
+
+
+class RMSNorm(Module):
+    """y = x / sqrt(mean(x²) + eps) · weight over the last axis (Zhang and Sennrich 2019)."""
+
+    def __init__(self, features: int, eps: float = 1e-6):
+        self.eps = eps
+        self.weight = Parameter(init.ones((features,)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] → [..., D]."""
+        return ops.rms_norm(x, self.weight, eps=self.eps)
+
+
+NORMS: dict[str, Callable[[int, float], Module]] = {"layer": LayerNorm, "rms": RMSNorm}
+"""Norms by the names that configurations use."""

@@ -14,13 +14,14 @@ from seqlib.nn.cache import DecodeCache, StepPlace
 from seqlib.nn.dropout import Dropout
 from seqlib.nn.feed_forward import FeedForward
 from seqlib.nn.module import Module
-from seqlib.nn.norm import LayerNorm
+from seqlib.nn.norm import NORMS
 
 __all__ = ["DecoderLayer", "EncoderLayer", "LayerConfig"]
 
 
 class LayerConfig(Protocol):
-    """What a layer reads of its model's configuration; `norm` is "pre" or "post"."""
+    """What a layer reads of its model's configuration; `norm` is "pre" or "post", `norm_kind` in
+    `nn.norm.NORMS`, `kv_heads` 0 for as many as `heads`."""
 
     @property
     def d_model(self) -> int: ...
@@ -29,9 +30,13 @@ class LayerConfig(Protocol):
     @property
     def heads(self) -> int: ...
     @property
+    def kv_heads(self) -> int: ...
+    @property
     def activation(self) -> str: ...
     @property
     def norm(self) -> str: ...
+    @property
+    def norm_kind(self) -> str: ...
     @property
     def norm_eps(self) -> float: ...
     @property
@@ -47,17 +52,17 @@ class LayerConfig(Protocol):
 
 
 class Block(Module):
-    """What every layer does around its parts: layer norm, dropout and the residual sum."""
+    """What every layer does around its parts: norm, dropout and the residual sum."""
 
     def __init__(self, config: LayerConfig):
         self.pre_norm = config.norm == "pre"
         self.dropout = Dropout(config.dropout)
 
-    def before(self, norm: LayerNorm, x: Tensor) -> Tensor:
+    def before(self, norm: Module, x: Tensor) -> Tensor:
         """The input of a part."""
         return norm(x) if self.pre_norm else x
 
-    def after(self, norm: LayerNorm, x: Tensor, y: Tensor) -> Tensor:
+    def after(self, norm: Module, x: Tensor, y: Tensor) -> Tensor:
         """The residual sum of a part's input x and output y."""
         total = x + self.dropout(y)
         return total if self.pre_norm else norm(total)
@@ -68,14 +73,21 @@ class EncoderLayer(Block):
 
     def __init__(self, config: LayerConfig):
         super().__init__(config)
-        self.attention_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.attention_norm = NORMS[config.norm_kind](config.d_model, config.norm_eps)
         self.attention = _attention(config, rotary=config.positions == "rotary")
-        self.feed_forward_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.feed_forward_norm = NORMS[config.norm_kind](config.d_model, config.norm_eps)
         self.feed_forward = _feed_forward(config)
 
-    def forward(self, x: Tensor, lengths: Tensor | None, segments: Segments | None = None) -> Tensor:
-        """[B,S,D], valid lengths [B] → [B,S,D]; [M,D] in segments → [M,D]."""
-        y = self.attention(self.before(self.attention_norm, x), lengths=lengths, segments=segments)
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None,
+        bias: Tensor | None = None,
+        segments: Segments | None = None,
+    ) -> Tensor:
+        """[B,S,D], valid lengths [B], bias [H,S,S] of the scores → [B,S,D]; [M,D] in segments → [M,D]."""
+        y = self.before(self.attention_norm, x)
+        y = self.attention(y, lengths=lengths, bias=bias, segments=segments)
         x = self.after(self.attention_norm, x, y)
         y = self.feed_forward(self.before(self.feed_forward_norm, x))
         return self.after(self.feed_forward_norm, x, y)
@@ -86,11 +98,11 @@ class DecoderLayer(Block):
 
     def __init__(self, config: LayerConfig):
         super().__init__(config)
-        self.attention_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.attention_norm = NORMS[config.norm_kind](config.d_model, config.norm_eps)
         self.attention = _attention(config, rotary=config.positions == "rotary")
-        self.cross_attention_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.cross_attention_norm = NORMS[config.norm_kind](config.d_model, config.norm_eps)
         self.cross_attention = _attention(config)
-        self.feed_forward_norm = LayerNorm(config.d_model, config.norm_eps)
+        self.feed_forward_norm = NORMS[config.norm_kind](config.d_model, config.norm_eps)
         self.feed_forward = _feed_forward(config)
 
     def forward(
@@ -98,11 +110,14 @@ class DecoderLayer(Block):
         x: Tensor,
         memory: Tensor,
         lengths: Tensor | None,
+        bias: Tensor | None = None,
         segments: Segments | None = None,
         memory_segments: Segments | None = None,
     ) -> Tensor:
-        """x [B,T,D], memory [B,S,D] with valid lengths [B] → [B,T,D]; x [N,D] and memory [M,D] in segments → [N,D]."""
-        y = self.attention(self.before(self.attention_norm, x), causal=True, segments=segments)
+        """x [B,T,D], memory [B,S,D] with valid lengths [B], bias [H,T,T] of self-attention's scores → [B,T,D]; x [N,D]
+        and memory [M,D] in segments → [N,D]."""
+        y = self.before(self.attention_norm, x)
+        y = self.attention(y, causal=True, bias=bias, segments=segments)
         x = self.after(self.attention_norm, x, y)
         y = self.cross_attention(
             self.before(self.cross_attention_norm, x),
@@ -115,9 +130,9 @@ class DecoderLayer(Block):
         y = self.feed_forward(self.before(self.feed_forward_norm, x))
         return self.after(self.feed_forward_norm, x, y)
 
-    def cross_weights(self, x: Tensor, memory: Tensor, lengths: Tensor) -> Tensor:
+    def cross_weights(self, x: Tensor, memory: Tensor, lengths: Tensor, bias: Tensor | None = None) -> Tensor:
         """How `forward` weighs the memory: x [B,T,D], memory [B,S,D], valid lengths [B] → [B,H,T,S]."""
-        y = self.attention(self.before(self.attention_norm, x), causal=True)
+        y = self.attention(self.before(self.attention_norm, x), causal=True, bias=bias)
         x = self.after(self.attention_norm, x, y)
         return self.cross_attention.weights(self.before(self.cross_attention_norm, x), memory, lengths)
 
@@ -138,7 +153,12 @@ class DecoderLayer(Block):
 
 def _attention(config: LayerConfig, rotary: bool = False) -> MultiHeadAttention:
     return MultiHeadAttention(
-        config.d_model, config.heads, config.attention_dropout, config.attention_bias, rotary
+        config.d_model,
+        config.heads,
+        config.attention_dropout,
+        config.attention_bias,
+        rotary,
+        config.kv_heads,
     )
 
 

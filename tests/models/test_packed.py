@@ -66,8 +66,8 @@ def in_float64(model: Transformer) -> Transformer:
 
 def walk(model: Transformer) -> list[Variable]:
     found: list[Variable] = list(model.named_parameters().values())
-    if model.positions is not None:
-        found.append(model.positions.table)
+    if model.source_positions is not None:
+        found.append(model.source_positions.table)
     return found
 
 

@@ -99,6 +99,7 @@ def test_config_is_checked():
         ({"dropout": 1.0}, "dropout"),
         ({"ff_dropout": -0.1}, "ff_dropout"),
         ({"encoder_layers": 0}, "encoder_layers"),
+        ({"heads": 8, "kv_heads": 3}, "kv_heads 3 must be a divisor of heads 8"),
     ):
         with pytest.raises(UsageError, match=word):
             TransformerConfig(**bad)

@@ -34,6 +34,19 @@ class Batch(NamedTuple):
     tgt_lengths: np.ndarray
 
 
+STRUCTURES = [
+    {},
+    {"norm": "post", "attention_bias": True},
+    {"positions": "rotary", "kv_heads": 2},
+    {"positions": "rotary", "norm_kind": "rms", "activation": "swiglu", "kv_heads": 1},
+    {"positions": "learned", "norm": "post", "activation": "geglu"},
+    {"positions": "relative", "kv_heads": 2, "norm_kind": "rms"},
+    {"positions": "relative", "norm": "post", "norm_kind": "rms", "activation": "reglu"},
+    {"positions": "sinusoidal", "activation": "glu", "kv_heads": 4, "tie_output": False},
+]
+"""Every choice at least once, with others beside it."""
+
+
 def make_batch(seed: int = 0, rows: int = 5, s: int = 7, t: int = 6) -> Batch:
     rng = np.random.default_rng(seed)
     src = rng.integers(4, V, (rows, s)).astype(np.int32)
@@ -128,9 +141,7 @@ def test_padding_and_the_future_do_not_matter():
     assert np.abs(model(src, batch.src_lengths, tgt).numpy() - after).max() > 1e-3
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"norm": "post"}, {"activation": "gelu", "attention_bias": True, "tie_output": False}]
-)
+@pytest.mark.parametrize("changes", [*STRUCTURES, {"activation": "gelu", "tie_output": False}], ids=str)
 def test_gradients_reach_every_parameter(changes: dict):
     model, batch = model_of(**changes), make_batch()
     _, grads = value_and_grad(lambda: model.loss(batch, 0.1), params=model.trainable_parameters())()
@@ -138,6 +149,27 @@ def test_gradients_reach_every_parameter(changes: dict):
     for name, grad in grads.items():
         # A bias of keys shifts all scores of a query alike, which the softmax takes out.
         assert np.abs(grad.numpy()).max() > 0 or name.endswith("k_proj.bias"), name
+
+
+def test_relative_positions_are_shared_by_the_layers_of_a_stack():
+    model = model_of(positions="relative", relative_buckets=8)
+    names = [name for name in model.named_parameters() if "relative" in name]
+    assert names == ["encoder_relative.weight", "decoder_relative.weight"]
+    assert all(model.named_parameters()[name].shape == (8, 4) for name in names)
+    batch = make_batch()
+    before = model.eval()(batch.src, batch.src_lengths, batch.tgt_in).numpy()
+    model.decoder_relative.weight.assign(model.decoder_relative.weight.numpy() * 3)
+    after = model(batch.src, batch.src_lengths, batch.tgt_in).numpy()
+    np.testing.assert_allclose(after[:, 0], before[:, 0], atol=1e-5)  # a first token has no distances
+    assert np.abs(after[:, -1] - before[:, -1]).max() > 1e-3
+
+
+def test_learned_positions_are_a_table_a_side():
+    model, batch = model_of(positions="learned"), make_batch()
+    assert model.source_positions is not model.target_positions
+    _, grads = value_and_grad(lambda: model.loss(batch), params=model.trainable_parameters())()
+    slope = grads["source_positions.weight"].numpy()
+    assert np.abs(slope[:7]).max() > 0 and not slope[7:].any()
 
 
 def test_directional_gradient():
@@ -271,7 +303,7 @@ def stepped(
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("changes", [{}, {"positions": "rotary"}, {"norm": "post", "attention_bias": True}])
+@pytest.mark.parametrize("changes", STRUCTURES, ids=str)
 def test_steps_equal_teacher_forcing(compiled: bool, changes: dict):
     model, batch = model_of(**changes), make_batch()
     model.eval()
@@ -280,10 +312,12 @@ def test_steps_equal_teacher_forcing(compiled: bool, changes: dict):
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_beams_follow_their_own_history(compiled: bool):
+@pytest.mark.parametrize(
+    "changes,compiled", [({}, False), ({}, True), ({"positions": "relative", "kv_heads": 2}, True)], ids=str
+)
+def test_beams_follow_their_own_history(changes: dict, compiled: bool):
     """Random reordering: each row's logits equal teacher forcing of the row's own history."""
-    model, batch = model_of().eval(), make_batch()
+    model, batch = model_of(**changes).eval(), make_batch()
     sentences, beams, steps = 5, 3, 6
     rows = sentences * beams
     memory = model.encode(batch.src, batch.src_lengths)
@@ -343,7 +377,9 @@ def test_cache_errors():
         cache.reorder(_tensor(np.zeros(3, np.int32)))
 
 
-@pytest.mark.parametrize("changes", [{}, {"positions": "rotary", "attention_bias": True}, {"norm": "post"}])
+@pytest.mark.parametrize(
+    "changes", [c for c in STRUCTURES if c.get("positions") not in ("learned", "relative")], ids=str
+)
 def test_a_training_step_copies_no_activations(changes: dict):
     """Projections of one input are packed at the weight: what comes of it is read and differentiated as it lies."""
     model, batch, generator = model_of(**changes), make_batch(), Generator(0)

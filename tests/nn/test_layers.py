@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from seqlib import nn
+from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import tensor
 from seqlib.util.errors import ShapeError, UsageError
@@ -84,6 +85,41 @@ def test_feed_forward(activation: str):
     hidden = x @ layer.in_proj.weight.numpy().T
     expected = formulas[activation](hidden) @ layer.out_proj.weight.numpy().T
     np.testing.assert_allclose(layer(tensor(x)).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "activation,gate", [("glu", "sigmoid"), ("reglu", "relu"), ("geglu", "gelu"), ("swiglu", "silu")]
+)
+def test_gated_feed_forward(activation: str, gate: str):
+    layer, x = nn.FeedForward(4, 9, activation), normal(2, 3, 4)
+    assert layer.gate_proj is not None
+    for part in (layer.in_proj, layer.gate_proj):
+        part.bias.assign(normal(9))
+    value, gated = (tensor(x) @ p.weight.numpy().T + p.bias.numpy() for p in (layer.in_proj, layer.gate_proj))
+    act = getattr(ops, gate)
+    expected = (value * act(gated)).numpy() @ layer.out_proj.weight.numpy().T
+    np.testing.assert_allclose(layer(tensor(x)).numpy(), expected, atol=1e-5)
+    names = ["in_proj", "gate_proj", "out_proj"]
+    assert list(layer.named_parameters()) == [f"{n}.{w}" for n in names for w in ("weight", "bias")]
+
+
+def test_rms_norm():
+    layer, x = nn.RMSNorm(6, eps=1e-3), normal(2, 3, 6)
+    layer.weight.assign(normal(6))
+    expected = x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-3) * layer.weight.numpy()
+    np.testing.assert_allclose(layer(tensor(x)).numpy(), expected, atol=1e-5)
+
+
+def test_learned_positions():
+    layer, x = nn.LearnedPositions(8, 4), normal(2, 3, 4)
+    table = layer.weight.numpy()
+    np.testing.assert_array_equal(layer(tensor(x)).numpy(), x + table[:3])
+    np.testing.assert_array_equal(layer.at(tensor(x[:, 0]), tensor(np.int32(5))).numpy(), x[:, 0] + table[5])
+    np.testing.assert_array_equal(
+        layer.each(tensor(x[0]), tensor(np.array([7, 0, 7], np.int32))).numpy(), x[0] + table[[7, 0, 7]]
+    )
+    with pytest.raises(ShapeError, match="at most 8"):
+        layer(tensor(normal(1, 9, 4)))
 
 
 def test_feed_forward_refuses_unknown_activations():

@@ -1,0 +1,90 @@
+"""Positions that are added to embedded tokens: sinusoids, or learnt vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from seqlib.core import ops
+from seqlib.core.op import shape_error
+from seqlib.core.tensor import Parameter, Tensor, Variable
+from seqlib.nn import init
+from seqlib.nn.module import Module
+from seqlib.util.errors import UsageError
+
+__all__ = ["LearnedPositions", "Positions", "SinusoidalPositions", "added_positions", "sinusoid_table"]
+
+
+class Positions(Module):
+    """Adds row t of a table [max_length, D] to the token at position t."""
+
+    max_length: int
+
+    def rows(self) -> Tensor:
+        """The table; defined by each subclass."""
+        raise NotImplementedError(f"{type(self).__name__} has no rows")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D] → [B, T, D]. Raises ShapeError for T > max_length."""
+        if x.shape[1] > self.max_length:
+            expected = f"at most {self.max_length} tokens long (the model's max_length)"
+            raise shape_error("positions", "x", expected, x.shape)
+        return x + self.rows()[: x.shape[1]]
+
+    def each(self, x: Tensor, positions: Tensor) -> Tensor:
+        """[N, D] tokens at `positions` (int32 [N]) → [N, D]. Raises IndexRangeError for one past the table."""
+        return x + ops.take(self.rows(), positions, axis=0)
+
+    def at(self, x: Tensor, position: Tensor) -> Tensor:
+        """[R, D] tokens that all stand at one `position` (int32, 0-d) → [R, D]."""
+        return x + ops.take(self.rows(), ops.reshape(position, shape=(1,)), axis=0)
+
+
+class SinusoidalPositions(Positions):
+    """`sinusoid_table` (Vaswani et al. 2017): a constant, neither trained nor saved."""
+
+    derived = ("table",)
+
+    def __init__(self, max_length: int, features: int):
+        self.max_length = max_length
+        self.table = Variable(sinusoid_table(max_length, features), name="positions")
+
+    def rows(self) -> Tensor:
+        """float32 [max_length, D]."""
+        return self.table
+
+
+class LearnedPositions(Positions):
+    """A trained vector `weight` [max_length, D] for each position (Gehring et al. 2017), drawn from N(0, 1/D)."""
+
+    def __init__(self, max_length: int, features: int):
+        self.max_length = max_length
+        self.weight = Parameter(init.normal((max_length, features), std=features**-0.5))
+
+    def rows(self) -> Tensor:
+        """float32 [max_length, D]."""
+        return self.weight
+
+
+def added_positions(kind: str, max_length: int, features: int) -> tuple[Positions | None, Positions | None]:
+    """What an encoder–decoder of this `kind` of positions adds to source and target embeddings: one table of
+    "sinusoidal", two of "learned" positions, nothing for others."""
+    if kind == "sinusoidal":
+        table = SinusoidalPositions(max_length, features)
+        return table, table
+    if kind == "learned":
+        return LearnedPositions(max_length, features), LearnedPositions(max_length, features)
+    return None, None
+
+
+def sinusoid_table(length: int, features: int) -> np.ndarray:
+    """float32 [length, D]: sin(t·w_i) in the first D/2 columns, cos(t·w_i) in the rest.
+
+    w_i = 10000^(-i / (D/2 - 1)), i = 0 … D/2 - 1, t = 0 …: wavelengths from 2π to 10000·2π, as Tensor2Tensor lays them
+    out (Vaswani et al. 2017 interleave the columns: the same model up to a permutation). Raises UsageError for odd D.
+    """
+    if features < 2 or features % 2:
+        raise UsageError(f"sinusoidal positions need an even width of at least 2, got {features}")
+    half = features // 2
+    rates = 10000.0 ** (-np.arange(half) / max(half - 1, 1))
+    angles = np.arange(length)[:, None] * rates[None, :]
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)

@@ -1,7 +1,7 @@
 """What README.md and docs/*.md show is executed.
 
 Python blocks of a file run in order in one namespace, in a temporary folder. A block below
-`<!-- no-run: reason -->` is left out. In shell blocks the flags of every `seqlib` command are parsed; a shell block
+`<!-- no-run: reason -->` is left out; one below `<!-- file: NAME -->` is written to that file for the blocks after it. In shell blocks the flags of every `seqlib` command are parsed; a shell block
 below `<!-- run -->` is executed.
 """
 
@@ -75,7 +75,9 @@ def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": f"snippets of {path.name}"}
     for block in blocks(path):
-        if block.language == "python" and not left_out(block):
+        if file := re.fullmatch(r"<!-- file: (\S+) -->", block.comment):
+            Path(file[1]).write_text(block.text, encoding="utf-8")
+        elif block.language == "python" and not left_out(block):
             source = "\n" * block.line + block.text  # so that a traceback names the line of the document
             exec(compile(source, str(path), "exec"), namespace)
 

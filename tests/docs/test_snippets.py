@@ -1,8 +1,8 @@
 """What README.md and docs/*.md show is executed.
 
 Python blocks of a file run in order in one namespace, in a temporary folder. A block below
-`<!-- no-run: reason -->` is left out; one below `<!-- file: NAME -->` is written to that file for the blocks after it. In shell blocks the flags of every `seqlib` command are parsed; a shell block
-below `<!-- run -->` is executed.
+`<!-- no-run: reason -->` is left out; one below `<!-- file: NAME -->` is written to that file for the blocks after
+it. In shell blocks the flags of every `seqlib` command are parsed; a shell block below `<!-- run -->` is executed.
 """
 
 import re

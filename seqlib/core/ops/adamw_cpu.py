@@ -8,22 +8,27 @@ import numpy as np
 
 from seqlib.core.backends.threads import spread
 from seqlib.core.ops.adamw_numpy import settle
-from seqlib.core.ops.jit_cpu import kernel
+from seqlib.core.ops.jit_cpu import SPAN, copy, kernel
 
 
 @kernel
 def _adamw(
     first, last, p, g, m, v, new_p, new_m, new_v, scale, beta1, gain1, beta2, gain2, factor, root, eps, keep
 ):
-    ps, gs, ms, vs = p[first:last], g[first:last], m[first:last], v[first:last]
-    np_, nm, nv = new_p[first:last], new_m[first:last], new_v[first:last]
-    for i in range(ps.size):
-        scaled = gs[i] * scale
-        mi = ms[i] * beta1 + scaled * gain1
-        vi = vs[i] * beta2 + scaled * scaled * gain2
-        np_[i] = ps[i] * keep - factor * mi / (np.sqrt(vi) * root + eps)
-        nm[i] = mi
-        nv[i] = vi
+    tp, tm, tv = np.empty(SPAN, np.float32), np.empty(SPAN, np.float32), np.empty(SPAN, np.float32)
+    for start in range(first, last, SPAN):
+        stop = min(start + SPAN, last)
+        ps, gs, ms, vs = p[start:stop], g[start:stop], m[start:stop], v[start:stop]
+        for i in range(ps.size):
+            scaled = gs[i] * scale
+            mi = ms[i] * beta1 + scaled * gain1
+            vi = vs[i] * beta2 + scaled * scaled * gain2
+            tp[i] = ps[i] * keep - factor * mi / (np.sqrt(vi) * root + eps)
+            tm[i] = mi
+            tv[i] = vi
+        copy(tp, new_p[start:stop])
+        copy(tm, new_m[start:stop])
+        copy(tv, new_v[start:stop])
 
 
 def forward(

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from seqlib.core.backends.threads import spread
-from seqlib.core.ops.jit_cpu import CHUNKS, kernel
+from seqlib.core.ops.jit_cpu import CHUNKS, copy, kernel
 
 
 @kernel
 def _forward(first, last, eps, x, w, b, y, means, rstds):
     width = x.shape[1]
+    out = np.empty(width, np.float32)
     for r in range(first, last):
-        row, out = x[r], y[r]
+        row = x[r]
         total = np.float32(0.0)
         for j in range(width):
             total += row[j]
@@ -25,6 +26,7 @@ def _forward(first, last, eps, x, w, b, y, means, rstds):
         rstd = np.float32(1.0) / np.sqrt(squares / np.float32(width) + eps)
         for j in range(width):
             out[j] = (row[j] - mean) * rstd * w[j] + b[j]
+        copy(out, y[r])
         means[r] = mean
         rstds[r] = rstd
 
@@ -33,12 +35,13 @@ def _forward(first, last, eps, x, w, b, y, means, rstds):
 def _backward(first, last, g, x, w, means, rstds, gx, sums):
     """For chunks of rows first … last - 1: gx, and the chunk's part of gw and gb in sums [CHUNKS, 2, D]."""
     n, width = g.shape
+    out = np.empty(width, np.float32)
     for c in range(first, last):
         gw, gb = sums[c, 0], sums[c, 1]
         gw[:] = 0.0
         gb[:] = 0.0
         for r in range(n * c // CHUNKS, n * (c + 1) // CHUNKS):
-            grad, row, out, mean, rstd = g[r], x[r], gx[r], means[r], rstds[r]
+            grad, row, mean, rstd = g[r], x[r], means[r], rstds[r]
             along = np.float32(0.0)
             total = np.float32(0.0)
             for j in range(width):
@@ -52,6 +55,7 @@ def _backward(first, last, g, x, w, means, rstds, gx, sums):
                 gw[j] += grad[j] * (shifted * rstd)
                 gb[j] += grad[j]
                 out[j] = rstd * (grad[j] * w[j] - total - shifted * along)
+            copy(out, gx[r])
 
 
 def forward(outs: Any, ins: Any, scratch: Any, *, eps: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from seqlib.core import philox
 from seqlib.core.backends.threads import spread
-from seqlib.core.ops.jit_cpu import TILE, kernel, philox_tile
+from seqlib.core.ops.jit_cpu import TILE, copy, kernel, philox_tile
 from seqlib.core.ops.random import seed_offset
 
 _DRAWS = TILE * philox.LANES
@@ -16,24 +16,25 @@ _DRAWS = TILE * philox.LANES
 
 @kernel
 def _dropout(first, last, seed, offset, threshold, scale, x, y):
-    a, words = np.empty((4, TILE), np.uint32), np.empty(4 * TILE, np.uint32)
-    lanes = words.view(np.uint16)
+    words = np.empty(4 * TILE, np.uint32)
+    lanes, kept = words.view(np.uint16), np.empty(_DRAWS, np.float32)
     for tile in range(first, last):
-        philox_tile(np.uint64(tile * TILE), seed, offset, a, words)
+        philox_tile(np.uint64(tile * TILE), seed, offset, words)
         start = tile * _DRAWS
         xs, ys = x[start : start + _DRAWS], y[start : start + _DRAWS]
         for i in range(xs.size):
-            ys[i] = xs[i] * (scale if lanes[i] >= threshold else np.float32(0.0))
+            kept[i] = xs[i] * (scale if lanes[i] >= threshold else np.float32(0.0))
+        copy(kept, ys)
 
 
 @kernel
 def _mask(first, last, seed, offset, threshold, start, out):
-    a, words = np.empty((4, TILE), np.uint32), np.empty(4 * TILE, np.uint32)
+    words = np.empty(4 * TILE, np.uint32)
     lanes = words.view(np.uint16)
     first_block = start // 8
     skip = start - first_block * 8
     for tile in range(first, last):
-        philox_tile(np.uint64(first_block + tile * TILE), seed, offset, a, words)
+        philox_tile(np.uint64(first_block + tile * TILE), seed, offset, words)
         base = tile * _DRAWS - skip
         for i in range(max(0, -base), min(_DRAWS, out.size - base)):
             out[base + i] = lanes[i] >= threshold

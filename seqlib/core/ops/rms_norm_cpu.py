@@ -7,20 +7,22 @@ from typing import Any
 import numpy as np
 
 from seqlib.core.backends.threads import spread
-from seqlib.core.ops.jit_cpu import CHUNKS, kernel
+from seqlib.core.ops.jit_cpu import CHUNKS, copy, kernel
 
 
 @kernel
 def _forward(first, last, eps, x, w, y, rstds):
     width = x.shape[1]
+    out = np.empty(width, np.float32)
     for r in range(first, last):
-        row, out = x[r], y[r]
+        row = x[r]
         squares = np.float32(0.0)
         for j in range(width):
             squares += row[j] * row[j]
         rstd = np.float32(1.0) / np.sqrt(squares / np.float32(width) + eps)
         for j in range(width):
             out[j] = row[j] * rstd * w[j]
+        copy(out, y[r])
         rstds[r] = rstd
 
 
@@ -28,11 +30,12 @@ def _forward(first, last, eps, x, w, y, rstds):
 def _backward(first, last, g, x, w, rstds, gx, sums):
     """For chunks of rows first … last - 1: gx, and the chunk's part of gw in sums [CHUNKS, D]."""
     n, width = g.shape
+    out = np.empty(width, np.float32)
     for c in range(first, last):
         gw = sums[c]
         gw[:] = 0.0
         for r in range(n * c // CHUNKS, n * (c + 1) // CHUNKS):
-            grad, row, out, rstd = g[r], x[r], gx[r], rstds[r]
+            grad, row, rstd = g[r], x[r], rstds[r]
             along = np.float32(0.0)
             for j in range(width):
                 along += grad[j] * w[j] * row[j]
@@ -41,6 +44,7 @@ def _backward(first, last, g, x, w, rstds, gx, sums):
                 gw[j] += grad[j] * (row[j] * rstd)
             for j in range(width):
                 out[j] = rstd * (grad[j] * w[j] - row[j] * along)
+            copy(out, gx[r])
 
 
 def forward(outs: Any, ins: Any, scratch: Any, *, eps: float) -> None:

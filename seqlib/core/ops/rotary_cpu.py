@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from seqlib.core.backends.threads import spread
-from seqlib.core.ops.jit_cpu import kernel
+from seqlib.core.ops.jit_cpu import copy, kernel
 from seqlib.core.ops.rotary_numpy import tables
 
 
@@ -13,14 +15,16 @@ from seqlib.core.ops.rotary_numpy import tables
 def _turn(first, last, x, cosine, sine, heads, out):
     """`out` may be `x`."""
     times, half = cosine.shape[0], x.shape[2] // 2
+    turned = np.empty(2 * half, np.float32)
     for r in range(first, last):
         c, s = cosine[r % times], sine[r % times]
         for h in range(heads):
-            row, to = x[r, h], out[r, h]
+            row = x[r, h]
             for i in range(half):
                 a, b = row[i], row[half + i]
-                to[i] = a * c[i] - b * s[i]
-                to[half + i] = b * c[i] + a * s[i]
+                turned[i] = a * c[i] - b * s[i]
+                turned[half + i] = b * c[i] + a * s[i]
+            copy(turned, out[r, h])
         out[r, heads:] = x[r, heads:]
 
 

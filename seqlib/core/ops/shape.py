@@ -71,7 +71,7 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
 @compute_copy.samples
 def _() -> Iterable[Sample]:
     x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-    yield Sample((x, x), grad=(1,))
+    yield Sample((x, x), grad=())  # what the gradient means is tested by hand
 
 
 @primitive(saves="")

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from seqlib.core import ops
 from seqlib.core.compile import compile
 from seqlib.core.grad import value_and_grad
 from seqlib.core.rng import Generator, use_generator
@@ -184,6 +185,55 @@ def test_directional_gradient():
         model.load({n: start[n] + np.float32(sign * eps) * steps[n] for n in start})
         values.append(model.loss(batch, 0.1)[0].item())
     assert (values[0] - values[1]) / (2 * eps) == pytest.approx(slope, rel=2e-2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"positions": "rotary", "norm": "post"},
+        {"dropout": 0.2, "attention_dropout": 0.2, "ff_dropout": 0.2, "checkpoint_layers": True},
+    ],
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_second_gradients(compiled: bool, changes: dict):
+    """The Hessian times a direction, against differences of gradients, in float64."""
+    model, batch, generator = model_of(activation="gelu", **changes), make_batch(rows=3), Generator(7)
+    for variable in model.state_variables().values():
+        variable.data = variable.numpy().astype(np.float64)
+    params, rng = model.trainable_parameters(), np.random.default_rng(0)
+    direction = {name: rng.standard_normal(p.shape) for name, p in params.items()}
+
+    def slopes(create_graph: bool):
+        generator.reseed(7)
+        with use_generator(generator):
+            return value_and_grad(
+                lambda: model.loss(batch, 0.1)[0], params=params, create_graph=create_graph
+            )()[1]
+
+    def along():
+        slope = ops.zeros((), "float64")
+        for name, g in slopes(create_graph=True).items():
+            slope = slope + ops.sum(g * direction[name])
+        return slope
+
+    def hessian_times_direction(batch):
+        return value_and_grad(along, params=params)()[1]
+
+    eager = hessian_times_direction(batch)
+    if compiled:
+        generator.reseed(7)
+        again = compile(lambda: hessian_times_direction(batch), [model, generator])()
+        for name, h in eager.items():
+            assert np.array_equal(h.numpy(), again[name].numpy()), name
+        return
+    start, eps, ends = model.state_dict(), 1e-6, []
+    for sign in (1, -1):
+        model.load({name: value + sign * eps * direction.get(name, 0.0) for name, value in start.items()})
+        ends.append(slopes(create_graph=False))
+    for name, h in eager.items():
+        expected = (ends[0][name].numpy() - ends[1][name].numpy()) / (2 * eps)
+        assert np.abs(h.numpy() - expected).max() < 1e-6 * max(1.0, np.abs(expected).max()), name
 
 
 def test_dropout_is_random_in_training_and_absent_in_evaluation():

@@ -16,7 +16,7 @@ import numpy as np
 
 from seqlib.decode.constraints import Constraints
 from seqlib.decode.penalty import table
-from seqlib.decode.programs import SENTENCES, IncrementalModel, Place, Programs, rung
+from seqlib.decode.programs import IncrementalModel, Place, Programs, shrunk
 from seqlib.decode.sampling import Sampling, sentence_keys
 from seqlib.decode.search import Hypothesis, Rules, Search, start
 from seqlib.util.errors import UsageError
@@ -130,13 +130,13 @@ class Engine:
         """Move to a smaller batch when enough sentences are done, to a longer cache when this one is full."""
         beam = search.rules.beam
         keep = np.flatnonzero(~search.done)
-        shrinks = rung(len(keep), SENTENCES) < place.size.sentences
-        if not shrinks and search.steps < place.size.length:
-            return place, parents
-        if not shrinks:
+        sentences = shrunk(len(keep), place.size.sentences)
+        if sentences == place.size.sentences:
+            if search.steps < place.size.length:
+                return place, parents
             keep = np.arange(len(search.held))
         length = place.size.length if search.steps < place.size.length else search.steps + 1
-        other = self.programs.place(len(keep), beam, place.size.source, length)
+        other = self.programs.place(sentences, beam, place.size.source, length)
         other.take_over(place, keep, parents, search.steps)
         search.leave(keep)
         return other, np.arange(other.size.sentences * beam, dtype=np.int32)

@@ -18,7 +18,10 @@ from seqlib.nn.cache import Cache
 from seqlib.util.errors import UsageError
 
 SENTENCES = (1, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-"""Sizes that a batch of sentences is padded to; a batch shrinks along them as sentences finish."""
+"""Sizes that a batch of sentences is padded to."""
+
+_SHRUNK = (1, 8, 32, 128, 512)
+"""Sizes that a batch shrinks to as sentences finish: few, since each is a program to compile."""
 
 _LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 _SOURCES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
@@ -111,6 +114,12 @@ class Programs:
             _, oldest = self._places.popitem(last=False)
             total -= oldest.bytes
         return found
+
+
+def shrunk(need: int, sentences: int) -> int:
+    """What a batch of size `sentences` shrinks to when `need` are left: the smallest size for them that is at most half
+    of it, else the same."""
+    return next((size for size in _SHRUNK if need <= size <= sentences // 2), sentences)
 
 
 def rung(need: int, ladder: tuple[int, ...]) -> int:

@@ -9,6 +9,7 @@ from seqlib.core.rng import Generator
 from seqlib.decode.alignment import attention_of, pharaoh, token_links, word_links, words
 from seqlib.decode.confidence import Calibration
 from seqlib.decode.engine import Engine
+from seqlib.decode.programs import shrunk
 from seqlib.decode.sampling import Sampling
 from seqlib.decode.translate import Translator
 from seqlib.models.transformer import TransformerConfig, build
@@ -103,6 +104,12 @@ def test_programs_are_made_once(engine, sources):
     places = dict(engine.programs._places)
     engine.decode(sources[::-1], beam=3)
     assert all(engine.programs._places.get(size) is place for size, place in places.items())
+
+
+def test_a_batch_shrinks_when_half_of_it_is_done():
+    assert [shrunk(need, 32) for need in (1, 2, 8, 9, 31)] == [1, 8, 8, 32, 32]
+    assert [shrunk(need, 64) for need in (1, 8, 32, 33)] == [1, 8, 32, 64]
+    assert [shrunk(need, 4) for need in (1, 2, 4)] == [1, 4, 4] and shrunk(1, 1) == 1
 
 
 def test_caches_stay_within_their_budget(model, sources):

@@ -104,8 +104,9 @@ def _row_tiles(first: int, last: int, a: Any, b: Any, out: Any, way: _Way) -> No
     for start in range(first, whole, step):
         _call(a[start : start + step], b, out[start : start + step], way)
     if whole < last:
-        filled = np.zeros((-(-(last - whole) // way.rows) * way.rows, a.shape[1]), a.dtype)
+        filled = np.empty((-(-(last - whole) // way.rows) * way.rows, a.shape[1]), a.dtype)
         filled[: last - whole] = a[whole:last]
+        filled[last - whole :] = 0
         result = np.empty((len(filled), b.shape[1]), a.dtype)
         _row_tiles(0, len(filled), filled, b, result, way)
         out[whole:last] = result[: last - whole]

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from seqlib.core import ops
+from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Parameter, Tensor, Variable
 from seqlib.nn import init
 from seqlib.nn.dropout import Dropout
@@ -228,11 +229,22 @@ class BahdanauAttention(Module):
 
     def forward(self, query: Tensor, keys: Tensor, memory: Tensor, lengths: Tensor | None = None) -> Tensor:
         """query [B,T,Q], keys [B,S,A], memory [B,S,M], lengths int32 [B] of the memory → context [B,T,M]."""
-        return ops.matmul(self.weights(query, keys, lengths), memory)
+        if grad_enabled():
+            return ops.matmul(self.weights(query, keys, lengths), memory)
+        # Attention with products of 0 and the scores as its bias: sums then run over a sentence's own length.
+        nothing = ops.zeros((*query.shape[:2], 1, memory.shape[2]), memory.dtype)
+        values = ops.expand_dims(memory, 2)
+        context = ops.attention(
+            nothing, values, values, bias=ops.expand_dims(self._scores(query, keys), 1), lengths=lengths
+        )
+        return ops.squeeze(context, 2)
 
     def weights(self, query: Tensor, keys: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The weights that `forward` gives the memory: [B,T,S], rows sum to 1."""
-        return _softmax(ops.additive_scores(self.query_proj(query), keys, self.score), lengths)
+        return _softmax(self._scores(query, keys), lengths)
+
+    def _scores(self, query: Tensor, keys: Tensor) -> Tensor:
+        return ops.additive_scores(self.query_proj(query), keys, self.score)
 
 
 def _softmax(scores: Tensor, lengths: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ import gzip
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from seqlib.core.rng import Generator
 from seqlib.decode.engine import Engine
 from seqlib.decode.load import load
 from seqlib.decode.translate import Translator
+from seqlib.models import lstm_seq2seq
+from seqlib.models.lstm_seq2seq import LSTMSeq2SeqConfig
 from seqlib.models.transformer import TransformerConfig, build
 from seqlib.problems.spec import ProblemSpec
 
@@ -77,6 +80,27 @@ def test_random_weights(beam: int) -> None:
 def test_other_sizes_and_rotary_positions() -> None:
     engine = random_engine(128, 1100, heads=2, positions="rotary", norm="post", activation="gelu")
     all_ways(engine, drawn(16, 1100), beam=3, n_best=2, max_length=18)
+
+
+@pytest.mark.parametrize("attention", ["bahdanau", "luong"])
+@pytest.mark.parametrize("numba", [True, False])
+def test_recurrent_models(
+    monkeypatch: pytest.MonkeyPatch, attention: Literal["bahdanau", "luong"], numba: bool
+) -> None:
+    if not numba:
+        monkeypatch.setattr("seqlib.core.op._installed", lambda package: False)
+    spec = ProblemSpec(source_vocab=300, target_vocab=300)
+    config = LSTMSeq2SeqConfig(
+        layers=1,
+        d_model=40,
+        hidden=64,
+        attention=attention,
+        input_feeding=attention == "luong",
+        max_length=90,
+    )
+    engine = Engine(lstm_seq2seq.build(config, spec, Generator(3)).eval(), spec)
+    for beam in (1, 3):
+        all_ways(engine, drawn(30, 300), beam=beam, n_best=beam, max_length=10)
 
 
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,11 +21,21 @@ from seqlib.core.ops.matmul import matmul
 from seqlib.core.ops.reduce import sum
 from seqlib.core.ops.scan import scan
 from seqlib.core.ops.shape import reshape, transpose
+from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Tensor, as_tensor
 
 
 @fused(outs="y h gates states", visible=2, saves="x w b h0 lengths gates states")
-def _gru(x: Tensor, w: Tensor, b: Tensor, h0: Tensor, lengths: Any = None, *, reverse: bool) -> Any:
+def _gru(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor,
+    h0: Tensor,
+    lengths: Any = None,
+    *,
+    reverse: bool,
+    independent: bool = False,
+) -> Any:
     """x [T,B,3H] is what the inputs give the gates; `gates` [T,B,4H] holds r, z, n and the state's share of n;
     `states` what each step starts from."""
     steps, rows, width = x.shape[0], *h0.shape
@@ -46,7 +56,9 @@ def _gru(x: Tensor, w: Tensor, b: Tensor, h0: Tensor, lengths: Any = None, *, re
 
 
 @_gru.infer
-def _(x: Meta, w: Meta, b: Meta, h0: Meta, lengths: Meta | None, *, reverse: bool) -> list[Meta]:
+def _(
+    x: Meta, w: Meta, b: Meta, h0: Meta, lengths: Meta | None, *, reverse: bool, independent: bool
+) -> list[Meta]:
     check_sequence("gru", 3, x, w, h0, lengths)
     if b.shape != w.shape[:1]:
         raise shape_error("gru", "bias_h", f"{w.shape[:1]}, one for each gate", b.shape)
@@ -102,7 +114,7 @@ def _(w: Meta, gates: Meta, states: Meta, *rest: Any, reverse: bool) -> list[Met
 @_gru.vjp
 def _(ctx: VjpContext, gy: Any, gh: Any) -> Sequence[Any]:
     (_, w, _, _, lengths), (*_, gates, states) = ctx.inputs, ctx.outputs
-    gx, gown, gh0 = gru_bwd(w, gates, states, lengths, gy, gh, **ctx.attrs)
+    gx, gown, gh0 = gru_bwd(w, gates, states, lengths, gy, gh, reverse=ctx.attrs["reverse"])
     gw = weight_gradient(gown, states) if ctx.needs[1] else None
     return gx, gw, sum(gown, axis=(0, 1)) if ctx.needs[2] else None, gh0, None
 
@@ -143,6 +155,7 @@ def _cases() -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
 def _() -> Iterable[Sample]:
     for inputs, attrs in _cases():
         yield Sample(inputs, attrs)
+        yield Sample(inputs, {**attrs, "independent": True})
 
 
 @gru_bwd.samples
@@ -180,7 +193,15 @@ def gru(
     h0 = zeros((x.shape[0], w_h.shape[-1]), x.dtype) if h0 is None else as_tensor(h0)
     gates = project("gru", x, w_x, None if bias_x is None else as_tensor(bias_x), w_h.shape[0])
     b = zeros(w_h.shape[:1], x.dtype) if bias_h is None else as_tensor(bias_h)
-    y, h = _gru(gates, w_h, b, h0, None if lengths is None else as_tensor(lengths), reverse=bool(reverse))
+    y, h = _gru(
+        gates,
+        w_h,
+        b,
+        h0,
+        None if lengths is None else as_tensor(lengths),
+        reverse=bool(reverse),
+        independent=not grad_enabled(),
+    )
     return transpose(y, (1, 0, 2)), h
 
 
@@ -188,4 +209,6 @@ def gru_step(gates: Tensor, w_h: Tensor, bias_h: Tensor, h: Tensor) -> Tensor:
     """One step of `gru` for rows whose inputs give the gates `gates` [R,3H]; w_h [3H,H], bias_h [3H], h [R,H] → the
     next h. Raises as `gru` does."""
     gates = as_tensor(gates)
-    return _gru(reshape(gates, (1, *gates.shape)), w_h, bias_h, h, reverse=False)[1]
+    return _gru(
+        reshape(gates, (1, *gates.shape)), w_h, bias_h, h, reverse=False, independent=not grad_enabled()
+    )[1]

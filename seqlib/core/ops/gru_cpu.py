@@ -63,9 +63,9 @@ def _cell_bwd(t, limits, gate, h, gy, sent, dh, gx, gown):
             to_q[j] = dn[j] * r[j]
 
 
-def forward(outs: Any, ins: Any, scratch: Any, *, reverse: bool) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, **attrs: Any) -> None:
     """The kernel of gru."""
-    gru_numpy.forward(outs, ins, scratch, reverse=reverse, cell=_cell)
+    gru_numpy.forward(outs, ins, scratch, **attrs, cell=_cell)
 
 
 def backward(outs: Any, ins: Any, scratch: Any, *, reverse: bool) -> None:

@@ -8,23 +8,33 @@ from typing import Any
 import numpy as np
 
 from seqlib.core.backends.blas import product
-from seqlib.core.ops.lstm_numpy import Steps, limits_of, sigmoid, spread_rows, transposed
+from seqlib.core.ops.lstm_numpy import Steps, limits_of, sigmoid, spread_rows, weights
 
 
 def forward(
-    outs: Any, ins: Any, scratch: Any, *, reverse: bool, cell: Callable[..., None] | None = None
+    outs: Any,
+    ins: Any,
+    scratch: Any,
+    *,
+    reverse: bool,
+    independent: bool = False,
+    cell: Callable[..., None] | None = None,
 ) -> None:
     x, w, b, h0, lengths = ins
     y, h, gates, states = outs
     steps, rows, _ = x.shape
-    w_t, own, gate_room, room = transposed(w, scratch[0], steps), *scratch[1:]
+    multiply, w_t = weights(w, scratch[0], steps, independent)
+    own, gate_room, room = scratch[1:]
     kept = Steps(states, room[:2]), Steps(gates, gate_room), Steps(y, room[2:])
     limits = limits_of(lengths, steps, rows)
-    spread_rows(_forward, rows, 8 * x.size, x, w_t, b, limits, own, h0, h, kept, reverse, cell or _cell)
+    spread_rows(
+        _forward, rows, 8 * x.size, multiply, x, w_t, b, limits, own, h0, h, kept, reverse, cell or _cell
+    )
 
 
 def _forward(
     rows: slice,
+    multiply: Callable[..., None],
     x: Any,
     w_t: Any,
     b: Any,
@@ -46,7 +56,7 @@ def _forward(
     np.copyto(h, start[rows])
     for t in order:
         after = t - 1 if reverse else t + 1
-        product(h, w_t, own[rows])
+        multiply(h, w_t, own[rows])
         next_h = states.at(after, rows) if 0 <= after < len(x) else states.beyond(after, rows, last)
         cell(t, limits[rows], x[t, rows], own[rows], b, h, gates.at(t, rows), y.at(t, rows), next_h)
         h = next_h

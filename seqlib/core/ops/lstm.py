@@ -19,6 +19,7 @@ from seqlib.core.ops.join import concatenate, split
 from seqlib.core.ops.matmul import matmul
 from seqlib.core.ops.scan import scan
 from seqlib.core.ops.shape import reshape, transpose
+from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Tensor, as_tensor
 
 
@@ -29,7 +30,16 @@ def live_rows(lengths: Any, steps: int, rows: int) -> Tensor:
 
 
 @fused(outs="y h c gates cells tanhs states", visible=3, saves="x w h0 c0 lengths gates cells tanhs states")
-def _lstm(x: Tensor, w: Tensor, h0: Tensor, c0: Tensor, lengths: Any = None, *, reverse: bool) -> Any:
+def _lstm(
+    x: Tensor,
+    w: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    lengths: Any = None,
+    *,
+    reverse: bool,
+    independent: bool = False,
+) -> Any:
     """x [T,B,4H] is what the inputs give the gates; `cells` and `states` hold what each step starts from."""
     steps, rows, width = x.shape[0], *h0.shape
     if steps == 0:
@@ -72,7 +82,9 @@ def check_sequence(op: str, gates: int, x: Meta, w: Meta, h0: Meta, lengths: Met
 
 
 @_lstm.infer
-def _(x: Meta, w: Meta, h0: Meta, c0: Meta, lengths: Meta | None, *, reverse: bool) -> list[Meta]:
+def _(
+    x: Meta, w: Meta, h0: Meta, c0: Meta, lengths: Meta | None, *, reverse: bool, independent: bool
+) -> list[Meta]:
     check_sequence("lstm", 4, x, w, h0, lengths)
     if c0 != h0:
         raise shape_error("lstm", "c0", f"{h0.dtype} {h0.shape}, as h0", f"{c0.dtype} {c0.shape}")
@@ -128,7 +140,7 @@ def _(w: Meta, gates: Meta, cells: Meta, *rest: Any, reverse: bool) -> list[Meta
 @_lstm.vjp
 def _(ctx: VjpContext, gy: Any, gh: Any, gc: Any) -> Sequence[Any]:
     (_, w, _, _, lengths), (*_, gates, cells, tanhs, states) = ctx.inputs, ctx.outputs
-    gx, gh0, gc0 = lstm_bwd(w, gates, cells, tanhs, lengths, gy, gh, gc, **ctx.attrs)
+    gx, gh0, gc0 = lstm_bwd(w, gates, cells, tanhs, lengths, gy, gh, gc, reverse=ctx.attrs["reverse"])
     return gx, weight_gradient(gx, states) if ctx.needs[1] else None, gh0, gc0, None
 
 
@@ -189,6 +201,7 @@ def sequence_samples(gates: int, states: int) -> Iterable[tuple[tuple[Any, ...],
 def _() -> Iterable[Sample]:
     for inputs, attrs in sequence_samples(4, 2):
         yield Sample(inputs, attrs)
+        yield Sample(inputs, {**attrs, "independent": True})
 
 
 @lstm_bwd.samples
@@ -244,7 +257,13 @@ def lstm(
     h0, c0 = (zeros(state, x.dtype) if s is None else as_tensor(s) for s in (h0, c0))
     gates = project("lstm", x, w_x, None if bias is None else as_tensor(bias), w_h.shape[0])
     y, h, c = _lstm(
-        gates, w_h, h0, c0, None if lengths is None else as_tensor(lengths), reverse=bool(reverse)
+        gates,
+        w_h,
+        h0,
+        c0,
+        None if lengths is None else as_tensor(lengths),
+        reverse=bool(reverse),
+        independent=not grad_enabled(),
     )
     return transpose(y, (1, 0, 2)), h, c
 
@@ -253,5 +272,7 @@ def lstm_step(gates: Tensor, w_h: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor,
     """One step of `lstm` for rows whose inputs give the gates `gates` [R,4H]; w_h [4H,H], h and c [R,H] → the next h
     and c. Raises as `lstm` does."""
     gates = as_tensor(gates)
-    y, _, c = _lstm(reshape(gates, (1, *gates.shape)), w_h, h, c, reverse=False)
+    y, _, c = _lstm(
+        reshape(gates, (1, *gates.shape)), w_h, h, c, reverse=False, independent=not grad_enabled()
+    )
     return reshape(y, y.shape[1:]), c

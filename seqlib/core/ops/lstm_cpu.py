@@ -67,9 +67,9 @@ def _cell_bwd(t, limits, gate, c, tanh, gy, sent, dh, dc, gx):
             dh[r, j] = np.float32(0.0)
 
 
-def forward(outs: Any, ins: Any, scratch: Any, *, reverse: bool) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, **attrs: Any) -> None:
     """The kernel of lstm."""
-    lstm_numpy.forward(outs, ins, scratch, reverse=reverse, cell=_cell)
+    lstm_numpy.forward(outs, ins, scratch, **attrs, cell=_cell)
 
 
 def backward(outs: Any, ins: Any, scratch: Any, *, reverse: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.backends.blas import product
+from seqlib.core.backends.blas import product, row_product
 from seqlib.core.backends.threads import spread
 
 GROUP = 8
@@ -36,6 +36,12 @@ def transposed(w: Any, room: Any, steps: int) -> Any:
     return room
 
 
+def weights(w: Any, room: Any, steps: int, independent: bool) -> tuple[Callable[..., None], Any]:
+    """How the state is multiplied by wᵀ, and wᵀ as that takes it. `independent`: so that a row's bits depend neither on
+    the others nor on the number of steps."""
+    return (row_product, w.T) if independent else (product, transposed(w, room, steps))
+
+
 def limits_of(lengths: Any, steps: int, rows: int) -> Any:
     return np.full(rows, steps, np.int32) if lengths is None else lengths
 
@@ -58,12 +64,19 @@ class Steps:
 
 
 def forward(
-    outs: Any, ins: Any, scratch: Any, *, reverse: bool, cell: Callable[..., None] | None = None
+    outs: Any,
+    ins: Any,
+    scratch: Any,
+    *,
+    reverse: bool,
+    independent: bool = False,
+    cell: Callable[..., None] | None = None,
 ) -> None:
     x, w, *start, lengths = ins
     y, h, c, gates, cells, tanhs, states = outs
     steps, rows, _ = x.shape
-    w_t, gate_room, room = transposed(w, scratch[0], steps), scratch[1], scratch[2]
+    multiply, w_t = weights(w, scratch[0], steps, independent)
+    gate_room, room = scratch[1:]
     kept = (
         Steps(states, room[0:2]),
         Steps(cells, room[2:4]),
@@ -72,11 +85,22 @@ def forward(
         Steps(y, room[5:6]),
     )
     limits = limits_of(lengths, steps, rows)
-    spread_rows(_forward, rows, 8 * x.size, x, w_t, limits, start, (h, c), kept, reverse, cell or _cell)
+    spread_rows(
+        _forward, rows, 8 * x.size, multiply, x, w_t, limits, start, (h, c), kept, reverse, cell or _cell
+    )
 
 
 def _forward(
-    rows: slice, x: Any, w_t: Any, limits: Any, start: Any, last: Any, kept: Any, reverse: bool, cell: Any
+    rows: slice,
+    multiply: Callable[..., None],
+    x: Any,
+    w_t: Any,
+    limits: Any,
+    start: Any,
+    last: Any,
+    kept: Any,
+    reverse: bool,
+    cell: Any,
 ) -> None:
     states, cells, gates, tanhs, y = kept
     order = range(len(x))[::-1] if reverse else range(len(x))
@@ -90,7 +114,7 @@ def _forward(
     np.copyto(c, start[1][rows])
     for t in order:
         gate, after = gates.at(t, rows), t - 1 if reverse else t + 1
-        product(h, w_t, gate)
+        multiply(h, w_t, gate)
         if 0 <= after < len(x):
             next_h, next_c = states.at(after, rows), cells.at(after, rows)
         else:

@@ -25,9 +25,9 @@ class Group:
     `launches` and the buffers `kept` are filled in by `lower`. Groups with equal `key` compute the same.
     """
 
-    def __init__(self, variables: list[Any], key: list[Any]) -> None:
+    def __init__(self, device: str, variables: list[Any]) -> None:
         self.variables = variables
-        self.key = key
+        self.key: list[Any] = [device, debug.switches()]
         self.launches: list[Any] = []
         self.kept: list[Buffer] = []
 
@@ -52,7 +52,7 @@ def hoist(graph: Graph, root: dict[Value, Value]) -> tuple[dict[Node, Group], se
     outside = {root.get(v, v) for v in outside}
     groups: dict[Node, Group] = {}
     for members in _components(nodes):
-        group = _group(members, variables, outside, root)
+        group = _group(graph.device, members, variables, outside, root)
         groups.update(dict.fromkeys(members, group))
     return groups, outside
 
@@ -112,23 +112,26 @@ def _components(nodes: list[Node]) -> list[list[Node]]:
 
 
 def _group(
-    nodes: list[Node], variables: dict[Value, Any], outside: set[Value], root: dict[Value, Value]
+    device: str,
+    nodes: list[Node],
+    variables: dict[Value, Any],
+    outside: set[Value],
+    root: dict[Value, Value],
 ) -> Group:
     names: dict[Value, Any] = {}
-    read: dict[int, Any] = {}
-    key: list[Any] = [debug.switches()]
+    read = {id(variables[v]): variables[v] for node in nodes for v in node.inputs if v in variables}
+    group = Group(device, list(read.values()))
     for i, node in enumerate(nodes):
         for v in node.inputs:
             if v in variables:
                 names[v] = ("location", id(variables[v]))
-                read[id(variables[v])] = variables[v]
             elif v is not None and v.constant is not None:
                 names[v] = (v.shape, v.dtype, v.constant.tobytes())
         ins = tuple(None if v is None else names[v] for v in node.inputs)
         kept = tuple(root.get(v, v) in outside for v in node.outputs)
-        key.append((node.op.name, tuple(sorted(node.attrs.items(), key=_by_name)), ins, kept))
+        group.key.append((node.op.name, tuple(sorted(node.attrs.items(), key=_by_name)), ins, kept))
         names.update({v: (i, slot) for slot, v in enumerate(node.outputs)})
-    return Group(list(read.values()), key)
+    return group
 
 
 def _by_name(item: tuple[str, Any]) -> str:

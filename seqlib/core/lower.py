@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from seqlib.core import debug
 from seqlib.core.backends import BACKENDS
 from seqlib.core.backends.base import Launch as Function
 from seqlib.core.backends.base import scratch_metas
@@ -216,7 +215,7 @@ class _Lowering:
         if buffer.kind == "kept":
             return buffer.source[0]
         if buffer.kind == "location" and id(buffer.source) not in self.written:
-            self.groups.append(Group([buffer.source], [debug.switches()]))
+            self.groups.append(Group(self.graph.device, [buffer.source]))
             return self.groups[-1]
         return None
 

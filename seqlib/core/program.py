@@ -24,6 +24,7 @@ from seqlib.core.lower import Launch, Plan
 from seqlib.core.memory import Buffer, Storage
 from seqlib.core.meta import no_memory
 from seqlib.core.op import Meta
+from seqlib.core.tensor import mode_changes
 from seqlib.util.errors import OutOfMemoryError
 from seqlib.util.memory import available_bytes, size_text
 
@@ -102,6 +103,8 @@ class Program:
         self.arena = ARENAS[graph.device]
         self._bound = False
         self._replay: Callable[[], None] | None = None
+        self._moves = 0
+        self._storage: list[tuple[Any, Any]] = []  # what the locations held when it was bound
         self._launches: list[Bound] = []
         self._hoisted: list[list[Bound]] = []
         self._kept: list[_Kept] = []  # one for each group of the plan, once the program has run
@@ -167,9 +170,14 @@ class Program:
         """Drop every reference to the arena; the next run binds again."""
         self._bound = False
         self._replay = None
-        self._launches, self._hoisted, self._inputs, self._outputs, self._copies = [], [], [], [], []
+        self._launches, self._hoisted, self._storage = [], [], []
+        self._inputs, self._outputs, self._copies = [], [], []
 
     def _bind(self) -> None:
+        if self._bound and self._moves != mode_changes():  # a Variable may have been to another device
+            self._moves = mode_changes()
+            if any(variable.data is not array for variable, array in self._storage):
+                self.unbind()
         if self._bound:
             return
         try:
@@ -177,6 +185,8 @@ class Program:
         except MemoryError as error:
             raise self.out_of_memory() from error
         self.arena.bound.add(self)
+        self._moves = mode_changes()
+        self._storage = [(variable, variable.data) for variable, _ in self.graph.locations]
         view = self._view
         self._kept = self._kept or [self._keep(group) for group in self.plan.hoisted]
         self._launches = [self._bound_launch(launch) for launch in self.plan.launches]
@@ -292,6 +302,7 @@ class Program:
                 fn: Any = fn, outs: Any = outs, ins: Any = ins, scratch: Any = scratch, attrs: Any = attrs
             ) -> Any:
                 fn(outs, ins, scratch, **attrs)
+                self.backend.synchronize()
                 return outs
 
             names = [p.buffer.source.name if p and p.buffer.kind == "location" else "" for p in launch.ins]

@@ -253,7 +253,9 @@ def _watched(op: Op, tensors: Sequence[Tensor | None], arrays: list[Any], attrs:
     outs: list[Any] = []
 
     def run() -> list[Any]:
-        outs.extend(backend_of(arrays).execute(op, arrays, attrs))
+        backend = backend_of(arrays)
+        outs.extend(backend.execute(op, arrays, attrs))
+        backend.synchronize()
         return outs
 
     names = [t.name if isinstance(t, Variable) else "" for t in tensors]

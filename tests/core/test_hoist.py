@@ -13,7 +13,7 @@ from seqlib.core.compile import Compiled, compile
 from seqlib.core.grad import value_and_grad
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
-from seqlib.core.tensor import Parameter, Tensor, Variable, tensor
+from seqlib.core.tensor import Parameter, Tensor, Variable, note_mode_change, tensor
 from seqlib.models import transformer
 from seqlib.nn.cache import DecodeCache
 from seqlib.problems.spec import ProblemSpec
@@ -80,6 +80,19 @@ def test_results_survive_a_move_of_the_arena() -> None:
     first = compiled(X).numpy()
     compile(lambda x: ops.exp(x) * ops.sin(x))(np.zeros(1 << 22, np.float32))
     assert _runs(compiled, X) == ["matmul"] and np.array_equal(compiled(X).numpy(), first)
+
+
+def test_storage_that_was_moved_is_bound_again() -> None:
+    """As `to` moves it: to another device and back."""
+    a, b = _weights()
+    compiled = _compiled(a, b)
+    compiled(X)
+    for p in (a, b):
+        p.data, p.version = p.numpy(), p.version + 1
+    note_mode_change()
+    a.assign(a * 2.0)
+    assert np.array_equal(compiled(X).numpy(), _joined(tensor(X), a, b).numpy())
+    assert len(compiled.programs) == 1
 
 
 def test_groups_go_stale_one_by_one() -> None:

@@ -56,9 +56,10 @@ def _fit(x: Meta, w: Meta) -> bool:
 
 def serves_backward(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
     """The backward kernel's `when`: as forward, and a row fits a warp's registers (1,024 values)."""
-    g, x, w = metas[:3]
-    assert g is not None and x is not None and w is not None
-    return x.size > 0 and g.dtype == x.dtype and _fit(x, w) and w.size <= 1024
+    g, x, w, mean, rstd = metas
+    assert g is not None and x is not None and w is not None and mean is not None and rstd is not None
+    statistics = mean.dtype == rstd.dtype == dtypes.sums(x.dtype)
+    return x.size > 0 and g.dtype == x.dtype and statistics and _fit(x, w) and w.size <= 1024
 
 
 def forward(outs: Any, ins: Any, scratch: Any, *, eps: float) -> None:

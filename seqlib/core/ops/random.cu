@@ -2,7 +2,7 @@
 #include "common.cuh"
 
 template <typename T>
-__global__ void dropout(T* y, const T* x, const i64* state, i64 draw, i64 size, u32 threshold, float keep) {
+__global__ void dropout(T* y, const T* x, const i64* state, i64 draw, i64 size, u32 threshold, double keep) {
     i64 first = (i64(blockIdx.x) * blockDim.x + threadIdx.x) * 8;
     if (first >= size) return;
     typedef typename Compute<T>::type A;

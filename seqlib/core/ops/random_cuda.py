@@ -24,7 +24,7 @@ def dropout(outs: Any, ins: Any, scratch: Any, *, p: float, draw: int) -> None:
         np.int64(draw),
         np.int64(x.size),
         np.uint32(philox.keep_threshold(p)),
-        np.float32(philox.keep_scale(p)),
+        np.float64(philox.keep_scale(p)),
     )
     if x.size:
         _SOURCE.kernel(f"dropout<{name_of(x)}>")(grid(x.size, 8 * 256), (256,), (outs[0], x, state, *numbers))

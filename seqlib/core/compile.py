@@ -15,12 +15,13 @@ from seqlib.core.graph import active_graph
 from seqlib.core.hooks import NonFinite, hooks
 from seqlib.core.keys import Key, static, why
 from seqlib.core.lower import lower
+from seqlib.core.modes import mode_changes
 from seqlib.core.op import Meta
 from seqlib.core.passes import optimize
 from seqlib.core.program import Program
 from seqlib.core.rng import Generator, current_generator
 from seqlib.core.tape import grad_enabled
-from seqlib.core.tensor import Tensor, Variable, as_array, mode_changes
+from seqlib.core.tensor import Tensor, Variable, as_array
 from seqlib.core.trace import Traced, collect_variables, trace
 from seqlib.util.errors import TraceError, UsageError
 from seqlib.util.log import get_logger

@@ -23,8 +23,8 @@ from seqlib.core.hoist import Group
 from seqlib.core.lower import Launch, Plan
 from seqlib.core.memory import Buffer, Storage
 from seqlib.core.meta import no_memory
+from seqlib.core.modes import mode_changes
 from seqlib.core.op import Meta
-from seqlib.core.tensor import mode_changes
 from seqlib.util.errors import OutOfMemoryError
 from seqlib.util.memory import available_bytes, size_text
 

@@ -1,5 +1,4 @@
-"""Tensor, the value that users hold, and Variable and Parameter, the locations that a program reads and
-writes.
+"""Tensor, the value that users hold; Variable and Parameter, the locations that a program reads and writes.
 
 `Tensor.data` is an array (eager) or a graph `Value` (while tracing); `node` and `slot` say which tape node
 made it. Methods and operators are ops looked up by name, so this file knows no op.
@@ -18,10 +17,10 @@ from seqlib.core import debug, dtypes
 from seqlib.core.backends import backend_of, copy_of, host, is_cuda, place
 from seqlib.core.graph import Value, active_graph, in_checkpoint
 from seqlib.core.meta import building_meta, no_memory
+from seqlib.core.modes import note_mode_change
 from seqlib.core.op import OPS, Meta, shape_error
 from seqlib.util.errors import TraceError
 
-Scalar = bool | int | float
 TensorLike = Any
 """A Tensor, a Python scalar or anything NumPy makes an array of."""
 
@@ -34,24 +33,8 @@ def register_methods(functions: dict[str, Callable[..., Any]]) -> None:
     _functions.update(functions)
 
 
-_mode_changes = 0
-
-
-def note_mode_change() -> None:
-    """To be called when a module's `training` or a parameter's `frozen` is set: what was keyed by them is stale."""
-    global _mode_changes
-    _mode_changes += 1
-
-
-def mode_changes() -> int:
-    """How often `note_mode_change` was called in this process."""
-    return _mode_changes
-
-
 class Leaf:
-    """The tape's end at a tensor that gradients are wanted for. It refers to the tensor weakly, so that no
-    cycle arises.
-    """
+    """The tape's end at a tensor that gradients are wanted for. It refers to it weakly, so that no cycle arises."""
 
     __slots__ = ("__weakref__", "seq", "tensor")
 
@@ -75,8 +58,6 @@ class Tensor:
         self.node: Any = node
         self.slot = slot
         self.grad: Tensor | None = None
-
-    # -- facts ----------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -117,8 +98,6 @@ class Tensor:
         if not self.shape:
             raise TypeError("len() of a 0-d tensor")
         return self.shape[0]
-
-    # -- leaving the core -----------------------------------------------------------------------------
 
     def _concrete(self, what: str) -> npt.NDArray[Any]:
         if isinstance(self.data, Value):
@@ -168,8 +147,6 @@ class Tensor:
             return np.asarray(host(array), dtype=dtype)
         return np.array(array, dtype=dtype) if copy is not False else np.asarray(array, dtype=dtype)
 
-    # -- gradients ------------------------------------------------------------------------------------
-
     def backward(self, cotangent: Tensor | None = None) -> None:
         """Add the gradient of this tensor to `.grad` of every leaf it depends on. A non-scalar needs a cotangent."""
         _functions["backward"](self, cotangent)
@@ -184,8 +161,6 @@ class Tensor:
         Raises UsageError for another device, CudaMissing where there is no GPU.
         """
         return self if self.device == device else Tensor(place(self._concrete("to()"), device))
-
-    # -- ops ------------------------------------------------------------------------------------------
 
     def astype(self, dtype: Any) -> Tensor:
         return _functions["cast"](self, dtype=dtype)

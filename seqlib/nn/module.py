@@ -15,7 +15,8 @@ from typing import Any, Self, cast
 import numpy as np
 
 from seqlib.core.graph import current_scope, scope
-from seqlib.core.tensor import Parameter, Variable, note_mode_change
+from seqlib.core.modes import note_mode_change
+from seqlib.core.tensor import Parameter, Variable
 from seqlib.util.errors import SeqlibError, nearest, unknown
 
 __all__ = ["Module"]

@@ -51,7 +51,7 @@ def _compile(text: str, name: str, names: tuple[str, ...], architecture: int) ->
         nvrtc.nvrtcAddNameExpression(program, expression.encode())
     (error,) = nvrtc.nvrtcCompileProgram(program, len(options), [o.encode() for o in options])
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
-    log = b" " * size
+    log = bytes(size + 2)  # never a cached object of one byte: the compiler writes into it
     nvrtc.nvrtcGetProgramLog(program, log)
     assert error == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
     return nvrtc.nvrtcGetCUBINSize(program)[1]

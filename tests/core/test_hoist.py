@@ -11,9 +11,10 @@ import seqlib
 from seqlib.core import ops
 from seqlib.core.compile import Compiled, compile
 from seqlib.core.grad import value_and_grad
+from seqlib.core.modes import note_mode_change
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
-from seqlib.core.tensor import Parameter, Tensor, Variable, note_mode_change, tensor
+from seqlib.core.tensor import Parameter, Tensor, Variable, tensor
 from seqlib.models import transformer
 from seqlib.nn.cache import DecodeCache
 from seqlib.problems.spec import ProblemSpec

@@ -15,11 +15,6 @@ def _cell(t, limits, x, own, b, h, gate, y, next_h):
     rows, width = h.shape
     for i in range(rows):
         row, given, product, before, out, state = gate[i], x[i], own[i], h[i], y[i], next_h[i]
-        if t >= limits[i]:
-            row[:] = np.float32(0.0)
-            out[:] = np.float32(0.0)
-            state[:] = before
-            continue
         r, z, n, q = row[:width], row[width : 2 * width], row[2 * width : 3 * width], row[3 * width :]
         to_n = given[2 * width :]
         for j in range(3 * width):
@@ -33,7 +28,11 @@ def _cell(t, limits, x, own, b, h, gate, y, next_h):
             n[j] = tanh32(n[j])
         for j in range(width):
             out[j] = n[j] + z[j] * (before[j] - n[j])
-        state[:] = out
+        if t < limits[i]:
+            state[:] = out
+        else:
+            out[:] = np.float32(0.0)
+            state[:] = before
 
 
 @kernel

@@ -15,12 +15,6 @@ def _cell(t, limits, x, gate, h, c, tanh, y, next_h, next_c):
     rows, width = h.shape
     for r in range(rows):
         row, given, out, kept = gate[r], x[r], y[r], tanh[r]
-        if t >= limits[r]:
-            for j in range(width):
-                out[j], kept[j] = np.float32(0.0), np.float32(0.0)
-                next_h[r, j] = h[r, j]
-                next_c[r, j] = c[r, j]
-            continue
         i, f, g, o = row[:width], row[width : 2 * width], row[2 * width : 3 * width], row[3 * width :]
         for j in range(4 * width):
             row[j] += given[j]
@@ -39,7 +33,12 @@ def _cell(t, limits, x, gate, h, c, tanh, y, next_h, next_c):
             kept[j] = tanh32(cell[j])
         for j in range(width):
             out[j] = o[j] * kept[j]
-        state[:] = out
+        if t < limits[r]:
+            state[:] = out
+        else:
+            out[:] = np.float32(0.0)
+            state[:] = h[r]
+            cell[:] = before
 
 
 @kernel

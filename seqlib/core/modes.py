@@ -1,0 +1,16 @@
+"""Changes of what compiled functions are keyed by beside their arguments: modes of modules, places of storage."""
+
+from __future__ import annotations
+
+_mode_changes = 0
+
+
+def note_mode_change() -> None:
+    """To be called when `training`, a parameter's `frozen` or the device of storage changes: keys are read again."""
+    global _mode_changes
+    _mode_changes += 1
+
+
+def mode_changes() -> int:
+    """How often `note_mode_change` was called in this process."""
+    return _mode_changes

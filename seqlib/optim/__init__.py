@@ -1,6 +1,9 @@
 """Optimizers, and learning-rate schedules as products of named factors."""
 
+from seqlib.optim.adafactor import Adafactor
 from seqlib.optim.adamw import AdamW
+from seqlib.optim.optimizer import Optimizer
 from seqlib.optim.schedule import FACTORS, Schedule
+from seqlib.optim.sgd import SGD
 
-__all__ = ["FACTORS", "AdamW", "Schedule"]
+__all__ = ["FACTORS", "SGD", "Adafactor", "AdamW", "Optimizer", "Schedule"]

@@ -55,13 +55,23 @@ class OptimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """The optimizer, its rate over time, and the loss."""
 
     name: str = "adamw"
-    """The optimizer; adamw is the one there is."""
+    """adamw, adafactor or sgd."""
     lr: float = 1e-3
     """Constant factor of the learning rate (its peak, for the default schedule)."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Decay of the first and second moment."""
     eps: float = 1e-9
     """Added to the root of the second moment."""
+    momentum: float = 0.0
+    """Of sgd, and of adafactor's updates; 0: none."""
+    nesterov: bool = False
+    """Nesterov's form of sgd's momentum."""
+    relative: bool = True
+    """Adafactor's steps are relative to the root mean square of each parameter."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights, which is then what is evaluated and saved; 0: none."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of names of parameters that are not trained (`encoder.*`)."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
     clip_norm: float = 1.0
@@ -309,8 +319,8 @@ def check(config: RunConfig) -> None:
         raise UsageError(f"precision {config.precision!r} is not available; fp32 is the one there is")
     if config.device not in ("auto", "cpu"):
         raise UsageError(f"device {config.device!r} is not available; training runs on the cpu (auto or cpu)")
-    if config.optim.name != "adamw":
-        raise UsageError(f"optimizer {config.optim.name!r} is not available; adamw is the one there is")
+    if config.optim.name not in (names := ("adamw", "adafactor", "sgd")):
+        raise unknown("optimizer", config.optim.name, names)
     if config.data.tokenizer not in ("", *KINDS):
         raise unknown("tokenizer", config.data.tokenizer, KINDS)
     if not 0 <= config.optim.smoothing < 1:

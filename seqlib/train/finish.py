@@ -27,9 +27,15 @@ def average(folders: list[Path]) -> dict[str, np.ndarray]:
     """The mean of the weights of several checkpoints, summed in float64 in the order given; damaged ones raise."""
     total: dict[str, np.ndarray] = {}
     for folder in folders:
-        for name, array in checkpoint.load(folder).model.items():
+        for name, array in _weights(checkpoint.load(folder)).items():
             total[name] = total[name] + array if name in total else array.astype(np.float64)
     return {name: (array / len(folders)).astype(np.float32) for name, array in total.items()}
+
+
+def _weights(saved: checkpoint.Checkpoint) -> dict[str, np.ndarray]:
+    """The weights of a checkpoint that are evaluated: the moving averages where the optimizer kept them."""
+    averages = {n.removeprefix("ema."): a for n, a in saved.optimizer.items() if n.startswith("ema.")}
+    return saved.model | averages
 
 
 def choose_weights(trainer: Trainer) -> tuple[str, dict[str, float]]:
@@ -39,16 +45,19 @@ def choose_weights(trainer: Trainer) -> tuple[str, dict[str, float]]:
     last = trainer.position.step
     folder = trainer.checkpoints
     if trainer.chosen_step > 0 and folder is not None:
-        trainer.model.load(checkpoint.load(folder / f"step-{trainer.chosen_step}").model)
+        trainer.model.load(_weights(checkpoint.load(folder / f"step-{trainer.chosen_step}")))
         same = trainer.chosen_step == trainer.evaluated
         return f"step {trainer.chosen_step}", trainer.scores if same else trainer.scorer.dev()
+    with trainer.optimizer.averaged():
+        current = trainer.model.state_dict()
     if folder is None or not trainer.scorer.available:
+        trainer.model.load(current)
         return f"step {last}", {}
     known = checkpoint.steps(folder)
-    candidates: dict[str, Mapping[str, np.ndarray]] = {f"step {last}": trainer.model.state_dict()}
+    candidates: dict[str, Mapping[str, np.ndarray]] = {f"step {last}": current}
     if trainer.position.best_step != last and trainer.position.best_step in known:
         name = f"step {trainer.position.best_step}"
-        candidates[name] = checkpoint.load(folder / f"step-{trainer.position.best_step}").model
+        candidates[name] = _weights(checkpoint.load(folder / f"step-{trainer.position.best_step}"))
     recent = known[-trainer.config.average :] if trainer.config.average > 1 else []
     if len(recent) > 1:
         candidates[f"average of steps {', '.join(map(str, recent))}"] = average(

@@ -209,14 +209,22 @@ def build_model(config: RunConfig, spec: Any, generator: Generator) -> tuple[Any
 
 def build_optimizer(config: RunConfig, model: Any) -> Any:
     """The optimizer over the model's trainable parameters."""
-    from seqlib.optim import AdamW
+    from seqlib.optim import SGD, Adafactor, AdamW
 
     optim = config.optim
-    return AdamW(
+    for pattern in optim.freeze:
+        model.freeze(pattern)
+    kinds: dict[str, Any] = {
+        "adamw": (AdamW, {"betas": optim.betas, "eps": optim.eps}),
+        "adafactor": (Adafactor, {"momentum": optim.momentum, "relative": optim.relative}),
+        "sgd": (SGD, {"momentum": optim.momentum, "nesterov": optim.nesterov}),
+    }
+    kind, settings = kinds[optim.name]
+    return kind(
         model.trainable_parameters(),
         lr=optim.lr,
-        betas=optim.betas,
-        eps=optim.eps,
         weight_decay=optim.weight_decay,
         clip_norm=optim.clip_norm or None,
+        ema=optim.ema,
+        **settings,
     )

@@ -194,7 +194,8 @@ class Trainer:
         if self.evaluated == at.step:
             return self.scores
         began = time.perf_counter()
-        scores = self.scores = self.scorer.dev()
+        with self.optimizer.averaged():
+            scores = self.scores = self.scorer.dev()
         self.evaluated = at.step
         seconds = time.perf_counter() - began
         self.log.write("dev", at.step, seconds=seconds, **scores)

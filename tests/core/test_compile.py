@@ -278,3 +278,20 @@ def test_debug_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         "1 launches",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize(("n", "k"), [(3, 40), (12, 64), (30, 64), (40, 40)])
+def test_a_product_with_itself_equals_eager_to_the_bit(n: int, k: int) -> None:
+    """NumPy has an algorithm of its own for a matrix times its own transpose; which buffers are one is our business."""
+    a = Variable(np.random.default_rng(n).normal(size=(n, k)).astype(np.float32), "a")
+
+    def f(x: Tensor) -> tuple[Tensor, ...]:
+        return (
+            ops.matmul(ops.exp(x), ops.exp(x), transpose_b=True),  # two buffers, or one after CSE
+            ops.matmul(a, ops.transpose(a)),
+            ops.matmul(a, a, transpose_b=True),
+            ops.matmul(ops.reshape(a, (1, n, k)), ops.reshape(a, (1, n, k)), transpose_b=True),
+        )
+
+    for eager, compiled in zip(f(tensor(a.numpy())), compile(f, a)(a.numpy()), strict=True):
+        assert np.array_equal(eager.numpy(), compiled.numpy())

@@ -22,6 +22,9 @@ def product(a: Any, b: Any, out: Any) -> None:
 
     A large single product is split along the longer side of the result, a batch along its first axis.
     """
+    if np.may_share_memory(a, b) and _address(a) == _address(b):
+        # NumPy has another algorithm for a matrix times its own transpose: bits would depend on who shares a buffer.
+        b = b.copy(order="K")
     work = out.size * a.shape[-1] if blas_controlled() else 0
     if work < _WORTH:
         np.matmul(a, b, out=out)
@@ -37,6 +40,10 @@ def product(a: Any, b: Any, out: Any) -> None:
 
 
 _WORTH = 1 << 20  # multiply-adds, about 20 µs on one core
+
+
+def _address(array: Any) -> int:
+    return array.__array_interface__["data"][0]
 
 
 def _rows(first: int, last: int, a: Any, b: Any, out: Any) -> None:

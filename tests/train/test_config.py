@@ -44,7 +44,7 @@ def test_layers_win_in_order() -> None:
         ({"optim.lr": "fast"}, r"'optim.lr': expected `float`"),
         ({"device": "cuda"}, "device 'cuda' is not available"),
         ({"precision": "bf16"}, "precision 'bf16' is not available"),
-        ({"optim.name": "sgd"}, "optimizer 'sgd' is not available"),
+        ({"optim.name": "adamx"}, "adamw"),
         ({"data.tokenizer": "unigrams"}, "did you mean unigram"),
         ({"batch.tokens": 0}, "batch.tokens 0 must be at least 1"),
         ({"optim.smoothing": 1.0}, "optim.smoothing"),

@@ -270,11 +270,11 @@ def base() -> Preset:
 
 
 def multi30k() -> Preset:
-    """For Multi30k (29,000 short pairs) in three quarters of an hour on two processors: one layer, 128/256, additive
+    """For Multi30k (29,000 short pairs) in half an hour on two processors: one layer, 128/256, additive
     attention, which learns in far fewer steps than the multiplicative one here; small steps of 1,024 tokens.
     """
     return Preset(
-        about="Multi30k, three quarters of an hour on a CPU",
+        about="Multi30k, half an hour on a CPU",
         model=LSTMSeq2SeqConfig(
             layers=1, d_model=128, hidden=256, attention="bahdanau", dropout=0.2, max_length=256
         ),

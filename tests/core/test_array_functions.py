@@ -7,48 +7,22 @@ import pytest
 
 import seqlib
 from seqlib.core import ops
-from seqlib.core.backward import gradients
 from seqlib.core.compile import compile
 from seqlib.core.grad import grad
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Tensor, tensor
 from seqlib.util.errors import DtypeError, ShapeError, UsageError
+from tests.core.slopes import along, draw
 
 Array = Any
-
-
-def _draw(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def _slope(fn: Any, *arrays: Array, step: float = 1e-5) -> tuple[float, float]:
-    """The derivative along a fixed direction, by gradients and by differences, in float64."""
-    arrays = tuple(np.asarray(a, np.float64) for a in arrays)
-    leaves = [tensor(a, requires_grad=True) for a in arrays]
-    y = fn(*leaves)
-    rng = np.random.default_rng(3)
-    cotangent = rng.normal(size=y.shape)
-    directions = [rng.normal(size=a.shape) for a in arrays]
-    grads = gradients([y], [Tensor(cotangent)], leaves)
-    got = sum(float((g.numpy() * d).sum()) for g, d in zip(grads, directions, strict=True) if g is not None)
-    ends = [
-        (
-            fn(
-                *(tensor(np.asarray(a + s * step * d)) for a, d in zip(arrays, directions, strict=True))
-            ).numpy()
-            * cotangent
-        )
-        for s in (1, -1)
-    ]
-    return got, float((ends[0] - ends[1]).sum() / (2 * step))
 
 
 # -- clip ----------------------------------------------------------------------------------------------------
 
 
 def test_clip_equals_numpy() -> None:
-    x = _draw(4, 5)
-    for bounds in ((-0.5, 0.5), (None, 0.1), (0.1, None), (None, None), (_draw(5), 1.0), (1.0, -1.0)):
+    x = draw(4, 5)
+    for bounds in ((-0.5, 0.5), (None, 0.1), (0.1, None), (None, None), (draw(5), 1.0), (1.0, -1.0)):
         given = x if bounds[0] is bounds[1] else np.clip(x, *bounds)
         np.testing.assert_array_equal(seqlib.clip(x, *bounds).numpy(), given)
     ids = np.arange(-3, 4, dtype=np.int32)
@@ -69,7 +43,7 @@ def test_clip_gradient_goes_through_within_the_bounds() -> None:
 
 @pytest.mark.parametrize("axis", [None, 0, -1, (0, 2), ()])
 def test_prod_equals_numpy(axis: Any) -> None:
-    x = _draw(3, 5, 7).astype(np.float64)
+    x = draw(3, 5, 7).astype(np.float64)
     for keepdims in (False, True):
         expected = np.prod(x, axis=axis, keepdims=keepdims)
         got = seqlib.prod(tensor(x), axis, keepdims).numpy()
@@ -106,7 +80,7 @@ def _pair(z: Array) -> Array:
 @pytest.mark.parametrize("n", [None, 5, 9])
 @pytest.mark.parametrize("axis", [-1, 0])
 def test_fft_equals_numpy(axis: int, n: int | None, norm: Any) -> None:
-    x = _draw(7, 6, 2)
+    x = draw(7, 6, 2)
     z = x[..., 0].astype(np.float64) + 1j * x[..., 1]
     close = {"rtol": 1e-4, "atol": 1e-5}
     np.testing.assert_allclose(
@@ -128,7 +102,7 @@ def test_fft_equals_numpy(axis: int, n: int | None, norm: Any) -> None:
 
 def test_fourier_convolution_learns() -> None:
     """A product of transforms is a circular convolution, and its gradient that of the convolution."""
-    x, w = _draw(8).astype(np.float64), _draw(8, seed=1).astype(np.float64)
+    x, w = draw(8).astype(np.float64), draw(8, seed=1).astype(np.float64)
 
     def convolve(x: Tensor, w: Tensor) -> Tensor:
         a, b = ops.rfft(x), ops.rfft(w)
@@ -138,19 +112,19 @@ def test_fourier_convolution_learns() -> None:
 
     expected = [sum(x[j] * w[(i - j) % 8] for j in range(8)) for i in range(8)]
     np.testing.assert_allclose(convolve(tensor(x), tensor(w)).numpy(), expected)
-    slope, difference = _slope(convolve, x, w)
+    slope, difference = along(convolve, x, w)
     assert slope == pytest.approx(difference, rel=1e-7)
 
 
 def test_fourier_messages() -> None:
     with pytest.raises(ShapeError, match=r"fft: x should be \[..., points, 2\], pairs"):
-        ops.fft(_draw(4, 3))
+        ops.fft(draw(4, 3))
     with pytest.raises(ShapeError, match="rfft: x should be of at least one point"):
-        ops.rfft(_draw(4, 0))
+        ops.rfft(draw(4, 0))
     with pytest.raises(DtypeError, match="rfft: x should be a floating dtype"):
         ops.rfft(np.arange(4))
     with pytest.raises(UsageError, match="ortho"):
-        ops.ifft(_draw(4, 2), norm="orto")
+        ops.ifft(draw(4, 2), norm="orto")
 
 
 # -- multinomial ---------------------------------------------------------------------------------------------
@@ -175,7 +149,7 @@ def test_multinomial_draws_with_the_probabilities() -> None:
 
 
 def test_multinomial_compiled_equals_eager_over_steps() -> None:
-    logits = _draw(6, 50)
+    logits = draw(6, 50)
 
     def step(x: Tensor) -> Tensor:
         with use_generator(generator):

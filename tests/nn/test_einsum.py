@@ -6,38 +6,12 @@ import numpy as np
 import pytest
 
 import seqlib
-from seqlib.core.backward import gradients
 from seqlib.core.compile import compile
-from seqlib.core.tensor import Tensor, tensor
+from seqlib.core.tensor import tensor
 from seqlib.util.errors import ShapeError
+from tests.core.slopes import along, draw
 
 Array = Any
-
-
-def _draw(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def _slope(fn: Any, *arrays: Array, step: float = 1e-5) -> tuple[float, float]:
-    """The derivative along a fixed direction, by gradients and by differences, in float64."""
-    arrays = tuple(np.asarray(a, np.float64) for a in arrays)
-    leaves = [tensor(a, requires_grad=True) for a in arrays]
-    y = fn(*leaves)
-    rng = np.random.default_rng(3)
-    cotangent = rng.normal(size=y.shape)
-    directions = [rng.normal(size=a.shape) for a in arrays]
-    grads = gradients([y], [Tensor(cotangent)], leaves)
-    got = sum(float((g.numpy() * d).sum()) for g, d in zip(grads, directions, strict=True) if g is not None)
-    ends = [
-        (
-            fn(
-                *(tensor(np.asarray(a + s * step * d)) for a, d in zip(arrays, directions, strict=True))
-            ).numpy()
-            * cotangent
-        )
-        for s in (1, -1)
-    ]
-    return got, float((ends[0] - ends[1]).sum() / (2 * step))
 
 
 SUBSCRIPTS = [
@@ -71,7 +45,7 @@ SUBSCRIPTS = [
 @pytest.mark.parametrize("case", SUBSCRIPTS, ids=lambda c: c[0])
 def test_einsum_equals_numpy(case: tuple[Any, ...]) -> None:
     subscripts, *shapes = case
-    arrays = [_draw(*shape, seed=i) for i, shape in enumerate(shapes)]
+    arrays = [draw(*shape, seed=i) for i, shape in enumerate(shapes)]
     expected = np.einsum(subscripts, *(a.astype(np.float64) for a in arrays))
     got = seqlib.einsum(subscripts, *arrays)
     assert got.shape == expected.shape
@@ -79,7 +53,7 @@ def test_einsum_equals_numpy(case: tuple[Any, ...]) -> None:
     compiled = compile(lambda *xs: seqlib.einsum(subscripts, *xs))(*(tensor(a) for a in arrays))
     assert compiled.numpy().tobytes() == got.numpy().tobytes()
     if all(a.size for a in arrays):
-        slope, difference = _slope(lambda *xs: seqlib.einsum(subscripts, *xs), *arrays)
+        slope, difference = along(lambda *xs: seqlib.einsum(subscripts, *xs), *arrays)
         assert slope == pytest.approx(difference, rel=1e-6, abs=1e-8)
 
 
@@ -91,7 +65,7 @@ def test_einsum_of_integers() -> None:
 
 
 def test_einsum_of_a_product_is_one_product() -> None:
-    q, k = tensor(_draw(2, 3, 4, 5)), tensor(_draw(2, 6, 4, 5, seed=1))
+    q, k = tensor(draw(2, 3, 4, 5)), tensor(draw(2, 6, 4, 5, seed=1))
     step = compile(lambda q, k: seqlib.einsum("bthk,bshk->bhts", q, k))
     step(q, k)
     assert [launch.name for launch in step.programs[0].plan.launches] == ["matmul"]
@@ -111,5 +85,5 @@ def test_einsum_of_a_product_is_one_product() -> None:
 )
 def test_einsum_messages(subscripts: str, shapes: list[tuple[int, ...]], text: str) -> None:
     with pytest.raises(ShapeError) as caught:
-        seqlib.einsum(subscripts, *(_draw(*shape) for shape in shapes))
+        seqlib.einsum(subscripts, *(draw(*shape) for shape in shapes))
     assert text in str(caught.value)

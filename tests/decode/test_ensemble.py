@@ -8,7 +8,10 @@ import pytest
 from seqlib.core.rng import Generator
 from seqlib.decode.engine import Engine
 from seqlib.decode.ensemble import Ensemble
+from seqlib.decode.sampling import Sampling
 from seqlib.decode.translate import Translator
+from seqlib.models import lstm_seq2seq
+from seqlib.models.lstm_seq2seq import LSTMSeq2SeqConfig
 from seqlib.models.transformer import TransformerConfig, build
 from seqlib.problems.spec import ProblemSpec
 from seqlib.util.errors import UsageError
@@ -77,6 +80,32 @@ def test_alignment_is_the_mean_of_the_models(members):
         ["abc"], alignment=True, min_length=3, max_length=6
     )
     assert len(found.token_alignment) == len(found.tokens)
+
+
+def test_architectures_may_differ(members, sources):
+    config = LSTMSeq2SeqConfig(layers=1, d_model=32, hidden=32, max_length=40)
+    recurrent = lstm_seq2seq.build(config, SPEC, Generator(5)).eval()
+    ensemble = Ensemble([members[0], recurrent])
+    options = {
+        "beam": 3,
+        "n_best": 2,
+        "max_length": 9,
+        "min_length": 5,
+        "no_repeat_ngram": 2,
+        "banned": [[7]],
+    }
+    all_ways(Engine(ensemble, SPEC), sources, prefixes=(), **options)
+    for model in (ensemble, recurrent):
+        translator = Translator(model, Letters(), SPEC, beam=3)
+        (found,) = translator.translate(
+            ["abcab"], prefixes=["ba"], min_length=6, max_length=9, alignment=True
+        )
+        assert found.text.startswith("ba") and len(found.token_alignment) == len(found.tokens) >= 5
+        drawn = translator.translate(["abcab"], n_best=3, max_length=9, sampling=Sampling(seed=1))
+        assert (
+            drawn
+            == translator.translate(["abcab", "tt"], n_best=3, max_length=9, sampling=Sampling(seed=1))[:1]
+        )
 
 
 def test_no_models_are_refused():

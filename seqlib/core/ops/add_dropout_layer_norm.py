@@ -1,0 +1,125 @@
+"""What stands between the parts of a Transformer: residual sum, dropout and layer norm, in one pass. Rows are [rows, D].
+
+The pass `fuse_patterns` puts these two ops in the place of dropout, add and layer_norm, and of their gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.op import OPS, Attrs, Meta, Sample, dtype_error, fused, shape_error
+from seqlib.core.ops.blocks import float32_only
+from seqlib.core.ops.layer_norm import layer_norm_bwd
+from seqlib.core.ops.random import need_state
+from seqlib.core.tape import apply_all
+from seqlib.core.tensor import Tensor
+
+
+@fused(outs="total y mean rstd", visible=2, differentiable=False, fuse=True)
+def add_dropout_layer_norm(
+    x: Tensor, branch: Tensor, state: Tensor, w: Tensor, b: Tensor, *, p: float, draw: int, eps: float
+) -> tuple[Tensor, ...]:
+    """total = x + dropout(branch), and its layer norm."""
+    total = x + OPS["dropout"](branch, state, p=p, draw=draw)
+    return total, *apply_all(OPS["layer_norm"], (total, w, b), {"eps": eps})
+
+
+@add_dropout_layer_norm.infer
+def _(x: Meta, branch: Meta, state: Meta, w: Meta, b: Meta, *, p: float, draw: int, eps: float) -> list[Meta]:
+    need_state("add_dropout_layer_norm", state)
+    _need_wide("add_dropout_layer_norm", "x", x)
+    if branch != x:
+        raise shape_error("add_dropout_layer_norm", "branch", f"{x.dtype} {x.shape}, as x", branch)
+    return [x, *OPS["layer_norm"].infer_metas([x, w, b], {"eps": eps})]
+
+
+@fused(outs="gx gbranch gw gb", visible=4, differentiable=False, fuse=True)
+def add_dropout_layer_norm_bwd(
+    g: Tensor,
+    gtotal: Tensor,
+    total: Tensor,
+    w: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    state: Tensor,
+    *,
+    p: float,
+    draw: int,
+) -> tuple[Tensor, ...]:
+    """The gradients by x, branch, w and b for the cotangents g of y and gtotal of total."""
+    gx, gw, gb = layer_norm_bwd(g, total, w, mean, rstd)
+    gx = gtotal + gx
+    return gx, OPS["dropout"](gx, state, p=p, draw=draw), gw, gb
+
+
+@add_dropout_layer_norm_bwd.infer
+def _(
+    g: Meta,
+    gtotal: Meta,
+    total: Meta,
+    w: Meta,
+    mean: Meta,
+    rstd: Meta,
+    state: Meta,
+    *,
+    p: float,
+    draw: int,
+) -> list[Meta]:
+    _need_wide("add_dropout_layer_norm_bwd", "g", g)
+    if not g == gtotal == total:
+        raise shape_error("add_dropout_layer_norm_bwd", "g, gtotal", f"{total}, as total", (g, gtotal))
+    return [total, total, w, w]
+
+
+def _need_wide(op: str, argument: str, meta: Meta) -> None:
+    """Only the pass makes these ops, and only where the kernel serves; half precision stays in its parts."""
+    if meta.dtype not in (dtypes.float32, dtypes.float64):
+        raise dtype_error(op, argument, "float32 or float64", meta.dtype)
+
+
+def _chunks(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
+    w = metas[3]
+    assert w is not None
+    return [Meta((32, 2, w.size), w.dtype)]
+
+
+def _wide(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+    # As layer_norm_bwd: the gradient of a row of one element is exactly 0 without fused multiply-adds alone.
+    w = metas[3]
+    return float32_only(0, 1, 2, 3, 4, 5)(metas, attrs) and w is not None and w.size > 1
+
+
+add_dropout_layer_norm.cpu(
+    "add_dropout_layer_norm_cpu:forward",
+    needs="numba",
+    when=float32_only(0, 1, 3, 4),
+    overlap=((0, 0), (0, 1), (1, 0), (1, 1)),
+)
+add_dropout_layer_norm_bwd.cpu(
+    "add_dropout_layer_norm_cpu:backward",
+    needs="numba",
+    when=_wide,
+    scratch=_chunks,
+    overlap=((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)),
+)
+
+
+@add_dropout_layer_norm.samples
+def _() -> Iterable[Sample]:
+    rng, state = np.random.default_rng(0), np.array([11, 5], np.int64)
+    for shape in ((3, 5), (2, 3, 7), (33, 1023), (70, 128), (0, 4)):
+        x, y, w, b = (rng.normal(size=s).astype(np.float32) for s in (shape, shape, shape[-1:], shape[-1:]))
+        yield Sample((x, y, state, w, b), {"p": 0.3, "draw": 2, "eps": 1e-5})
+
+
+@add_dropout_layer_norm_bwd.samples
+def _() -> Iterable[Sample]:
+    rng, state = np.random.default_rng(1), np.array([11, 5], np.int64)
+    for shape in ((3, 5), (2, 3, 7), (33, 1023), (70, 128), (0, 4)):
+        g, h, x = (rng.normal(size=shape).astype(np.float32) for _ in range(3))
+        w, rstd = rng.normal(size=shape[-1:]).astype(np.float32), (1 / np.sqrt(x.var(-1) + 1e-5)).astype(np.float32)
+        yield Sample((g, h, x, w, x.mean(-1), rstd, state), {"p": 0.3, "draw": 2})

@@ -4,7 +4,7 @@ One file a family; kernels beside the op they serve.
 """
 
 from seqlib.core import backward as _backward
-from seqlib.core.ops import add_dropout_layer_norm as _add_dropout_layer_norm  # noqa: F401  (declares the ops)
+from seqlib.core.ops import add_dropout_layer_norm as _add_dropout_layer_norm
 from seqlib.core.ops.adamw import adamw, global_norm
 from seqlib.core.ops.additive_scores import additive_scores
 from seqlib.core.ops.attention import attention

@@ -1,4 +1,4 @@
-"""What stands between the parts of a Transformer: residual sum, dropout and layer norm, in one pass. Rows are [rows, D].
+"""What stands between the parts of a Transformer: residual sum, dropout and layer norm in one pass. Rows are [rows, D].
 
 The pass `fuse_patterns` puts these two ops in the place of dropout, add and layer_norm, and of their gradients.
 """
@@ -6,7 +6,6 @@ The pass `fuse_patterns` puts these two ops in the place of dropout, add and lay
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -121,5 +120,8 @@ def _() -> Iterable[Sample]:
     rng, state = np.random.default_rng(1), np.array([11, 5], np.int64)
     for shape in ((3, 5), (2, 3, 7), (33, 1023), (70, 128), (0, 4)):
         g, h, x = (rng.normal(size=shape).astype(np.float32) for _ in range(3))
-        w, rstd = rng.normal(size=shape[-1:]).astype(np.float32), (1 / np.sqrt(x.var(-1) + 1e-5)).astype(np.float32)
+        w, rstd = (
+            rng.normal(size=shape[-1:]).astype(np.float32),
+            (1 / np.sqrt(x.var(-1) + 1e-5)).astype(np.float32),
+        )
         yield Sample((g, h, x, w, x.mean(-1), rstd, state), {"p": 0.3, "draw": 2})

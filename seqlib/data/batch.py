@@ -31,7 +31,7 @@ class SpecialIds(Protocol):
 
 
 class Batch(NamedTuple):
-    """A padded batch, all int32.
+    """A padded batch, int32 but for the weights.
 
     ``src`` rows end with eos, ``tgt_in`` rows start with bos, ``tgt_out`` rows end with eos and are -1 (ignored) from
     there on. Lengths count eos or bos and are at least 1. A row that only fills a bucket is eos alone, length 1, with
@@ -48,6 +48,8 @@ class Batch(NamedTuple):
     """[B, T]"""
     tgt_lengths: np.ndarray
     """[B]"""
+    weights: np.ndarray | None = None
+    """float32 [B, T], what each target token counts in the loss; None: 1"""
 
     def sizes(self) -> dict[str, int]:
         """What tells a shape from others, by name."""
@@ -56,7 +58,7 @@ class Batch(NamedTuple):
 
 
 class PackedBatch(NamedTuple):
-    """A packed batch, all int32: the sentences of `Batch`, eos and bos as there, one after another.
+    """A packed batch, int32 but for the weights: the sentences of `Batch`, eos and bos as there, one after another.
 
     Segment g of a side has the tokens ``offsets[g]:offsets[g + 1]``; segments that are not used are empty and come
     last. Tokens behind the last segment are pad, at position 0, with ``tgt_out`` -1.
@@ -76,6 +78,8 @@ class PackedBatch(NamedTuple):
     """[M]"""
     tgt_offsets: np.ndarray
     """[G + 1]"""
+    weights: np.ndarray | None = None
+    """float32 [M], what each target token counts in the loss; None: 1"""
 
     def sizes(self) -> dict[str, int]:
         """What tells a shape from others, by name."""
@@ -113,7 +117,11 @@ def _padded(store: TokenStore, planned: PlannedBatch, spec: SpecialIds) -> Batch
     target_in[:, 1:] = np.where(time[1:] <= target[:, None], target_ids[:, :-1], spec.pad_id)
     target_ids[time >= target[:, None]] = IGNORED
     target_ids[rows[real], target[real]] = spec.eos_id
-    return Batch(source_ids, source + 1, target_in, target_ids, target + 1)
+    weights = None
+    if store.weights is not None:
+        weights = np.zeros(target_ids.shape, np.float32)
+        weights[: len(pairs)] = store.weights[pairs, None]
+    return Batch(source_ids, source + 1, target_in, target_ids, target + 1, weights)
 
 
 def _packed(store: TokenStore, planned: PlannedPack, spec: SpecialIds) -> PackedBatch:
@@ -130,7 +138,13 @@ def _packed(store: TokenStore, planned: PlannedPack, spec: SpecialIds) -> Packed
     target_in[tgt_offsets[:used]] = spec.bos_id
     target[tgt_offsets[used] :] = IGNORED
     target[tgt_offsets[1 : used + 1] - 1] = spec.eos_id
-    return PackedBatch(source, src_positions, src_offsets, target_in, target, tgt_positions, tgt_offsets)
+    weights = None
+    if store.weights is not None:
+        weights = np.zeros(len(target), np.float32)
+        weights[: tgt_offsets[used]] = np.repeat(store.weights[pairs], np.diff(tgt_offsets[: used + 1]))
+    return PackedBatch(
+        source, src_positions, src_offsets, target_in, target, tgt_positions, tgt_offsets, weights
+    )
 
 
 def _run(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from seqlib.data.batch import Batch, PackedBatch, SpecialIds, collate
+from seqlib.data.mixing import Mixture
 from seqlib.data.packing import pack_plan
 from seqlib.data.plan import Plan, bucket_plan, padding_plan
 from seqlib.data.store import TokenStore
@@ -33,7 +34,8 @@ class Epochs:
     """Plans of a store's epochs: ``plan(epoch)`` is a pure function of the fields.
 
     ``lengths`` int [n, 2] as ``TokenStore.lengths``; ``digest`` names the data; ``tokens`` a batch and side;
-    ``shapes`` at most, for buckets and padding; ``parts`` that a batch will be cut into.
+    ``shapes`` at most, for buckets and padding; ``parts`` that a batch will be cut into; ``mixture`` of the store's
+    corpora (None: every pair once an epoch).
     """
 
     lengths: np.ndarray
@@ -44,16 +46,19 @@ class Epochs:
     kind: str = "buckets"
     shapes: int = 12
     parts: int = 1
+    mixture: Mixture | None = None
 
     def plan(self, epoch: int) -> Plan:
         """The batches of an epoch. Raises UsageError and DataError as the plan of the kind does."""
-        options = {
+        options: dict[str, Any] = {
             "tokens": self.tokens,
             "max_length": self.max_length,
             "seed": self.seed,
             "epoch": epoch,
             "digest": self.digest,
         }
+        if self.mixture is not None and not self.mixture.plain:
+            options["chosen"] = self.mixture.chosen(self.digest, self.seed, epoch)
         if self.kind == "packing":
             return pack_plan(self.lengths, parts=self.parts, **options)
         if self.kind not in KINDS:

@@ -18,9 +18,10 @@ from typing import BinaryIO, NamedTuple, cast
 
 from seqlib.util.errors import DataError, nearest
 
-__all__ = ["Line", "file_digest", "missing_file", "open_bytes", "read_lines", "suffix"]
+__all__ = ["Line", "count_lines", "file_digest", "missing_file", "open_bytes", "read_lines", "suffix"]
 
 _CHUNK = 1 << 20
+_CLOSE = 128  # lines that are decoded one by one where one of them is damaged
 _WIDE = ("utf-16", "utf-32")
 _NUL_HINT = "the file is binary, damaged or UTF-16 (then pass --encoding utf-16)"
 
@@ -110,12 +111,7 @@ def read_lines(path: str | Path, encoding: str = "utf-8", strict: bool = True) -
     do; with ``strict=False`` it comes as an empty line with ``problem`` set (for utf-16 and utf-32 it always raises:
     what follows the damage cannot be trusted). Holds some 2 MB of the file, or its longest line.
     """
-    try:
-        codec = codecs.lookup(encoding).name
-    except LookupError:
-        raise DataError(
-            f"unknown encoding {encoding!r}; known are those of Python, such as utf-8, latin-1, cp1252"
-        ) from None
+    codec = _codec(encoding)
     with open_bytes(path) as stream:
         if codec.startswith(_WIDE):
             yield from _wide_lines(path, stream, encoding)
@@ -134,13 +130,50 @@ def read_lines(path: str | Path, encoding: str = "utf-8", strict: bool = True) -
                     yield Line(number, text)
                 offset += len(block)
                 continue
-            for raw in block.removesuffix(end).split(end):
-                number += 1
-                line = _decode(path, number, raw[mark:], offset + mark, encoding)
-                if line.problem and strict:
-                    raise DataError(line.problem)
-                yield line
-                offset, mark = offset + len(raw) + 1, 0
+            for raws, texts in _pieces(block.removesuffix(end).split(end), mark, encoding, end):
+                if texts is not None:
+                    yield from (Line(n, text) for n, text in enumerate(texts, number + 1))
+                    number += len(raws)
+                    offset += sum(map(len, raws)) + len(raws)
+                    continue
+                for raw in raws:
+                    number += 1
+                    line = _decode(path, number, raw[mark:], offset + mark, encoding)
+                    if line.problem and strict:
+                        raise DataError(line.problem)
+                    yield line
+                    offset, mark = offset + len(raw) + 1, 0
+
+
+def _codec(encoding: str) -> str:
+    try:
+        return codecs.lookup(encoding).name
+    except LookupError:
+        raise DataError(
+            f"unknown encoding {encoding!r}; known are those of Python, such as utf-8, latin-1, cp1252"
+        ) from None
+
+
+def _pieces(
+    raws: list[bytes], mark: int, encoding: str, end: bytes
+) -> Iterator[tuple[list[bytes], list[str] | None]]:
+    """Lines of a block in pieces, with their texts, or None for a small piece that needs a closer look."""
+    if len(raws) <= _CLOSE or end != b"\n" or mark:
+        yield raws[:_CLOSE] if mark else raws, None
+        if mark and len(raws) > _CLOSE:
+            yield from _pieces(raws[_CLOSE:], 0, encoding, end)
+        return
+    for start in range(0, len(raws), _CLOSE):
+        piece = raws[start : start + _CLOSE]
+        yield piece, _clean_texts(b"\n".join(piece) + b"\n", encoding)
+
+
+def count_lines(path: str | Path, encoding: str = "utf-8") -> int:
+    """How many lines ``read_lines`` gives. Raises DataError as it does for what is no text at all."""
+    if _codec(encoding).startswith(_WIDE):
+        return sum(1 for _ in read_lines(path, encoding, strict=False))
+    with open_bytes(path) as stream:
+        return sum(block.removesuffix(end).count(end) + 1 for block, end in _blocks(stream))
 
 
 def _blocks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:

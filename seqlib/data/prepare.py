@@ -13,12 +13,15 @@ import hashlib
 import json
 import os
 import time
+from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from seqlib.data.clean import CleanReport, CleanRules, clean
 from seqlib.data.records import Record
@@ -34,7 +37,7 @@ from seqlib.util.progress import progress
 
 __all__ = ["CODE_VERSION", "PreparedData", "TranslationData", "default_data_dir", "prepare", "read_texts"]
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raise it whenever the same data and options would give another folder."""
 _CHUNK = 4096
 _TEXTS_A_PIECE = 25
@@ -48,9 +51,12 @@ class TranslationData(Protocol):
     tokenizer: str
     cleaning: CleanRules | None
     cleaned: tuple[str, ...]
+    together: tuple[str, ...]
+    weighted: bool
 
     def splits(self) -> tuple[str, ...]: ...
     def read(self, expression: str) -> Iterator[Record]: ...
+    def records_together(self) -> Iterator[Record]: ...
     def encode_batch(
         self, samples: list[tuple[str, str]], tokenizer: Tokenizer
     ) -> list[tuple[list[int], list[int]]]: ...
@@ -164,13 +170,13 @@ def prepare(
         if (found := _find(folder, digest, problem, say=False)) is not None:  # another process was faster
             return found
         with atomic_folder(folder) as aside:
-            report = _spool(problem, roles, aside)
+            report, weights = _spool(problem, roles, aside)
             if given is None:
                 size = vocab_size or _proposed_vocab(report.splits["train"].pairs)
                 texts = max_texts or _TEXTS_A_PIECE * size
                 given = train_tokenizer(str(kind), _sentences(aside, "train"), size, seed, texts)
             given.save(aside / "tokenizer")
-            _encode(problem, given, aside, report)
+            _encode(problem, given, aside, report, weights if problem.weighted else None)
             report.tokenizer = {"kind": given.kind, "vocab_size": given.vocab_size, "digest": given.digest}
             report.digest, report.problem = digest, problem.describe()
             report.seconds = round(time.perf_counter() - started, 2)
@@ -247,46 +253,91 @@ def _locked(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _spool(problem: TranslationData, roles: dict[str, str], folder: Path) -> PrepareReport:
-    """Writes the sentences of every split to ``<split>.src`` and ``.tgt``; train comes last, to find what leaks."""
+def _spool(
+    problem: TranslationData, roles: dict[str, str], folder: Path
+) -> tuple[PrepareReport, array[float]]:
+    """Writes the sentences of every split to ``<split>.src`` and ``.tgt``; train comes last, to find what leaks.
+
+    Returns the report and the weights of train's pairs.
+    """
     report = PrepareReport(cleaning=CleanReport())
+    report.splits = {role: SplitReport(expression=expression) for role, expression in roles.items()}
+    together = [role for role, expression in roles.items() if role == expression in problem.together]
     held_out: set[int] = set()
-    for role in sorted(roles, key=lambda role: role == "train"):
-        expression = roles[role]
-        records = problem.read(expression)
-        names = {part.name for part in parse_split(expression, problem.splits())}
-        if problem.cleaning is not None and (role == "train" or names <= set(problem.cleaned)):
-            part = CleanReport()
-            records = clean(records, problem.cleaning, part)
-        else:
-            part = None
-        split = SplitReport(expression=expression)
-        with (
-            open(folder / f"{role}.src", "w", encoding="utf-8", errors="replace", newline="\n") as sources,
-            open(folder / f"{role}.tgt", "w", encoding="utf-8", errors="replace", newline="\n") as targets,
-            progress(None, f"reading {role}") as bar,
-        ):
-            for record in records:
-                source, target = record.pair()
-                sources.write(_line(source))
-                targets.write(_line(target))
-                split.pairs += 1
-                if role != "train":
-                    held_out.add(source_key(source))
-                elif held_out and source_key(source) in held_out:
-                    split.also_held_out += 1
-                if split.pairs % _CHUNK == 0:
-                    bar.advance(_CHUNK)
-        if part is not None:
-            report.cleaning.merge(part)
-        report.splits[role] = split
-    report.splits = {role: report.splits[role] for role in roles}
+    weights = array("f")
+
+    def alone(role: str) -> None:
+        names = {part.name for part in parse_split(roles[role], problem.splits())}
+        cleaned = role == "train" or names <= set(problem.cleaned)
+        records = (record._replace(split=role) for record in problem.read(roles[role]))
+        _write(records, problem.cleaning if cleaned else None, [role], folder, report, held_out, weights)
+
+    for role in roles.keys() - {*together, "train"}:
+        alone(role)
+    if together:
+        records = (record for record in problem.records_together() if record.split in together)
+        _write(records, problem.cleaning, together, folder, report, held_out, weights)
+    if "train" not in together:
+        alone("train")
     if not report.splits["train"].pairs:
         raise DataError(f"{problem.name}: no pair is left to train on\n{report.cleaning.table()}")
-    return report
+    return report, weights
 
 
-def _encode(problem: TranslationData, tokenizer: Tokenizer, folder: Path, report: PrepareReport) -> None:
+def _write(
+    records: Iterator[Record],
+    rules: CleanRules | None,
+    roles: list[str],
+    folder: Path,
+    report: PrepareReport,
+    held_out: set[int],
+    weights: array[float],
+) -> None:
+    """Writes records to the files of their split, cleaned by ``rules`` (None: as they are).
+
+    ``held_out`` has the source keys of splits other than train written so far; those written here are added, and the
+    weights of train's pairs to ``weights``.
+    """
+    if rules is not None:
+        records = clean(records, rules, report.cleaning)
+    before = frozenset(held_out)
+    with ExitStack() as stack:
+        files = {
+            role: [
+                stack.enter_context(
+                    open(folder / f"{role}.{side}", "w", encoding="utf-8", errors="replace", newline="\n")
+                )
+                for side in ("src", "tgt")
+            ]
+            for role in roles
+        }
+        bar = stack.enter_context(progress(None, f"reading {', '.join(roles)}"))
+        for number, record in enumerate(records, start=1):
+            source, target = record.pair()
+            sources, targets = files[record.split]
+            sources.write(_line(source))
+            targets.write(_line(target))
+            split = report.splits[record.split]
+            split.pairs += 1
+            while len(split.corpora) <= record.corpus:
+                split.corpora.append(0)
+            split.corpora[record.corpus] += 1
+            if record.split != "train":
+                held_out.add(source_key(source))
+            else:
+                weights.append(record.weight)
+                split.also_held_out += bool(before) and source_key(source) in before
+            if number % _CHUNK == 0:
+                bar.advance(_CHUNK)
+
+
+def _encode(
+    problem: TranslationData,
+    tokenizer: Tokenizer,
+    folder: Path,
+    report: PrepareReport,
+    weights: array[float] | None,
+) -> None:
     """Writes the token stores from the sentences in the folder, and removes those of train."""
     for role, split in report.splits.items():
         with progress(split.pairs, f"encoding {role}") as bar:
@@ -297,7 +348,8 @@ def _encode(problem: TranslationData, tokenizer: Tokenizer, folder: Path, report
                     yield from problem.encode_batch(chunk, tokenizer)
                     bar.advance(len(chunk))
 
-            split.describe(write_store(folder / role, encoded(), tokenizer.vocab_size).lengths())
+            own = np.array(weights, np.float32) if role == "train" and weights is not None else None
+            split.describe(write_store(folder / role, encoded(), tokenizer.vocab_size, own).lengths())
     for side in ("src", "tgt"):
         (folder / f"train.{side}").unlink()
 

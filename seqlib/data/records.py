@@ -10,13 +10,20 @@ __all__ = ["Record"]
 
 
 class Record(NamedTuple):
-    """One pair of a corpus with its file and 1-based line; ``problem`` says why it could not be read, if so."""
+    """One pair of a corpus with its file and 1-based line; ``problem`` says why it could not be read, if so.
+
+    ``split`` is set where the pairs of several splits come in one stream, ``corpus`` where those of several corpora do.
+    ``weight`` is what the pair counts in the loss.
+    """
 
     source: str
     target: str
     file: str
     line: int
     problem: str = ""
+    split: str = ""
+    corpus: int = 0
+    weight: float = 1.0
 
     def pair(self) -> tuple[str, str]:
         """(source, target). Raises DataError where the line could not be read."""

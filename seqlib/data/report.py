@@ -19,11 +19,13 @@ __all__ = ["PrepareReport", "SplitReport"]
 class SplitReport:
     """One split: pairs, tokens a side (without bos and eos), mean and longest.
 
-    ``also_held_out`` counts train pairs whose source (case and white space apart) also stands in a held-out split.
+    ``corpora`` counts the pairs of each corpus, which stand one after another. ``also_held_out`` counts train pairs
+    whose source (case and white space apart) also stands in a held-out split.
     """
 
     expression: str = ""
     pairs: int = 0
+    corpora: list[int] = field(default_factory=list)
     also_held_out: int = 0
     source_tokens: int = 0
     target_tokens: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from seqlib.data.lines import Line, file_digest, missing_file, read_lines, suffix
+from seqlib.data.lines import Line, count_lines, file_digest, missing_file, read_lines, suffix
 from seqlib.data.records import Record
 from seqlib.util.errors import DataError, UsageError, nearest
 
@@ -40,6 +41,7 @@ class PairSource:
     ``files`` holds two parallel text files, or one table. ``source`` and ``target`` name the table's columns: a header
     name, a 0-based index, or for JSONL a field (``translation.en`` for a nested one). Left out, they are found: the
     language codes, ``source``/``target`` or ``src``/``tgt`` where a header or field has them, else columns 0 and 1.
+    ``weight`` names a column or field of numbers from 0 on, the weights of the pairs; None: all weigh 1.
     """
 
     files: tuple[str, ...]
@@ -47,6 +49,7 @@ class PairSource:
     source: str | int | None = None
     target: str | int | None = None
     languages: tuple[str, str] = ("", "")
+    weight: str | int | None = None
 
     def __post_init__(self) -> None:
         if len(self.files) not in (1, 2):
@@ -58,7 +61,7 @@ class PairSource:
                 f"{self.files[0]}: one file must be .tsv, .csv or .jsonl (or .gz, .zst of these); "
                 "two parallel text files are given as a.en,a.de"
             )
-        if len(self.files) == 2 and self.source is not None:
+        if len(self.files) == 2 and (self.source is not None or self.weight is not None):
             raise UsageError(
                 "column names are for one TSV, CSV or JSONL file, not for two parallel text files"
             )
@@ -79,15 +82,23 @@ class PairSource:
         if len(self.files) == 2:
             return PairSource((self.files[1], self.files[0]), self.encoding, languages=languages)
         source, target = self._columns()
-        return PairSource(self.files, self.encoding, target, source, languages)
+        return PairSource(self.files, self.encoding, target, source, languages, self.weight)
 
     def digest(self) -> str:
         """Hex digest of the uncompressed files and how they are read."""
         self.check()
-        state = hashlib.sha256(repr((self.encoding, self.source, self.target, self.languages)).encode())
+        read = self.encoding, self.source, self.target, self.languages, self.weight
+        state = hashlib.sha256(repr(read).encode())
         for file in self.files:
             state.update(f"{suffix(file) if len(self.files) == 1 else 'text'} {file_digest(file)}\n".encode())
         return state.hexdigest()
+
+    def count(self) -> int:
+        """How many records there are, those that cannot be read included. Raises DataError as ``records``."""
+        self.check()
+        if len(self.files) == 2:
+            return count_lines(self.files[0], self.encoding)
+        return sum(1 for _ in self.records(strict=False))
 
     def records(self, strict: bool = True) -> Iterator[Record]:
         """The pairs, one line in memory at a time. Raises DataError naming file and line.
@@ -133,24 +144,28 @@ class PairSource:
 
     def _table(self) -> Iterator[Record]:
         file = self.files[0]
-        source, target = self._columns()
-        has_header = isinstance(source, str)
+        columns: list[str | int] = [*self._columns()]
+        if self.weight is not None:
+            columns.append(self.weight)
         rows = self._rows()
-        if has_header:
+        if any(isinstance(column, str) for column in columns):
             _, header = next(rows)
-            source, target = _position(file, header, source), _position(file, header, str(target))
-        assert isinstance(source, int) and isinstance(target, int)
+            columns = [
+                _position(file, header, column) if isinstance(column, str) else column for column in columns
+            ]
+        places = [int(column) for column in columns]
+        needed = max(places) + 1
         for line, row in rows:
             if line.problem:
                 yield Record("", "", file, line.number, line.problem)
-            elif max(source, target) >= len(row):
+            elif needed > len(row):
                 found = f"{len(row)} column{'s' if len(row) != 1 else ''}"
-                needed = max(source, target) + 1
                 yield Record(
                     "", "", file, line.number, f"{file}:{line.number}: {found}, expected at least {needed}"
                 )
             else:
-                yield Record(_one_line(row[source]), _one_line(row[target]), file, line.number)
+                source, target, *rest = (row[place] for place in places)
+                yield _weighted(_one_line(source), _one_line(target), file, line.number, *rest)
 
     def _rows(self) -> Iterator[tuple[Line, list[str]]]:
         """Rows of a TSV or CSV file with the line they start at; a line that cannot be read has an empty row."""
@@ -219,8 +234,9 @@ class PairSource:
             elif line.text.strip():
                 try:
                     value = _object(file, line)
-                    pair = _field(file, line, value, source), _field(file, line, value, target)
-                    yield Record(*pair, file, line.number)
+                    one, two = (_text(file, line, value, name) for name in (source, target))
+                    rest = [] if self.weight is None else [_field(file, line, value, str(self.weight))]
+                    yield _weighted(one, two, file, line.number, *rest)
                 except DataError as error:
                     yield Record("", "", file, line.number, str(error))
 
@@ -255,7 +271,7 @@ def _flat(value: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _field(file: str, line: Line, value: dict[str, Any], name: str) -> str:
+def _field(file: str, line: Line, value: dict[str, Any], name: str) -> Any:
     fields = value if name in value else _flat(value)
     if name not in fields:
         near = nearest(name, fields)
@@ -263,11 +279,26 @@ def _field(file: str, line: Line, value: dict[str, Any], name: str) -> str:
         raise DataError(
             f"{file}:{line.number}: there is no field {name!r} (fields: {', '.join(fields)}){hint}"
         )
-    if not isinstance(fields[name], str):
-        raise DataError(
-            f"{file}:{line.number}: field {name!r} is {type(fields[name]).__name__}, expected a string"
-        )
-    return _one_line(fields[name])
+    return fields[name]
+
+
+def _text(file: str, line: Line, value: dict[str, Any], name: str) -> str:
+    text = _field(file, line, value, name)
+    if not isinstance(text, str):
+        raise DataError(f"{file}:{line.number}: field {name!r} is {type(text).__name__}, expected a string")
+    return _one_line(text)
+
+
+def _weighted(source: str, target: str, file: str, line: int, weight: Any = 1.0) -> Record:
+    """The record of a pair; with ``problem`` set where its weight is no number of at least 0."""
+    try:
+        number = float(weight)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < math.inf:
+        problem = f"{file}:{line}: the weight {weight!r} is not a number of at least 0"
+        return Record("", "", file, line, problem)
+    return Record(source, target, file, line, weight=number)
 
 
 def _one_line(text: str) -> str:

@@ -1,14 +1,16 @@
 """The token store: all ids of a split in one memory-mapped file, read without copying.
 
 A folder with ``tokens.bin`` (uint16 for vocabularies below 65,536, else int32; little-endian; source and target of
-each pair one after the other), ``offsets.bin`` (int64 [2n+1], where each sequence starts) and ``meta.json``. Stored
-ids have neither bos nor eos; those are added when a batch is made.
+each pair one after the other), ``offsets.bin`` (int64 [2n+1], where each sequence starts), ``weights.bin`` (float32
+[n], where pairs have weights) and ``meta.json``. Stored ids have neither bos nor eos; those are added when a batch
+is made.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -30,14 +32,19 @@ class _Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype: str
     vocab_size: int
     digest: str
+    weighted: bool = False
 
 
 def write_store(
-    folder: str | Path, pairs: Iterable[tuple[list[int], list[int]]], vocab_size: int
+    folder: str | Path,
+    pairs: Iterable[tuple[list[int], list[int]]],
+    vocab_size: int,
+    weights: np.ndarray | None = None,
 ) -> TokenStore:
-    """Writes encoded pairs into a new folder, in bounded memory, and opens it. The caller makes it atomic.
+    """Writes encoded pairs, with ``weights`` float32 [n] if there are any, into a new folder and opens it.
 
-    Raises DataError for an id outside [0, vocab_size).
+    In bounded memory; the caller makes it atomic. Raises DataError for an id outside [0, vocab_size) and for another
+    number of weights.
     """
     folder = Path(folder)
     folder.mkdir(parents=True)
@@ -49,7 +56,7 @@ def write_store(
 
         def flush(sequences: list[list[int]]) -> int:
             lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
-            flat = np.fromiter((token for ids in sequences for token in ids), np.int64, int(lengths.sum()))
+            flat = np.fromiter(chain.from_iterable(sequences), np.int64, int(lengths.sum()))
             if len(flat) and (flat.min() < 0 or flat.max() >= vocab_size):
                 raise DataError(f"token ids {flat.min()}..{flat.max()} leave the vocabulary of {vocab_size}")
             data, places = flat.astype(dtype).tobytes(), (end + np.cumsum(lengths)).astype("<i8").tobytes()
@@ -66,7 +73,13 @@ def write_store(
                 end = flush(block)
                 block = []
         end = flush(block)
-    meta = _Meta(_FORMAT, count, end, dtype.str, vocab_size, state.hexdigest())
+    if weights is not None:
+        if len(weights) != count:
+            raise DataError(f"{len(weights):,} weights for {count:,} pairs")
+        data = np.asarray(weights, "<f4").tobytes()
+        state.update(data)
+        (folder / "weights.bin").write_bytes(data)
+    meta = _Meta(_FORMAT, count, end, dtype.str, vocab_size, state.hexdigest(), weights is not None)
     write_json(folder / "meta.json", msgspec.to_builtins(meta))
     return TokenStore.open(folder)
 
@@ -75,15 +88,24 @@ class TokenStore:
     """A split's token ids, memory-mapped.
 
     ``tokens`` is flat; sequence 2i is the source of pair i and sequence 2i+1 its target; sequence j is
-    ``tokens[offsets[j]:offsets[j+1]]``. ``digest`` names the content.
+    ``tokens[offsets[j]:offsets[j+1]]``. ``weights`` are the pairs' in the loss, None if all weigh the same. ``digest``
+    names the content.
     """
 
-    def __init__(self, folder: Path, meta: _Meta, tokens: np.ndarray, offsets: np.ndarray) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        meta: _Meta,
+        tokens: np.ndarray,
+        offsets: np.ndarray,
+        weights: np.ndarray | None,
+    ) -> None:
         self.folder = folder
         self.digest = meta.digest
         self.vocab_size = meta.vocab_size
         self.tokens = tokens
         self.offsets = offsets
+        self.weights = weights
 
     @classmethod
     def open(cls, folder: str | Path) -> TokenStore:
@@ -102,7 +124,8 @@ class TokenStore:
         offsets = _map(folder / "offsets.bin", "<i8", 2 * meta.pairs + 1)
         if offsets[0] != 0 or offsets[-1] != meta.tokens or (np.diff(offsets) < 0).any():
             raise DataError(f"{folder / 'offsets.bin'}: the token store is damaged; prepare the data again")
-        return cls(folder, meta, tokens, offsets)
+        weights = _map(folder / "weights.bin", "<f4", meta.pairs) if meta.weighted else None
+        return cls(folder, meta, tokens, offsets, weights)
 
     def __len__(self) -> int:
         return len(self.offsets) // 2
@@ -124,6 +147,8 @@ class TokenStore:
         for start in range(0, 2 * len(self), _BLOCK):
             places = self.offsets[start : start + _BLOCK + 1]
             state.update(self.tokens[int(places[0]) : int(places[-1])].tobytes() + places[1:].tobytes())
+        if self.weights is not None:
+            state.update(self.weights.tobytes())
         if state.hexdigest() != self.digest:
             raise DataError(f"{self.folder}: the token store differs from its digest; prepare the data again")
 

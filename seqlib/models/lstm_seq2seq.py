@@ -16,7 +16,7 @@ from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Parameter, Tensor
 from seqlib.models.preset import Preset
-from seqlib.models.transformer import Batch, Vocabularies, _ids
+from seqlib.models.transformer import Batch, Vocabularies, _ids, flat_weights
 from seqlib.nn import init
 from seqlib.nn.dropout import Dropout, check_rate
 from seqlib.nn.embedding import Embedding
@@ -114,6 +114,7 @@ class LSTMSeq2Seq(Module):
             ops.reshape(_ids(batch.tgt_out), shape=(-1,)),
             smoothing=smoothing,
             ignore_index=-1,
+            weights=flat_weights(batch),
         )
 
     def encode(self, src: Any, src_lengths: Any) -> Encoded:

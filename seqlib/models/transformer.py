@@ -183,7 +183,10 @@ class Transformer(Module):
         return self.logits(self.decode(self.encode(src, src_lengths), src_lengths, tgt_in))
 
     def loss(self, batch: Batch | PackedBatch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-        """(sum of the cross entropies in nats, number of target tokens), both float32 scalars; see `Batch`."""
+        """(sum of the cross entropies in nats, number of target tokens), both float32 scalars; see `Batch`.
+
+        With weights in the batch: (sum of weight times cross entropy, sum of the weights).
+        """
         if isinstance(batch, PackedBatch):
             hidden = self._packed(batch)
         else:
@@ -195,6 +198,7 @@ class Transformer(Module):
             ops.reshape(_ids(batch.tgt_out), shape=(-1,)),
             smoothing=smoothing,
             ignore_index=-1,
+            weights=flat_weights(batch),
         )
 
     def encode(self, src: Any, src_lengths: Any) -> Tensor:
@@ -320,6 +324,14 @@ def build(config: TransformerConfig, spec: Vocabularies, generator: Generator) -
 def _relative(bias: RelativeBias | None, x: Tensor) -> Tensor | None:
     """The bias [H,T,T] of a stack's self-attention over x [B,T,D]."""
     return None if bias is None else bias(ops.arange(x.shape[1]), ops.arange(x.shape[1]))
+
+
+def flat_weights(batch: Any) -> Tensor | None:
+    """The weights of a batch's target tokens, float32 [B·T] (or [M] of a packed one); None where it has none."""
+    weights = getattr(batch, "weights", None)
+    if weights is None:
+        return None
+    return ops.reshape(weights if isinstance(weights, Tensor) else tensor(weights), shape=(-1,))
 
 
 def _ids(value: Any) -> Tensor:

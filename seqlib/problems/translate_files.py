@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from array import array
-from collections.abc import Iterator
-from itertools import zip_longest
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +12,17 @@ from seqlib.data.clean import CleanRules
 from seqlib.data.lines import suffix
 from seqlib.data.records import Record
 from seqlib.data.sources import TABLES, PairSource, parse_data
-from seqlib.data.split import HashSplit, source_key
+from seqlib.data.split import HashSplit
 from seqlib.problems.translation import Translation
 from seqlib.util.errors import DataError, UsageError
 
 __all__ = ["FileTranslation", "from_data"]
 
-_TRAIN_KEY = 2**64 - 1
 _CODE = re.compile(r"[a-z]{2,3}([-_][a-z0-9]{2,8})?", re.IGNORECASE)
 
 
 def from_data(
-    data: str,
+    data: str | Sequence[str],
     *,
     source: str | None = None,
     target: str | None = None,
@@ -36,58 +33,69 @@ def from_data(
     dev_size: float | None = None,
     test_size: float | None = None,
     encoding: str = "utf-8",
+    weight: str | None = None,
     cleaning: CleanRules | None = None,
 ) -> FileTranslation:
-    """The problem behind ``--data a.en,a.de`` or ``--data corpus.tsv``.
+    """The problem behind ``--data a.en,a.de`` or ``--data corpus.tsv``, or over a list of such corpora.
 
     ``source`` and ``target`` name the columns of a table (a header name, a number from 0, or a JSON field; see
     ``PairSource`` for what is found without them). Languages left out are read off the files' suffixes or the column
     names. ``dev`` and ``test`` name files held out by hand, in the form of ``data``; what is not given is held out by a
     hash of the source, ``dev_size`` and ``test_size`` large (a fraction below 1, else pairs; default 2 %, see
-    ``HashSplit.sized``). ``cleaning`` None takes the defaults of ``CleanRules``; files held out by hand are never
-    cleaned. Raises UsageError for options that do not fit, DataError for files that are not there.
+    ``HashSplit.sized``). ``weight`` names the column of tables that tells what a pair counts in the loss. ``cleaning``
+    None takes the defaults of ``CleanRules``; files held out by hand are never cleaned. Raises UsageError for
+    options that do not fit, DataError for files that are not there.
     """
     for given, size, name in ((dev, dev_size, "dev"), (test, test_size, "test")):
         if given is not None and size is not None:
             raise UsageError(f"--{name} names files, so --{name}_size has nothing to decide")
-    files = parse_data(data)
-    guess = _languages(files, source, target)
+    corpora = [parse_data(value) for value in ([data] if isinstance(data, str) else data)]
+    if not corpora:
+        raise UsageError("there is no corpus to train on")
+    if weight is not None and all(len(files) == 2 for files in corpora):
+        raise UsageError("--weight names a column of a TSV, CSV or JSONL file; parallel text files have none")
+    guess = _languages(corpora[0], source, target)
     languages = (source_language or guess[0], target_language or guess[1])
     columns = (_column(source), _column(target))
 
-    def opened(value: str) -> PairSource:
-        names = parse_data(value)
-        wanted = columns if len(names) == 1 else (None, None)
-        pairs = PairSource(names, encoding, *wanted, languages=languages)
+    def opened(files: tuple[str, ...], weight: str | int | None = None) -> PairSource:
+        wanted = columns if len(files) == 1 else (None, None)
+        weighed = weight if len(files) == 1 else None
+        pairs = PairSource(files, encoding, *wanted, languages=languages, weight=weighed)
         pairs.check()
         return pairs
 
-    held_out = {name: opened(value) for name, value in (("dev", dev), ("test", test)) if value is not None}
-    return FileTranslation(opened(data), held_out, dev_size, test_size, cleaning or CleanRules())
+    held_out = {
+        name: opened(parse_data(value)) for name, value in (("dev", dev), ("test", test)) if value is not None
+    }
+    opened_corpora = [opened(files, _column(weight)) for files in corpora]
+    return FileTranslation(opened_corpora, held_out, dev_size, test_size, cleaning or CleanRules())
 
 
 class FileTranslation(Translation):
-    """Pairs from files, see ``from_data``. ``corpus`` is split by the hash of its source except for ``held_out``."""
+    """Pairs from files, see ``from_data``. ``corpora`` are split by the hash of the source except for ``held_out``."""
 
     def __init__(
         self,
-        corpus: PairSource,
+        corpora: Sequence[PairSource],
         held_out: dict[str, PairSource],
         dev_size: float | None,
         test_size: float | None,
         cleaning: CleanRules,
     ) -> None:
-        self.corpus = corpus
+        self.corpora = tuple(corpora)
+        self.weighted = any(corpus.weight is not None for corpus in corpora)
         self.held_out = held_out
         self.sizes = (0.0 if "dev" in held_out else dev_size, 0.0 if "test" in held_out else test_size)
         self.source_language, self.target_language = (
             language or default
-            for language, default in zip(corpus.languages, ("source", "target"), strict=True)
+            for language, default in zip(corpora[0].languages, ("source", "target"), strict=True)
         )
         self.name = f"translate_files_{self.source_language}{self.target_language}"
         self.cleaning = cleaning
         self.cleaned = tuple(split for split in self.splits() if split not in held_out)
-        self._places: bytes | None = None
+        self.together = self.cleaned
+        self._pairs: int | None = None
 
     def splits(self) -> tuple[str, ...]:
         return ("train", "dev", "test")
@@ -98,15 +106,24 @@ class FileTranslation(Translation):
         if split in self.held_out:
             yield from self.held_out[split].records()
             return
-        wanted = self.splits().index(split)
-        for record, place in zip_longest(self.corpus.records(strict=False), self._assigned()):
-            if record is None or place is None:
-                raise DataError(f"{' and '.join(self.corpus.files)}: changed while being read; start again")
-            if place == wanted:
+        for record in self.records_together():
+            if record.split == split:
                 yield record
 
+    def records_together(self) -> Iterator[Record]:
+        """The pairs of all splits that are not held out by hand, each with its split."""
+        pairs = self._count()
+        hashed, read = HashSplit.sized(pairs, *self.sizes), 0
+        for number, corpus in enumerate(self.corpora):
+            for record in corpus.records(strict=False):
+                read += 1
+                split = "train" if record.problem else hashed.split_of(record.source)
+                yield record._replace(split=split, corpus=number)
+        if read != pairs:
+            raise DataError(f"{self._names()}: changed while being read; start again")
+
     def digest(self) -> str:
-        state = hashlib.sha256(repr((self.corpus.digest(), self.sizes)).encode())
+        state = hashlib.sha256(repr((self.sizes, *(corpus.digest() for corpus in self.corpora))).encode())
         for name, pairs in sorted(self.held_out.items()):
             state.update(f"{name} {pairs.digest()}".encode())
         return state.hexdigest()
@@ -114,11 +131,12 @@ class FileTranslation(Translation):
     def reversed(self) -> Translation:
         """The corpus the other way round, held out by the hash of what is the source then."""
         held_out = {name: pairs.swapped() for name, pairs in self.held_out.items()}
-        return FileTranslation(self.corpus.swapped(), held_out, *self.sizes, self._rules())
+        corpora = [corpus.swapped() for corpus in self.corpora]
+        return FileTranslation(corpora, held_out, *self.sizes, self._rules())
 
     def describe(self) -> dict[str, Any]:
         files = {
-            "train": list(self.corpus.files),
+            "train": [file for corpus in self.corpora for file in corpus.files],
             **{name: list(p.files) for name, p in self.held_out.items()},
         }
         return {**super().describe(), "files": files}
@@ -127,22 +145,15 @@ class FileTranslation(Translation):
         assert self.cleaning is not None
         return self.cleaning
 
-    def _assigned(self) -> bytes:
-        """The split of every record as its place in ``splits()``, a byte each: read and hashed once, then kept."""
-        if self._places is None:
-            records = self.corpus.records(strict=False)
-            # The key of an unreadable record is one that the hash sends to train.
-            keys = array(
-                "Q", (_TRAIN_KEY if record.problem else source_key(record.source) for record in records)
-            )
-            if not keys:
-                raise DataError(f"{' and '.join(self.corpus.files)}: there are no sentence pairs")
-            split, number = (
-                HashSplit.sized(len(keys), *self.sizes),
-                {n: i for i, n in enumerate(self.splits())},
-            )
-            self._places = bytes(number[split.split_of_key(key)] for key in keys)
-        return self._places
+    def _count(self) -> int:
+        if self._pairs is None:
+            self._pairs = sum(corpus.count() for corpus in self.corpora)
+            if not self._pairs:
+                raise DataError(f"{self._names()}: there are no sentence pairs")
+        return self._pairs
+
+    def _names(self) -> str:
+        return " and ".join(file for corpus in self.corpora for file in corpus.files)
 
 
 def _languages(files: tuple[str, ...], source: str | None, target: str | None) -> tuple[str, str]:

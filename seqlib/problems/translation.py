@@ -42,6 +42,11 @@ class Translation:
     """What ``prepare`` drops from the splits in ``cleaned``; None drops nothing."""
     cleaned: tuple[str, ...] = ("train",)
 
+    weighted: bool = False
+    """Whether pairs of train have a weight in the loss (``Record.weight``)."""
+    together: tuple[str, ...] = ()
+    """Splits that ``records_together`` gives in one stream, where reading them one by one would read files again."""
+
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, "train" first; "dev" and "test" where there are any, and others for extra test sets."""
         raise NotImplementedError(f"{type(self).__name__} must define splits()")
@@ -57,6 +62,10 @@ class Translation:
             raise NotImplementedError(f"{type(self).__name__} must define samples(split) or records(split)")
         for number, (source, target) in enumerate(self.samples(split), start=1):
             yield Record(source, target, f"{self.name}:{split}", number)
+
+    def records_together(self) -> Iterator[Record]:
+        """The pairs of the splits in ``together``, with ``split`` set; no source stands in two of them."""
+        raise NotImplementedError(f"{type(self).__name__} must define records_together()")
 
     def read(self, expression: str) -> Iterator[Record]:
         """The records of a split expression: ``train``, ``train[:80%]``, ``train[100:200]``, ``train+dev``.
@@ -138,6 +147,7 @@ class Reversed(Translation):
         self.tokenizer = problem.tokenizer
         self.cleaning = problem.cleaning
         self.cleaned = problem.cleaned
+        self.weighted = problem.weighted
 
     def splits(self) -> tuple[str, ...]:
         return self.problem.splits()

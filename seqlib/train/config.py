@@ -35,6 +35,13 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Part held out for testing, likewise."""
     columns: tuple[str, ...] = ()
     """Names of the source and target column of a TSV, CSV or JSONL file."""
+    weight: str = ""
+    """Column or field of a table with what each pair counts in the loss, a number of at least 0; by default 1."""
+    mix: str = ""
+    """Further corpora, each with how often its pairs are seen in an epoch beside those of `paths`, which are seen once:
+    `small.tsv*3; crawl.en,crawl.de*0.25`."""
+    temperature: float = 1.0
+    """Of a mixture: shares of an epoch are (pairs times weight) ** (1 / temperature); above 1 they are more even."""
     languages: tuple[str, ...] = ()
     """Source and target language; by default read from the file names."""
     data_dir: str = ""
@@ -167,6 +174,8 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 ALIASES: dict[str, str] = {
     "data": "data.paths",
     "data_dir": "data.data_dir",
+    "weight": "data.weight",
+    "mix": "data.mix",
     "dev": "data.dev_paths",
     "test": "data.test_paths",
     "dev_size": "data.dev_size",

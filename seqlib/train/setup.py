@@ -13,12 +13,15 @@ import msgspec
 from seqlib.bundle.architecture import Build, builder, config_type, is_location
 from seqlib.core.rng import Generator
 from seqlib.data.epochs import Epochs
+from seqlib.data.mixing import Mixture, parse_mix
+from seqlib.data.sources import parse_data
 from seqlib.models.preset import Preset
 from seqlib.train import callbacks
 from seqlib.train import config as run_config
 from seqlib.train.advice import propose_preset
 from seqlib.train.config import DataConfig, RunConfig
 from seqlib.util.errors import UsageError, unknown
+from seqlib.util.log import get_logger
 from seqlib.util.lookup import resolve
 
 T2T_HPARAMS = {
@@ -73,6 +76,11 @@ def absolute(data: DataConfig) -> dict[str, Any]:
     found: dict[str, Any] = {
         name: [str(Path(path).absolute()) for path in paths] for name, paths in lists.items()
     }
+    mix = [
+        (",".join(str(Path(file).absolute()) for file in parse_data(files)), weight)
+        for files, weight in parse_mix(data.mix)
+    ]
+    found["mix"] = "; ".join(f"{files}*{weight!r}" for files, weight in mix)
     return found | {name: str(Path(path).absolute()) for name, path in folders.items() if path}
 
 
@@ -83,7 +91,10 @@ def _absolute_location(name: str) -> str:
 
 
 def check_source(config: RunConfig) -> None:
-    """`UsageError` unless the configuration names a problem or files."""
+    """`UsageError` unless the configuration names a problem or files, and for settings of files without any."""
+    for name in ("mix", "weight"):
+        if getattr(config.data, name) and not config.data.paths:
+            raise UsageError(f"data.{name} is for own files (--data FILES); a named problem has its own")
     if not config.problem and not config.data.paths:
         raise UsageError(
             "what to train on is missing: give --problem NAME (`seqlib list problems`) or --data FILES"
@@ -148,7 +159,7 @@ def open_problem(config: RunConfig) -> Any:
     source, target = _two(data.columns, "data.columns")
     source_language, target_language = _two(data.languages, "data.languages")
     problem = from_data(
-        ",".join(data.paths),
+        [",".join(data.paths), *(files for files, _ in parse_mix(data.mix))],
         source=source,
         target=target,
         source_language=source_language,
@@ -158,6 +169,7 @@ def open_problem(config: RunConfig) -> Any:
         dev_size=data.dev_size or None,
         test_size=data.test_size or None,
         encoding=data.encoding,
+        weight=data.weight or None,
     )
     return problem.reversed() if data.reverse else problem
 
@@ -188,7 +200,14 @@ def prepare_data(config: RunConfig, problem: Any) -> Any:
 
 def make_epochs(config: RunConfig, data: Any) -> Epochs:
     """The plans of the run's epochs over prepared data."""
-    batch = config.batch
+    batch, mix = config.batch, parse_mix(config.data.mix)
+    mixture = None
+    if mix:
+        weights = (1.0, *(weight for _, weight in mix))
+        sizes = data.report.splits["train"].corpora
+        mixture = Mixture((*sizes, *[0] * (len(weights) - len(sizes))), weights, config.data.temperature)
+        names = [",".join(config.data.paths), *(files for files, _ in mix)]
+        get_logger().info("the mixture of corpora:\n%s", mixture.report(names))
     return Epochs(
         data.store("train").lengths(),
         digest=data.digest,
@@ -198,6 +217,7 @@ def make_epochs(config: RunConfig, data: Any) -> Epochs:
         kind=batch.kind,
         shapes=batch.shapes,
         parts=batch.accumulate,
+        mixture=mixture,
     )
 
 

@@ -15,6 +15,8 @@ from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor, Variable
 from seqlib.data.batch import Batch, PackedBatch
 
+_LEAST = 1e-6  # a batch whose pairs all weigh 0 has a loss of 0
+
 Step = Callable[[Batch | PackedBatch], tuple[Tensor, Tensor, Tensor]]
 
 
@@ -29,7 +31,7 @@ def training_step(model: Any, optimizer: Any, generator: Generator, smoothing: f
     def step(batch: Batch | PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
         def mean_loss(batch: Batch | PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
             total, weight = model.loss(batch, smoothing)
-            return total / ops.maximum(weight, 1.0), total, weight
+            return total / ops.maximum(weight, _LEAST), total, weight
 
         with use_generator(generator):
             (_, total, weight), grads = value_and_grad(mean_loss, params=params)(batch)
@@ -72,7 +74,7 @@ class Accumulation:
     def update(self) -> tuple[Tensor, Tensor, Tensor]:
         """The optimizer's step: (loss sum, target tokens, gradient norm) of all micro-batches since `clear`."""
         with no_grad(), use_generator(self._generator):
-            scale = 1.0 / ops.maximum(self._weight, 1.0)
+            scale = 1.0 / ops.maximum(self._weight, _LEAST)
             for sum_ in self._grads.values():  # in place: no second set of gradients
                 sum_.assign(sum_ * scale)
             norm = self._optimizer.update(self._grads)

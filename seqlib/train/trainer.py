@@ -150,11 +150,12 @@ class Trainer:
             raise explained(error, batches, self.config) from error
         took = time.perf_counter() - began
         at.step += 1
-        at.target_tokens += sum(int(np.count_nonzero(batch.tgt_out >= 0)) for batch in batches)
+        tokens = sum(int(np.count_nonzero(batch.tgt_out >= 0)) for batch in batches)
+        at.target_tokens += tokens
         at.seconds = clock.seconds()
         self._print_programs()
         padded = sum(int(batch.tgt_in.size) for batch in batches)
-        self.window.add(total, weight, norm, padded, took, rate)
+        self.window.add(total, weight, norm, tokens, padded, took, rate)
         self._tell("on_train_batch_end", at.step)
 
     def where_not_finite(self) -> str:

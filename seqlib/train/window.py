@@ -52,10 +52,13 @@ class Window:
         """Take up the sums that `state_dict` gave."""
         vars(self).update(state)
 
-    def add(self, total: Any, weight: Any, norm: Any, padded: int, seconds: float, rate: float) -> None:
-        """Count one step: its loss sum, target tokens and gradient norm (scalars), target places, time and rate."""
+    def add(
+        self, total: Any, weight: Any, norm: Any, tokens: int, padded: int, seconds: float, rate: float
+    ) -> None:
+        """Count one step: its loss sum, weight and gradient norm (scalars), target tokens and places, time, rate."""
         self._pending.append((total, weight, norm))
         self.steps += 1
+        self._tokens += tokens
         self._padded += padded
         self._seconds += seconds
         self._rate = rate
@@ -74,7 +77,6 @@ class Window:
             else:
                 self._skipped += 1
                 self._bad_in_a_row += 1
-            self._tokens += weight.item()
         self._pending.clear()
         if self._bad_in_a_row >= _MOST_BAD:
             raise not_finite(step, self._bad_in_a_row, self._where())

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqlib.data.batch import Batch, collate
+from seqlib.data.packing import PlannedPack
 from seqlib.data.plan import PlannedBatch, bucket_plan
 from seqlib.data.store import TokenStore, write_store
-from seqlib.util.errors import ShapeError
+from seqlib.util.errors import DataError, ShapeError
 
 SPEC = SimpleNamespace(pad_id=0, bos_id=1, eos_id=2)
 IDS = st.lists(st.integers(4, 99), max_size=11)
@@ -48,7 +49,8 @@ def test_against_rows(tmp_path_factory, pairs, tokens: int, multiple: int) -> No
     )
     for planned in plan.batches:
         batch, expected = collate(store, planned, SPEC), row_by_row(store, planned)
-        for name in Batch._fields:
+        assert batch.weights is None
+        for name in Batch._fields[:-1]:
             found = getattr(batch, name)
             assert found.dtype == np.int32, name
             assert found.flags.c_contiguous, name
@@ -83,3 +85,20 @@ def test_a_foreign_plan_is_refused(tmp_path: Path) -> None:
     ]:
         with pytest.raises(ShapeError, match="not its plan"):
             collate(store, planned, SPEC)
+
+
+def test_weights_reach_every_target_token(tmp_path: Path) -> None:
+    pairs = [([5, 6], [7]), ([5], [7, 8, 9]), ([], [])]
+    weights = np.array([2.0, 0.5, 3.0], np.float32)
+    store = write_store(tmp_path / "s", pairs, 100, weights)
+    store.verify()
+    indices = np.array([1, 2, 0])
+    padded = collate(store, PlannedBatch(indices, 4, 8, 8), SPEC)
+    packed = collate(store, PlannedPack(indices, 4, 16, 16, (3,)), SPEC)
+    for batch in (padded, packed):
+        assert batch.weights is not None and batch.weights.dtype == np.float32
+        assert batch.weights.shape == batch.tgt_out.shape
+        counted = batch.weights[batch.tgt_out >= 0]
+        assert counted.tolist() == [0.5] * 4 + [3.0] + [2.0] * 2
+    with pytest.raises(DataError, match="1 weights for 3 pairs"):
+        write_store(tmp_path / "t", pairs, 100, weights[:1])

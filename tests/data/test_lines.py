@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seqlib.data.lines import file_digest, read_lines, suffix
+from seqlib.data.lines import count_lines, file_digest, read_lines, suffix
 from seqlib.util.errors import DataError
 
 
@@ -188,3 +188,30 @@ def test_digest_does_not_see_the_packing(tmp_path: Path) -> None:
 def test_suffix() -> None:
     names = ["a/train.en.gz", "a.EN", "x.tsv.zst", "noext", "a.gz"]
     assert [suffix(name) for name in names] == [".en", ".en", ".tsv", "", ""]
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.sampled_from([b"one", b"", b"na\xefve", b"a \0 b", b"x\ry", "ü".encode(), b"w\r"]), max_size=600
+    ),
+    st.booleans(),
+)
+def test_damaged_lines_do_not_disturb_the_others(tmp_path_factory, lines: list[bytes], ended: bool) -> None:
+    """Each line reads as it does in a file of its own; the count agrees."""
+    file = tmp_path_factory.mktemp("lines") / "f"
+    file.write_bytes(b"\n".join([b"first\n", *lines]) + b"\n" * ended)
+    alone = tmp_path_factory.mktemp("lines") / "f"
+    found = list(read_lines(file, strict=False))
+    assert [line.number for line in found] == list(range(1, len(found) + 1))
+    assert count_lines(file) == len(found)
+    raws = file.read_bytes().removesuffix(b"\n").split(b"\n")
+    for line, raw in zip(found, raws, strict=True):
+        alone.write_bytes(raw + b"\n")
+        (expected,) = read_lines(alone, strict=False)
+        assert line.text == expected.text
+        assert bool(line.problem) == bool(expected.problem)
+        if line.problem:
+            at = int(line.problem.split("byte ")[1].split()[0])
+            assert file.read_bytes()[at] in (0xEF, 0)
+            assert file.read_bytes()[:at].count(b"\n") == line.number - 1

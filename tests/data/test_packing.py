@@ -118,7 +118,8 @@ def test_packed_tokens_are_those_of_padded_rows(tmp_path_factory, pairs, parts: 
         for planned in (whole, *whole.cut(parts)):
             batch = collate(store, planned, SPEC)
             assert isinstance(batch, PackedBatch)
-            assert all(getattr(batch, name).dtype == np.int32 for name in batch._fields)
+            assert batch.weights is None
+            assert all(getattr(batch, name).dtype == np.int32 for name in batch._fields[:-1])
             count = len(planned.indices)
             rows = collate(store, PlannedBatch(planned.indices, max(count, 1), 12, 12), SPEC)
             for g in range(count):

@@ -163,3 +163,29 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
         pairs(PairSource((str(tmp_path), str(tmp_path))))
     assert parse_data("a.en, a.de") == ("a.en", "a.de")
     assert parse_data(make(tmp_path, "a,b.tsv", "")) == (str(tmp_path / "a,b.tsv"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.tsv", "en\tde\tw\none\teins\t2\ntwo\tzwei\t0.5\nthree\tdrei\tmuch\nfour\tvier\t-1\n"),
+        ("c.csv", 'en,de,w\none,eins,2\ntwo,zwei,"0.5"\nthree,drei,much\nfour,vier,-1\n'),
+        (
+            "c.jsonl",
+            '{"en": "one", "de": "eins", "w": 2}\n{"en": "two", "de": "zwei", "w": "0.5"}\n'
+            '{"en": "three", "de": "drei", "w": null}\n{"en": "four", "de": "vier", "w": -1}\n',
+        ),
+    ],
+)
+def test_weights(tmp_path: Path, name: str, text: str) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    source = PairSource((str(file),), languages=("en", "de"), weight="w")
+    first, second, third, fourth = source.records(strict=False)
+    assert (first.source, first.weight, second.weight) == ("one", 2.0, 0.5)
+    for record in (third, fourth):
+        assert f"{file}:{record.line}: the weight" in record.problem
+        assert "is not a number of at least 0" in record.problem
+    assert source.swapped().weight == "w"
+    assert source.digest() != PairSource((str(file),), languages=("en", "de")).digest()
+    assert source.count() == 4

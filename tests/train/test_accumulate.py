@@ -32,7 +32,7 @@ def _batch(rows: int, length: int, seed: int) -> Batch:
 
 def _cut(batch: Batch, parts: int) -> list[Batch]:
     rows = len(batch.src) // parts
-    return [Batch(*(array[n * rows : (n + 1) * rows] for array in batch)) for n in range(parts)]
+    return [Batch(*(a if a is None else a[n * rows : (n + 1) * rows] for a in batch)) for n in range(parts)]
 
 
 def _trained(

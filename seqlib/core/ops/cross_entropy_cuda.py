@@ -49,10 +49,10 @@ def _total(outs: Any, losses: Any, targets: Any, ignore: int) -> None:
 
 
 def serves(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
-    """A kernel's `when`: float32 or 16-bit logits (or x and w), and rows."""
+    """A kernel's `when`: float32 or 16-bit logits (or x and w), rows, and no weights (the last input)."""
     x = metas[0]
     assert x is not None
-    return x.dtype != dtypes.float64 and x.size > 0
+    return x.dtype != dtypes.float64 and x.size > 0 and metas[-1] is None
 
 
 def losses_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
@@ -80,7 +80,7 @@ def linear(
     outs: Any, ins: Any, scratch: Any, *, smoothing: float, ignore_index: int, want_x: bool, want_w: bool
 ) -> None:
     """The kernel of linear_cross_entropy."""
-    x, w, targets = ins
+    x, w, targets, _ = ins
     losses, room = scratch
     gx, gw = (outs[2] if want_x else None), (outs[3] if want_w else None)
     for start in range(0, len(x), len(room)):

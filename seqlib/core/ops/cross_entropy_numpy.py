@@ -19,7 +19,7 @@ def check_targets(op: str, targets: Any, classes: int, ignore_index: int) -> Any
 
 
 def forward(outs: Any, ins: Any, scratch: Any, *, smoothing: float, ignore_index: int) -> None:
-    logits, targets = ins
+    logits, targets, weights = ins
     counted = check_targets("cross_entropy", targets, logits.shape[1], ignore_index)
     top, lse = np.empty(len(logits), logits.dtype), outs[2]
     lse = np.empty_like(top) if lse is None else lse
@@ -35,13 +35,16 @@ def forward(outs: Any, ins: Any, scratch: Any, *, smoothing: float, ignore_index
     loss = lse[counted] - (1.0 - smoothing) * logits[counted, targets[counted]]
     if smoothing:
         loss -= smoothing * np.add.reduce(logits, axis=1)[counted] / logits.shape[1]
-    for out, value in zip(outs, (loss.sum(dtype=np.float64), len(counted)), strict=False):
+    weight = len(counted) if weights is None else weights[counted].sum(dtype=np.float64)
+    if weights is not None:
+        loss *= weights[counted]
+    for out, value in zip(outs, (loss.sum(dtype=np.float64), weight), strict=False):
         if out is not None:
             out[...] = value
 
 
 def backward(outs: Any, ins: Any, scratch: Any, *, smoothing: float, ignore_index: int) -> None:
-    g, logits, targets, lse = ins
+    g, logits, targets, lse, weights = ins
     out, classes = outs[0], logits.shape[1]
     for i, target in enumerate(targets.tolist()):  # a row is long enough to be a piece of its own
         row = out[i]
@@ -53,4 +56,4 @@ def backward(outs: Any, ins: Any, scratch: Any, *, smoothing: float, ignore_inde
         if smoothing:
             np.subtract(row, smoothing / classes, out=row)
         row[target] -= 1.0 - smoothing
-        np.multiply(row, g, out=row)
+        np.multiply(row, g if weights is None else g * weights[i], out=row)

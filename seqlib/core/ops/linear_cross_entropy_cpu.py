@@ -46,9 +46,20 @@ def _rows(first, last, logits, targets, smoothing, want_grad, costs):
             row[t] -= np.float32(1.0) - smoothing
 
 
-def _losses(logits: Any, targets: Any, smoothing: float, want_grad: bool) -> float:
+@kernel
+def _scale(first, last, logits, factors, want_grad, costs):
+    for r in range(first, last):
+        costs[r] *= factors[r]
+        if want_grad:
+            for j in range(logits.shape[1]):
+                logits[r, j] *= factors[r]
+
+
+def _losses(logits: Any, targets: Any, factors: Any, smoothing: float, want_grad: bool) -> float:
     costs = np.empty(len(logits), np.float32)
     spread(_rows, len(logits), logits.size, logits, targets, np.float32(smoothing), want_grad, costs)
+    if factors is not None:
+        spread(_scale, len(logits), logits.size, logits, factors, want_grad, costs)
     return float(costs.sum(dtype=np.float64))
 
 

@@ -23,10 +23,10 @@ def run(
     ignore_index: int,
     want_x: bool,
     want_w: bool,
-    losses: Callable[[Any, Any, float, bool], float],
+    losses: Callable[[Any, Any, Any, float, bool], float],
 ) -> None:
     """The kernel, for a given function of a block's logits (see `_losses`)."""
-    x, w, targets = ins
+    x, w, targets, weights = ins
     gx, gw = outs[2] if want_x else None, outs[3] if want_w else None
     counted = check_targets("linear_cross_entropy", targets, len(w), ignore_index)
     everything = len(counted) == len(x)
@@ -41,7 +41,8 @@ def run(
         # Ignored rows (padding) are left out of the products.
         xs = x[piece] if everything else np.take(x, rows, axis=0, out=scratch[1][:n], mode="clip")
         matrix_product(xs, w.T, logits)
-        loss += losses(logits, targets[rows], smoothing, gx is not None or gw is not None)
+        factors = None if weights is None else weights[rows]
+        loss += losses(logits, targets[rows], factors, smoothing, gx is not None or gw is not None)
         if gx is not None:
             product = gx[piece] if everything else scratch[2][:n]
             matrix_product(logits, w, product)
@@ -49,13 +50,15 @@ def run(
                 gx[rows] = product
         if gw is not None:
             _add_weight_gradient(gw, logits, xs, piece.start == 0)
-    for out, value in zip(outs, (loss, len(counted)), strict=False):
+    weight = len(counted) if weights is None else weights[counted].sum(dtype=np.float64)
+    for out, value in zip(outs, (loss, weight), strict=False):
         if out is not None:
             out[...] = value
 
 
-def _losses(logits: Any, targets: Any, smoothing: float, want_grad: bool) -> float:
-    """The sum of the losses of a block; its logits become their gradients if wanted, else they are spoilt."""
+def _losses(logits: Any, targets: Any, factors: Any, smoothing: float, want_grad: bool) -> float:
+    """The sum of the losses of a block, times the rows' factors (None: 1); its logits become their gradients if
+    wanted, else they are spoilt."""
     classes = logits.shape[1]
     total = 0.0
     for rows in pieces(len(logits), rows_per_block(len(logits), classes, logits.itemsize, 2 * CACHE)):
@@ -68,12 +71,16 @@ def _losses(logits: Any, targets: Any, smoothing: float, want_grad: bool) -> flo
         np.exp(a, out=a)
         norm = np.add.reduce(a, axis=1)
         loss += np.log(norm)
+        if factors is not None:
+            loss *= factors[rows]
         total += float(loss.sum(dtype=np.float64))
         if want_grad:
             np.multiply(a, (1.0 / norm)[:, None], out=a)
             if smoothing:
                 np.subtract(a, smoothing / classes, out=a)
             a[at] -= 1.0 - smoothing
+            if factors is not None:
+                np.multiply(a, factors[rows, None], out=a)
     return total
 
 

@@ -161,6 +161,8 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Checkpoints kept, besides the best."""
     average: int = 5
     """Checkpoints averaged for the saved model, if that scores better on dev than the best one; 0 or 1: none."""
+    report: bool = True
+    """Write REPORT.html when the run ends; some dev sentences are translated for it."""
     memory_limit: str = ""
     """Most memory the run may take, `8GB`; one that is forecast to take more is refused. By default what is free."""
     seed: int = 1
@@ -207,6 +209,7 @@ RESUMABLE = frozenset(
         "keep_last",
         "average",
         "callbacks",
+        "report",
         "memory_limit",
         "decode",
         "output_dir",

@@ -22,6 +22,7 @@ from seqlib.train.config import RunConfig
 from seqlib.train.finish import export
 from seqlib.train.memory import check_memory, forecast_memory
 from seqlib.train.progress import Position
+from seqlib.train.report import write_report
 from seqlib.train.setup import open_problem, prepare_data
 from seqlib.train.snapshot import restore
 from seqlib.train.trainer import Trainer
@@ -122,6 +123,8 @@ def _go(trainer: Trainer, folder: Path) -> Result:
         )
         return Result(folder, None, stopped, trainer.position)
     model = export(trainer, folder / "model")
+    if trainer.config.report:
+        get_logger().info("the report is in %s", write_report(folder))
     own = f" --model {trainer.config.model}" if is_location(trainer.config.model) else ""
     get_logger().info("the model is in %s; use it with: seqlib translate %s%s", model, folder, own)
     return Result(folder, model, "", trainer.position)

@@ -100,6 +100,7 @@ def settings(corpus: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
         "save_every": 0,
         "log_every": 4,
         "average": 0,
+        "report": False,
         "decode": {"dev_sentences": -1, "beam": 1},
     }
 

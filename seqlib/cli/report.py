@@ -1,0 +1,32 @@
+"""Write a run's REPORT.html: curves, lengths, worst sentences, attention, time, signatures, digests."""
+
+import click
+
+from seqlib.cli.main import CONTEXT
+
+__all__ = ["command"]
+
+HELP = """Write REPORT.html into the run folder DIR and print its path: one file that needs nothing else, with curves,
+lengths and padding, the worst dev sentences, the attention of one, where time went, metric signatures, digests,
+configuration and environment. A run writes it when it ends; this makes it again, or for a run that goes on.
+"""
+
+
+def _report(folder: str, model: str | None) -> None:
+    from seqlib.train.report import write_report
+
+    click.echo(write_report(folder, model))
+
+
+command = click.Command(
+    "report",
+    callback=_report,
+    params=[
+        click.Argument(["folder"], metavar="DIR"),
+        click.Option(
+            ["--model"], metavar="FILE.py:NAME", help="Where the code of a model of your own is now."
+        ),
+    ],
+    help=HELP,
+    context_settings=CONTEXT,
+)

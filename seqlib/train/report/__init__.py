@@ -1,0 +1,112 @@
+"""`REPORT.html`: a run on one page that needs nothing else, written when a run ends and by `seqlib report DIR`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from seqlib import bundle
+from seqlib.bundle import Bundle
+from seqlib.decode.load import from_bundle
+from seqlib.train import checkpoint
+from seqlib.train import config as run_config
+from seqlib.train.config import RunConfig
+from seqlib.train.environment import environment
+from seqlib.train.report import curves, samples
+from seqlib.train.report.page import Section, page, paragraph
+from seqlib.train.runlog import duration
+from seqlib.train.setup import open_problem, prepare_data
+from seqlib.util.atomic import write_text
+from seqlib.util.errors import BundleError, SeqlibError
+from seqlib.util.memory import size_text
+
+__all__ = ["FILE", "write_report"]
+
+FILE = "REPORT.html"
+
+
+def write_report(folder: str | Path, model: str | None = None) -> Path:
+    """Write `REPORT.html` into the run folder and return its path. A run that has not ended has a report without
+    translations; one whose data are no longer there has one without what they tell. `model` says where the code of a
+    model of one's own is now.
+
+    Raises UsageError when `folder` holds no run, BundleError when its finished model is damaged.
+    """
+    folder = Path(folder)
+    config = run_config.read(folder / "run.json")
+    log = curves.read_log(folder / "log.jsonl")
+    saved = _finished(folder, model)
+    steps, seconds = _progress(folder, saved)
+    data, missing = _data(config)
+    own = [
+        curves.curves(log),
+        curves.score_section(saved),
+        *_from_data(config, data, missing, saved),
+    ]
+    profile: list[tuple[str, int, float]] = []
+    if data is not None and saved is not None:
+        profile = samples.step_profile(config, data, saved.build_model())
+    why = missing or "the run has not ended"
+    own.append(curves.time_section(log, seconds, profile, why))
+    own.append(curves.record_section(config, saved, environment()))
+    name = config.problem or Path(config.data.paths[0]).name
+    title = f"{saved.problem['name'] if saved is not None else name}, {config.hparams_set or config.model}"
+    subtitle = f"seqlib run in {folder.resolve()}"
+    write_text(folder / FILE, page(title, subtitle, _figures(saved, log, steps, seconds), own))
+    return folder / FILE
+
+
+def _from_data(config: RunConfig, data: Any, missing: str, saved: Bundle | None) -> list[Section]:
+    if data is None:
+        return [Section("Data", paragraph(f"Lengths and sentences are not shown: {missing}."))]
+    found = [samples.length_section(config, data)]
+    if saved is not None and "dev" in data.stores and len(data.store("dev")):
+        translator = from_bundle(saved)
+        found += samples.sentences_and_attention(translator, data, config)
+    return found
+
+
+def _finished(folder: Path, model: str | None) -> Bundle | None:
+    """The run's bundle; None while there is none. A damaged one raises."""
+    if not (folder / "model").exists():
+        return None
+    return bundle.read(folder / "model", model=model)
+
+
+def _progress(folder: Path, saved: Bundle | None) -> tuple[int, float]:
+    """Steps and seconds so far."""
+    if saved is not None:
+        return int(saved.record["training"]["steps"]), float(saved.record["training"]["seconds"])
+    if checkpoint.steps(folder / "checkpoints"):
+        position = checkpoint.newest(folder / "checkpoints").state["position"]
+        return int(position["step"]), float(position["seconds"])
+    return 0, 0.0
+
+
+def _data(config: RunConfig) -> tuple[Any, str]:
+    """The prepared data, or None and why."""
+    try:
+        return prepare_data(config, open_problem(config)), ""
+    except BundleError:
+        raise
+    except SeqlibError as error:
+        return None, f"the data cannot be opened ({error})"
+
+
+def _figures(saved: Bundle | None, log: curves.Records, steps: int, seconds: float) -> list[tuple[str, str]]:
+    """What stands large at the top."""
+    dev = [record for record in log if record["kind"] == "dev"]
+    metrics = saved.metrics.get("dev", {}) if saved is not None else (dev[-1] if dev else {})
+    found: list[tuple[str, str]] = []
+    for name, label in (("bleu", "dev BLEU"), ("chrf", "dev chrF"), ("loss", "dev loss")):
+        value = metrics.get(name)
+        value = value["score"] if isinstance(value, dict) else value
+        if value is not None:
+            found.append((label, f"{value:.3f}" if name == "loss" else f"{value:.1f}"))
+    found += [("steps", f"{steps:,}"), ("time", duration(seconds))]
+    if saved is not None:
+        training = saved.record["training"]
+        found.append(("parameters", f"{training['parameters']:,}"))
+        found.append(("target tokens", f"{training['target_tokens']:,}"))
+        found.append(("weights", size_text(saved.record["files"]["model.safetensors"]["bytes"])))
+    return found

@@ -1,0 +1,134 @@
+"""REPORT.html: one file that holds all of a run, escaped, that needs nothing else; and one of what is there when parts
+are missing."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqlib.train import run
+from seqlib.train.report import write_report
+from seqlib.train.report.page import page, table
+from seqlib.train.report.svg import Series, heat_map, line_chart, ticks
+from seqlib.train.setup import make_config
+from seqlib.util.errors import UsageError
+from tests.train.conftest import Stop
+
+VOID = {"meta", "br", "img", "link"}
+
+
+class Balanced(HTMLParser):
+    """Every tag that is opened is closed, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        pass  # closes itself: shapes of SVG
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        (self.headings if self.open[-1:] == ["h2"] else self.text).append(data)
+
+
+def _read(path: Path) -> Balanced:
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=|url\(|@import|https?://", text), "nothing from outside"
+    found = Balanced()
+    found.feed(text)
+    found.close()
+    assert not found.open
+    return found
+
+
+@pytest.fixture
+def finished(settings: dict[str, Any], tmp_path: Path) -> Path:
+    settings |= {"report": True, "train_steps": 20, "eval_every": 10}
+    settings["decode"] = {"dev_sentences": 20, "beam": 2}
+    run.train(make_config(settings))
+    return tmp_path / "run"
+
+
+def test_a_run_ends_with_a_report_of_all_of_it(finished: Path) -> None:
+    found = _read(finished / "REPORT.html")
+    assert found.headings == [
+        "Curves",
+        "Scores",
+        "Lengths",
+        "Worst dev sentences",
+        "Attention of one sentence",
+        "Where time went",
+        "Record",
+    ]
+    text = " ".join(found.text)
+    for expected in (
+        "Loss",
+        "Learning rate",
+        "nrefs:1|case:mixed",
+        "% of their places are padding",
+        "reference",
+    ):
+        assert expected in text, expected
+    assert "One training step of" in text and "matmul" in text
+    assert "model.safetensors" in text and "numpy" in text and "optim.lr" in text
+    references = (finished.parent / "run/REPORT.html").read_text(encoding="utf-8").count('class="pair"')
+    assert references == 12
+    assert text.count("⟨end⟩") >= 2, "the heat map's last row and column"
+
+
+def test_a_run_that_goes_on_and_one_whose_data_are_gone(
+    settings: dict[str, Any], tmp_path: Path, finished: Path
+) -> None:
+    goes_on = tmp_path / "goes_on"
+    run.train(make_config(settings | {"output_dir": str(goes_on)}), [Stop(6)])
+    found = _read(write_report(goes_on))
+    assert "Attention of one sentence" not in found.headings and "Lengths" in found.headings
+    assert "The run has not ended" in " ".join(found.text)
+    moved = tmp_path / "moved"
+    shutil.copytree(finished, moved)
+    saved = (moved / "run.json").read_text().replace("numbers.", "gone.")
+    (moved / "run.json").write_text(saved)
+    found = _read(write_report(moved))
+    text = " ".join(found.text)
+    assert "Data" in found.headings and "the data cannot be opened" in text and "gone.en" in text
+    with pytest.raises(UsageError, match="no run can be read here"):
+        write_report(tmp_path / "nothing")
+
+
+def test_texts_are_escaped() -> None:
+    evil = "<script>alert('x')</script> & \"y\""
+    made = page(evil, evil, [(evil, evil)], []) + table((evil,), [(evil,)])
+    made += line_chart([Series(evil, [(1, 2), (2, 3)], True), Series("b", [(1, 1)])], evil, evil)
+    made += heat_map(np.ones((1, 1)), [evil], [evil])
+    assert "<script" not in made and "&lt;script&gt;" in made
+
+
+def test_charts_leave_out_what_is_not_finite() -> None:
+    assert line_chart([Series("a", [])], "empty") == ""
+    assert line_chart([Series("a", [(1, float("nan"))])], "empty") == ""
+    drawn = line_chart([Series("a", [(1, 2.0), (2, float("inf")), (3, 4.0)])], "two")
+    (points,) = re.findall(r'points="([^"]*)"', drawn)
+    assert len(points.split()) == 2
+    assert "<polyline" in line_chart([Series("a", [(5, 3.0)])], "one")
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (3.1, 17.9), (-2, 5), (1e-5, 3e-3), (4, 4), (0, 0), (0, 123456)]
+)
+def test_ticks_cover_the_range_with_round_numbers(low: float, high: float) -> None:
+    marks = ticks(low, high)
+    assert marks[0] <= low + 1e-12 and marks[-1] >= high - 1e-12 and 2 <= len(marks) <= 12
+    assert np.allclose(np.diff(marks), marks[1] - marks[0])

@@ -43,9 +43,7 @@ def product_flops(s: Sizes) -> int:
     tokens = s.rows * s.length
     encoder = 4 * s.width**2 + 2 * s.width * s.hidden
     decoder = 8 * s.width**2 + 2 * s.width * s.hidden
-    scores = (
-        3 * 2 * s.layers * tokens * s.length * s.width
-    )  # three attentions a layer pair, two products each
+    scores = 3 * 2 * s.layers * tokens * s.length * s.width  # three attentions a layer pair, two products each
     return 6 * (tokens * (s.layers * (encoder + decoder) + s.vocab * s.width) + scores)
 
 
@@ -97,9 +95,7 @@ class Ours:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--peer-python",
         default=os.environ.get("SEQLIB_PEER_PYTHON"),
@@ -108,9 +104,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", help="comma-separated: only these of the peer's cases")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="for both sides")
     parser.add_argument("--rounds", type=int, default=9, help="measurements of each side")
-    parser.add_argument(
-        "--profile", action="store_true", help="also our step by op, against the machine's ceilings"
-    )
+    parser.add_argument("--profile", action="store_true", help="also our step by op, against the machine's ceilings")
     parser.add_argument("--detail", action="store_true", help="with --profile: by op and shapes")
     parser.add_argument("--csv", type=Path, default=HERE / "results" / "c1_train_step.csv")
     parser.add_argument("--smoke", action="store_true", help="a tiny shape, ours alone: does the script run?")
@@ -127,9 +121,7 @@ def start_peer(options: argparse.Namespace, sizes: Sizes) -> Any:
     from _compare import Peer, PeerError
 
     if not options.peer_python:
-        print(
-            "no peer: give --peer-python (or SEQLIB_PEER_PYTHON) a Python that has torch; ours is measured alone"
-        )
+        print("no peer: give --peer-python (or SEQLIB_PEER_PYTHON) a Python that has torch; ours is measured alone")
         return None
     arguments = [f"--{name}={value}" for name, value in sizes._asdict().items()]
     arguments += [f"--threads={options.threads}", f"--dropout={DROPOUT}", f"--smoothing={SMOOTHING}"]

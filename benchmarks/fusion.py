@@ -40,22 +40,14 @@ class Step:
         if name.endswith("c1"):
             rows, vocab = 64, 8000
             config: Any = transformer.TransformerConfig(
-                encoder_layers=3,
-                decoder_layers=3,
-                d_model=256,
-                d_ff=1024,
-                heads=4,
-                attention_bias=True,
-                ff_dropout=0.1,
+                encoder_layers=3, decoder_layers=3, d_model=256, d_ff=1024, heads=4, attention_bias=True, ff_dropout=0.1
             )
         else:
             config = module.multi30k().model
         if smoke:
             small = {"d_model": 16} | ({"hidden": 16} if name.startswith("lstm") else {"d_ff": 32})
             config, rows, length, vocab = msgspec.structs.replace(config, **small), 3, 5, 50
-        model = module.build(
-            config, ProblemSpec(source_vocab=vocab, target_vocab=vocab), Generator(0)
-        ).train()
+        model = module.build(config, ProblemSpec(source_vocab=vocab, target_vocab=vocab), Generator(0)).train()
         optimizer = AdamW(model.trainable_parameters(), lr=1e-4, clip_norm=1.0)
         self.step = CompiledStep(model, optimizer, Generator(1), 0.1)
         rng, shape = np.random.default_rng(0), (rows, length)
@@ -75,9 +67,7 @@ class Step:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(MODELS), help=f"comma-separated, of {', '.join(MODELS)}")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=15, help="measurements of each side")

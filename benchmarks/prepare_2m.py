@@ -65,9 +65,7 @@ def write_corpus(folder: Path, lines: dict[str, list[list[str]]], pairs: int) ->
 
 def peak_megabytes() -> float:
     """The largest resident memory of this process so far, in MB (10^6 bytes)."""
-    return (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-    )
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def prepared(files: list[Path], folder: Path, vocab_size: int | None) -> tuple[object, float, float]:
@@ -101,18 +99,14 @@ def pipeline(data: object, kind: str, tokens: int) -> tuple[float, float]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=HERE.parent / "shared" / "data" / "multi30k")
     parser.add_argument("--pairs", type=int, default=2_000_000)
     parser.add_argument("--vocab_size", type=int, help="pieces; by default what is proposed for the corpus")
     parser.add_argument("--tokens", type=int, default=4096, help="a batch and side, for the pipeline")
     parser.add_argument("--folder", type=Path, help="keep the files here instead of in a temporary folder")
     parser.add_argument("--csv", type=Path, default=HERE / "results" / "prepare_2m.csv")
-    parser.add_argument(
-        "--smoke", action="store_true", help="a few thousand made-up pairs: does the script run?"
-    )
+    parser.add_argument("--smoke", action="store_true", help="a few thousand made-up pairs: does the script run?")
     options = parser.parse_args(arguments)
     if options.smoke:
         options.pairs, options.vocab_size, options.tokens = 3000, 400, 512
@@ -131,27 +125,12 @@ def main(arguments: list[str] | None = None) -> None:
         del lines
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         size = sum(file.stat().st_size for file in files) / 1e6
-        print(
-            f"{options.pairs:,} pairs, {size:.0f} MB; {threads} processors, {_compare.processor()}",
-            flush=True,
-        )
+        print(f"{options.pairs:,} pairs, {size:.0f} MB; {threads} processors, {_compare.processor()}", flush=True)
         data, wall, cpu = prepared(files, folder, options.vocab_size)
         peak = peak_megabytes()
         print(data.report.table())
-        print(
-            f"prepared in {wall:.1f} s ({cpu:.1f} s of processors), at most {peak:.0f} MB resident",
-            flush=True,
-        )
-        rows = [
-            [
-                "prepare",
-                options.pairs,
-                f"{wall:.2f}",
-                f"{cpu:.2f}",
-                f"{options.pairs / wall:.0f}",
-                f"{peak:.0f}",
-            ]
-        ]
+        print(f"prepared in {wall:.1f} s ({cpu:.1f} s of processors), at most {peak:.0f} MB resident", flush=True)
+        rows = [["prepare", options.pairs, f"{wall:.2f}", f"{cpu:.2f}", f"{options.pairs / wall:.0f}", f"{peak:.0f}"]]
         for kind in ("buckets", "packing", "padding"):
             used = time.process_time()
             planned, rate = pipeline(data, kind, options.tokens)
@@ -164,16 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
             options.csv.parent.mkdir(parents=True, exist_ok=True)
             with options.csv.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file, lineterminator="\n")
-                head = [
-                    "what",
-                    "pairs",
-                    "wall_s",
-                    "cpu_s",
-                    "pairs_per_s",
-                    "peak_mb",
-                    "processors",
-                    "processor",
-                ]
+                head = ["what", "pairs", "wall_s", "cpu_s", "pairs_per_s", "peak_mb", "processors", "processor"]
                 writer.writerow(head)
                 writer.writerows([*row, threads, _compare.processor()] for row in rows)
             print(f"measurements: {options.csv}")

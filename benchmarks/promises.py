@@ -33,12 +33,7 @@ from seqlib.util import manifest  # noqa: E402
 
 def step(smoke: bool, rows: int, parts: int = 1) -> tuple[CompiledStep, list[Batch]]:
     """A training step of the multi30k shape without dropout, and its batches: `rows` sentences of 24 tokens."""
-    sizes = {
-        "encoder_layers": 1 if smoke else 4,
-        "decoder_layers": 1 if smoke else 4,
-        "d_model": 128,
-        "d_ff": 256,
-    }
+    sizes = {"encoder_layers": 1 if smoke else 4, "decoder_layers": 1 if smoke else 4, "d_model": 128, "d_ff": 256}
     drop = {"dropout": 0.0, "attention_dropout": 0.0, "ff_dropout": 0.0}
     vocabulary = 400 if smoke else 4000
     generator = Generator(1)
@@ -92,10 +87,7 @@ def saving(smoke: bool, folder: Path) -> dict[str, Callable[[], object]]:
         ):
             checkpoint.save(folder / "bare", 1, model, slots, state)
 
-    return {
-        "safe checkpoint": lambda: checkpoint.save(folder / "safe", 1, model, slots, state),
-        "bare files": bare,
-    }
+    return {"safe checkpoint": lambda: checkpoint.save(folder / "safe", 1, model, slots, state), "bare files": bare}
 
 
 def checking(smoke: bool, folder: Path) -> dict[str, Callable[[], object]]:

@@ -27,9 +27,7 @@ def run(folder: Path, *words: str, text: str = "") -> str:
 
 
 def main(folder: Path) -> None:
-    settings = (
-        "--train_steps 300 --optim.lr 0.01 --batch.tokens 1024 --batch.shapes 4 --decode.beam 2".split()
-    )
+    settings = "--train_steps 300 --optim.lr 0.01 --batch.tokens 1024 --batch.shapes 4 --decode.beam 2".split()
     own = ["--problem", f"{FILE}:Rot13", "--model", f"{FILE}:Lookup", "--cache_dir", "prepared"]
     run(folder, "train", *own, *settings, "--output_dir", "run")
     print(run(folder, "evaluate", "run", "--model", f"{FILE}:Lookup"))

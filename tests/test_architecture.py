@@ -17,18 +17,7 @@ FILE_LIMIT = 450
 FUNCTION_LIMIT = 80
 KERNELS = ("_numpy", "_cpu")
 
-EXTRAS = {
-    "numba",
-    "cupy",
-    "nvmath",
-    "datasets",
-    "sklearn",
-    "sacrebleu",
-    "tensorboardX",
-    "starlette",
-    "uvicorn",
-    "onnx",
-}
+EXTRAS = {"numba", "cupy", "nvmath", "datasets", "sklearn", "sacrebleu", "tensorboardX", "starlette", "uvicorn", "onnx"}
 FOREIGN = {"torch", "jax", "tensorflow", "transformers"}
 
 
@@ -55,9 +44,7 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 
 def test_files_are_short() -> None:
-    long = {
-        name(p): n for p in SOURCES if (n := len(p.read_text(encoding="utf-8").splitlines())) > FILE_LIMIT
-    }
+    long = {name(p): n for p in SOURCES if (n := len(p.read_text(encoding="utf-8").splitlines())) > FILE_LIMIT}
     assert not long, f"files above {FILE_LIMIT} lines: {long}"
 
 
@@ -89,9 +76,7 @@ def test_kernels_are_not_imported_at_start(trees: dict[Path, ast.Module]) -> Non
             if isinstance(node, ast.ImportFrom | ast.Import):
                 modules = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
                 kernels = [module for module in modules if module.endswith(KERNELS)]
-                assert path.stem.endswith(KERNELS) or not kernels, (
-                    f"{name(path)} imports {kernels} at the top"
-                )
+                assert path.stem.endswith(KERNELS) or not kernels, f"{name(path)} imports {kernels} at the top"
 
 
 def test_cuda_libraries_are_imported_in_the_backends(trees: dict[Path, ast.Module]) -> None:

@@ -35,9 +35,7 @@ def run(*command: str) -> str:
 
 def test_c1_runs_alone_and_profiles(tmp_path):
     csv = tmp_path / "c1.csv"
-    text = run(
-        str(BENCHMARKS / "c1_train_step.py"), "--smoke", "--profile", "--threads", "1", "--csv", str(csv)
-    )
+    text = run(str(BENCHMARKS / "c1_train_step.py"), "--smoke", "--profile", "--threads", "1", "--csv", str(csv))
     for part in ("no peer", "seqlib compiled fp32 wall", "matmul", "adamw", "GFLOP/s", "floor"):
         assert part in text
     assert not csv.exists()  # without a peer there is no comparison to keep

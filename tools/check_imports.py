@@ -45,9 +45,7 @@ def main() -> int:
     for name, program, aim in CASES:
         results = [_measure(program) for _ in range(RUNS)]
         seconds = statistics.median(seconds for seconds, _ in results)
-        print(
-            f"time   {name:<14} {seconds * 1000:5.0f} ms of {aim * 1000:.0f} (median of {RUNS} fresh processes)"
-        )
+        print(f"time   {name:<14} {seconds * 1000:5.0f} ms of {aim * 1000:.0f} (median of {RUNS} fresh processes)")
         if seconds > SLACK * aim:
             wrong.append(f"{name} takes {seconds:.2f} s, more than {SLACK:g} times its aim of {aim} s")
         if results[0][1]:

@@ -18,14 +18,7 @@ CORE_LIMIT = 7_700
 PACKAGE_BUDGET = 25_000
 
 
-_LAYOUT = {
-    tokenize.COMMENT,
-    tokenize.NL,
-    tokenize.NEWLINE,
-    tokenize.INDENT,
-    tokenize.DEDENT,
-    tokenize.ENDMARKER,
-}
+_LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
 def _lines(path: Path) -> int:
@@ -35,9 +28,7 @@ def _lines(path: Path) -> int:
     strings = {
         node.value.lineno
         for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     }
     counted: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -64,9 +55,7 @@ def main() -> int:
     total = code.total() + kernels.total()
     print(f"lines  {'seqlib':<10} {total:>6,} of {PACKAGE_BUDGET:,}")
     if code["core"] > CORE_BUDGET:
-        print(
-            f"note: the core is {code['core'] - CORE_BUDGET:,} lines over its budget (the limit is {CORE_LIMIT:,})"
-        )
+        print(f"note: the core is {code['core'] - CORE_BUDGET:,} lines over its budget (the limit is {CORE_LIMIT:,})")
     over = code["core"] > CORE_LIMIT or total > PACKAGE_BUDGET
     if over:
         print("error: a line budget is exceeded", file=sys.stderr)

@@ -66,9 +66,7 @@ class Layer(nn.Module):
 class Translation(nn.Module):
     """Encoder and decoder over one tied embedding with sinusoidal positions; returns the mean smoothed loss."""
 
-    def __init__(
-        self, vocab: int, width: int, heads: int, hidden: int, layers: int, rate: float, smoothing: float
-    ):
+    def __init__(self, vocab: int, width: int, heads: int, hidden: int, layers: int, rate: float, smoothing: float):
         super().__init__()
         self.smoothing, self.scale = smoothing, math.sqrt(width)
         self.embedding = nn.Embedding(vocab, width)
@@ -103,13 +101,7 @@ def case(options: argparse.Namespace, compiled: bool, half: bool) -> serve.Run:
     shape = (options.rows, options.length)
     src, tgt_in, tgt_out = (torch.randint(3, options.vocab, shape) for _ in range(3))
     model = Translation(
-        options.vocab,
-        options.width,
-        options.heads,
-        options.hidden,
-        options.layers,
-        options.dropout,
-        options.smoothing,
+        options.vocab, options.width, options.heads, options.hidden, options.layers, options.dropout, options.smoothing
     ).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, betas=(0.9, 0.98), eps=1e-9, fused=True)
     forward = torch.compile(model) if compiled else model

@@ -95,9 +95,7 @@ class Bundle:
         try:
             model.load(self.weights(), strict=True)
         except SeqlibError as error:
-            raise BundleError(
-                f"{self.path / 'model.safetensors'}: does not fit config.json: {error}"
-            ) from error
+            raise BundleError(f"{self.path / 'model.safetensors'}: does not fit config.json: {error}") from error
         model.eval()
         return model
 
@@ -140,9 +138,7 @@ def write(
         }
         (aside / "README.md").write_text(model_card(record), encoding="utf-8")
         written = sorted(file for file in aside.iterdir() if file.name != "README.md")
-        record["files"] = {
-            file.name: {"bytes": file.stat().st_size, "sha256": file_digest(file)} for file in written
-        }
+        record["files"] = {file.name: {"bytes": file.stat().st_size, "sha256": file_digest(file)} for file in written}
         _json(aside / "seqlib.json", record | {"digest": _record_digest(record)})
     return target
 
@@ -209,9 +205,7 @@ def _record(folder: Path) -> dict[str, Any]:
             f"{folder / 'seqlib.json'}: format version {version!r}, this seqlib reads {FORMAT_VERSION}; {advice}"
         )
     if record.pop("digest", None) != _record_digest(record):
-        raise BundleError(
-            f"{folder / 'seqlib.json'}: is damaged: its content does not have the digest it names"
-        )
+        raise BundleError(f"{folder / 'seqlib.json'}: is damaged: its content does not have the digest it names")
     missing = [key for key in _KEYS if key not in record]
     if missing:
         raise BundleError(f"{folder / 'seqlib.json'}: has no {', '.join(missing)}")

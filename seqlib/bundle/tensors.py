@@ -68,9 +68,7 @@ def _taken_apart(value: Any, name: str, arrays: dict[str, np.ndarray]) -> dict[s
             raise UsageError(f"save: {name or 'the tree'}: the keys of a dict should be strings")
         return {"dict": {key: _taken_apart(v, _below(name, key), arrays) for key, v in mapping.items()}}
     if type(value) in (list, tuple):
-        parts = [
-            _taken_apart(v, _below(name, str(i)), arrays) for i, v in enumerate(cast("list[Any]", value))
-        ]
+        parts = [_taken_apart(v, _below(name, str(i)), arrays) for i, v in enumerate(cast("list[Any]", value))]
         return {type(value).__name__: parts}
     raise UsageError(
         f"save: {name or 'the tree'} is a {type(value).__name__}; a tree has dicts, lists and tuples of tensors, "

@@ -77,18 +77,11 @@ def _report(translator: Any, problem: Any) -> None:
         in_domain += found
         exact = sum(item.text == target for item, (_, target) in zip(found, pairs, strict=True))
         share = 100 * exact / len(pairs)
-        click.echo(
-            f"exact match   {share:5.1f} %  of {len(pairs)} {text}  ({len(pairs) / took:.0f} sentences/s)"
-        )
+        click.echo(f"exact match   {share:5.1f} %  of {len(pairs)} {text}  ({len(pairs) / took:.0f} sentences/s)")
     strange = translator.translate(problem.off_domain())
-    flagged, false = (
-        sum(bool(item.flagged) for item in strange),
-        sum(bool(item.flagged) for item in in_domain),
-    )
+    flagged, false = (sum(bool(item.flagged) for item in strange), sum(bool(item.flagged) for item in in_domain))
     click.echo(f"flagged       {flagged} of {len(strange)} sentences of other domains")
-    click.echo(
-        f"false alarms  {100 * false / len(in_domain):.1f} %  of {len(in_domain)} sentences of its own domain"
-    )
+    click.echo(f"false alarms  {100 * false / len(in_domain):.1f} %  of {len(in_domain)} sentences of its own domain")
 
 
 def _fixed_lines(translator: Any, problem: Any) -> None:
@@ -127,11 +120,7 @@ command = click.Command(
     callback=_demo,
     params=[
         click.Option(
-            ["--seconds"],
-            type=click.IntRange(min=1),
-            default=120,
-            show_default=True,
-            help="Wall time of training.",
+            ["--seconds"], type=click.IntRange(min=1), default=120, show_default=True, help="Wall time of training."
         ),
         click.Option(["--output_dir"], default="runs/demo", show_default=True, help="Where the run is kept."),
     ],

@@ -80,19 +80,11 @@ command = click.Command(
         click.Argument(["folder"], metavar="DIR"),
         OWN_MODEL,
         click.Option(["--split"], default="test", show_default=True, help="Split of the model's problem."),
-        click.Option(
-            ["--data"], metavar="FILES", help="Own files instead: a.en,a.de or one TSV, CSV or JSONL file."
-        ),
+        click.Option(["--data"], metavar="FILES", help="Own files instead: a.en,a.de or one TSV, CSV or JSONL file."),
         click.Option(["--data_dir"], metavar="DIR", help="Where the problem's raw files are now."),
-        click.Option(
-            ["--beam"], type=click.IntRange(min=1), help="Beam width; 1 is greedy.  [the model's own]"
-        ),
-        click.Option(
-            ["--alpha"], type=float, help="Length penalty ((5 + n) / 6) ** alpha.  [the model's own]"
-        ),
-        click.Option(
-            ["--limit"], type=click.IntRange(min=0), default=0, help="Score the first N pairs only; 0: all."
-        ),
+        click.Option(["--beam"], type=click.IntRange(min=1), help="Beam width; 1 is greedy.  [the model's own]"),
+        click.Option(["--alpha"], type=float, help="Length penalty ((5 + n) / 6) ** alpha.  [the model's own]"),
+        click.Option(["--limit"], type=click.IntRange(min=0), default=0, help="Score the first N pairs only; 0: all."),
         click.Option(["--translations"], metavar="FILE", help="Write the translations to FILE, one a line."),
     ],
     help=HELP,

@@ -145,9 +145,7 @@ def config_command(
         return handler(whole, **values)
 
     options = [_ConfigOption(leaf, further[path]) for path, leaf in found.items()]
-    return _ConfigCommand(
-        name, callback=run, params=[*params, *own, *options], help=help, context_settings=CONTEXT
-    )
+    return _ConfigCommand(name, callback=run, params=[*params, *own, *options], help=help, context_settings=CONTEXT)
 
 
 class _ConfigCommand(click.Command):
@@ -194,14 +192,7 @@ class _ConfigOption(click.Option):
         if record is None:
             return None
         text = _field_docs(self.leaf.owner).get(self.leaf.path.rpartition(".")[2], "")
-        if self.leaf.default is not msgspec.NODEFAULT and self.leaf.default not in (
-            "",
-            None,
-            (),
-            {},
-            [],
-            False,
-        ):
+        if self.leaf.default is not msgspec.NODEFAULT and self.leaf.default not in ("", None, (), {}, [], False):
             text += f"  [{_show(self.leaf.default)}]"
         return record[0], text.strip()
 
@@ -284,9 +275,7 @@ def _convert(tree: dict[str, Any], struct_type: type[msgspec.Struct]) -> msgspec
         raise UsageError(f"--{path}: {text}" if path else text) from error
 
 
-def _flatten(
-    tree: Mapping[str, Any], known: Mapping[str, Leaf], prefix: str = ""
-) -> Iterator[tuple[str, Any]]:
+def _flatten(tree: Mapping[str, Any], known: Mapping[str, Leaf], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         path = prefix + str(key).replace("-", "_")
         group = any(name.startswith(path + ".") for name in known)

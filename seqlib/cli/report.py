@@ -23,9 +23,7 @@ command = click.Command(
     callback=_report,
     params=[
         click.Argument(["folder"], metavar="DIR"),
-        click.Option(
-            ["--model"], metavar="FILE.py:NAME", help="Where the code of a model of your own is now."
-        ),
+        click.Option(["--model"], metavar="FILE.py:NAME", help="Where the code of a model of your own is now."),
     ],
     help=HELP,
     context_settings=CONTEXT,

@@ -142,9 +142,7 @@ def _opened(path: str) -> BinaryIO:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _stream(
-    translator: Any, n_best: int, json_: bool, mark: bool, batch_rows: int, options: dict[str, Any]
-) -> None:
+def _stream(translator: Any, n_best: int, json_: bool, mark: bool, batch_rows: int, options: dict[str, Any]) -> None:
     waiting: deque[str] = deque()  # sources that were read ahead
 
     def remembered() -> Iterator[str]:
@@ -157,15 +155,11 @@ def _stream(
     found = translator.translate_stream(remembered(), n_best=n_best, batch_rows=batch_rows, **options)
     for number, translation in enumerate(found, start=1):
         source = waiting.popleft()
-        out.write(
-            (as_json(source, translation) if json_ else as_text(number, translation, n_best, mark)) + "\n"
-        )
+        out.write((as_json(source, translation) if json_ else as_text(number, translation, n_best, mark)) + "\n")
         flagged += bool(translation.flagged)
     out.flush()
     if flagged:
-        click.echo(
-            f"{flagged} of {number} lines have low confidence (--flag_low_confidence shows which)", err=True
-        )
+        click.echo(f"{flagged} of {number} lines have low confidence (--flag_low_confidence shows which)", err=True)
 
 
 command = click.Command(
@@ -174,12 +168,8 @@ command = click.Command(
     params=[
         click.Argument(["folders"], metavar="DIR...", nargs=-1, required=True),
         OWN_MODEL,
-        click.Option(
-            ["--beam"], type=click.IntRange(min=1), help="Beam width; 1 is greedy.  [the model's own]"
-        ),
-        click.Option(
-            ["--alpha"], type=float, help="Length penalty ((5 + n) / 6) ** alpha.  [the model's own]"
-        ),
+        click.Option(["--beam"], type=click.IntRange(min=1), help="Beam width; 1 is greedy.  [the model's own]"),
+        click.Option(["--alpha"], type=float, help="Length penalty ((5 + n) / 6) ** alpha.  [the model's own]"),
         click.Option(
             ["--n_best"],
             type=click.IntRange(min=1),
@@ -187,39 +177,25 @@ command = click.Command(
             show_default=True,
             help="Translations a line; above 1 each is printed after line number and score, tabs between.",
         ),
-        click.Option(
-            ["--max_length"], type=click.IntRange(min=1), help="Most output tokens.  [source tokens + 50]"
-        ),
+        click.Option(["--max_length"], type=click.IntRange(min=1), help="Most output tokens.  [source tokens + 50]"),
         click.Option(
             ["--penalty"],
             type=click.Choice(["gnmt", "power"]),
             help="Length penalty: gnmt, or power: n ** alpha.  [gnmt]",
         ),
-        click.Option(
-            ["--min_length"], type=click.IntRange(min=0), help="Fewest output tokens, end token counted."
-        ),
+        click.Option(["--min_length"], type=click.IntRange(min=0), help="Fewest output tokens, end token counted."),
         click.Option(
             ["--no_repeat_ngram"], type=click.IntRange(min=0), help="No N tokens in a row twice in an output."
         ),
+        click.Option(["--ban", "banned"], multiple=True, metavar="TEXT", help="Not in any output; may be repeated."),
         click.Option(
-            ["--ban", "banned"], multiple=True, metavar="TEXT", help="Not in any output; may be repeated."
+            ["--prefixes"], metavar="FILE", help="What each output begins with, a line for a line; may be empty."
         ),
-        click.Option(
-            ["--prefixes"],
-            metavar="FILE",
-            help="What each output begins with, a line for a line; may be empty.",
-        ),
-        click.Option(
-            ["--alignment"], is_flag=True, help="Add a column: pairs of source and output words, `0-0 1-2`."
-        ),
+        click.Option(["--alignment"], is_flag=True, help="Add a column: pairs of source and output words, `0-0 1-2`."),
         click.Option(["--sample"], is_flag=True, help="Draw outputs instead of searching for the best."),
-        click.Option(
-            ["--temperature"], type=float, help="With --sample: below 1 sharper, above 1 flatter.  [1]"
-        ),
+        click.Option(["--temperature"], type=float, help="With --sample: below 1 sharper, above 1 flatter.  [1]"),
         click.Option(["--top_k"], type=int, help="With --sample: of the K most probable tokens only."),
-        click.Option(
-            ["--top_p"], type=float, help="With --sample: of the most probable tokens with mass P only."
-        ),
+        click.Option(["--top_p"], type=float, help="With --sample: of the most probable tokens with mass P only."),
         click.Option(["--seed"], type=int, help="With --sample: another number, other draws.  [0]"),
         click.Option(
             ["--batch_rows"],
@@ -228,9 +204,7 @@ command = click.Command(
             show_default=True,
             help="Sentences decoded together.",
         ),
-        click.Option(
-            ["--json", "json_"], is_flag=True, help="One JSON object a line, with score and confidence."
-        ),
+        click.Option(["--json", "json_"], is_flag=True, help="One JSON object a line, with score and confidence."),
         click.Option(
             ["--flag_low_confidence"],
             is_flag=True,

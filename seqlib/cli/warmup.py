@@ -32,9 +32,7 @@ def _warmup(into: str | None) -> None:
 command = click.Command(
     "warmup",
     callback=_warmup,
-    params=[
-        click.Option(["--into"], type=click.Path(file_okay=False), help="Folder for the compiled kernels.")
-    ],
+    params=[click.Option(["--into"], type=click.Path(file_okay=False), help="Folder for the compiled kernels.")],
     help=HELP,
     context_settings=CONTEXT,
 )

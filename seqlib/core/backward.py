@@ -33,9 +33,7 @@ def gradients(
             if output.node is None:
                 raise GradientError("the output does not depend on anything that requires a gradient")
             if cotangents is None and output.size != 1:
-                raise GradientError(
-                    f"a gradient without a cotangent needs a scalar output, got shape {output.shape}"
-                )
+                raise GradientError(f"a gradient without a cotangent needs a scalar output, got shape {output.shape}")
             cotangent = _ones_like(output) if cotangents is None else cotangents[i]
             if cotangent.shape != output.shape:
                 raise GradientError(
@@ -115,9 +113,7 @@ def _run_backward(
             if edge is None or g is None or not needed:
                 continue
             if g.shape != meta.shape:
-                raise AssertionError(
-                    f"{node.op.name}: gradient of shape {g.shape} for an input of shape {meta.shape}"
-                )
+                raise AssertionError(f"{node.op.name}: gradient of shape {g.shape} for an input of shape {meta.shape}")
             # An op on float32 and float64 computes in float64; each gradient has the dtype of its tensor.
             _accumulate(grads, edge, g if g.dtype == meta.dtype else OPS["cast"](g, dtype=meta.dtype))
             queue(edge[0])
@@ -151,12 +147,9 @@ def _node_vjp(
         return _composition_vjp(node, cotangents, needs)
     if op.vjp_rule is None:
         raise GradientError(f"{op.name} has no gradient rule")
-    inputs = tuple(
-        _revive(d, e if create_graph else None) for d, e in zip(node.inputs, node.edges, strict=True)
-    )
+    inputs = tuple(_revive(d, e if create_graph else None) for d, e in zip(node.inputs, node.edges, strict=True))
     outputs = tuple(
-        _revive(d, (node, slot) if create_graph and slot < op.visible else None)
-        for slot, d in enumerate(node.outputs)
+        _revive(d, (node, slot) if create_graph and slot < op.visible else None) for slot, d in enumerate(node.outputs)
     )
     return op.vjp_rule(VjpContext(inputs, outputs, node.attrs, needs), *cotangents)
 
@@ -167,15 +160,11 @@ def _revive(data: Any, edge: Edge | None) -> Any:
     return Tensor(data) if edge is None else Tensor(data, *edge)
 
 
-def _composition_vjp(
-    node: Node, cotangents: list[Tensor | None], needs: tuple[bool, ...]
-) -> list[Tensor | None]:
+def _composition_vjp(node: Node, cotangents: list[Tensor | None], needs: tuple[bool, ...]) -> list[Tensor | None]:
     """The differentiable gradient of a fused op: run its composition on the tape and go back through that."""
     unsaved = [p for p, d in zip(node.op.params, node.inputs, strict=False) if isinstance(d, Meta)]
     if unsaved:
-        raise GradientError(
-            f"{node.op.name}: a second gradient needs the inputs {unsaved}, which `saves` leaves out"
-        )
+        raise GradientError(f"{node.op.name}: a second gradient needs the inputs {unsaved}, which `saves` leaves out")
     # An identity of its own for each input cuts the composition off below, and stays connected for the outer
     # gradient.
     inputs = [
@@ -207,9 +196,7 @@ def backward(output: Tensor, cotangent: Tensor | None = None) -> None:
         if isinstance(node, Node):
             stack += [e[0] for e in node.edges if e is not None]
     leaves = [t for leaf in found if isinstance(leaf, Leaf) and (t := leaf.tensor()) is not None]
-    for leaf, g in zip(
-        leaves, gradients([output], None if cotangent is None else [cotangent], leaves), strict=True
-    ):
+    for leaf, g in zip(leaves, gradients([output], None if cotangent is None else [cotangent], leaves), strict=True):
         if g is not None:
             with no_grad():
                 leaf.grad = g if leaf.grad is None else OPS["add"](leaf.grad, g)

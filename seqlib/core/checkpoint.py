@@ -9,17 +9,7 @@ from seqlib.core import tree
 from seqlib.core.graph import checkpointed, scopes
 from seqlib.core.op import Meta
 from seqlib.core.rng import Draws
-from seqlib.core.tape import (
-    Edge,
-    GradientError,
-    Node,
-    Region,
-    call_op,
-    grad_enabled,
-    grad_mode,
-    next_seq,
-    watching,
-)
+from seqlib.core.tape import Edge, GradientError, Node, Region, call_op, grad_enabled, grad_mode, next_seq, watching
 from seqlib.core.tensor import Tensor
 
 
@@ -44,9 +34,7 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     since, layers, draws = next_seq(), scopes(), Draws()
     with checkpointed(False, layers), draws.recording(), watching() as read:
         leaves, treedef = tree.flatten(fn(*args, **kwargs))
-    made = [
-        i for i, t in enumerate(leaves) if isinstance(t, Tensor) and t.node is not None and t.node.seq > since
-    ]
+    made = [i for i, t in enumerate(leaves) if isinstance(t, Tensor) and t.node is not None and t.node.seq > since]
     edges = _reaching_out([leaves[i].node for i in made], since)
     metas = tuple(Meta(leaves[i].shape, leaves[i].dtype) for i in made)
 

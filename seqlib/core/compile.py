@@ -120,9 +120,7 @@ class Compiled:
         changes = mode_changes()
         if self._modes_read is None or self._modes_read[0] != changes:
             variables = _variables(self.state)
-            device = self.device or (
-                backend_of(v.data for v in variables.values()).device if variables else None
-            )
+            device = self.device or (backend_of(v.data for v in variables.values()).device if variables else None)
             self._modes_read = (changes, (tuple(_modes(self.state)), device))
         return self._modes_read[1]
 
@@ -143,9 +141,7 @@ class Compiled:
         """The log's line for a new program: each one with SEQLIB_DEBUG, else only where there are too many."""
         because = f"; built because {program.reason}" if program.reason else ""
         if debug.level() >= 1:
-            get_logger().info(
-                "compile %s: program %d: %s%s", self.__name__, self._built, program.summary(), because
-            )
+            get_logger().info("compile %s: program %d: %s%s", self.__name__, self._built, program.summary(), because)
         elif self._built > MANY and (self._built == MANY + 1 or self._built % self.max_programs == 0):
             get_logger().info(
                 "compile %s: program %d, %.2f s%s. Every signature is a program of its own: pad to fewer shapes, or "
@@ -154,9 +150,7 @@ class Compiled:
                 self._built,
                 program.build_seconds,
                 because,
-                f"; only the {self.max_programs} used last are kept"
-                if self._built >= self.max_programs
-                else "",
+                f"; only the {self.max_programs} used last are kept" if self._built >= self.max_programs else "",
             )
         if debug.level() >= 4:
             debug.emit(program.sources())
@@ -203,16 +197,12 @@ def _signature(name: str, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
             try:
                 hash(leaf)
             except TypeError:
-                raise TraceError(
-                    f"compile {name}: the argument {leaf!r} is neither a tensor nor hashable"
-                ) from None
+                raise TraceError(f"compile {name}: the argument {leaf!r} is neither a tensor nor hashable") from None
             signature.append(leaf)
     return arrays, signature
 
 
-def compile(
-    step: Callable[..., Any], state: Any = None, max_programs: int = 64, device: str | None = None
-) -> Compiled:
+def compile(step: Callable[..., Any], state: Any = None, max_programs: int = 64, device: str | None = None) -> Compiled:
     """A function equal to `step` that is traced once for each signature, optimised, and replayed from a flat
     list of launches.
 

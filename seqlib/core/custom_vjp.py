@@ -32,9 +32,7 @@ class CustomVjp:
 
     def __call__(self, *args: Any, **static: Any) -> Any:
         if self._rules is None:
-            raise GradientError(
-                f"{self._name}: it has no gradient yet; call {self._name}.defvjp(forward, backward)"
-            )
+            raise GradientError(f"{self._name}: it has no gradient yet; call {self._name}.defvjp(forward, backward)")
         tensors = [None if a is None else as_tensor(a) for a in args]
         if not grad_enabled() or all(t is None or t.node is None for t in tensors):
             return self._fn(*tensors, **static)
@@ -45,9 +43,7 @@ class CustomVjp:
         outputs = cast("tuple[Any, ...]", result) if isinstance(result, tuple) else (result,)
         for i, t in enumerate(outputs):
             if not isinstance(t, Tensor):
-                raise GradientError(
-                    f"{self._name}: output {i} of forward is a {type(t).__name__}, not a tensor"
-                )
+                raise GradientError(f"{self._name}: output {i} of forward is a {type(t).__name__}, not a tensor")
         kept = [t for t in (*tensors, *tree.flatten(residuals)[0]) if isinstance(t, Variable)]
         residuals = tree.map_leaves(lambda t: Tensor(t.data) if isinstance(t, Tensor) else t, residuals)
 
@@ -70,8 +66,7 @@ class CustomVjp:
             tuple((v, v.version) for v in kept),
         )
         made = tuple(
-            Tensor(t.data, node, i) if dtypes.is_float(t.dtype) else Tensor(t.data)
-            for i, t in enumerate(outputs)
+            Tensor(t.data, node, i) if dtypes.is_float(t.dtype) else Tensor(t.data) for i, t in enumerate(outputs)
         )
         return made if isinstance(result, tuple) else made[0]
 

@@ -13,11 +13,7 @@ from seqlib.core.tensor import Leaf, Parameter, Tensor, Variable, tensor
 
 
 def value_and_grad(
-    fn: Callable[..., Any],
-    argnums: int | Sequence[int] = 0,
-    *,
-    params: Any = None,
-    create_graph: bool = False,
+    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, *, params: Any = None, create_graph: bool = False
 ) -> Callable[..., tuple[Any, Any]]:
     """A function that returns `(fn(*args), gradients)`.
 
@@ -45,14 +41,8 @@ def value_and_grad(
             result = fn(*args, **kwargs)
             loss = _first(result)
             if not isinstance(loss, Tensor) or loss.size != 1:
-                raise GradientError(
-                    f"value_and_grad: the function should return a scalar tensor first, got {loss!r}"
-                )
-            found = (
-                gradients([loss], None, leaves, create_graph)
-                if loss.node is not None
-                else [None] * len(leaves)
-            )
+                raise GradientError(f"value_and_grad: the function should return a scalar tensor first, got {loss!r}")
+            found = gradients([loss], None, leaves, create_graph) if loss.node is not None else [None] * len(leaves)
             filled = [g if g is not None else _zeros_like(t) for g, t in zip(found, leaves, strict=True)]
         grads = tree.unflatten(treedef, filled)
         if params is None:
@@ -63,11 +53,7 @@ def value_and_grad(
 
 
 def grad(
-    fn: Callable[..., Any],
-    argnums: int | Sequence[int] = 0,
-    *,
-    params: Any = None,
-    create_graph: bool = False,
+    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, *, params: Any = None, create_graph: bool = False
 ) -> Callable[..., Any]:
     """As `value_and_grad`, but the function returns the gradients alone."""
     both = value_and_grad(fn, argnums, params=params, create_graph=create_graph)

@@ -116,9 +116,7 @@ class Graph:
             outs = ", ".join(map(repr, node.outputs))
             ins = ", ".join("none" if v is None else (v.name or f"v{v.id}") for v in node.inputs)
             attrs = ", ".join(f"{k}={v}" for k, v in node.attrs.items() if v is not None)
-            lines.append(
-                f"  {outs} = {node.op.name}({ins}{'; ' + attrs if attrs else ''})  # {node.scope} {node.line}"
-            )
+            lines.append(f"  {outs} = {node.op.name}({ins}{'; ' + attrs if attrs else ''})  # {node.scope} {node.line}")
         lines.append(f"outputs   {', '.join(map(repr, self.outputs)) or '-'}")
         lines += [f"update    {variable.name} <- {value!r}" for variable, value in self.updates]
         return "\n".join(lines)

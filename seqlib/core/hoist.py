@@ -72,9 +72,7 @@ def _candidates(graph: Graph) -> tuple[dict[Value, Any], list[Node]]:
         if not sources or any(kernel.in_place for kernel in node.op.cpu_kernels):
             continue
         limit = MOST * sum(v.meta.nbytes for v in sources)
-        if node.op.view_rule is None and (
-            _nbytes(node.outputs) > limit or not final.isdisjoint(node.outputs)
-        ):
+        if node.op.view_rule is None and (_nbytes(node.outputs) > limit or not final.isdisjoint(node.outputs)):
             continue
         reads.update(dict.fromkeys(node.outputs, sources))
         found.append(node)
@@ -112,11 +110,7 @@ def _components(nodes: list[Node]) -> list[list[Node]]:
 
 
 def _group(
-    device: str,
-    nodes: list[Node],
-    variables: dict[Value, Any],
-    outside: set[Value],
-    root: dict[Value, Value],
+    device: str, nodes: list[Node], variables: dict[Value, Any], outside: set[Value], root: dict[Value, Value]
 ) -> Group:
     names: dict[Value, Any] = {}
     read = {id(variables[v]): variables[v] for node in nodes for v in node.inputs if v in variables}

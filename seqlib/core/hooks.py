@@ -75,16 +75,11 @@ class Seen:
     def __str__(self) -> str:
         rows = self.total("layer", "op")
         lines = [f"{'ms':>9} {'calls':>6} {'MiB':>9}  op, layer"]
-        lines += [
-            f"{s * 1e3:9.2f} {n:6d} {size / 2**20:9.2f}  {op}  {layer}"
-            for (layer, op), n, s, size in rows[:40]
-        ]
+        lines += [f"{s * 1e3:9.2f} {n:6d} {size / 2**20:9.2f}  {op}  {layer}" for (layer, op), n, s, size in rows[:40]]
         if len(rows) > 40:
             lines.append(f"{sum(row[2] for row in rows[40:]) * 1e3:9.2f}  in {len(rows) - 40} more")
         total = sum(call.seconds for call in self.calls)
-        lines.append(
-            f"{total * 1e3:9.2f} {len(self.calls):6d}  in all; at most {self.peak_bytes / 2**20:.2f} MiB"
-        )
+        lines.append(f"{total * 1e3:9.2f} {len(self.calls):6d}  in all; at most {self.peak_bytes / 2**20:.2f} MiB")
         if self._finite:
             lines.append(f"first non-finite: {self.first_non_finite or 'none'}")
         return "\n".join(lines)
@@ -116,9 +111,7 @@ _active = _Active()
 
 
 @contextmanager
-def hooks(
-    on_call: Callable[[Call], None] | None = None, *, finite: bool = True
-) -> Generator[Seen, None, None]:
+def hooks(on_call: Callable[[Call], None] | None = None, *, finite: bool = True) -> Generator[Seen, None, None]:
     """Watch every op that runs inside, eagerly or as a launch of a compiled function; yields a `Seen`.
 
     `on_call` gets a `Call` after each op. With `finite` every result is searched for NaN and infinity until one is

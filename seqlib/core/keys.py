@@ -71,18 +71,12 @@ def _differences(new: Key, old: Key) -> list[str]:
 def _argument(path: tuple[Any, ...]) -> str:
     """`argument 2.src` for the path (0, 1, "src") in (args, kwargs), `argument scale` for (1, "scale")."""
     _, first, *rest = path
-    return "argument " + ".".join(
-        str(part) for part in (first + 1 if isinstance(first, int) else first, *rest)
-    )
+    return "argument " + ".".join(str(part) for part in (first + 1 if isinstance(first, int) else first, *rest))
 
 
 def _change(a: Meta | Static, b: Meta | Static) -> str:
     if isinstance(a, Meta) and isinstance(b, Meta):
-        return (
-            f"shape from {a.shape} to {b.shape}"
-            if a.shape != b.shape
-            else f"dtype from {a.dtype} to {b.dtype}"
-        )
+        return f"shape from {a.shape} to {b.shape}" if a.shape != b.shape else f"dtype from {a.dtype} to {b.dtype}"
     return f"from {_shown(a)} to {_shown(b)}"
 
 

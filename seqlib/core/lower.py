@@ -121,17 +121,13 @@ class _Lowering:
         for place in (*outputs, *(source for _, source in copies)):
             place.buffer.last = max(place.buffer.last, end)
         if len(self.launches) > MAX_LAUNCHES:
-            raise TraceError(
-                f"the compiled function needs {len(self.launches)} launches, more than {MAX_LAUNCHES}"
-            )
+            raise TraceError(f"the compiled function needs {len(self.launches)} launches, more than {MAX_LAUNCHES}")
         hoisted = [group for group in self.groups if group.launches]
         return Plan(self.launches, inputs, outputs, copies, hoisted, assign_offsets(self.buffers))
 
     def _place(self, value: Value) -> Storage:
         if value.constant is not None and value not in self.storage:
-            self.storage[value] = Storage(
-                Buffer("constant", value.meta.nbytes, -1, value.constant), value.meta
-            )
+            self.storage[value] = Storage(Buffer("constant", value.meta.nbytes, -1, value.constant), value.meta)
         return self.storage[value]
 
     def _node(self, number: int, node: Node) -> None:
@@ -148,23 +144,18 @@ class _Lowering:
             target = self._output(number, node, 0, ins, None)
             if target is not None:
                 to = Storage(target.buffer, source.meta)
-                self._launch(
-                    node.op.name, self.backend.copy, [to], [source], [], {}, node.scope, line=node.line
-                )
+                self._launch(node.op.name, self.backend.copy, [to], [source], [], {}, node.scope, line=node.line)
             return
         metas = [None if v is None else v.meta for v in node.inputs]
         fn, kernel = self.backend.bind(node.op, metas, [v.meta for v in node.outputs], node.attrs)
         if kernel is not None:
             ins = [
-                p if p is None or kernel.takes(i, p.layout) else self._contiguous(p, node)
-                for i, p in enumerate(ins)
+                p if p is None or kernel.takes(i, p.layout) else self._contiguous(p, node) for i, p in enumerate(ins)
             ]
         outs = [self._output(number, node, slot, ins, kernel) for slot in range(len(node.outputs))]
         scratch = [] if kernel is None else [self._new(m) for m in scratch_metas(kernel, metas, node.attrs)]
         flops = node.op.flops_rule(*metas, **node.attrs) if node.op.flops_rule is not None else 0
-        self._launch(
-            node.op.name, fn, outs, ins, scratch, node.attrs, node.scope, flops, node.op, kernel, node.line
-        )
+        self._launch(node.op.name, fn, outs, ins, scratch, node.attrs, node.scope, flops, node.op, kernel, node.line)
 
     def _launch(
         self,
@@ -201,9 +192,7 @@ class _Lowering:
             at = place.buffer.source[1] if place.buffer.kind == "kept" else id(place.buffer.source)
             owner.key.append(("contiguous", at, place.layout, place.meta.dtype))
             self.group = owner
-            self._launch(
-                "contiguous", self.backend.copy, [found], [place], [], {}, node.scope, line=node.line
-            )
+            self._launch("contiguous", self.backend.copy, [found], [place], [], {}, node.scope, line=node.line)
             self.group = None
         return found
 
@@ -228,9 +217,7 @@ class _Lowering:
         if self.group is not None and self.root.get(value, value) in self.outside:
             self.storage[value] = Storage(self.group.keep(value.meta.nbytes), value.meta)
             return self.storage[value]
-        place = self._location_for(number, node, slot, ins, kernel) or self._taken_over(
-            number, node, slot, ins, kernel
-        )
+        place = self._location_for(number, node, slot, ins, kernel) or self._taken_over(number, node, slot, ins, kernel)
         if place is None:
             if kernel is not None:
                 self._refuse_copied_cache(node, slot, ins, kernel)
@@ -257,11 +244,7 @@ class _Lowering:
                 place, v = ins[i], node.inputs[i]
                 if place is None or v is None or kernel is None or (slot, i) not in kernel.in_place:
                     continue
-                held = (
-                    place.buffer.kind == "location"
-                    and place.whole
-                    and id(place.buffer.source) in self.written
-                )
+                held = place.buffer.kind == "location" and place.whole and id(place.buffer.source) in self.written
                 if held and self._dies(v, number):
                     return Storage(place.buffer, value.meta)
             return None
@@ -296,20 +279,14 @@ class _Lowering:
                 or place.meta.dtype != value.dtype
             ):
                 continue
-            if (
-                place.meta.shape != value.shape
-                or not self._dies(v, number)
-                or self._shared(place, i, ins, allowed)
-            ):
+            if place.meta.shape != value.shape or not self._dies(v, number) or self._shared(place, i, ins, allowed):
                 continue
             if any(o in self.storage and self.storage[o].buffer is place.buffer for o in node.outputs[:slot]):
                 continue
             return Storage(place.buffer, value.meta)
         return None
 
-    def _shared(
-        self, place: Storage, index: int, ins: Sequence[Storage | None], allowed: Sequence[int]
-    ) -> bool:
+    def _shared(self, place: Storage, index: int, ins: Sequence[Storage | None], allowed: Sequence[int]) -> bool:
         """True when another input of the node lies in the same buffer and is not read at the very elements
         that are being written: it has another layout, or the kernel does not allow the overlap for it.
         """
@@ -319,9 +296,7 @@ class _Lowering:
             if k != index
         )
 
-    def _refuse_copied_cache(
-        self, node: Node, slot: int, ins: Sequence[Storage | None], kernel: Kernel
-    ) -> None:
+    def _refuse_copied_cache(self, node: Node, slot: int, ins: Sequence[Storage | None], kernel: Kernel) -> None:
         for o, i in kernel.in_place:
             place = ins[i]
             if o == slot and place is not None and place.buffer.kind == "location":

@@ -358,12 +358,7 @@ def primitive(
 
 
 def fused(
-    *,
-    outs: str = "y",
-    visible: int = 1,
-    saves: str | None = None,
-    differentiable: bool = True,
-    fuse: bool = False,
+    *, outs: str = "y", visible: int = 1, saves: str | None = None, differentiable: bool = True, fuse: bool = False
 ) -> Callable[[Callable[..., Any]], Op]:
     """Declare a fused op from its composition in seqlib ops `f(*tensors, **attrs)` (returns one tensor for
     each name in `outs`). With `fuse` the op takes the place of its composition in compiled functions.
@@ -419,8 +414,6 @@ def broadcast_shapes(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
             at = ndim - len(shape) + i
             if size != 1:
                 if result[at] not in (1, size):
-                    raise shape_error(
-                        op, "arguments", "broadcastable together", " and ".join(str(s) for s in shapes)
-                    )
+                    raise shape_error(op, "arguments", "broadcastable together", " and ".join(str(s) for s in shapes))
                 result[at] = size
     return tuple(result)

@@ -49,12 +49,7 @@ def blocks_at(seed: int, offset: int, index: npt.NDArray[np.uint64]) -> npt.NDAr
 def bits16(seed: int, offset: int, start: int, stop: int) -> npt.NDArray[np.uint16]:
     """The 16-bit draws of elements `start` … `stop - 1`."""
     first = start // LANES
-    lanes = (
-        blocks(seed, offset, first, -(-stop // LANES) - first)
-        .astype("<u4", copy=False)
-        .view(np.uint16)
-        .reshape(-1)
-    )
+    lanes = blocks(seed, offset, first, -(-stop // LANES) - first).astype("<u4", copy=False).view(np.uint16).reshape(-1)
     return lanes[start - first * LANES : stop - first * LANES]
 
 

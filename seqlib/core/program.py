@@ -190,9 +190,7 @@ class Program:
         view = self._view
         self._kept = self._kept or [self._keep(group) for group in self.plan.hoisted]
         self._launches = [self._bound_launch(launch) for launch in self.plan.launches]
-        self._hoisted = [
-            [self._bound_launch(launch) for launch in group.launches] for group in self.plan.hoisted
-        ]
+        self._hoisted = [[self._bound_launch(launch) for launch in group.launches] for group in self.plan.hoisted]
         self._inputs = [_some(view(p)) for p in self.plan.inputs]
         self._outputs = [_some(view(p)) for p in self.plan.outputs]
         self._copies = [(_some(view(a)), _some(view(b))) for a, b in self.plan.copies]
@@ -205,9 +203,7 @@ class Program:
         return found
 
     def _bound_launch(self, launch: Launch) -> Bound:
-        outs, ins, scratch = (
-            [self._view(p) for p in places] for places in (launch.outs, launch.ins, launch.scratch)
-        )
+        outs, ins, scratch = ([self._view(p) for p in places] for places in (launch.outs, launch.ins, launch.scratch))
         allocates = launch.op is not None and launch.kernel is None  # a reference does
         return launch.fn, outs, ins, scratch, launch.attrs, allocates
 
@@ -231,9 +227,7 @@ class Program:
         layout = place.layout
         if place.meta.size == 0:
             return self.backend.xp.empty(place.meta.shape, place.meta.dtype)
-        return self.backend.view(
-            memory, start + layout.offset * size, place.meta, [s * size for s in layout.strides]
-        )
+        return self.backend.view(memory, start + layout.offset * size, place.meta, [s * size for s in layout.strides])
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Run once on `arrays` (one for each graph input); returns fresh arrays and leaves the locations
@@ -298,9 +292,7 @@ class Program:
             seen.peak_bytes = max(seen.peak_bytes, self.arena_bytes)
         for launch, (fn, outs, ins, scratch, attrs, _) in zip(launches, bound, strict=True):
 
-            def run(
-                fn: Any = fn, outs: Any = outs, ins: Any = ins, scratch: Any = scratch, attrs: Any = attrs
-            ) -> Any:
+            def run(fn: Any = fn, outs: Any = outs, ins: Any = ins, scratch: Any = scratch, attrs: Any = attrs) -> Any:
                 fn(outs, ins, scratch, **attrs)
                 self.backend.synchronize()
                 return outs

@@ -30,9 +30,7 @@ class Generator:
 
     def __init__(self, seed: int = 0) -> None:
         self.state = Variable(np.zeros(2, np.int64), "generator.state")
-        self._traced: tuple[Value, Value, int] | None = (
-            None  # (state value now, at the first draw, draws since)
-        )
+        self._traced: tuple[Value, Value, int] | None = None  # (state value now, at the first draw, draws since)
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
@@ -76,18 +74,14 @@ class Generator:
         with backend_of([now]).running():
             now[1:] += 1
 
-    def uniform(
-        self, shape: tuple[int, ...] = (), low: float = 0.0, high: float = 1.0
-    ) -> npt.NDArray[np.float32]:
+    def uniform(self, shape: tuple[int, ...] = (), low: float = 0.0, high: float = 1.0) -> npt.NDArray[np.float32]:
         """float32 of `shape`, uniform in [low, high). Always drawn on the CPU, at once; not for use inside a
         trace.
         """
         draws = philox.uniform(*self._next(), int(np.prod(shape)))
         return (draws * np.float32(high - low) + np.float32(low)).reshape(shape)
 
-    def normal(
-        self, shape: tuple[int, ...] = (), mean: float = 0.0, std: float = 1.0
-    ) -> npt.NDArray[np.float32]:
+    def normal(self, shape: tuple[int, ...] = (), mean: float = 0.0, std: float = 1.0) -> npt.NDArray[np.float32]:
         """float32 of `shape`, normal (Box and Muller 1958 in float64, rounded once). Always drawn on the CPU,
         at once.
         """
@@ -95,11 +89,7 @@ class Generator:
         seed, offset = self._next()
         words = philox.bits32(seed, offset, 0, 2 * size).astype(np.float64).reshape(2, size)
         radius = np.sqrt(-2.0 * np.log((words[0] + 1.0) * 2.0**-32))
-        return (
-            (mean + std * radius * np.cos(2.0 * np.pi * 2.0**-32 * words[1]))
-            .astype(np.float32)
-            .reshape(shape)
-        )
+        return (mean + std * radius * np.cos(2.0 * np.pi * 2.0**-32 * words[1])).astype(np.float32).reshape(shape)
 
     def integers(self, low: int, high: int, shape: tuple[int, ...] = ()) -> npt.NDArray[Any]:
         """int32 of `shape`, uniform in [low, high), by the upper half of a 32-bit word times the range

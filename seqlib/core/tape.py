@@ -161,13 +161,9 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
     else:
         arrays = _checked_eager(op, tensors)
         watched = hooks.active() and op.view_rule is None
-        outs = (
-            _watched(op, tensors, arrays, attrs) if watched else backend_of(arrays).execute(op, arrays, attrs)
-        )
+        outs = _watched(op, tensors, arrays, attrs) if watched else backend_of(arrays).execute(op, arrays, attrs)
         if op.view_rule is not None and isinstance(tensors[0], Variable):
-            outs = [
-                outs[0].copy(order="K")
-            ]  # the location may be assigned to; what was read before then stays
+            outs = [outs[0].copy(order="K")]  # the location may be assigned to; what was read before then stays
     if not tracked:
         return tuple(Tensor(o) for o in outs)
     node = Node(
@@ -272,13 +268,11 @@ def compose(op: Op, tensors: Sequence[Tensor | None], attrs: Attrs) -> tuple[Ten
     if half is not None:
         metas = op.infer_metas([None if t is None else Meta(t.shape, t.dtype) for t in tensors], attrs)
         widened = [
-            OPS["cast"](t, dtype=dtypes.float32) if t is not None and dtypes.is_half(t.dtype) else t
-            for t in tensors
+            OPS["cast"](t, dtype=dtypes.float32) if t is not None and dtypes.is_half(t.dtype) else t for t in tensors
         ]
         outs = _tuple(op.fn(*widened, **attrs))
         return tuple(
-            OPS["cast"](o, dtype=m.dtype) if o.dtype != m.dtype else o
-            for o, m in zip(outs, metas, strict=True)
+            OPS["cast"](o, dtype=m.dtype) if o.dtype != m.dtype else o for o, m in zip(outs, metas, strict=True)
         )
     return _tuple(op.fn(*tensors, **attrs))
 

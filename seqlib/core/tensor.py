@@ -368,9 +368,7 @@ class Variable(Tensor):
         elif isinstance(self.data, Value):
             self.data = new.data if isinstance(new.data, Value) else graph.constant(new.data)
         else:
-            raise TraceError(
-                f"the compiled function writes {self.name or 'a Variable'}, which is not in its state=[…]"
-            )
+            raise TraceError(f"the compiled function writes {self.name or 'a Variable'}, which is not in its state=[…]")
 
     def storage(self) -> npt.NDArray[Any]:
         """The array of this location, for a caller that writes to a part of it: counts as an assignment."""

@@ -82,11 +82,7 @@ def _substituted(variables: dict[str, Variable], graph: Graph) -> Generator[None
 
 
 def trace(
-    fn: Callable[..., Any],
-    args: tree.TreeDef,
-    leaves: Sequence[Any],
-    variables: dict[str, Variable],
-    device: str,
+    fn: Callable[..., Any], args: tree.TreeDef, leaves: Sequence[Any], variables: dict[str, Variable], device: str
 ) -> Traced:
     """The graph of `fn(*args, **kwargs)` for a device, where `args` is the structure of `(args, kwargs)`.
 

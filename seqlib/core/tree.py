@@ -102,6 +102,4 @@ def paths(treedef: TreeDef) -> list[tuple[Any, ...]]:
         return [()]
     fields = treedef.type._fields if treedef.kind == "namedtuple" else treedef.keys  # type: ignore[union-attr]
     steps = fields or range(len(treedef.children))
-    return [
-        (step, *path) for step, child in zip(steps, treedef.children, strict=True) for path in paths(child)
-    ]
+    return [(step, *path) for step, child in zip(steps, treedef.children, strict=True) for path in paths(child)]

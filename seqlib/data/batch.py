@@ -142,9 +142,7 @@ def _packed(store: TokenStore, planned: PlannedPack, spec: SpecialIds) -> Packed
     if store.weights is not None:
         weights = np.zeros(len(target), np.float32)
         weights[: tgt_offsets[used]] = np.repeat(store.weights[pairs], np.diff(tgt_offsets[: used + 1]))
-    return PackedBatch(
-        source, src_positions, src_offsets, target_in, target, tgt_positions, tgt_offsets, weights
-    )
+    return PackedBatch(source, src_positions, src_offsets, target_in, target, tgt_positions, tgt_offsets, weights)
 
 
 def _run(
@@ -169,9 +167,7 @@ def _run(
     return ids, positions, offsets
 
 
-def _gather(
-    store: TokenStore, sequences: np.ndarray, rows: int, length: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _gather(store: TokenStore, sequences: np.ndarray, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Lengths int32 [rows] and ids int32 [rows, length] of sequences; what lies behind a sequence is arbitrary."""
     starts = np.zeros(rows, np.int64)
     lengths = np.zeros(rows, np.int32)

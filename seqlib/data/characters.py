@@ -33,9 +33,7 @@ class CharacterTokenizer:
         Raises UsageError below 261.
         """
         if vocab_size <= FIRST_BYTE + 256:
-            raise UsageError(
-                f"a vocabulary of {vocab_size} has no room for characters: at least 261 are needed"
-            )
+            raise UsageError(f"a vocabulary of {vocab_size} has no room for characters: at least 261 are needed")
         counts: dict[str, int] = {}
         for text in texts:
             for character in normalise(text):
@@ -85,9 +83,7 @@ class CharacterTokenizer:
         if token < FIRST_BYTE:
             return ("<pad>", "<s>", "</s>", "<unk>")[token]
         return (
-            f"<0x{token - FIRST_BYTE:02X}>"
-            if token < FIRST_BYTE + 256
-            else self.characters[token - FIRST_BYTE - 256]
+            f"<0x{token - FIRST_BYTE:02X}>" if token < FIRST_BYTE + 256 else self.characters[token - FIRST_BYTE - 256]
         )
 
     def save(self, folder: str | Path) -> None:

@@ -103,9 +103,7 @@ class CleanReport:
         for name, reason in self.reasons.items():
             lines.append(f"  {name:<16} {reason.count:>10,}")
             for file, line, source, target in reason.samples:
-                lines.append(
-                    f"    {file}:{line}: {source}" + (f" ||| {target}" if target or source == "" else "")
-                )
+                lines.append(f"    {file}:{line}: {source}" + (f" ||| {target}" if target or source == "" else ""))
         return "\n".join(lines)
 
 
@@ -166,12 +164,7 @@ def clean(records: Iterable[Record], rules: CleanRules, report: CleanReport) -> 
                 passed.append(record)
         read = report.read - start[1]
         if read >= 10_000:
-            _refuse(
-                report.reasons["unreadable"].count - start[0],
-                read,
-                max(0.1, rules.max_unreadable),
-                first_problem,
-            )
+            _refuse(report.reasons["unreadable"].count - start[0], read, max(0.1, rules.max_unreadable), first_problem)
         if seen is not None and passed:
             fresh = seen.add(np.fromiter((_pair_key(record) for record in passed), np.uint64, len(passed)))
             for record in (record for record, new in zip(passed, fresh, strict=True) if not new):
@@ -179,12 +172,7 @@ def clean(records: Iterable[Record], rules: CleanRules, report: CleanReport) -> 
             passed = [record for record, new in zip(passed, fresh, strict=True) if new]
         report.kept += len(passed)
         yield from passed
-    _refuse(
-        report.reasons["unreadable"].count - start[0],
-        report.read - start[1],
-        rules.max_unreadable,
-        first_problem,
-    )
+    _refuse(report.reasons["unreadable"].count - start[0], report.read - start[1], rules.max_unreadable, first_problem)
 
 
 def _reason(record: Record, rules: CleanRules) -> str:
@@ -208,16 +196,12 @@ def _reason(record: Record, rules: CleanRules) -> str:
 
 def _pair_key(record: Record) -> int:
     text = " ".join(record.source.split()) + "\n" + " ".join(record.target.split())
-    return int.from_bytes(
-        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
-    )
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _refuse(bad: int, read: int, limit: float, problem: str) -> None:
     if bad > limit * read:
-        raise DataError(
-            f"{problem}\n{bad:,} of {read:,} lines cannot be read; up to {limit:.0%} would be dropped"
-        )
+        raise DataError(f"{problem}\n{bad:,} of {read:,} lines cannot be read; up to {limit:.0%} would be dropped")
 
 
 def _short(text: str) -> str:

@@ -66,9 +66,7 @@ class Epochs:
         plan = bucket_plan if self.kind == "buckets" else padding_plan
         return plan(self.lengths, max_shapes=self.shapes, **options)
 
-    def batches(
-        self, store: TokenStore, spec: SpecialIds, plan: Plan, epoch: int, place: int
-    ) -> Iterator[Planned]:
+    def batches(self, store: TokenStore, spec: SpecialIds, plan: Plan, epoch: int, place: int) -> Iterator[Planned]:
         """The batches from number ``place`` of an epoch, whose plan is known, onwards, epoch after epoch."""
         while True:
             for number in range(place, len(plan.batches)):

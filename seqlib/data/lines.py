@@ -118,11 +118,7 @@ def read_lines(path: str | Path, encoding: str = "utf-8", strict: bool = True) -
             return
         offset, number = 0, 0
         for block, end in _blocks(stream):
-            mark = (
-                len(codecs.BOM_UTF8)
-                if not offset and block.startswith(codecs.BOM_UTF8) and codec == "utf-8"
-                else 0
-            )
+            mark = len(codecs.BOM_UTF8) if not offset and block.startswith(codecs.BOM_UTF8) and codec == "utf-8" else 0
             texts = _clean_texts(block[mark:], encoding) if end == b"\n" else None
             if texts is not None:
                 for text in texts:
@@ -154,9 +150,7 @@ def _codec(encoding: str) -> str:
         ) from None
 
 
-def _pieces(
-    raws: list[bytes], mark: int, encoding: str, end: bytes
-) -> Iterator[tuple[list[bytes], list[str] | None]]:
+def _pieces(raws: list[bytes], mark: int, encoding: str, end: bytes) -> Iterator[tuple[list[bytes], list[str] | None]]:
     """Lines of a block in pieces, with their texts, or None for a small piece that needs a closer look."""
     if len(raws) <= _CLOSE or end != b"\n" or mark:
         yield raws[:_CLOSE] if mark else raws, None
@@ -214,9 +208,7 @@ def _decode(path: str | Path, number: int, raw: bytes, offset: int, encoding: st
     except UnicodeDecodeError as error:
         at = offset + error.start
         return Line(
-            number,
-            "",
-            f"{path}:{number}: byte {at} (0x{body[error.start]:02x}) is not {encoding}; {_advice(encoding)}",
+            number, "", f"{path}:{number}: byte {at} (0x{body[error.start]:02x}) is not {encoding}; {_advice(encoding)}"
         )
     if "\0" in text:
         return Line(number, "", f"{path}:{number}: byte {offset + body.find(0)} is NUL: {_NUL_HINT}")
@@ -236,9 +228,5 @@ def _wide_lines(path: str | Path, stream: BinaryIO, encoding: str) -> Iterator[L
             for number, text in enumerate(lines, start=1):
                 yield Line(number, text.rstrip("\n"))
     except UnicodeError as error:
-        place = (
-            f"byte {error.start} of the block being read"
-            if isinstance(error, UnicodeDecodeError)
-            else str(error)
-        )
+        place = f"byte {error.start} of the block being read" if isinstance(error, UnicodeDecodeError) else str(error)
         raise DataError(f"{path}:{number + 1}: {place} is not {encoding}; {_advice(encoding)}") from None

@@ -31,9 +31,7 @@ def parse_mix(text: str) -> list[tuple[str, float]]:
         except ValueError:
             weight = math.nan
         if not 0 < weight < math.inf or not files.strip():
-            raise UsageError(
-                f"mix: {part!r}: expected files and a weight above 0, such as big.en,big.de; small.tsv*3"
-            )
+            raise UsageError(f"mix: {part!r}: expected files and a weight above 0, such as big.en,big.de; small.tsv*3")
         found.append((files.strip(), weight))
     return found
 
@@ -53,9 +51,7 @@ class Mixture:
 
     def __post_init__(self) -> None:
         if len(self.sizes) != len(self.weights):
-            raise UsageError(
-                f"{len(self.sizes)} corpora were prepared, but {len(self.weights)} weights given"
-            )
+            raise UsageError(f"{len(self.sizes)} corpora were prepared, but {len(self.weights)} weights given")
         if not 0 < self.temperature < math.inf:
             raise UsageError(f"the temperature of a mixture must be above 0, got {self.temperature:g}")
 
@@ -91,6 +87,4 @@ class Mixture:
     def report(self, names: list[str]) -> str:
         """A line a corpus: its pairs, and how often each is seen."""
         parts = zip(names, self.sizes, self.times(), strict=True)
-        return "\n".join(
-            f"{name}: {size:,} pairs, each seen {times:.3g} times an epoch" for name, size, times in parts
-        )
+        return "\n".join(f"{name}: {size:,} pairs, each seen {times:.3g} times an epoch" for name, size, times in parts)

@@ -74,9 +74,7 @@ def pack_plan(
         group = packs[start : start + parts]
         group += [np.zeros(0, np.int64)] * (parts - len(group))
         stops = tuple(np.cumsum([len(pack) for pack in group]).tolist())
-        batches.append(
-            PlannedPack(shuffled[np.concatenate(group)], segments, int(room[0]), int(room[1]), stops)
-        )
+        batches.append(PlannedPack(shuffled[np.concatenate(group)], segments, int(room[0]), int(room[1]), stops))
     shapes = ((segments, int(room[0]), int(room[1])),)
     return Plan(batches, shapes, len(placed), len(sizes) - len(kept), int(sizes[placed].sum()))
 

@@ -161,9 +161,7 @@ def padding_plan(
     most = range(1, min(tokens, len(kept)) + 1)
     rows = max(1, bisect_right(most, tokens, key=lambda rows: rows * _expected_longest(longest, rows)))
     ranked = [-(-np.sort(sizes[kept, side]) // multiple) * multiple for side in (0, 1)]
-    shares = (np.arange(1, max_shapes + 1) / max_shapes) ** (
-        1 / rows
-    )  # F(x)^rows is that of the longest of rows
+    shares = (np.arange(1, max_shapes + 1) / max_shapes) ** (1 / rows)  # F(x)^rows is that of the longest of rows
     places = np.minimum((shares * len(kept)).astype(np.int64), len(kept) - 1)
     places[-1] = len(kept) - 1
     edges = np.unique(np.stack([side[places] for side in ranked], axis=1), axis=0)
@@ -283,9 +281,7 @@ def _best_shapes(
                 shapes.append(Shape(rows, above[0], int(source[s1 - 1]), above[1], int(target[t1 - 1])))
             s1 = s0
         k, t1 = k - j, t0
-    return tuple(
-        sorted(shapes, key=lambda shape: (shape.target_length, shape.source_length, shape.source_above))
-    )
+    return tuple(sorted(shapes, key=lambda shape: (shape.target_length, shape.source_length, shape.source_above)))
 
 
 def _costs(source: np.ndarray, target: np.ndarray, table: np.ndarray, tokens: int) -> np.ndarray:

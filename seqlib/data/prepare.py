@@ -143,14 +143,8 @@ def prepare(
     kind = tokenizer if isinstance(tokenizer, str) else problem.tokenizer if tokenizer is None else None
     if kind is not None and kind not in KINDS:
         raise unknown("tokenizer", kind, KINDS)
-    if (
-        not isinstance(tokenizer, str)
-        and tokenizer is not None
-        and vocab_size not in (None, tokenizer.vocab_size)
-    ):
-        raise UsageError(
-            f"vocab_size {vocab_size} is not that of the tokenizer given ({tokenizer.vocab_size})"
-        )
+    if not isinstance(tokenizer, str) and tokenizer is not None and vocab_size not in (None, tokenizer.vocab_size):
+        raise UsageError(f"vocab_size {vocab_size} is not that of the tokenizer given ({tokenizer.vocab_size})")
     vocab_size = vocab_size or problem.vocab_size
     given = None if isinstance(tokenizer, str) else tokenizer
     key = {
@@ -244,18 +238,12 @@ def _locked(folder: Path) -> Iterator[None]:
         with filelock.FileLock(f"{folder}.lock"):
             yield
     except PermissionError as error:
-        raise UsageError(
-            f"{error.filename or folder}: cannot be written; choose another --cache_dir"
-        ) from None
+        raise UsageError(f"{error.filename or folder}: cannot be written; choose another --cache_dir") from None
     except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(
-            f"{error.filename or folder}: is a file, not a folder; choose another --cache_dir"
-        ) from None
+        raise UsageError(f"{error.filename or folder}: is a file, not a folder; choose another --cache_dir") from None
 
 
-def _spool(
-    problem: TranslationData, roles: dict[str, str], folder: Path
-) -> tuple[PrepareReport, array[float]]:
+def _spool(problem: TranslationData, roles: dict[str, str], folder: Path) -> tuple[PrepareReport, array[float]]:
     """Writes the sentences of every split to ``<split>.src`` and ``.tgt``; train comes last, to find what leaks.
 
     Returns the report and the weights of train's pairs.
@@ -332,11 +320,7 @@ def _write(
 
 
 def _encode(
-    problem: TranslationData,
-    tokenizer: Tokenizer,
-    folder: Path,
-    report: PrepareReport,
-    weights: array[float] | None,
+    problem: TranslationData, tokenizer: Tokenizer, folder: Path, report: PrepareReport, weights: array[float] | None
 ) -> None:
     """Writes the token stores from the sentences in the folder, and removes those of train."""
     for role, split in report.splits.items():

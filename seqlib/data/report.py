@@ -74,9 +74,7 @@ class PrepareReport:
             )
         for name, split in self.splits.items():
             if split.also_held_out:
-                lines.append(
-                    f"note: {split.also_held_out:,} sources of {name} also stand in a held-out split"
-                )
+                lines.append(f"note: {split.also_held_out:,} sources of {name} also stand in a held-out split")
         if self.tokenizer:
             lines.append(f"tokenizer: {self.tokenizer['kind']}, vocabulary {self.tokenizer['vocab_size']:,}")
         if self.cleaning.read:

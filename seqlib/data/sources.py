@@ -28,9 +28,7 @@ def parse_data(data: str) -> tuple[str, ...]:
         return (data,)
     parts = tuple(part.strip() for part in data.split(","))
     if not all(parts) or len(parts) > 2:
-        raise UsageError(
-            f"--data {data!r}: expected two parallel text files, a.en,a.de, or one TSV, CSV or JSONL file"
-        )
+        raise UsageError(f"--data {data!r}: expected two parallel text files, a.en,a.de, or one TSV, CSV or JSONL file")
     return parts
 
 
@@ -62,19 +60,13 @@ class PairSource:
                 "two parallel text files are given as a.en,a.de"
             )
         if len(self.files) == 2 and (self.source is not None or self.weight is not None):
-            raise UsageError(
-                "column names are for one TSV, CSV or JSONL file, not for two parallel text files"
-            )
+            raise UsageError("column names are for one TSV, CSV or JSONL file, not for two parallel text files")
 
     def check(self) -> None:
         """Raises DataError for a missing file, with the nearest names in its folder."""
         for file in self.files:
             if not Path(file).is_file():
-                raise (
-                    missing_file(file)
-                    if not Path(file).is_dir()
-                    else DataError(f"{file}: is a folder, not a file")
-                )
+                raise (missing_file(file) if not Path(file).is_dir() else DataError(f"{file}: is a folder, not a file"))
 
     def swapped(self) -> PairSource:
         """The same corpus with source and target exchanged. A table without named columns is found out first."""
@@ -138,8 +130,7 @@ class PairSource:
         one, two = self.files
         return DataError(
             f"{one} has {first:,} lines but {two} has {second:,}: line N of one must translate line N of the other; "
-            "look for a lost or an extra line end (or a file that was cut short)"
-            + (f"\n{unread}" if unread else "")
+            "look for a lost or an extra line end (or a file that was cut short)" + (f"\n{unread}" if unread else "")
         )
 
     def _table(self) -> Iterator[Record]:
@@ -150,9 +141,7 @@ class PairSource:
         rows = self._rows()
         if any(isinstance(column, str) for column in columns):
             _, header = next(rows)
-            columns = [
-                _position(file, header, column) if isinstance(column, str) else column for column in columns
-            ]
+            columns = [_position(file, header, column) if isinstance(column, str) else column for column in columns]
         places = [int(column) for column in columns]
         needed = max(places) + 1
         for line, row in rows:
@@ -160,9 +149,7 @@ class PairSource:
                 yield Record("", "", file, line.number, line.problem)
             elif needed > len(row):
                 found = f"{len(row)} column{'s' if len(row) != 1 else ''}"
-                yield Record(
-                    "", "", file, line.number, f"{file}:{line.number}: {found}, expected at least {needed}"
-                )
+                yield Record("", "", file, line.number, f"{file}:{line.number}: {found}, expected at least {needed}")
             else:
                 source, target, *rest = (row[place] for place in places)
                 yield _weighted(_one_line(source), _one_line(target), file, line.number, *rest)
@@ -276,9 +263,7 @@ def _field(file: str, line: Line, value: dict[str, Any], name: str) -> Any:
     if name not in fields:
         near = nearest(name, fields)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise DataError(
-            f"{file}:{line.number}: there is no field {name!r} (fields: {', '.join(fields)}){hint}"
-        )
+        raise DataError(f"{file}:{line.number}: there is no field {name!r} (fields: {', '.join(fields)}){hint}")
     return fields[name]
 
 

@@ -22,9 +22,7 @@ def source_key(text: str) -> int:
     """A 64-bit key (BLAKE2b) of a sentence; case, Unicode composition and runs of white space do not count."""
     composed = text if text.isascii() else unicodedata.normalize("NFC", text)
     plain = " ".join(composed.casefold().split())
-    return int.from_bytes(
-        hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
-    )
+    return int.from_bytes(hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,7 @@ class HashSplit:
 
     def __post_init__(self) -> None:
         if self.dev < 0 or self.test < 0 or self.dev + self.test >= 1:
-            raise UsageError(
-                f"held-out parts of {self.dev:g} (dev) and {self.test:g} (test) leave nothing to train on"
-            )
+            raise UsageError(f"held-out parts of {self.dev:g} (dev) and {self.test:g} (test) leave nothing to train on")
 
     @classmethod
     def sized(cls, pairs: int, dev: float | None = None, test: float | None = None) -> HashSplit:
@@ -99,9 +95,7 @@ def parse_split(expression: str, known: Iterable[str]) -> list[Part]:
     return parts
 
 
-def read_split(
-    expression: str, known: Iterable[str], records: Callable[[str], Iterator[Record]]
-) -> Iterator[Record]:
+def read_split(expression: str, known: Iterable[str], records: Callable[[str], Iterator[Record]]) -> Iterator[Record]:
     """The records that an expression names, from ``records(split)`` streams.
 
     A limit in percent or counted from the end needs the split's size: then the stream is read once more to count.
@@ -114,9 +108,7 @@ def read_split(
             return records(part.name)
         relative = any("%" in limit or "-" in limit for limit in (part.start, part.stop))
         if not relative:
-            return itertools.islice(
-                records(part.name), int(part.start or 0), int(part.stop) if part.stop else None
-            )
+            return itertools.islice(records(part.name), int(part.start or 0), int(part.stop) if part.stop else None)
         start, stop = part.limits(sum(1 for _ in records(part.name)))
         return itertools.islice(records(part.name), start, max(start, stop))
 

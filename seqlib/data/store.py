@@ -36,10 +36,7 @@ class _Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def write_store(
-    folder: str | Path,
-    pairs: Iterable[tuple[list[int], list[int]]],
-    vocab_size: int,
-    weights: np.ndarray | None = None,
+    folder: str | Path, pairs: Iterable[tuple[list[int], list[int]]], vocab_size: int, weights: np.ndarray | None = None
 ) -> TokenStore:
     """Writes encoded pairs, with ``weights`` float32 [n] if there are any, into a new folder and opens it.
 
@@ -93,12 +90,7 @@ class TokenStore:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        meta: _Meta,
-        tokens: np.ndarray,
-        offsets: np.ndarray,
-        weights: np.ndarray | None,
+        self, folder: Path, meta: _Meta, tokens: np.ndarray, offsets: np.ndarray, weights: np.ndarray | None
     ) -> None:
         self.folder = folder
         self.digest = meta.digest

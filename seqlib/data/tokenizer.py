@@ -59,19 +59,11 @@ class SentencePieceTokenizer:
             raise DataError(f"not a SentencePiece model: {error}") from None
         found = tuple(getattr(self._processor, name)() for name in ("pad_id", "bos_id", "eos_id", "unk_id"))
         if found != (0, 1, 2, 3):
-            raise DataError(
-                f"the SentencePiece model has pad, bos, eos, unk at {found}; expected (0, 1, 2, 3)"
-            )
+            raise DataError(f"the SentencePiece model has pad, bos, eos, unk at {found}; expected (0, 1, 2, 3)")
 
     @classmethod
     def train(
-        cls,
-        texts: Iterable[str],
-        vocab_size: int,
-        seed: int = 0,
-        *,
-        kind: str = "unigram",
-        max_texts: int = 1_000_000,
+        cls, texts: Iterable[str], vocab_size: int, seed: int = 0, *, kind: str = "unigram", max_texts: int = 1_000_000
     ) -> SentencePieceTokenizer:
         """Trains on ``texts``, or on ``max_texts`` of them drawn by ``seed``: same arguments, same model.
 

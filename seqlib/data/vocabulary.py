@@ -12,16 +12,7 @@ import msgspec
 from seqlib.util.atomic import write_json
 from seqlib.util.errors import DataError, nearest
 
-__all__ = [
-    "FIRST_BYTE",
-    "KINDS",
-    "META_FILE",
-    "MODEL_FILE",
-    "Tokenizer",
-    "normalise",
-    "read_meta",
-    "write_meta",
-]
+__all__ = ["FIRST_BYTE", "KINDS", "META_FILE", "MODEL_FILE", "Tokenizer", "normalise", "read_meta", "write_meta"]
 
 KINDS = ("unigram", "bpe", "characters", "bytes")
 META_FILE = "seqlib_tokenizer.json"  # not tokenizer.json: other tools read that as their own format

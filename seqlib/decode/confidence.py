@@ -117,9 +117,7 @@ class Calibration:
         """
         if not items:
             return np.zeros(0)
-        return np.exp(
-            -self.combined(_strangeness(_columns(items, list(self.curves)), self.curves, self.centre))
-        )
+        return np.exp(-self.combined(_strangeness(_columns(items, list(self.curves)), self.curves, self.centre)))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: everything but the source model, whose bytes `files` gives."""
@@ -139,9 +137,7 @@ class Calibration:
         return {} if self.source is None else {SOURCE_FILE: self.source.to_bytes()}
 
     @classmethod
-    def from_dict(
-        cls, data: Mapping[str, Any], files: Mapping[str, bytes], where: str = "confidence"
-    ) -> Calibration:
+    def from_dict(cls, data: Mapping[str, Any], files: Mapping[str, bytes], where: str = "confidence") -> Calibration:
         """What `to_dict` and `files` gave. Raises DataError naming `where` on damage or another format."""
         if data.get("format") != _FORMAT:
             raise DataError(f"{where}: calibration format {data.get('format')!r}, expected {_FORMAT}")
@@ -160,19 +156,14 @@ class Calibration:
 
 
 def fit(
-    dev_features: Sequence[Mapping[str, float]],
-    source: SourceModel | None = None,
-    *,
-    false_alarms: float = 0.005,
+    dev_features: Sequence[Mapping[str, float]], source: SourceModel | None = None, *, false_alarms: float = 0.005
 ) -> Calibration:
     """A calibration from the features of dev translations that flags the share `false_alarms` of such text.
 
     Raises DataError for fewer than 50 sentences or features that are not finite numbers.
     """
     if len(dev_features) < _LEAST_DEV:
-        raise DataError(
-            f"confidence: needs at least {_LEAST_DEV} dev sentences to calibrate, got {len(dev_features)}"
-        )
+        raise DataError(f"confidence: needs at least {_LEAST_DEV} dev sentences to calibrate, got {len(dev_features)}")
     if not 0.0 < false_alarms < 1.0:
         raise ValueError(f"false_alarms: expected a share between 0 and 1, got {false_alarms}")
     columns = _columns(dev_features, list(dev_features[0]))
@@ -197,9 +188,7 @@ def _oriented(name: str, values: np.ndarray, centre: float) -> np.ndarray:
     return np.abs(values - centre) if name == "length_ratio" else values
 
 
-def _strangeness(
-    columns: Mapping[str, np.ndarray], curves: Mapping[str, TailCurve], centre: float
-) -> np.ndarray:
+def _strangeness(columns: Mapping[str, np.ndarray], curves: Mapping[str, TailCurve], centre: float) -> np.ndarray:
     """Fisher's statistic: the sum over features of -log p, float64 [n]."""
     parts = [curve(_oriented(name, columns[name], centre)) for name, curve in curves.items()]
     return np.sum(parts, axis=0)

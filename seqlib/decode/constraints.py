@@ -41,18 +41,14 @@ class Constraints:
         if self.min_length > limits.min():
             raise UsageError(f"min_length: {self.min_length} is more than the {limits.min()} tokens allowed")
         if self.prefixes and len(self.prefixes) != sentences:
-            raise UsageError(
-                f"prefixes: expected one for each of {sentences} sentences, got {len(self.prefixes)}"
-            )
+            raise UsageError(f"prefixes: expected one for each of {sentences} sentences, got {len(self.prefixes)}")
         for name, sequences in (("banned", self.banned), ("prefixes", self.prefixes)):
             for token in (token for sequence in sequences for token in sequence):
                 if not 0 <= token < vocabulary or token == eos_id:
                     raise UsageError(f"{name}: token {token} is no word of the vocabulary of {vocabulary}")
         for prefix, limit in zip(self.prefixes, limits.tolist(), strict=False):
             if len(prefix) >= limit:
-                raise UsageError(
-                    f"prefixes: one of {len(prefix)} tokens leaves no room in the {limit} allowed"
-                )
+                raise UsageError(f"prefixes: one of {len(prefix)} tokens leaves no room in the {limit} allowed")
 
     @property
     def active(self) -> bool:

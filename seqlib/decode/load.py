@@ -13,9 +13,7 @@ from seqlib.decode.translate import Translator
 from seqlib.util.errors import BundleError
 
 
-def load(
-    path: str | Path, *others: str | Path, threshold: float | None = None, model: str | None = None
-) -> Any:
+def load(path: str | Path, *others: str | Path, threshold: float | None = None, model: str | None = None) -> Any:
     """What lies at `path`: of a folder the saved model as a `Translator`, with its decoding defaults and its calibrated
     confidence; of a file what `seqlib.save` wrote (or another tool, as safetensors), with tensors at its leaves.
 

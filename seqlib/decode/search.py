@@ -68,9 +68,7 @@ class Search:
             raise ValueError("limits: expected a vector of lengths of at least 1")
         count, beam, longest = len(limits), rules.beam, int(limits.max(initial=1))
         if len(rules.penalties) <= longest:
-            raise ValueError(
-                f"penalties: expected at least {longest + 1} entries, got {len(rules.penalties)}"
-            )
+            raise ValueError(f"penalties: expected at least {longest + 1} entries, got {len(rules.penalties)}")
         self.rules = rules
         self.limits = limits
         self.steps = 0
@@ -139,9 +137,7 @@ class Search:
         self._parents[self.steps, self.held] = parents
         self.tokens = tokens.astype(np.int32).reshape(-1)
 
-    def _keep(
-        self, who: np.ndarray, sums: np.ndarray, beams: np.ndarray, last: np.ndarray | None, length: int
-    ) -> None:
+    def _keep(self, who: np.ndarray, sums: np.ndarray, beams: np.ndarray, last: np.ndarray | None, length: int) -> None:
         """Offer hypotheses to the n-best lists: sums [a, c] (-inf = none) that end after `length` tokens.
 
         `beams` [a, c] is the live beam they extend: at step length - 1 with `last` [a, c] the log-probability of the
@@ -156,9 +152,7 @@ class Search:
         settled = np.isfinite(self._score[sentences])
         rank = np.concatenate([~settled, np.full(scores.shape, not by_eos)], axis=1)
         order = np.argsort(-pool, axis=1, kind="stable")
-        order = np.take_along_axis(
-            order, np.argsort(np.take_along_axis(rank, order, 1), axis=1, kind="stable"), 1
-        )
+        order = np.take_along_axis(order, np.argsort(np.take_along_axis(rank, order, 1), axis=1, kind="stable"), 1)
         order = order[:, :keep]
 
         def pick(old: np.ndarray, new: np.ndarray) -> None:
@@ -196,11 +190,7 @@ class Search:
     def results(self) -> list[list[Hypothesis]]:
         """For every sentence of the batch its hypotheses, best first (those ended by the end token before others)."""
         return [
-            [
-                self._hypothesis(sentence, place)
-                for place in range(self.rules.n_best)
-                if self._has(sentence, place)
-            ]
+            [self._hypothesis(sentence, place) for place in range(self.rules.n_best) if self._has(sentence, place)]
             for sentence in range(len(self.limits))
         ]
 

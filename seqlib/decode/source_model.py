@@ -74,9 +74,7 @@ class SourceModel:
         Raises DataError when there is no word at all.
         """
         sentences = [words(text) for text in texts]
-        counts = Counter(
-            word.lower() for sentence in sentences[::_FIFTH] for word in sentence if not word[0].isdigit()
-        )
+        counts = Counter(word.lower() for sentence in sentences[::_FIFTH] for word in sentence if not word[0].isdigit())
         if not counts:
             raise DataError("confidence: the training sources hold no words")
         vocabulary = [_EDGE, *_CLASSES, *(word for word, _ in counts.most_common(max_words))]

@@ -30,9 +30,7 @@ def top_k_rows(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     starts = np.arange(0, width, block)
     if len(starts) <= k:
         return _rounds(x.copy(), k)
-    maxima = np.maximum(
-        np.maximum.reduceat(x, starts, axis=1), np.finfo(x.dtype).min
-    )  # used-up blocks lie below
+    maxima = np.maximum(np.maximum.reduceat(x, starts, axis=1), np.finfo(x.dtype).min)  # used-up blocks lie below
     blocks = np.sort(_rounds(maxima, k)[1], axis=1)
     flat = (row[:, None] * width + starts[blocks])[:, :, None] + np.arange(block)
     items = x.reshape(-1).take(flat.reshape(rows, -1), mode="clip")

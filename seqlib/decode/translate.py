@@ -138,9 +138,7 @@ class Translator:
         if batch_rows < 1:
             raise UsageError(f"batch_rows: expected at least 1, got {batch_rows}")
         if prefixes and len(prefixes) != len(texts):
-            raise UsageError(
-                f"prefixes: expected one for each of {len(texts)} sentences, got {len(prefixes)}"
-            )
+            raise UsageError(f"prefixes: expected one for each of {len(texts)} sentences, got {len(prefixes)}")
         options: dict[str, Any] = {
             "beam": self.beam if beam is None else beam,
             "n_best": n_best,
@@ -152,9 +150,7 @@ class Translator:
             "banned": [self.tokenizer.encode(text) for text in banned],
             "sampling": sampling,
         }
-        found = self._hypotheses(
-            texts, options, batch_rows, [self.tokenizer.encode(text) for text in prefixes]
-        )
+        found = self._hypotheses(texts, options, batch_rows, [self.tokenizer.encode(text) for text in prefixes])
         known = [(index, ids, answer) for index, (ids, answer) in enumerate(found) if answer]
         confidences = self._confidences([(texts[index], ids, answer[0]) for index, ids, answer in known])
         out = [self._empty(alignment)] * len(texts)
@@ -164,12 +160,7 @@ class Translator:
         return out
 
     def translate_stream(
-        self,
-        texts: Iterable[str],
-        *,
-        batch_rows: int = 32,
-        prefixes: Iterable[str] | None = None,
-        **options: Any,
+        self, texts: Iterable[str], *, batch_rows: int = 32, prefixes: Iterable[str] | None = None, **options: Any
     ) -> Iterator[Translation]:
         """Translations of an iterable of any length, in order, reading 16 batches ahead; options as `translate`.
 
@@ -179,20 +170,13 @@ class Translator:
             if beginnings is not None:
                 options["prefixes"] = list(islice(beginnings, len(chunk)))
                 if len(options["prefixes"]) < len(chunk):
-                    raise UsageError(
-                        "prefixes: there are fewer than sentences; give an empty one where there is none"
-                    )
+                    raise UsageError("prefixes: there are fewer than sentences; give an empty one where there is none")
             yield from self.translate(chunk, batch_rows=batch_rows, **options)
         if beginnings is not None and next(beginnings, None) is not None:
             raise UsageError("prefixes: there are more than sentences")
 
     def calibrate(
-        self,
-        train_texts: Iterable[str],
-        dev_texts: Sequence[str],
-        *,
-        false_alarms: float = 0.005,
-        batch_rows: int = 32,
+        self, train_texts: Iterable[str], dev_texts: Sequence[str], *, false_alarms: float = 0.005, batch_rows: int = 32
     ) -> Calibration:
         """Fit the confidence: a source model on training sources, the rest on translations of dev sources.
 
@@ -211,11 +195,7 @@ class Translator:
         return self.calibration
 
     def _hypotheses(
-        self,
-        texts: Sequence[str],
-        options: dict[str, Any],
-        batch_rows: int,
-        prefixes: Sequence[Sequence[int]] = (),
+        self, texts: Sequence[str], options: dict[str, Any], batch_rows: int, prefixes: Sequence[Sequence[int]] = ()
     ) -> list[tuple[list[int], list[Hypothesis]]]:
         """For each text its source ids (before any truncation) and hypotheses; no hypotheses for an empty text."""
         sources = [self.tokenizer.encode(text) if text.strip() else [] for text in texts]
@@ -250,8 +230,7 @@ class Translator:
             flagged=True if truncated else flagged,
             stop_reason="truncated_source" if truncated else best.stop_reason,
             alternatives=tuple(
-                Alternative(self.tokenizer.decode(list(h.tokens)), h.tokens, h.score, h.stop_reason)
-                for h in others
+                Alternative(self.tokenizer.decode(list(h.tokens)), h.tokens, h.score, h.stop_reason) for h in others
             ),
         )
 

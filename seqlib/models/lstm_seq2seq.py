@@ -56,9 +56,7 @@ class LSTMSeq2SeqConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
             if getattr(self, name) < 1:
                 raise UsageError(f"lstm_seq2seq: {name}: expected at least 1, got {getattr(self, name)}")
         if self.hidden % 2:
-            raise UsageError(
-                f"lstm_seq2seq: hidden: expected an even width, half a direction, got {self.hidden}"
-            )
+            raise UsageError(f"lstm_seq2seq: hidden: expected an even width, half a direction, got {self.hidden}")
         check_rate(self.dropout, "dropout")
 
 
@@ -81,9 +79,7 @@ class LSTMSeq2Seq(Module):
         width, state, scale = config.d_model, config.hidden, math.sqrt(config.d_model)
         self.source_embedding = Embedding(spec.source_vocab, width, scale)
         shared = config.tie_source and spec.shared_vocab
-        self.target_embedding = (
-            self.source_embedding if shared else Embedding(spec.target_vocab, width, scale)
-        )
+        self.target_embedding = self.source_embedding if shared else Embedding(spec.target_vocab, width, scale)
         self.dropout = Dropout(config.dropout)
         self.encoder = LSTM(width, state // 2, config.layers, bidirectional=True, dropout=config.dropout)
         fed = width if config.input_feeding else 0
@@ -144,9 +140,7 @@ class LSTMSeq2Seq(Module):
         scores = ops.matmul(flat, self.output_weight, transpose_b=True)
         return ops.reshape(scores, shape=(*hidden.shape[:-1], self.output_weight.shape[0]))
 
-    def _decode_fed(
-        self, x: Tensor, encoded: Encoded, keys: Tensor, lengths: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _decode_fed(self, x: Tensor, encoded: Encoded, keys: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """With input feeding: embedded x [B,T,D] → attention vectors [B,T,D] before dropout, and states [B,T,H]."""
         first, width = self.decoder.cells[0], self.config.d_model
         assert isinstance(first, LSTMCell)
@@ -276,9 +270,7 @@ def multi30k() -> Preset:
     """
     return Preset(
         about="Multi30k, half an hour on a CPU",
-        model=LSTMSeq2SeqConfig(
-            layers=1, d_model=128, hidden=256, attention="bahdanau", dropout=0.2, max_length=256
-        ),
+        model=LSTMSeq2SeqConfig(layers=1, d_model=128, hidden=256, attention="bahdanau", dropout=0.2, max_length=256),
         optim={
             "lr": 5e-3,
             "schedule": "constant*linear_warmup*cosine_decay",

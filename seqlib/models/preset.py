@@ -21,6 +21,4 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def overrides(self) -> dict[str, Any]:
         """``{"optim.lr": …, "batch.tokens": …}``."""
         groups = {"optim": self.optim, "batch": self.batch}
-        return {
-            f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()
-        }
+        return {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}

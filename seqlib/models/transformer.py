@@ -99,13 +99,9 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
             if getattr(self, name) < 1:
                 raise UsageError(f"transformer: {name}: expected at least 1, got {getattr(self, name)}")
         if self.d_model % self.heads or self.d_model % 2:
-            raise UsageError(
-                f"transformer: d_model {self.d_model} must be even and a multiple of heads {self.heads}"
-            )
+            raise UsageError(f"transformer: d_model {self.d_model} must be even and a multiple of heads {self.heads}")
         if self.kv_heads < 0 or self.heads % (self.kv_heads or self.heads):
-            raise UsageError(
-                f"transformer: kv_heads {self.kv_heads} must be a divisor of heads {self.heads}, or 0"
-            )
+            raise UsageError(f"transformer: kv_heads {self.kv_heads} must be a divisor of heads {self.heads}, or 0")
         if self.activation not in ACTIVATIONS and self.activation not in GATED:
             raise unknown("activation", self.activation, [*ACTIVATIONS, *GATED])
         for name in ("dropout", "attention_dropout", "ff_dropout"):
@@ -152,12 +148,8 @@ class Transformer(Module):
             raise UsageError(
                 f"transformer: a shared vocabulary has one size, got {spec.source_vocab} and {spec.target_vocab}"
             )
-        self.target_embedding = (
-            self.source_embedding if shared else Embedding(spec.target_vocab, width, scale)
-        )
-        self.source_positions, self.target_positions = added_positions(
-            config.positions, config.max_length, width
-        )
+        self.target_embedding = self.source_embedding if shared else Embedding(spec.target_vocab, width, scale)
+        self.source_positions, self.target_positions = added_positions(config.positions, config.max_length, width)
         self.dropout = Dropout(config.dropout)
         self.encoder = [EncoderLayer(config) for _ in range(config.encoder_layers)]
         self.decoder = [DecoderLayer(config) for _ in range(config.decoder_layers)]
@@ -410,9 +402,7 @@ def bulletin() -> Preset:
         "smoothing": 0.0,
     }
     sizes = _little(2, 64, 256, dropout=0.0)
-    return _preset(
-        "the embedded bulletin problem, minutes on a CPU", 1024, 64, optim, positions="rotary", **sizes
-    )
+    return _preset("the embedded bulletin problem, minutes on a CPU", 1024, 64, optim, positions="rotary", **sizes)
 
 
 def multi30k() -> Preset:
@@ -445,6 +435,4 @@ def multi30k_tiny() -> Preset:
         "clip_norm": 0.0,
         "smoothing": 0.1,
     }
-    return _preset(
-        "Multi30k, the published small shape", 4096, 128, optim, **_little(4, 128, 256, dropout=0.3)
-    )
+    return _preset("Multi30k, the published small shape", 4096, 128, optim, **_little(4, 128, 256, dropout=0.3))

@@ -88,9 +88,7 @@ class MultiHeadAttention(Module):
     def queries_keys_values(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         """x [B,T,D], positions int32 [T] (rotary only) → queries, keys and values in one buffer [B,T,P,K]."""
         packed = self._split(joined(x, self.q_proj, self.k_proj, self.v_proj))
-        return (
-            packed if positions is None else ops.rotary(packed, positions, heads=self.heads + self.kv_heads)
-        )
+        return packed if positions is None else ops.rotary(packed, positions, heads=self.heads + self.kv_heads)
 
     def keys_values(self, memory: Tensor) -> Tensor:
         """memory [B,S,D] → keys and values in one buffer [B,S,2Hk,K]."""

@@ -54,14 +54,7 @@ class DecodeCache:
     """
 
     def __init__(
-        self,
-        layers: int,
-        sentences: int,
-        rows: int,
-        source_length: int,
-        max_length: int,
-        heads: int,
-        head_width: int,
+        self, layers: int, sentences: int, rows: int, source_length: int, max_length: int, heads: int, head_width: int
     ):
         if rows < 1 or sentences < 1 or rows % sentences:
             raise ShapeError(f"cache: rows: expected a multiple of the {sentences} sentences, got {rows}")

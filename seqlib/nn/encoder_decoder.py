@@ -45,9 +45,7 @@ class EncoderDecoder(Module):
         memory = self.encode(as_tensor(batch.src), lengths)
         logits = self.decode(memory, lengths, as_tensor(batch.tgt_in))
         flat = ops.reshape(logits, shape=(-1, logits.shape[-1]))
-        return ops.cross_entropy(
-            flat, ops.reshape(as_tensor(batch.tgt_out), shape=(-1,)), smoothing=smoothing
-        )
+        return ops.cross_entropy(flat, ops.reshape(as_tensor(batch.tgt_out), shape=(-1,)), smoothing=smoothing)
 
     def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> PrefixCache:
         """Empty storage to decode up to `max_length` tokens in `rows` = `sentences` · beams rows."""
@@ -87,9 +85,7 @@ class PrefixCache:
     def by_row(self) -> tuple[Tensor, Tensor]:
         """Memory [R,S,D] and lengths [R], those of a sentence once for each of its beams."""
         (count, source, width), beams = self.memory.shape, self.beams
-        memory = ops.broadcast_to(
-            ops.reshape(self.memory, (count, 1, source, width)), (count, beams, source, width)
-        )
+        memory = ops.broadcast_to(ops.reshape(self.memory, (count, 1, source, width)), (count, beams, source, width))
         lengths = ops.broadcast_to(ops.reshape(self.lengths, (count, 1)), (count, beams))
         return ops.reshape(memory, (-1, source, width)), ops.reshape(lengths, (-1,))
 

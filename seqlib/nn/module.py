@@ -159,9 +159,7 @@ class Module:
             first = chosen.setdefault(id(variable), name)
             if first != name and not np.array_equal(weights[first], weights[name]):
                 misshaped.append(f"{name}: differs from {first}, to which this model ties it")
-        missing = [
-            name for name, variable in _unique(self._paths()).items() if not _given(variable, paths, weights)
-        ]
+        missing = [name for name, variable in _unique(self._paths()).items() if not _given(variable, paths, weights)]
         problems = _list("wrong shape or value", misshaped)
         if strict:
             problems += _list("missing", missing) + _list("unexpected", _with_hints(unexpected, missing))
@@ -261,12 +259,8 @@ def _given(variable: Variable, paths: Mapping[str, Variable], weights: Mapping[s
 
 def _with_hints(unexpected: list[str], missing: list[str]) -> list[str]:
     """Unexpected names, each with the missing name that it most resembles."""
-    hints = [
-        nearest(name, missing, 1) if missing and len(unexpected) <= _SHOWN else [] for name in unexpected
-    ]
-    return [
-        f"{name} (is it {hint[0]}?)" if hint else name for name, hint in zip(unexpected, hints, strict=True)
-    ]
+    hints = [nearest(name, missing, 1) if missing and len(unexpected) <= _SHOWN else [] for name in unexpected]
+    return [f"{name} (is it {hint[0]}?)" if hint else name for name, hint in zip(unexpected, hints, strict=True)]
 
 
 def _list(title: str, names: list[str]) -> str:

@@ -163,12 +163,7 @@ class LSTM(Recurrent):
     """Layers of `LSTMCell`; see `Recurrent`. Each layer's state is (h, c)."""
 
     def __init__(
-        self,
-        in_features: int,
-        features: int,
-        layers: int = 1,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
+        self, in_features: int, features: int, layers: int = 1, bidirectional: bool = False, dropout: float = 0.0
     ):
         super().__init__(LSTMCell, in_features, features, layers, bidirectional, dropout)
 
@@ -177,12 +172,7 @@ class GRU(Recurrent):
     """Layers of `GRUCell`; see `Recurrent`. Each layer's state is (h,)."""
 
     def __init__(
-        self,
-        in_features: int,
-        features: int,
-        layers: int = 1,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
+        self, in_features: int, features: int, layers: int = 1, bidirectional: bool = False, dropout: float = 0.0
     ):
         super().__init__(GRUCell, in_features, features, layers, bidirectional, dropout)
 

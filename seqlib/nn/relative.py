@@ -55,10 +55,6 @@ class RelativeBias(Module):
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Positions int32 [T] and [S] → bias [H,T,S]."""
         ids = relative_buckets(
-            queries,
-            keys,
-            buckets=self.weight.shape[0],
-            longest=self.longest,
-            bidirectional=self.bidirectional,
+            queries, keys, buckets=self.weight.shape[0], longest=self.longest, bidirectional=self.bidirectional
         )
         return ops.transpose(ops.embedding(ids, self.weight), (2, 0, 1))

@@ -79,11 +79,7 @@ class EncoderLayer(Block):
         self.feed_forward = _feed_forward(config)
 
     def forward(
-        self,
-        x: Tensor,
-        lengths: Tensor | None,
-        bias: Tensor | None = None,
-        segments: Segments | None = None,
+        self, x: Tensor, lengths: Tensor | None, bias: Tensor | None = None, segments: Segments | None = None
     ) -> Tensor:
         """[B,S,D], valid lengths [B], bias [H,S,S] of the scores → [B,S,D]; [M,D] in segments → [M,D]."""
         y = self.before(self.attention_norm, x)
@@ -153,12 +149,7 @@ class DecoderLayer(Block):
 
 def _attention(config: LayerConfig, rotary: bool = False) -> MultiHeadAttention:
     return MultiHeadAttention(
-        config.d_model,
-        config.heads,
-        config.attention_dropout,
-        config.attention_bias,
-        rotary,
-        config.kv_heads,
+        config.d_model, config.heads, config.attention_dropout, config.attention_bias, rotary, config.kv_heads
     )
 
 

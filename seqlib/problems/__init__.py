@@ -35,9 +35,7 @@ def load_problem(name: str, *, data_dir: str | Path | None = None, **options: An
     if data_dir is not None:
         options["data_dir"] = data_dir
     if not callable(factory):
-        raise UsageError(
-            f"problem {name!r} is of type {type(factory).__name__}, expected a function or class"
-        )
+        raise UsageError(f"problem {name!r} is of type {type(factory).__name__}, expected a function or class")
     known = inspect.signature(factory).parameters
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
         for option in options:

@@ -65,9 +65,7 @@ def from_data(
         pairs.check()
         return pairs
 
-    held_out = {
-        name: opened(parse_data(value)) for name, value in (("dev", dev), ("test", test)) if value is not None
-    }
+    held_out = {name: opened(parse_data(value)) for name, value in (("dev", dev), ("test", test)) if value is not None}
     opened_corpora = [opened(files, _column(weight)) for files in corpora]
     return FileTranslation(opened_corpora, held_out, dev_size, test_size, cleaning or CleanRules())
 
@@ -88,8 +86,7 @@ class FileTranslation(Translation):
         self.held_out = held_out
         self.sizes = (0.0 if "dev" in held_out else dev_size, 0.0 if "test" in held_out else test_size)
         self.source_language, self.target_language = (
-            language or default
-            for language, default in zip(corpora[0].languages, ("source", "target"), strict=True)
+            language or default for language, default in zip(corpora[0].languages, ("source", "target"), strict=True)
         )
         self.name = f"translate_files_{self.source_language}{self.target_language}"
         self.cleaning = cleaning

@@ -124,9 +124,7 @@ class Multi30k(Translation):
             raise DataError(f"{self.data_dir}: there is no such folder; {_HOW}")
         near = nearest(f"{_STEMS[split][0]}.{language}", (entry.name for entry in self.data_dir.iterdir()))
         hint = f" (near: {', '.join(near)})" if near else ""
-        raise DataError(
-            f"{self.data_dir}: looked for {names} (plain, .gz or .zst) and found none{hint}; {_HOW}"
-        )
+        raise DataError(f"{self.data_dir}: looked for {names} (plain, .gz or .zst) and found none{hint}; {_HOW}")
 
     def _hub_records(self, split: str) -> Iterator[Record]:
         if "fr" in self._languages():
@@ -141,9 +139,7 @@ class Multi30k(Translation):
         try:
             rows = datasets.load_dataset(HUB_NAME, split=_HUB_SPLITS[split])
         except Exception as error:  # whatever the library and the network below it raise
-            raise DataError(
-                f"{self.name}: {HUB_NAME} could not be fetched from the hub ({error}); {_HOW}"
-            ) from error
+            raise DataError(f"{self.name}: {HUB_NAME} could not be fetched from the hub ({error}); {_HOW}") from error
         if len(rows) != SIZES[split]:
             get_logger().warning(f"{HUB_NAME}: {split} has {len(rows):,} pairs, published {SIZES[split]:,}")
         source, target = self._languages()

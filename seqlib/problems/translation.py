@@ -83,9 +83,7 @@ class Translation:
         """Ids of source and target, without bos and eos."""
         return self.encode_batch([sample], tokenizer)[0]
 
-    def encode_batch(
-        self, samples: list[tuple[str, str]], tokenizer: Tokenizer
-    ) -> list[tuple[list[int], list[int]]]:
+    def encode_batch(self, samples: list[tuple[str, str]], tokenizer: Tokenizer) -> list[tuple[list[int], list[int]]]:
         """``encode`` of many samples at once. A problem with an encoding of its own overrides this one."""
         sources = tokenizer.encode_batch([source for source, _ in samples])
         targets = tokenizer.encode_batch([target for _, target in samples])
@@ -160,9 +158,7 @@ class Reversed(Translation):
         for record in self.problem.records(split):
             yield record._replace(source=record.target, target=record.source)
 
-    def encode_batch(
-        self, samples: list[tuple[str, str]], tokenizer: Tokenizer
-    ) -> list[tuple[list[int], list[int]]]:
+    def encode_batch(self, samples: list[tuple[str, str]], tokenizer: Tokenizer) -> list[tuple[list[int], list[int]]]:
         encoded = self.problem.encode_batch([(target, source) for source, target in samples], tokenizer)
         return [(target, source) for source, target in encoded]
 

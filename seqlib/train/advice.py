@@ -79,9 +79,7 @@ def advice(trainer: Trainer, forecast: MemoryForecast) -> list[str]:
         text = size_text(text_bytes(config.data.paths))
         why = ", made for this problem" if own else f", the size for {text} of text"
     steps, per_epoch = trainer.end.steps, len(trainer.plan.batches)
-    length = (
-        f"{steps:,} steps ({steps / per_epoch:,.1f} epochs)" if steps else f"{trainer.end.limit:,.0f} seconds"
-    )
+    length = f"{steps:,} steps ({steps / per_epoch:,.1f} epochs)" if steps else f"{trainer.end.limit:,.0f} seconds"
     if steps and not config.train_steps:
         length += f", as for {pairs:,} pairs"
     free = available_bytes()

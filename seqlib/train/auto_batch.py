@@ -68,9 +68,7 @@ def _measure(config: RunConfig, data: Any) -> dict[int, float]:
         if speeds and len(plan.batches) < _UPDATES:
             break
         planned = max(plan.batches, key=lambda batch: (batch.cells, len(batch.indices)))
-        batches = [
-            collate(data.store("train"), part, data.spec) for part in planned.cut(config.batch.accumulate)
-        ]
+        batches = [collate(data.store("train"), part, data.spec) for part in planned.cut(config.batch.accumulate)]
         need = max(program.arena_bytes for program in step.lower(batches))
         if speeds and held + need > room:
             break

@@ -294,9 +294,7 @@ def _refuse_unknown(kind: Any, layer: Mapping[str, Any], prefix: str = "") -> No
         type_ = fields[key]
         if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
             if not isinstance(value, Mapping):
-                raise UsageError(
-                    f"setting {path!r} is a group, not a value; its members: {', '.join(paths(type_))}"
-                )
+                raise UsageError(f"setting {path!r} is a group, not a value; its members: {', '.join(paths(type_))}")
             _refuse_unknown(type_, value, path + ".")
 
 

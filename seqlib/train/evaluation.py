@@ -47,9 +47,7 @@ def read_pairs(problem: Any, split: str, limit: int = 0) -> list[tuple[str, str]
     return pairs
 
 
-def pairs_loss(
-    model: Any, tokenizer: Any, spec: Any, pairs: Sequence[tuple[str, str]], longest: int
-) -> float:
+def pairs_loss(model: Any, tokenizer: Any, spec: Any, pairs: Sequence[tuple[str, str]], longest: int) -> float:
     """Mean cross entropy in nats per target token of `pairs`, without smoothing."""
     with tempfile.TemporaryDirectory(prefix="seqlib-") as folder:
         sources = tokenizer.encode_batch([source for source, _ in pairs])

@@ -110,9 +110,7 @@ def export(trainer: Trainer, target: Path) -> Path:
     return write_model(trainer, target, chosen, scores, calibrate(translator, data))
 
 
-def write_model(
-    trainer: Trainer, target: Path, chosen: str, scores: dict[str, float], calibration: Any = None
-) -> Path:
+def write_model(trainer: Trainer, target: Path, chosen: str, scores: dict[str, float], calibration: Any = None) -> Path:
     """Write the model as it is now as a bundle. `chosen` says what its weights are, `scores` are theirs on dev."""
     config, data, problem = trainer.config, trainer.data, trainer.problem
     metrics = {"dev": _with_signatures(trainer, scores)} if scores else {}

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from seqlib.train.config import RunConfig
     from seqlib.train.trainer import Trainer
 
-_NUMBA = (
-    55_000_000  # measured: compiled kernels and the threads' buffers of BLAS, which the first step brings
-)
+_NUMBA = 55_000_000  # measured: compiled kernels and the threads' buffers of BLAS, which the first step brings
 _PLAIN = 5_000_000  # the same where numba is not installed
 _PROGRAM = 2_000_000  # measured: the launches of one program as Python objects
 

@@ -47,9 +47,7 @@ def train(config: RunConfig, callbacks: Sequence[Callback] = ()) -> Result:
     """Start a run in `config.output_dir`. `UsageError` when there already is one."""
     folder = Path(config.output_dir) if config.output_dir else None
     if folder is None:
-        raise UsageError(
-            "output_dir is missing: the folder for checkpoints and the trained model (--output_dir DIR)"
-        )
+        raise UsageError("output_dir is missing: the folder for checkpoints and the trained model (--output_dir DIR)")
     open_problem(config)  # a wrong name or file should leave no folder behind
     named_callbacks.make(config.callbacks)
     with _locked(folder):

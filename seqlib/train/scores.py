@@ -56,9 +56,7 @@ class Scorer:
         wanted = self.available and count >= 0
         if wanted and not bleu_available():
             wanted = False
-            get_logger().warning(
-                "no dev BLEU: sacrebleu is not installed (extra `eval`); the loss picks the best step"
-            )
+            get_logger().warning("no dev BLEU: sacrebleu is not installed (extra `eval`); the loss picks the best step")
         self.pairs = list(islice(zip(*data.texts("dev"), strict=True), count or None)) if wanted else []
 
     @property
@@ -76,9 +74,7 @@ class Scorer:
             loss = split_loss(self._loss, store, self._data.spec, tokens=tokens, max_length=self._longest)
             scores = {"loss": loss}
             if self.pairs:
-                scores |= flat(
-                    score_texts(self._translate(), [target for _, target in self.pairs], self.language)
-                )
+                scores |= flat(score_texts(self._translate(), [target for _, target in self.pairs], self.language))
         return scores
 
     def rank(self, scores: dict[str, float]) -> float:
@@ -92,9 +88,7 @@ class Scorer:
         if self._translator is None:
             self._translator = Translator(self._model, self._data.tokenizer, self._data.spec)
         sources = [source for source, _ in self.pairs]
-        found = self._translator.translate(
-            sources, beam=self._config.decode.dev_beam, alpha=self._config.decode.alpha
-        )
+        found = self._translator.translate(sources, beam=self._config.decode.dev_beam, alpha=self._config.decode.alpha)
         return [translation.text for translation in found]
 
 

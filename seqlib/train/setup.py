@@ -73,9 +73,7 @@ def absolute(data: DataConfig) -> dict[str, Any]:
     """The settings that name files, as absolute paths: a run may be resumed from another folder."""
     lists = {name: getattr(data, name) for name in ("paths", "dev_paths", "test_paths")}
     folders = {name: getattr(data, name) for name in ("data_dir", "cache_dir")}
-    found: dict[str, Any] = {
-        name: [str(Path(path).absolute()) for path in paths] for name, paths in lists.items()
-    }
+    found: dict[str, Any] = {name: [str(Path(path).absolute()) for path in paths] for name, paths in lists.items()}
     mix = [
         (",".join(str(Path(file).absolute()) for file in parse_data(files)), weight)
         for files, weight in parse_mix(data.mix)
@@ -96,18 +94,14 @@ def check_source(config: RunConfig) -> None:
         if getattr(config.data, name) and not config.data.paths:
             raise UsageError(f"data.{name} is for own files (--data FILES); a named problem has its own")
     if not config.problem and not config.data.paths:
-        raise UsageError(
-            "what to train on is missing: give --problem NAME (`seqlib list problems`) or --data FILES"
-        )
+        raise UsageError("what to train on is missing: give --problem NAME (`seqlib list problems`) or --data FILES")
 
 
 def find_preset(name: str) -> Preset:
     """The preset of that name, or of a user's `package.module:function`; `UsageError` with the nearest names."""
     found = resolve(name, "seqlib.models", "hparams_set")()
     if not isinstance(found, Preset):
-        raise UsageError(
-            f"hparams_set {name!r} gives a {type(found).__name__}, not a seqlib.models.preset.Preset"
-        )
+        raise UsageError(f"hparams_set {name!r} gives a {type(found).__name__}, not a seqlib.models.preset.Preset")
     return found
 
 
@@ -122,9 +116,7 @@ def model_builder(config: RunConfig) -> Build:
 
     if not is_location(config.model):
         stems = [info.name for info in pkgutil.iter_modules(seqlib.models.__path__)]
-        models = [
-            stem for stem in stems if hasattr(importlib.import_module(f"seqlib.models.{stem}"), "build")
-        ]
+        models = [stem for stem in stems if hasattr(importlib.import_module(f"seqlib.models.{stem}"), "build")]
         if config.model not in models:
             raise unknown("model", config.model, models)
     return builder(config.model)
@@ -178,9 +170,7 @@ def _two(names: tuple[str, ...], setting: str) -> tuple[str | None, str | None]:
     if not names:
         return None, None
     if len(names) != 2:
-        raise UsageError(
-            f"{setting}: expected two names, source and target, got {len(names)}: {', '.join(names)}"
-        )
+        raise UsageError(f"{setting}: expected two names, source and target, got {len(names)}: {', '.join(names)}")
     return names[0], names[1]
 
 

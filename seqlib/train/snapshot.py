@@ -28,8 +28,7 @@ def take(trainer: Trainer) -> dict[str, Any]:
         "evaluation": _evaluation(trainer),
         "generator": [int(value) for value in trainer.generator.state.numpy()],
         "callbacks": [
-            {"kind": type(callback).__name__, "state": callback.state_dict()}
-            for callback in trainer.callbacks
+            {"kind": type(callback).__name__, "state": callback.state_dict()} for callback in trainer.callbacks
         ],
         "config_digest": digest(trainer.config),
         "data_digest": trainer.data.digest,

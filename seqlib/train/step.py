@@ -100,9 +100,7 @@ class CompiledStep:
     these then, and two for the update. Equal to the undivided batch up to rounding, without dropout.
     """
 
-    def __init__(
-        self, model: Any, optimizer: Any, generator: Generator, smoothing: float, accumulate: int = 1
-    ) -> None:
+    def __init__(self, model: Any, optimizer: Any, generator: Generator, smoothing: float, accumulate: int = 1) -> None:
         state = [model, optimizer, generator]
         self.built: list[Built] = []
         self._sums: Accumulation | None = None

@@ -41,12 +41,7 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        config: RunConfig,
-        problem: Any,
-        data: Any,
-        folder: Path | None = None,
-        callbacks: Sequence[Callback] = (),
+        self, config: RunConfig, problem: Any, data: Any, folder: Path | None = None, callbacks: Sequence[Callback] = ()
     ) -> None:
         self.config = config
         self.problem = problem
@@ -100,11 +95,7 @@ class Trainer:
         total = self.end.steps or None
         store, spec = self.data.store("train"), self.data.spec
         made = self.epochs.batches(store, spec, self.plan, at.epoch, at.batch)
-        with (
-            stop_on_signals() as request,
-            progress(total, "training", done=at.step) as bar,
-            Prefetch(made) as batches,
-        ):
+        with stop_on_signals() as request, progress(total, "training", done=at.step) as bar, Prefetch(made) as batches:
             while not self._ended() and not stopped:
                 self._one(self._next(batches), clock)
                 bar.advance(1)
@@ -202,9 +193,7 @@ class Trainer:
         self.log.write("dev", at.step, seconds=seconds, **scores)
         text = "  ".join(f"dev {name} {value:.4g}" for name, value in scores.items())
         better = at.best_step < 0 or self.scorer.rank(scores) > at.best_score
-        get_logger().info(
-            "step %s  %s  (%.1f s)%s", f"{at.step:,}", text, seconds, "  best so far" if better else ""
-        )
+        get_logger().info("step %s  %s  (%.1f s)%s", f"{at.step:,}", text, seconds, "  best so far" if better else "")
         if better:
             at.best_step, at.best_score = at.step, self.scorer.rank(scores)
         self._tell("on_test_end", scores)  # before the checkpoint, which holds the callbacks' state

@@ -52,9 +52,7 @@ class Window:
         """Take up the sums that `state_dict` gave."""
         vars(self).update(state)
 
-    def add(
-        self, total: Any, weight: Any, norm: Any, tokens: int, padded: int, seconds: float, rate: float
-    ) -> None:
+    def add(self, total: Any, weight: Any, norm: Any, tokens: int, padded: int, seconds: float, rate: float) -> None:
         """Count one step: its loss sum, weight and gradient norm (scalars), target tokens and places, time, rate."""
         self._pending.append((total, weight, norm))
         self.steps += 1

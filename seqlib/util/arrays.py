@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["write_arrays"]
 
 
-def write_arrays(
-    path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None
-) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
     """Write named arrays as safetensors; a full disk is an `OSError` with ENOSPC, as for any other file."""
     import numpy as np
     from safetensors import SafetensorError

@@ -118,6 +118,4 @@ def _import(place: str, name: str, kind: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not (place == error.name or place.startswith(error.name + ".")):
             raise  # the module exists and misses something of its own
-        raise UsageError(
-            f"{kind} {name!r}: there is no module {place!r} (is its folder on PYTHONPATH?)"
-        ) from error
+        raise UsageError(f"{kind} {name!r}: there is no module {place!r} (is its folder on PYTHONPATH?)") from error

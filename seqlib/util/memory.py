@@ -11,17 +11,7 @@ from seqlib.util.errors import UsageError
 
 __all__ = ["available_bytes", "parse_size", "peak_bytes", "resident_bytes", "size_text"]
 
-_UNITS = {
-    "": 1,
-    "k": 10**3,
-    "m": 10**6,
-    "g": 10**9,
-    "t": 10**12,
-    "ki": 2**10,
-    "mi": 2**20,
-    "gi": 2**30,
-    "ti": 2**40,
-}
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 def resident_bytes() -> int:
@@ -88,9 +78,7 @@ def _control_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
             continue
         base = root / "memory" if controllers else root
         limit, used = (
-            ("memory.limit_in_bytes", "memory.usage_in_bytes")
-            if controllers
-            else ("memory.max", "memory.current")
+            ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
         )
         folder = base / path.lstrip("/")
         for group in (folder, *folder.parents):

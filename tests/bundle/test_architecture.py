@@ -68,9 +68,7 @@ def test_what_does_not_fit_is_said(file: Path, name: str, message: str) -> None:
 
 def test_a_run_keeps_the_place(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(file.parent)
-    config = make_config(
-        {"problem": "translate_bulletin_ende", "model": "mine.py:Mine", "hparams": {"width": 8}}
-    )
+    config = make_config({"problem": "translate_bulletin_ende", "model": "mine.py:Mine", "hparams": {"width": 8}})
     assert (config.model, config.hparams_set) == (f"{file}:Mine", "")
     assert config.hparams == {"width": 8, "max_length": 8}
     with pytest.raises(UsageError, match=r"there is no file absent\.py"):
@@ -84,9 +82,7 @@ def test_a_saved_model_asks_where_its_code_is(file: Path, tmp_path: Path) -> Non
     config = config_type(build)()
     weights = build(config, ProblemSpec(source_vocab=5, target_vocab=5), Generator(0)).state_dict()
     _write(place, architecture=f"{file}:Mine", model_config=config, weights=weights)
-    with pytest.raises(
-        BundleError, match=r"code of somebody's own, .*mine\.py:Mine .* --model FILE\.py:NAME"
-    ):
+    with pytest.raises(BundleError, match=r"code of somebody's own, .*mine\.py:Mine .* --model FILE\.py:NAME"):
         bundle.read(place)
     moved = file.rename(tmp_path / "moved.py")
     assert bundle.read(place, model=f"{moved}:Mine").model_config.width == config.width

@@ -18,10 +18,7 @@ from seqlib.util.errors import BundleError
 CONFIG = TransformerConfig(encoder_layers=1, decoder_layers=1, d_model=8, d_ff=16, heads=2, max_length=32)
 TOKENIZER = CharacterTokenizer("etaoin")
 SPEC = ProblemSpec(
-    source_vocab=TOKENIZER.vocab_size,
-    target_vocab=TOKENIZER.vocab_size,
-    source_language="en",
-    target_language="de",
+    source_vocab=TOKENIZER.vocab_size, target_vocab=TOKENIZER.vocab_size, source_language="en", target_language="de"
 )
 FILES = ["config.json", "generation_config.json", "model.safetensors", "seqlib_tokenizer.json", "extra.bin"]
 
@@ -34,12 +31,7 @@ def _write(path: Path, **changes: Any) -> Any:
         "weights": model.state_dict(),
         "tokenizer": TOKENIZER,
         "spec": SPEC,
-        "problem": {
-            "name": "translate_test",
-            "source_language": "en",
-            "target_language": "de",
-            "licence": "CC0",
-        },
+        "problem": {"name": "translate_test", "source_language": "en", "target_language": "de", "licence": "CC0"},
         "generation": {"num_beams": 4, "length_penalty": 0.6},
         "training": {"steps": 7, "environment": {"numpy": "2"}},
         "metrics": {"dev": {"bleu": {"score": 12.5, "signature": "nrefs:1"}, "loss": 1.25}},
@@ -67,14 +59,7 @@ def test_read_back_as_written(tmp_path: Path) -> None:
 def test_the_card_says_what_it_is(tmp_path: Path) -> None:
     _write(tmp_path)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    for text in (
-        "# translate_test",
-        "en → de",
-        "dev bleu: 12.5 (`nrefs:1`)",
-        "- steps: 7",
-        "CC0",
-        "seqlib.load",
-    ):
+    for text in ("# translate_test", "en → de", "dev bleu: 12.5 (`nrefs:1`)", "- steps: 7", "CC0", "seqlib.load"):
         assert text in card
 
 

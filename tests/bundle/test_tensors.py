@@ -46,16 +46,10 @@ def test_a_tree_comes_back_as_it_was(tmp_path: Path) -> None:
     found = seqlib.load(tmp_path / "tree")
     assert found["plain"] == tree["plain"] and found["plain"]["done"] is True
     assert isinstance(found["a"][0], Tensor) and found["a"][0].tolist() == [1, 2]
-    assert (
-        isinstance(found["a"][1], tuple)
-        and found["a"][1][0].item() == 3
-        and found["a"][1][0].dtype == np.int64
-    )
+    assert isinstance(found["a"][1], tuple) and found["a"][1][0].item() == 3 and found["a"][1][0].dtype == np.int64
     assert found["a"][1][1].dtype == half.dtype and np.array_equal(found["a"][1][1].numpy(), half)
     assert found["empty"][:2] == [{}, ()] and found["empty"][2].shape == (0, 3)
-    assert found["bool"].tolist() == [True, False] and np.array_equal(
-        found["strided"].numpy(), tree["strided"]
-    )
+    assert found["bool"].tolist() == [True, False] and np.array_equal(found["strided"].numpy(), tree["strided"])
     seqlib.save(tmp_path / "one", seqlib.tensor(2.0))
     assert seqlib.load(tmp_path / "one").item() == 2.0
     save_file({"w": np.ones(2, np.float32)}, tmp_path / "theirs")

@@ -20,12 +20,7 @@ def seqlib(*args: str, stdin: str | bytes = "", cwd: Path | None = None) -> subp
     """Run the command line; a traceback is never an answer."""
     data = stdin.encode() if isinstance(stdin, str) else stdin
     found = subprocess.run(
-        [sys.executable, "-m", "seqlib", *args],
-        input=data,
-        capture_output=True,
-        check=False,
-        cwd=cwd,
-        env=ENVIRONMENT,
+        [sys.executable, "-m", "seqlib", *args], input=data, capture_output=True, check=False, cwd=cwd, env=ENVIRONMENT
     )
     result = subprocess.CompletedProcess(
         found.args, found.returncode, found.stdout.decode("utf-8"), found.stderr.decode("utf-8")
@@ -97,12 +92,7 @@ def test_translate_json_and_n_best(trained: Path) -> None:
 
 def test_translate_shows_low_confidence(trained: Path) -> None:
     found = seqlib(
-        "translate",
-        str(trained),
-        "--flag_low_confidence",
-        "--max_length",
-        "8",
-        stdin="one two six four\nXYZ ? 77 @@\n",
+        "translate", str(trained), "--flag_low_confidence", "--max_length", "8", stdin="one two six four\nXYZ ? 77 @@\n"
     )
     columns = [line.split("\t") for line in found.stdout.splitlines()]
     assert all(len(row) == 3 and row[1] in ("ok", "low") for row in columns)
@@ -113,16 +103,7 @@ def test_translate_shows_low_confidence(trained: Path) -> None:
 def test_translate_with_constraints(trained: Path, tmp_path: Path) -> None:
     prefixes = tmp_path / "prefixes.txt"
     prefixes.write_text("zwei\n\nvier\n")
-    options = (
-        "--max_length",
-        "20",
-        "--prefixes",
-        str(prefixes),
-        "--min_length",
-        "12",
-        "--no_repeat_ngram",
-        "4",
-    )
+    options = ("--max_length", "20", "--prefixes", str(prefixes), "--min_length", "12", "--no_repeat_ngram", "4")
     source = "two one\n\nfour six\n"
     found = seqlib("translate", str(trained), *options, "--ban", "e", "--alignment", "--json", stdin=source)
     assert found.returncode == 0, found.stderr
@@ -157,9 +138,7 @@ def test_translate_with_several_models(trained: Path, corpus: Path, tmp_path: Pa
     one = seqlib("translate", str(trained), *options, stdin=source)
     twice = seqlib("translate", str(trained), str(trained), *options, stdin=source)
     assert twice.returncode == 0 and twice.stdout == one.stdout
-    other = seqlib(
-        "train", *flags(corpus, tmp_path / "run"), "--data.tokenizer", "bytes", "--train_steps", "1"
-    )
+    other = seqlib("train", *flags(corpus, tmp_path / "run"), "--data.tokenizer", "bytes", "--train_steps", "1")
     assert other.returncode == 0, other.stderr
     refused = seqlib("translate", str(trained), str(tmp_path / "run"), stdin=source)
     assert refused.returncode == 2
@@ -181,9 +160,7 @@ def test_a_reader_that_leaves_is_no_error(trained: Path) -> None:
     source = trained.parent / "many.txt"
     source.write_text("one\n" * 3000)
     command = f"{sys.executable} -m seqlib translate {trained} --max_length 2 --beam 1 < {source} | head -1"
-    found = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, check=False, env=ENVIRONMENT
-    )
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, env=ENVIRONMENT)
     assert "Traceback" not in found.stderr and "BrokenPipe" not in found.stderr
     assert found.stdout.count("\n") == 1
 
@@ -201,9 +178,7 @@ def test_evaluate_prints_json_and_nothing_else(trained: Path, tmp_path: Path) ->
 
 def test_evaluate_on_own_files(trained: Path, corpus: Path) -> None:
     files = f"{corpus / 'w.en'},{corpus / 'w.de'}"
-    report = json.loads(
-        seqlib("evaluate", str(trained), "--data", files, "--limit", "5", "--beam", "1").stdout
-    )
+    report = json.loads(seqlib("evaluate", str(trained), "--data", files, "--limit", "5", "--beam", "1").stdout)
     assert report["sentences"] == 5 and report["split"] == files
 
 
@@ -222,9 +197,7 @@ def test_resume_extends_a_run(corpus: Path, tmp_path: Path) -> None:
 def test_an_interrupted_run_says_how_to_go_on(corpus: Path, tmp_path: Path, number: signal.Signals) -> None:
     output = tmp_path / "run"
     command = [sys.executable, "-m", "seqlib", "train", *flags(corpus, output), "--train_steps", "1000000"]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=ENVIRONMENT
-    )
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=ENVIRONMENT)
     deadline = time.monotonic() + 60
     while not (output / "checkpoints").exists():
         assert process.poll() is None and time.monotonic() < deadline
@@ -262,18 +235,9 @@ def test_prepare_prints_the_report(corpus: Path, tmp_path: Path) -> None:
     [
         (["train", "--problem", "translate_bulletin_ende"], "output_dir is missing"),
         (["train", "--output_dir", "x"], "what to train on is missing"),
-        (
-            ["train", "--problem", "translate_buletin_ende", "--output_dir", "x"],
-            "did you mean translate_bulletin_ende",
-        ),
-        (
-            ["train", "--problem", "translate_bulletin_ende", "--model", "transfomer"],
-            "did you mean transformer",
-        ),
-        (
-            ["train", "--problem", "translate_bulletin_ende", "--hparams_set", "transformer_bas"],
-            "transformer_base",
-        ),
+        (["train", "--problem", "translate_buletin_ende", "--output_dir", "x"], "did you mean translate_bulletin_ende"),
+        (["train", "--problem", "translate_bulletin_ende", "--model", "transfomer"], "did you mean transformer"),
+        (["train", "--problem", "translate_bulletin_ende", "--hparams_set", "transformer_bas"], "transformer_base"),
         (["train", "--problem", "x", "--optim.lrate", "1"], "did you mean --"),
         (["train", "--problem", "x", "--device", "cuda"], "device 'cuda' is not available"),
         (["train", "--problem", "x", "--time_limit", "soon"], "time limit 'soon' is not a duration"),
@@ -286,9 +250,7 @@ def test_prepare_prints_the_report(corpus: Path, tmp_path: Path) -> None:
         (["translate", "nowhere", "--bem", "3"], "did you mean --beam"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line_and_exit_code_2(
-    tmp_path: Path, args: list[str], message: str
-) -> None:
+def test_what_a_user_can_mend_is_one_line_and_exit_code_2(tmp_path: Path, args: list[str], message: str) -> None:
     found = seqlib(*args, cwd=tmp_path)
     assert found.returncode == 2
     assert message in found.stderr
@@ -322,10 +284,6 @@ def test_the_core_commands_do_without_the_extras(trained: Path) -> None:
         "print(len(seqlib.load(sys.argv[1]).translate(['one two'], max_length=4)))"
     )
     found = subprocess.run(
-        [sys.executable, "-c", code, str(trained)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=ENVIRONMENT,
+        [sys.executable, "-c", code, str(trained)], capture_output=True, text=True, check=False, env=ENVIRONMENT
     )
     assert found.stdout.strip() == "1", found.stderr

@@ -77,10 +77,7 @@ def test_defaults(seen: list) -> None:
         (["--every", "5m"], Run(problem="p", every="5m")),
         (["--every", "5"], Run(problem="p", every=5)),
         (["--mode", "exact"], Run(problem="p", mode="exact")),
-        (
-            ["--hparams", "d=1,p=.5,x=relu,t=True"],
-            Run(problem="p", hparams={"d": 1, "p": 0.5, "x": "relu", "t": True}),
-        ),
+        (["--hparams", "d=1,p=.5,x=relu,t=True"], Run(problem="p", hparams={"d": 1, "p": 0.5, "x": "relu", "t": True})),
         (["--no_shuffle"], Run(problem="p", shuffle=False)),
         (["--no-shuffle", "--shuffle"], Run(problem="p")),
         (["--shuffle=False"], Run(problem="p", shuffle=False)),
@@ -108,9 +105,7 @@ def test_every_path_is_a_flag(seen: list, argv: list[str], expected: Run) -> Non
         (["--lr"], "requires an argument"),
     ],
 )
-def test_mistakes_name_the_flag(
-    seen: list, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
-) -> None:
+def test_mistakes_name_the_flag(seen: list, capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
     assert main(["train", "--problem", "p", *argv]) == 2
     assert message in capsys.readouterr().err
     assert not seen
@@ -128,10 +123,7 @@ def test_a_required_value_is_asked_for(seen: list, capsys: pytest.CaptureFixture
             "a.yaml",
             "problem: q\noptim:\n  lr: 3e-4\n  betas: [0.5, 0.9]\nlimit: null\ntrain-steps: 2\nhparams: {d: 1}\n",
         ),
-        (
-            "a.yaml",
-            "problem: q\noptim.lr: 0.0003\noptim.betas: 0.5,0.9\nlimit: none\ntrain_steps: 2\nhparams: d=1\n",
-        ),
+        ("a.yaml", "problem: q\noptim.lr: 0.0003\noptim.betas: 0.5,0.9\nlimit: none\ntrain_steps: 2\nhparams: d=1\n"),
         (
             "a.json",
             '{"problem": "q", "optim": {"lr": 3e-4, "betas": [0.5, 0.9]}, "limit": null, "train_steps": 2,'

@@ -70,11 +70,7 @@ def test_mistakes_are_answered(argv: list[str], message: str, capsys: pytest.Cap
     ],
 )
 def test_errors_become_exit_codes(
-    error: BaseException,
-    code: int,
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(group, "get_command", lambda ctx, name: raising(error))
     assert main(["list"]) == code
@@ -115,9 +111,7 @@ def test_list(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_as_a_process() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "seqlib", "nonsense"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "seqlib", "nonsense"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("error: unknown command 'nonsense'")

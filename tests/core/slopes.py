@@ -27,9 +27,7 @@ def along(fn: Any, *arrays: Array, step: float = 1e-5) -> tuple[float, float]:
     got = sum(float((g.numpy() * d).sum()) for g, d in zip(grads, directions, strict=True) if g is not None)
     ends = [
         (
-            fn(
-                *(tensor(np.asarray(a + s * step * d)) for a, d in zip(arrays, directions, strict=True))
-            ).numpy()
+            fn(*(tensor(np.asarray(a + s * step * d)) for a, d in zip(arrays, directions, strict=True))).numpy()
             * cotangent
         )
         for s in (1, -1)

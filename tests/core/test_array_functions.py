@@ -83,18 +83,12 @@ def test_fft_equals_numpy(axis: int, n: int | None, norm: Any) -> None:
     x = draw(7, 6, 2)
     z = x[..., 0].astype(np.float64) + 1j * x[..., 1]
     close = {"rtol": 1e-4, "atol": 1e-5}
-    np.testing.assert_allclose(
-        seqlib.fft(x, n, axis, norm).numpy(), _pair(np.fft.fft(z, n, axis, norm)), **close
-    )
-    np.testing.assert_allclose(
-        seqlib.ifft(x, n, axis, norm).numpy(), _pair(np.fft.ifft(z, n, axis, norm)), **close
-    )
+    np.testing.assert_allclose(seqlib.fft(x, n, axis, norm).numpy(), _pair(np.fft.fft(z, n, axis, norm)), **close)
+    np.testing.assert_allclose(seqlib.ifft(x, n, axis, norm).numpy(), _pair(np.fft.ifft(z, n, axis, norm)), **close)
     real = x[..., 0]
     half = seqlib.rfft(real, n, axis, norm)
     np.testing.assert_allclose(half.numpy(), _pair(np.fft.rfft(real, n, axis, norm)), **close)
-    np.testing.assert_allclose(
-        seqlib.irfft(x, n, axis, norm).numpy(), np.fft.irfft(z, n, axis, norm), **close
-    )
+    np.testing.assert_allclose(seqlib.irfft(x, n, axis, norm).numpy(), np.fft.irfft(z, n, axis, norm), **close)
     back = seqlib.irfft(half, n or real.shape[axis], axis, norm).numpy()
     same = real if n is None else np.fft.irfft(np.fft.rfft(real, n, axis), n, axis)
     np.testing.assert_allclose(back, same, **close)

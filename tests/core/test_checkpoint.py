@@ -69,15 +69,11 @@ def test_values_and_gradients_are_the_same_bits(compiled: bool) -> None:
     offsets: list[int] = []
     for wrapper in (_plain, seqlib.checkpoint):
         stack = _Stack(wrapper)
-        step: Any = (
-            compile(stack.gradients, [*stack.params, stack.generator]) if compiled else stack.gradients
-        )
+        step: Any = compile(stack.gradients, [*stack.params, stack.generator]) if compiled else stack.gradients
         step(tensor(X))
         found.append(_arrays(step(tensor(X))))
         offsets.append(int(stack.generator.state.numpy()[1]))
-    assert (
-        offsets == [4 * LAYERS] * 2
-    )  # two calls of two passes each: a draw a layer, none for the second computation
+    assert offsets == [4 * LAYERS] * 2  # two calls of two passes each: a draw a layer, none for the second computation
     for plain, checkpointed in zip(*found, strict=True):
         assert np.array_equal(plain, checkpointed)
 
@@ -92,9 +88,7 @@ def test_compiled_equals_eager() -> None:
 def test_the_plan_of_a_deep_stack_is_smaller() -> None:
     def planned(wrapper: Wrapper) -> tuple[int, int]:
         stack = _Stack(wrapper, layers=16)
-        step = compile(
-            lambda x: grad(lambda: stack.loss(x), params=stack.params)(), [*stack.params, stack.generator]
-        )
+        step = compile(lambda x: grad(lambda: stack.loss(x), params=stack.params)(), [*stack.params, stack.generator])
         program = step.lower(X)
         matmuls = sum(launch.name == "matmul" for launch in program.plan.launches)
         return program.arena_bytes, matmuls
@@ -181,9 +175,7 @@ def test_a_module_keeps_its_name_in_the_second_computation() -> None:
 
     def step(x: Tensor) -> Any:
         layer = seqlib.checkpoint
-        return value_and_grad(
-            lambda: ops.sum(layer(lambda x: linear(x) ** 3.0, x)), params=linear.parameters()
-        )()
+        return value_and_grad(lambda: ops.sum(layer(lambda x: linear(x) ** 3.0, x)), params=linear.parameters())()
 
     launches = compile(step, linear).lower(X).plan.launches
     assert sum(launch.name == "matmul" and launch.scope == "projection" for launch in launches) == 2

@@ -269,14 +269,7 @@ def test_debug_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     monkeypatch.setenv("SEQLIB_DEBUG", "3")
     compile(lambda x: ops.matmul(x, x))(np.eye(3, dtype=np.float32))
     text = capsys.readouterr().err
-    for part in (
-        "graph after trace",
-        "eliminate_common_subexpressions",
-        "GFLOP/s",
-        "GB/s",
-        "matmul",
-        "1 launches",
-    ):
+    for part in ("graph after trace", "eliminate_common_subexpressions", "GFLOP/s", "GB/s", "matmul", "1 launches"):
         assert part in text
 
 

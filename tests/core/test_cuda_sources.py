@@ -40,12 +40,7 @@ def _headers() -> list[str]:
 def _compile(text: str, name: str, names: tuple[str, ...], architecture: int) -> int:
     """Bytes of the cubin. Fails with the compiler's log."""
     nvrtc = _nvrtc()
-    options = [
-        f"--gpu-architecture=sm_{architecture}",
-        "--std=c++17",
-        f"-I{INCLUDE}",
-        *(f"-I{p}" for p in _headers()),
-    ]
+    options = [f"--gpu-architecture=sm_{architecture}", "--std=c++17", f"-I{INCLUDE}", *(f"-I{p}" for p in _headers())]
     _, program = nvrtc.nvrtcCreateProgram(text.encode(), name.encode(), 0, [], [])
     for expression in names:
         nvrtc.nvrtcAddNameExpression(program, expression.encode())
@@ -84,9 +79,7 @@ def test_every_instance_of_every_kernel_compiles(file: Source, architecture: int
 
 def _text(expression: str, params: tuple[str, ...], types: tuple[str, ...], out: str, compute: str) -> str:
     plan = compile_expression(expression, params)
-    return source(
-        plan, types, tuple("bool" if o in plan.masks else out for o in range(plan.outputs)), compute, 4
-    )
+    return source(plan, types, tuple("bool" if o in plan.masks else out for o in range(plan.outputs)), compute, 4)
 
 
 def test_elementwise_kernels_compile() -> None:

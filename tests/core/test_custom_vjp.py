@@ -138,14 +138,10 @@ def test_mistakes_name_the_function() -> None:
     with pytest.raises(GradientError, match=r"pair: forward should return \(outputs, residuals\)"):
         pair(x, x)
     pair.defvjp(lambda x, y: (x + y, None), lambda kept, g: g)
-    with pytest.raises(
-        GradientError, match="pair: backward should return 2 gradients, one for each tensor, got 1"
-    ):
+    with pytest.raises(GradientError, match="pair: backward should return 2 gradients, one for each tensor, got 1"):
         ops.sum(pair(x, x)).backward()
     pair.defvjp(lambda x, y: (x + y, None), lambda kept, g: (g, g))
-    with pytest.raises(
-        ShapeError, match=r"pair: the gradient of y should be of shape \(1, 3\), got \(5, 3\)"
-    ):
+    with pytest.raises(ShapeError, match=r"pair: the gradient of y should be of shape \(1, 3\), got \(5, 3\)"):
         ops.sum(pair(x, y)).backward()
     w = Parameter(W, "w")
     pair.defvjp(lambda x, y: (x * y, (x, y)), lambda kept, g: (g * kept[1], ops.sum(g * kept[0], axis=0)))

@@ -10,15 +10,7 @@ from seqlib.core import dtypes, ops
 from seqlib.core.tensor import tensor
 from seqlib.util.errors import DtypeError
 
-ALL = [
-    dtypes.bool_,
-    dtypes.int32,
-    dtypes.int64,
-    dtypes.float16,
-    dtypes.bfloat16,
-    dtypes.float32,
-    dtypes.float64,
-]
+ALL = [dtypes.bool_, dtypes.int32, dtypes.int64, dtypes.float16, dtypes.bfloat16, dtypes.float32, dtypes.float64]
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "float32", "float64", "int32", "int64", "bool"])

@@ -18,12 +18,8 @@ _expressions = st.recursive(
     lambda inner: st.one_of(
         st.tuples(inner, st.sampled_from("+-*"), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
         inner.map(lambda e: f"-({e})"),
-        st.tuples(st.sampled_from(["tanh", "sin", "abs", "floor", "sign"]), inner).map(
-            lambda t: f"{t[0]}({t[1]})"
-        ),
-        st.tuples(st.sampled_from(["maximum", "minimum"]), inner, inner).map(
-            lambda t: f"{t[0]}({t[1]}, {t[2]})"
-        ),
+        st.tuples(st.sampled_from(["tanh", "sin", "abs", "floor", "sign"]), inner).map(lambda t: f"{t[0]}({t[1]})"),
+        st.tuples(st.sampled_from(["maximum", "minimum"]), inner, inner).map(lambda t: f"{t[0]}({t[1]}, {t[2]})"),
         st.tuples(st.sampled_from(["less", "greater_equal", "equal"]), inner, inner, inner, inner).map(
             lambda t: f"where({t[0]}({t[1]}, {t[2]}), {t[3]}, {t[4]})"
         ),

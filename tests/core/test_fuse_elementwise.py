@@ -38,10 +38,7 @@ FUSED: dict[str, tuple[Callable[..., Any], list[str]]] = {
         lambda x, w, b: ((h := ops.matmul(x, w) + b), ops.gelu(h, approximate="tanh")),
         ["matmul", "fused_elementwise"],
     ),
-    "a mask, and numbers": (
-        lambda x, w, b: ops.where(x > 0.0, x * 2.0, x - 1.0) / 3.0,
-        ["fused_elementwise"],
-    ),
+    "a mask, and numbers": (lambda x, w, b: ops.where(x > 0.0, x * 2.0, x - 1.0) / 3.0, ["fused_elementwise"]),
     "bool made a number": (lambda x, w, b: (x > 0.0).astype(np.float32) * x, ["fused_elementwise"]),
     "float64 by itself": (
         lambda x, w, b: (x.astype(np.float64) * 2.0 + 1.0).astype(np.float32),
@@ -80,8 +77,7 @@ def test_groups_and_their_bits(case: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(fused.programs) == 2, "SEQLIB_FUSE is part of a program's key"
     assert "fused_elementwise" not in [launch.name for launch in fused.programs[1].plan.launches]
     for a, b, c in zip(
-        *(r if isinstance(r, tuple) else (r,) for r in (results, plain, fn(*map(tensor, (X, W, B))))),
-        strict=True,
+        *(r if isinstance(r, tuple) else (r,) for r in (results, plain, fn(*map(tensor, (X, W, B))))), strict=True
     ):
         assert a.dtype == b.dtype and a.shape == b.shape
         assert a.numpy().tobytes() == b.numpy().tobytes() == c.numpy().tobytes()
@@ -145,9 +141,7 @@ def test_planned_memory_falls(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sources_show_the_expression() -> None:
     fused = compile(lambda x: ops.tanh(x) * 2.0)
     fused(X)
-    assert (
-        "--- fused_elementwise: expression\nt0 = tanh(x0); t1 = t0 * 2.0; t1" in fused.programs[0].sources()
-    )
+    assert "--- fused_elementwise: expression\nt0 = tanh(x0); t1 = t0 * 2.0; t1" in fused.programs[0].sources()
 
 
 @pytest.mark.parametrize(
@@ -214,10 +208,7 @@ def test_compiled_loops_equal_numpy_to_the_bit(expression: str, layout: str) -> 
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     found: list[Any] = []
     for kernel in (lambda o, i: numpy_kernel(plan)(o, i, ()), Loops(plan), Loops(plan)):
-        outs = [
-            np.empty(shape, np.bool_ if o in plan.masks else np.float32)
-            for o in range(EXPRESSIONS[expression])
-        ]
+        outs = [np.empty(shape, np.bool_ if o in plan.masks else np.float32) for o in range(EXPRESSIONS[expression])]
         set_threads(1 if len(found) == 2 else None)
         with np.errstate(all="ignore"):
             kernel(outs, arrays)

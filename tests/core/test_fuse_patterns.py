@@ -65,10 +65,7 @@ NEAR_MISSES: dict[str, Callable[[Tensor, Tensor, Tensor], Any]] = {
         ops.exp(x - ops.max(x * 2.0, axis=-1, keepdims=True)) / ops.sum(ops.exp(x), axis=-1, keepdims=True)
     ),
     "the variance of another array": lambda x, w, b: (
-        (x - ops.mean(x, axis=-1, keepdims=True))
-        * ops.rsqrt(ops.mean(x * x, axis=-1, keepdims=True) + 1e-5)
-        * w
-        + b
+        (x - ops.mean(x, axis=-1, keepdims=True)) * ops.rsqrt(ops.mean(x * x, axis=-1, keepdims=True) + 1e-5) * w + b
     ),
     "a weight for each row": lambda x, w, b: rms_norm(x, tensor(_draw(5, 32))),
     "eps that differs by row": lambda x, w, b: (

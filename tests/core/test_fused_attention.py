@@ -114,9 +114,7 @@ SEGMENTS = [(3, 4), (1, 6), (5, 5), (2, 0), (4, 3)]
 def test_packed_equals_padded(causal: bool) -> None:
     heads, own, width = 4, 2, 8
     pieces = [
-        tuple(
-            _draw(n, h, width, seed=10 * i + j) for j, (n, h) in enumerate(((a, heads), (b, own), (b, own)))
-        )
+        tuple(_draw(n, h, width, seed=10 * i + j) for j, (n, h) in enumerate(((a, heads), (b, own), (b, own))))
         for i, (a, b) in enumerate(SEGMENTS)
     ]
     q, k, v = (tensor(np.concatenate([p[j] for p in pieces]), requires_grad=True) for j in range(3))
@@ -201,18 +199,10 @@ def test_no_gradient_work_without_need() -> None:
         ({"v": _draw(2, 4, 4, 8)}, ShapeError, "attention: v should be of k's shape"),
         ({"q": _draw(2, 3, 8)}, ShapeError, "attention: q should be [B, T, H, K]"),
         ({"lengths": np.array([1], np.int32)}, ShapeError, "attention: lengths should be [B]"),
-        (
-            {"lengths": np.array([1.0, 2.0], np.float32)},
-            DtypeError,
-            "attention: lengths should be int32 or int64",
-        ),
+        ({"lengths": np.array([1.0, 2.0], np.float32)}, DtypeError, "attention: lengths should be int32 or int64"),
         ({"bias": _draw(5, 2)}, ShapeError, "attention"),
         ({"bias": _draw(2, 4, 3, 5).astype(np.float64)}, DtypeError, "attention: bias should be float32"),
-        (
-            {"q_offsets": np.array([0, 3], np.int32)},
-            ShapeError,
-            "attention: q should be [N, H, K] (with offsets)",
-        ),
+        ({"q_offsets": np.array([0, 3], np.int32)}, ShapeError, "attention: q should be [N, H, K] (with offsets)"),
         ({"v": None}, ShapeError, "attention: v should be given, or packed with kv_heads"),
         ({"v": None, "kv_heads": 3}, ShapeError, "attention: k should be [..., 2·3, K], keys and values"),
         ({"k": None, "v": None, "kv_heads": 2}, ShapeError, "attention: q should be [..., H + 2·2, K]"),
@@ -240,9 +230,7 @@ def test_packed_segments_of_all_lengths_equal_the_composition(
     monkeypatch: Any, kernels: str, causal: bool, rate: float
 ) -> None:
     """Short, long, unequal, one-sided and unused segments, over grouped heads, with rows left over at the end."""
-    sizes = np.array(
-        [(3, 4), (120, 130), (1, 1), (0, 5), (7, 0), (40, 40), (17, 16), (97, 5), (0, 0), (0, 0)]
-    )
+    sizes = np.array([(3, 4), (120, 130), (1, 1), (0, 5), (7, 0), (40, 40), (17, 16), (97, 5), (0, 0), (0, 0)])
     offsets = np.concatenate([[[0, 0]], sizes.cumsum(axis=0)]).astype(np.int32)
     n, m = offsets[-1] + 3
     arrays = _draw(n, 4, 8), _draw(m, 2, 8, seed=1), _draw(m, 2, 8, seed=2)
@@ -251,9 +239,7 @@ def test_packed_segments_of_all_lengths_equal_the_composition(
     def run() -> list[Array]:
         q, k, v = (tensor(x, requires_grad=True) for x in arrays)
         with use_generator(Generator(4)):
-            y = ops.attention(
-                q, k, v, q_offsets=offsets[:, 0], k_offsets=offsets[:, 1], causal=causal, dropout=rate
-            )
+            y = ops.attention(q, k, v, q_offsets=offsets[:, 0], k_offsets=offsets[:, 1], causal=causal, dropout=rate)
             grads = gradients([y], [cotangent], [q, k, v])
         return [y.numpy(), *(g.numpy() for g in grads if g is not None)]
 

@@ -38,9 +38,7 @@ def _launch(op: Op, kernel: Kernel, sample: Sample) -> list[Any]:
 def _reference(op: Op, sample: Sample, dtype: Any) -> list[Any]:
     arrays = [None if x is None else np.asarray(x) for x in sample.inputs]
     wide = [a.astype(dtype) if a is not None and a.dtype == np.float32 else a for a in arrays]
-    outs = apply_all(
-        op, tuple(None if a is None else Tensor(a) for a in wide), {**op.defaults, **sample.attrs}
-    )
+    outs = apply_all(op, tuple(None if a is None else Tensor(a) for a in wide), {**op.defaults, **sample.attrs})
     return [o.numpy() for o in outs]
 
 
@@ -48,9 +46,7 @@ def _reference(op: Op, sample: Sample, dtype: Any) -> list[Any]:
 def test_kernel_is_as_good_as_the_reference(op: Op, kernel: Kernel, sample: Sample, monkeypatch: Any) -> None:
     got = _launch(op, kernel, sample)
     monkeypatch.setenv("SEQLIB_KERNELS", "ref")
-    for g, r, e in zip(
-        got, _reference(op, sample, np.float32), _reference(op, sample, np.float64), strict=True
-    ):
+    for g, r, e in zip(got, _reference(op, sample, np.float32), _reference(op, sample, np.float64), strict=True):
         finite = np.isfinite(e)
         assert np.array_equal(np.isfinite(g), finite)
         if finite.any():

@@ -111,10 +111,7 @@ def test_gradients_are_only_made_when_asked_for() -> None:
 def test_a_target_out_of_range_is_named(bad: int) -> None:
     x, w, targets = _case(4, 3, 5, ignored=0.0)
     targets[2] = bad
-    for call in (
-        lambda: ops.linear_cross_entropy(x, w, targets),
-        lambda: ops.cross_entropy(x @ w.T, targets),
-    ):
+    for call in (lambda: ops.linear_cross_entropy(x, w, targets), lambda: ops.cross_entropy(x @ w.T, targets)):
         with pytest.raises(ops.IndexRangeError, match=rf"targets should be in \[0, 5\), got {bad}"):
             call()
 

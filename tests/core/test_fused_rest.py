@@ -161,15 +161,11 @@ def test_adamw_follows_the_formula_in_float64() -> None:
 
 @pytest.mark.parametrize("kernels", ["", "ref"])
 @pytest.mark.parametrize("scale", [np.inf, -np.inf, np.nan])
-def test_adamw_leaves_everything_when_the_scale_is_not_finite(
-    monkeypatch: Any, kernels: str, scale: float
-) -> None:
+def test_adamw_leaves_everything_when_the_scale_is_not_finite(monkeypatch: Any, kernels: str, scale: float) -> None:
     monkeypatch.setenv("SEQLIB_KERNELS", kernels)
     p, m, v = (_draw(33, 40, seed=i) for i in range(3))
     g = np.full_like(p, np.nan)
-    for got, old in zip(
-        ops.adamw(p, g, m, np.square(v), *_scalars(0.1, 3, scale)), (p, m, np.square(v)), strict=True
-    ):
+    for got, old in zip(ops.adamw(p, g, m, np.square(v), *_scalars(0.1, 3, scale)), (p, m, np.square(v)), strict=True):
         assert got.numpy().tobytes() == old.tobytes()
 
 

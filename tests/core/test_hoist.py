@@ -199,9 +199,7 @@ def test_random_programs_equal_eager_under_random_writes(seed: int) -> None:
 
 def test_decoding_packs_its_weights_once() -> None:
     with use_generator(Generator(0)):
-        model = transformer.Transformer(
-            transformer.tiny().model, ProblemSpec(source_vocab=50, target_vocab=50)
-        ).eval()
+        model = transformer.Transformer(transformer.tiny().model, ProblemSpec(source_vocab=50, target_vocab=50)).eval()
     memory = ops.zeros((2, 5, 128))
     lengths = np.array([5, 3], np.int32)
     cache = model.init_cache(memory, lengths, 2, 8)
@@ -223,9 +221,7 @@ def test_decoding_packs_its_weights_once() -> None:
 def test_nothing_writes_behind_the_version() -> None:
     """Storage is written by assign, by programs, and through `storage()`, all of which count it."""
     root = Path(seqlib.__file__).parent
-    writes = re.compile(
-        r"\.data(\.reshape\([^)]*\))?\[[^\]]*\]\s*[-+*/]?=(?!=)|(copyto|write)\([\w.]+\.data\b"
-    )
+    writes = re.compile(r"\.data(\.reshape\([^)]*\))?\[[^\]]*\]\s*[-+*/]?=(?!=)|(copyto|write)\([\w.]+\.data\b")
     found = [
         f"{path.relative_to(root)}:{i}"
         for path in sorted(root.rglob("*.py"))

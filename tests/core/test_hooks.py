@@ -55,10 +55,7 @@ def test_every_op_is_told_with_its_layer(compiled: bool) -> None:
     assert seen.calls == told and seen.first_non_finite is None
     products = [(call.layer, call.nbytes) for call in told if call.op == "matmul"]
     forward = [("inner", 3 * 8 * 4), ("outer", 3 * 2 * 4)]
-    assert products[:2] == forward and {layer for layer, _ in products[2:]} == {
-        "inner.gradient",
-        "outer.gradient",
-    }
+    assert products[:2] == forward and {layer for layer, _ in products[2:]} == {"inner.gradient", "outer.gradient"}
     assert all((call.seconds >= 0 and __file__ in call.line) or "nn" in call.line for call in told)
     by_layer = {key[0]: (calls, seconds) for key, calls, seconds, _ in seen.total("layer")}
     assert sum(calls for calls, _ in by_layer.values()) == len(told)
@@ -133,9 +130,7 @@ def test_find_non_finite_changes_nothing() -> None:
     net, step = _run(compiled=True)
     assert step.find_non_finite(X) is None
     net.inner.weight.assign(np.full((8, 4), 3e38, np.float32))
-    before = {
-        name: v.numpy() for name, v in (net.state_variables() | net.generator.state_variables()).items()
-    }
+    before = {name: v.numpy() for name, v in (net.state_variables() | net.generator.state_variables()).items()}
     found = step.find_non_finite(X)
     assert found is not None and found.op == "matmul" and found.layer == "inner"
     after = {name: v.numpy() for name, v in (net.state_variables() | net.generator.state_variables()).items()}

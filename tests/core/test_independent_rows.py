@@ -34,8 +34,7 @@ def threads(request: pytest.FixtureRequest):
 
 # Inner size and columns: small, narrow, one column, odd, several panels.
 @pytest.mark.parametrize(
-    ("k", "n"),
-    [(64, 64), (128, 128), (256, 128), (128, 2100), (17, 30), (64, 1), (100, 999), (3, 128), (700, 1)],
+    ("k", "n"), [(64, 64), (128, 128), (256, 128), (128, 2100), (17, 30), (64, 1), (100, 999), (3, 128), (700, 1)]
 )
 @pytest.mark.parametrize("transposed", [True, False])
 def test_a_row_does_not_depend_on_the_others(threads: int, k: int, n: int, transposed: bool) -> None:

@@ -58,9 +58,9 @@ def test_the_forecast_is_that_of_the_real_model() -> None:
         else:
             model = transformer.build(config, spec, generator)
         optimizer = AdamW(model.trainable_parameters())
-        program = compile(
-            training_step(model, optimizer, generator, 0.1), [model, optimizer, generator]
-        ).lower(_batch(8, 16))
+        program = compile(training_step(model, optimizer, generator, 0.1), [model, optimizer, generator]).lower(
+            _batch(8, 16)
+        )
         return program.arena_bytes, program.launch_count
 
     assert planned(True) == planned(False)
@@ -77,9 +77,7 @@ def test_loading_gives_memory() -> None:
     compiled = compile(lambda x: hollow(x), hollow)
     x = np.ones((4, 3), np.float32)
     assert compiled.lower(x).launch_count > 0
-    with pytest.raises(
-        SeqlibError, match=r"run needs the content of weight of shape \(2, 3\), which was made under"
-    ):
+    with pytest.raises(SeqlibError, match=r"run needs the content of weight of shape \(2, 3\), which was made under"):
         compiled(x)
     hollow.load(real.state_dict())
     assert np.array_equal(compiled(x).numpy(), real(seqlib.tensor(x)).numpy())

@@ -68,9 +68,7 @@ def _run(op: Op, arrays: list[Array], attrs: dict[str, Any]) -> list[Array]:
     return [o.numpy() for o in outs]
 
 
-def _gradient(
-    op: Op, sample: Sample, arrays: list[Array], wanted: tuple[int, ...], create_graph: bool = False
-) -> Any:
+def _gradient(op: Op, sample: Sample, arrays: list[Array], wanted: tuple[int, ...], create_graph: bool = False) -> Any:
     """(leaves, Σ cotangent · output as a number, gradients) for fixed pseudo-random cotangents."""
     tensors = [None if a is None else Tensor(a) for a in arrays]
     leaves = [tensors[i] for i in wanted]
@@ -136,22 +134,16 @@ def test_declared_in_full(op: Op) -> None:
     assert op.fused or op.vjp_rule is not None or not op.differentiable, f"{op.name} has no gradient rule"
 
 
-@pytest.mark.parametrize(
-    "op", [pytest.param(op, id=op.name) for op in OPS.values() if op.params or op.variadic]
-)
+@pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in OPS.values() if op.params or op.variadic])
 def test_samples_have_awkward_sizes(op: Op) -> None:
     sizes = {d for s in op.sample_fn() for x in s.inputs if x is not None for d in np.shape(x)}  # type: ignore[misc]
     family = op.fn.__module__.rpartition(".")[2]
     if family in ("elementwise", "reduce", "statistics", "index", "sort", "join", "softmax", "layer_norm"):
         if not op.name.startswith("logical"):
             assert 0 in sizes, f"{op.name} has no empty sample"
-        if family in (
-            "elementwise",
-            "reduce",
-            "statistics",
-            "softmax",
-            "layer_norm",
-        ) and not op.name.startswith("logical"):
+        if family in ("elementwise", "reduce", "statistics", "softmax", "layer_norm") and not op.name.startswith(
+            "logical"
+        ):
             assert 1023 in sizes, f"{op.name} has no sample of odd size 1023"
 
 
@@ -185,9 +177,7 @@ def test_every_kernel_equals_the_reference(op: Op, sample: Sample, monkeypatch: 
 
 @every_sample
 def test_twice_gives_the_same_bits(op: Op, sample: Sample) -> None:
-    for a, b in zip(
-        _run(op, _arrays(sample), sample.attrs), _run(op, _arrays(sample), sample.attrs), strict=True
-    ):
+    for a, b in zip(_run(op, _arrays(sample), sample.attrs), _run(op, _arrays(sample), sample.attrs), strict=True):
         assert a.tobytes() == b.tobytes()
 
 
@@ -223,9 +213,7 @@ def test_half_is_rounded_once(op: Op, sample: Sample, half: Any, monkeypatch: py
     got = _run(op, arrays, sample.attrs)
     with _references(monkeypatch):
         wide = _run(
-            op,
-            [a.astype(np.float32) if a is not None and a.dtype == half else a for a in arrays],
-            sample.attrs,
+            op, [a.astype(np.float32) if a is not None and a.dtype == half else a for a in arrays], sample.attrs
         )
     for g, w, m in zip(got[: op.visible], wide, metas, strict=False):
         assert g.dtype == m.dtype
@@ -265,9 +253,7 @@ def test_gradient_is_the_derivative(op: Op, sample: Sample) -> None:
     slope, scale = _dot(grads, directions)
     up = _gradient(op, sample, _moved(arrays, wanted, directions, STEP), wanted)[1]
     down = _gradient(op, sample, _moved(arrays, wanted, directions, -STEP), wanted)[1]
-    assert (up - down) / (2 * STEP) == pytest.approx(
-        slope, rel=1e-6, abs=1e-7 * scale + 1e-9 * (1 + abs(value))
-    )
+    assert (up - down) / (2 * STEP) == pytest.approx(slope, rel=1e-6, abs=1e-7 * scale + 1e-9 * (1 + abs(value)))
 
 
 @every_gradient
@@ -276,12 +262,8 @@ def test_second_gradient_is_the_derivative_of_the_gradient(op: Op, sample: Sampl
     arrays = _arrays(sample, np.float64)
     directions, outer = _directions(arrays, wanted, 1), _directions(arrays, wanted, 2)
     leaves, _, grads = _gradient(op, sample, arrays, wanted, create_graph=True)
-    pairs = [
-        (g, Tensor(u)) for g, u in zip(grads, outer, strict=True) if g is not None and g.node is not None
-    ]
-    second = (
-        gradients([g for g, _ in pairs], [u for _, u in pairs], leaves) if pairs else [None] * len(leaves)
-    )
+    pairs = [(g, Tensor(u)) for g, u in zip(grads, outer, strict=True) if g is not None and g.node is not None]
+    second = gradients([g for g, _ in pairs], [u for _, u in pairs], leaves) if pairs else [None] * len(leaves)
     slope, scale = _dot(second, directions)
 
     def projected(step: float) -> float:

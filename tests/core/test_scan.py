@@ -92,9 +92,7 @@ def test_compiled_equals_eager_to_the_bit() -> None:
     w, h, xs = _draw(4, 4), _draw(2, 4), _draw(6, 2, 4)
 
     def step(w: Tensor, h: Tensor, xs: Tensor) -> Any:
-        return seqlib.value_and_grad(lambda *a: (seqlib.scan(_rnn(a[0]), *a[1:])[1] ** 2).sum(), (0, 1, 2))(
-            w, h, xs
-        )
+        return seqlib.value_and_grad(lambda *a: (seqlib.scan(_rnn(a[0]), *a[1:])[1] ** 2).sum(), (0, 1, 2))(w, h, xs)
 
     compiled = seqlib.compile(step)
     value, grads = step(w, h, xs)

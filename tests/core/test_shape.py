@@ -34,12 +34,7 @@ def _reshapes(draw: Any) -> tuple[Any, tuple[int, ...]]:
     full = tuple(2 * d if draw(st.booleans()) else d for d in shape)
     assume(np.prod(full, dtype=int) <= x.size)
     x = x[: np.prod(full, dtype=int)].reshape(full)
-    x = x[
-        tuple(
-            slice(None, None, full[i] // max(d, 1)) if full[i] != d else slice(None)
-            for i, d in enumerate(shape)
-        )
-    ]
+    x = x[tuple(slice(None, None, full[i] // max(d, 1)) if full[i] != d else slice(None) for i, d in enumerate(shape))]
     x = x[tuple(slice(None, None, draw(st.sampled_from([1, -1]))) for _ in shape)]
     x = x.transpose(draw(st.permutations(range(x.ndim))))
     if draw(st.booleans()) and x.ndim:
@@ -211,6 +206,4 @@ def test_top_k_is_the_head_of_a_stable_sort(size: int, dtype: Any) -> None:
     for k in (1, 3, 5):
         values, indices = ops.top_k(tensor(x), k)
         assert np.array_equal(indices.numpy(), expected[:, :k])
-        assert np.array_equal(
-            values.numpy(), np.take_along_axis(x, expected[:, :k], -1), equal_nan=dtype == np.float32
-        )
+        assert np.array_equal(values.numpy(), np.take_along_axis(x, expected[:, :k], -1), equal_nan=dtype == np.float32)

@@ -187,10 +187,7 @@ def test_no_grad() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda: value_and_grad(lambda x: x * 2.0)(tensor([1.0, 2.0])),
-            "should return a scalar tensor first",
-        ),
+        (lambda: value_and_grad(lambda x: x * 2.0)(tensor([1.0, 2.0])), "should return a scalar tensor first"),
         (lambda: grad(lambda x: x.sum())(tensor([1, 2])), "floating arguments only, got int32"),
         (lambda: gradients([_leaf(1.0) * 2.0], [tensor([1.0, 2.0])], []), "output's shape"),
         (lambda: value_and_grad(lambda: None, params=[tensor([1.0])]), None),

@@ -211,9 +211,7 @@ def test_what_was_read_from_a_location_stays(read: Any) -> None:
     assert np.array_equal(compile(lambda x: step(b, x), state=[b])(x).numpy(), expected)
 
 
-@pytest.mark.parametrize(
-    "make", ["tensor([1.0])", "Tensor(numpy.ones(1))", "compile(lambda x: x)(numpy.ones(1))"]
-)
+@pytest.mark.parametrize("make", ["tensor([1.0])", "Tensor(numpy.ones(1))", "compile(lambda x: x)(numpy.ones(1))"])
 def test_operators_work_in_a_fresh_process(make: str) -> None:
     code = f"import numpy, seqlib; print((seqlib.{make} * 2.0).tolist())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

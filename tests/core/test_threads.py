@@ -98,12 +98,7 @@ def test_two_callers_at_once_are_both_served(count: int) -> None:
 
 @pytest.mark.parametrize(
     ("a_shape", "b_shape"),
-    [
-        ((1000, 300), (300, 77)),
-        ((77, 300), (300, 1000)),
-        ((6, 70, 90), (6, 90, 80)),
-        ((1, 200, 90), (3, 1, 90, 80)),
-    ],
+    [((1000, 300), (300, 77)), ((77, 300), (300, 1000)), ((6, 70, 90), (6, 90, 80)), ((1, 200, 90), (3, 1, 90, 80))],
 )
 def test_products_are_the_same_for_any_number_of_threads(
     count: int, a_shape: tuple[int, ...], b_shape: tuple[int, ...]

@@ -62,10 +62,7 @@ def test_kinds_are_told_apart() -> None:
 
 
 def test_map_leaves() -> None:
-    assert tree.map_leaves(lambda v: v * 2, {"a": [1, 2], "p": Point(3, (4,))}) == {
-        "a": [2, 4],
-        "p": Point(6, (8,)),
-    }
+    assert tree.map_leaves(lambda v: v * 2, {"a": [1, 2], "p": Point(3, (4,))}) == {"a": [2, 4], "p": Point(6, (8,))}
 
 
 def test_wrong_number_of_leaves() -> None:

@@ -39,13 +39,7 @@ def row_by_row(store: TokenStore, planned: PlannedBatch) -> Batch:
 def test_against_rows(tmp_path_factory, pairs, tokens: int, multiple: int) -> None:
     store = write_store(tmp_path_factory.mktemp("batch") / "s", pairs, 100)
     plan = bucket_plan(
-        store.lengths(),
-        tokens=tokens,
-        max_length=None,
-        seed=0,
-        epoch=0,
-        digest=store.digest,
-        multiple=multiple,
+        store.lengths(), tokens=tokens, max_length=None, seed=0, epoch=0, digest=store.digest, multiple=multiple
     )
     for planned in plan.batches:
         batch, expected = collate(store, planned, SPEC), row_by_row(store, planned)

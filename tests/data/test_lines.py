@@ -192,9 +192,7 @@ def test_suffix() -> None:
 
 @settings(max_examples=60)
 @given(
-    st.lists(
-        st.sampled_from([b"one", b"", b"na\xefve", b"a \0 b", b"x\ry", "ü".encode(), b"w\r"]), max_size=600
-    ),
+    st.lists(st.sampled_from([b"one", b"", b"na\xefve", b"a \0 b", b"x\ry", "ü".encode(), b"w\r"]), max_size=600),
     st.booleans(),
 )
 def test_damaged_lines_do_not_disturb_the_others(tmp_path_factory, lines: list[bytes], ended: bool) -> None:

@@ -93,9 +93,7 @@ def test_chosen_pairs_as_often_as_wanted() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(
-        UsageError, match=r"a pair of 41 tokens does not fit a pack of 40: lower batch\.max_length"
-    ):
+    with pytest.raises(UsageError, match=r"a pair of 41 tokens does not fit a pack of 40: lower batch\.max_length"):
         plan([(40, 3)], tokens=40)
     with pytest.raises(UsageError, match="planned in 2 parts cannot be cut into 3"):
         plan([(4, 3)], parts=2).batches[0].cut(3)
@@ -106,14 +104,11 @@ def test_errors() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.lists(st.tuples(*[st.lists(st.integers(4, 99), max_size=11)] * 2), min_size=1, max_size=30),
-    st.integers(1, 2),
+    st.lists(st.tuples(*[st.lists(st.integers(4, 99), max_size=11)] * 2), min_size=1, max_size=30), st.integers(1, 2)
 )
 def test_packed_tokens_are_those_of_padded_rows(tmp_path_factory, pairs, parts: int) -> None:
     store = write_store(tmp_path_factory.mktemp("packs") / "s", pairs, 100)
-    made = pack_plan(
-        store.lengths(), tokens=24 * parts, max_length=None, seed=0, epoch=0, digest="d", parts=parts
-    )
+    made = pack_plan(store.lengths(), tokens=24 * parts, max_length=None, seed=0, epoch=0, digest="d", parts=parts)
     for whole in made.batches:
         for planned in (whole, *whole.cut(parts)):
             batch = collate(store, planned, SPEC)

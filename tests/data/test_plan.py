@@ -21,8 +21,7 @@ def plan(lengths, **changes) -> Plan:
 
 def same(one: Plan, two: Plan) -> bool:
     return len(one.batches) == len(two.batches) and all(
-        np.array_equal(a.indices, b.indices) and a[1:] == b[1:]
-        for a, b in zip(one.batches, two.batches, strict=True)
+        np.array_equal(a.indices, b.indices) and a[1:] == b[1:] for a, b in zip(one.batches, two.batches, strict=True)
     )
 
 

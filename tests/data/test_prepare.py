@@ -55,12 +55,7 @@ def test_what_is_prepared(problem: Counting, tmp_path: Path) -> None:
     data = prepare(problem, tmp_path)
     assert data.folder.parent == tmp_path
     assert data.folder.name == f"counting-{data.digest[:12]}"
-    assert {name: len(store) for name, store in data.stores.items()} == {
-        "train": 200,
-        "dev": 3,
-        "test": 1,
-        "extra": 1,
-    }
+    assert {name: len(store) for name, store in data.stores.items()} == {"train": 200, "dev": 3, "test": 1, "extra": 1}
     assert data.spec == ProblemSpec(
         source_vocab=data.tokenizer.vocab_size,
         target_vocab=data.tokenizer.vocab_size,
@@ -78,11 +73,7 @@ def test_what_is_prepared(problem: Counting, tmp_path: Path) -> None:
 def test_held_out_sentences_are_kept_as_they_are(problem: Counting, tmp_path: Path) -> None:
     data = prepare(problem, tmp_path)
     sources, targets = data.texts("dev")
-    assert sources == [
-        "one line",
-        " spaces  stay ",
-        "",
-    ]  # nothing is dropped; a line feed would break the file
+    assert sources == ["one line", " spaces  stay ", ""]  # nothing is dropped; a line feed would break the file
     assert targets == ["eine\r Zeile", "\u2028 auch das", "leer"]
     with pytest.raises(UsageError, match="not kept"):
         data.texts("train")
@@ -105,9 +96,7 @@ def test_report(problem: Counting, tmp_path: Path) -> None:
     assert "characters, vocabulary" in table
 
 
-def test_the_second_call_reads_nothing(
-    problem: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_second_call_reads_nothing(problem: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare(problem, tmp_path)
     monkeypatch.setattr(module, "_spool", None)
     again = prepare(Counting(), tmp_path)
@@ -116,9 +105,7 @@ def test_the_second_call_reads_nothing(
     assert again.tokenizer.digest == first.tokenizer.digest
 
 
-def test_the_digest_sees_data_and_options(
-    problem: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_digest_sees_data_and_options(problem: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [
         prepare(problem, tmp_path).digest,
         prepare(problem, tmp_path, vocab_size=301).digest,
@@ -160,26 +147,14 @@ def test_reversed(problem: Counting, tmp_path: Path) -> None:
     assert problem.reversed().reversed() is problem
 
 
-def test_cleaning_touches_train_alone(
-    problem: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pairs = {
-        **Counting.pairs,
-        "train": [*Counting.pairs["train"], ("", "x"), ("same", "same"), ("number 1", "Zahl 1")],
-    }
+def test_cleaning_touches_train_alone(problem: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = {**Counting.pairs, "train": [*Counting.pairs["train"], ("", "x"), ("same", "same"), ("number 1", "Zahl 1")]}
     monkeypatch.setattr(Counting, "pairs", pairs)
     monkeypatch.setattr(Counting, "cleaning", CleanRules())
     data = prepare(problem, tmp_path)
-    assert {name: len(store) for name, store in data.stores.items()} == {
-        "train": 200,
-        "dev": 3,
-        "test": 1,
-        "extra": 1,
-    }
+    assert {name: len(store) for name, store in data.stores.items()} == {"train": 200, "dev": 3, "test": 1, "extra": 1}
     assert (data.report.cleaning.read, data.report.cleaning.kept) == (203, 200)
-    assert data.report.cleaning.reasons["duplicate"].samples == [
-        ("counting:train", 203, "number 1", "Zahl 1")
-    ]
+    assert data.report.cleaning.reasons["duplicate"].samples == [("counting:train", 203, "number 1", "Zahl 1")]
 
 
 def test_a_given_tokenizer_is_used(problem: Counting, tmp_path: Path) -> None:
@@ -207,9 +182,7 @@ def test_a_damaged_folder_is_made_again(problem: Counting, tmp_path: Path) -> No
 
 
 def test_a_failure_leaves_nothing(problem: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        module, "_encode", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+    monkeypatch.setattr(module, "_encode", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(SeqlibError, match=r"no space left to write .*bytes free"):
         prepare(problem, tmp_path)
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
@@ -275,22 +248,14 @@ def test_real_corpus(shared_data: Path, tmp_path: Path) -> None:
 
     problem = ende(shared_data / "multi30k")
     data = prepare(problem, tmp_path, tokenizer="bpe")
-    assert {name: len(store) for name, store in data.stores.items()} == {
-        "train": 29000,
-        "dev": 1014,
-        "test": 1000,
-    }
+    assert {name: len(store) for name, store in data.stores.items()} == {"train": 29000, "dev": 1014, "test": 1000}
     assert data.tokenizer.vocab_size == 4000
     assert data.texts("test") == tuple(map(list, zip(*problem.samples("test"), strict=True)))
-    plan = bucket_plan(
-        data.train.lengths(), tokens=2048, max_length=80, seed=0, epoch=0, digest=data.train.digest
-    )
+    plan = bucket_plan(data.train.lengths(), tokens=2048, max_length=80, seed=0, epoch=0, digest=data.train.digest)
     assert plan.padding_share < 0.25
     assert plan.dropped == 0
     started = time.perf_counter()
-    tokens = sum(
-        int((collate(data.train, planned, data.spec).tgt_out >= 0).sum()) for planned in plan.batches
-    )
+    tokens = sum(int((collate(data.train, planned, data.spec).tgt_out >= 0).sum()) for planned in plan.batches)
     assert tokens == data.report.splits["train"].target_tokens + 29000
     assert 29000 / (time.perf_counter() - started) > 50_000
     assert all(np.diff(data.train.offsets) >= 0)

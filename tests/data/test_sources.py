@@ -45,9 +45,7 @@ def test_tables(tmp_path: Path, name: str, packing: str) -> None:
     source = PairSource((file,), languages=("en", "de"))
     assert pairs(source) == PAIRS
     assert pairs(source.swapped()) == [(b, a) for a, b in PAIRS]
-    assert (
-        source.digest() == PairSource((file,), languages=("en", "de")).digest() != source.swapped().digest()
-    )
+    assert source.digest() == PairSource((file,), languages=("en", "de")).digest() != source.swapped().digest()
 
 
 def test_two_files(tmp_path: Path) -> None:
@@ -136,9 +134,7 @@ def test_bad_csv(tmp_path: Path) -> None:
 
 def test_unknown_column(tmp_path: Path) -> None:
     file = make(tmp_path, "a.tsv", "english\tgerman\nx\ty\n")
-    with pytest.raises(
-        DataError, match=r"no column 'germn' in the header \(english, german\); did you mean german"
-    ):
+    with pytest.raises(DataError, match=r"no column 'germn' in the header \(english, german\); did you mean german"):
         pairs(PairSource((file,), "utf-8", "english", "germn"))
 
 

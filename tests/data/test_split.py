@@ -57,16 +57,7 @@ def test_percents_tile(size: int, cuts: list[int]) -> None:
 
 
 def test_bad_expressions() -> None:
-    for expression in (
-        "train[",
-        "train[:5",
-        "",
-        "train+",
-        "train[a:b]",
-        "train[1]",
-        "train[:1:2]",
-        "train[:0.5]",
-    ):
+    for expression in ("train[", "train[:5", "", "train+", "train[a:b]", "train[1]", "train[:1:2]", "train[:0.5]"):
         with pytest.raises(UsageError, match="cannot read"):
             parse_split(expression, SIZES)
     with pytest.raises(UsageError, match="more than 100%"):
@@ -78,11 +69,7 @@ def test_bad_expressions() -> None:
 def test_hash_split_holds_copies_together() -> None:
     split = HashSplit(0.3, 0.3)
     for text in ("Hello world", "Grüße", "x"):
-        assert (
-            split.split_of(text)
-            == split.split_of(f"  {text.upper()} ")
-            == split.split_of(text.replace(" ", "\t"))
-        )
+        assert split.split_of(text) == split.split_of(f"  {text.upper()} ") == split.split_of(text.replace(" ", "\t"))
     assert source_key("e\u0301") == source_key("é")
     assert source_key("a b") != source_key("ab")
 

@@ -88,12 +88,8 @@ def test_damage(tmp_path: Path) -> None:
     damaged("tokens.bin", None, r"tokens\.bin: cannot be read")
     damaged("tokens.bin", good["tokens.bin"][:-1] + b"\7", "differs from its digest")
     damaged("offsets.bin", good["offsets.bin"] + b"\0", r"offsets\.bin: 41 bytes, expected 40")
-    damaged(
-        "offsets.bin", np.array([0, 3, 2, 4, 5], "<i8").tobytes(), r"offsets\.bin: the token store is damaged"
-    )
-    damaged(
-        "offsets.bin", np.array([0, 1, 2, 4, 9], "<i8").tobytes(), r"offsets\.bin: the token store is damaged"
-    )
+    damaged("offsets.bin", np.array([0, 3, 2, 4, 5], "<i8").tobytes(), r"offsets\.bin: the token store is damaged")
+    damaged("offsets.bin", np.array([0, 1, 2, 4, 9], "<i8").tobytes(), r"offsets\.bin: the token store is damaged")
     damaged("meta.json", None, r"meta\.json: cannot be read")
     damaged("meta.json", b"{", r"meta\.json: the token store is damaged")
     damaged("meta.json", json.dumps({**json.loads(good["meta.json"]), "format": 2}).encode(), "format 2")

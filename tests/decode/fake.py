@@ -17,9 +17,7 @@ BOS, EOS = 1, 2
 class FakeModel:
     """Logits [V] drawn from a generator seeded by seed, sentence and prefix; `step` rounds them so that ties occur."""
 
-    def __init__(
-        self, vocabulary: int, seed: int = 0, sharpness: float = 2.0, step: float | None = None
-    ) -> None:
+    def __init__(self, vocabulary: int, seed: int = 0, sharpness: float = 2.0, step: float | None = None) -> None:
         self.vocabulary, self.seed, self.sharpness, self.step = vocabulary, seed, sharpness, step
 
     def logits(self, sentence: int, prefix: Sequence[int]) -> np.ndarray:

@@ -25,13 +25,7 @@ def random_engine(d_model: int, vocabulary: int, **sizes) -> Engine:
     """A model whose random weights are sharp enough for outputs of many lengths and flat enough for near ties."""
     spec = ProblemSpec(source_vocab=vocabulary, target_vocab=vocabulary)
     config = TransformerConfig(
-        encoder_layers=1,
-        decoder_layers=1,
-        d_model=d_model,
-        d_ff=2 * d_model,
-        max_length=90,
-        tie_output=False,
-        **sizes,
+        encoder_layers=1, decoder_layers=1, d_model=d_model, d_ff=2 * d_model, max_length=90, tie_output=False, **sizes
     )
     model = build(config, spec, Generator(3))
     weights = model.state_dict()
@@ -46,13 +40,8 @@ def answers(engine: Engine, sources, order, batch: int, **options) -> dict[int, 
     found = {}
     for begin in range(0, len(order), batch):
         members = order[begin : begin + batch]
-        for i, hypotheses in zip(
-            members, engine.decode([sources[i] for i in members], **options), strict=True
-        ):
-            found[i] = [
-                (h.tokens, h.token_log_probs.tobytes(), h.log_prob, h.score, h.stop_reason)
-                for h in hypotheses
-            ]
+        for i, hypotheses in zip(members, engine.decode([sources[i] for i in members], **options), strict=True):
+            found[i] = [(h.tokens, h.token_log_probs.tobytes(), h.log_prob, h.score, h.stop_reason) for h in hypotheses]
     return found
 
 
@@ -91,12 +80,7 @@ def test_recurrent_models(
         monkeypatch.setattr("seqlib.core.op._installed", lambda package: False)
     spec = ProblemSpec(source_vocab=300, target_vocab=300)
     config = LSTMSeq2SeqConfig(
-        layers=1,
-        d_model=40,
-        hidden=64,
-        attention=attention,
-        input_feeding=attention == "luong",
-        max_length=90,
+        layers=1, d_model=40, hidden=64, attention=attention, input_feeding=attention == "luong", max_length=90
     )
     engine = Engine(lstm_seq2seq.build(config, spec, Generator(3)).eval(), spec)
     for beam in (1, 3):

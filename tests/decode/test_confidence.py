@@ -11,21 +11,8 @@ from seqlib.decode.confidence import SOURCE_FILE, Calibration, TailCurve, featur
 from seqlib.decode.source_model import SourceModel, words
 from seqlib.util.errors import DataError
 
-SUBJECTS = [
-    "the train to NAME",
-    "the doctor from NAME",
-    "a bus",
-    "the meeting with NAME",
-    "the ferry",
-    "a ticket",
-]
-VERBS = [
-    "leaves at NUM",
-    "arrives on monday at NUM",
-    "costs NUM euros",
-    "is cancelled",
-    "is late by NUM minutes",
-]
+SUBJECTS = ["the train to NAME", "the doctor from NAME", "a bus", "the meeting with NAME", "the ferry", "a ticket"]
+VERBS = ["leaves at NUM", "arrives on monday at NUM", "costs NUM euros", "is cancelled", "is late by NUM minutes"]
 ENDS = ["", " because of the snow", " and waits in NAME", " from platform NUM"]
 SYLLABLES = ["ka", "ro", "mi", "ten", "lu", "bor", "shi", "vel", "gra", "do", "pen", "ulf"]
 
@@ -70,18 +57,7 @@ def source_side(source, texts, rng):
 
 
 def test_words():
-    assert words("Don't stop: 14.30 Uhr, Straße!") == [
-        "Don't",
-        "stop",
-        ":",
-        "14",
-        ".",
-        "30",
-        "Uhr",
-        ",",
-        "Straße",
-        "!",
-    ]
+    assert words("Don't stop: 14.30 Uhr, Straße!") == ["Don't", "stop", ":", "14", ".", "30", "Uhr", ",", "Straße", "!"]
     assert words("私は猫 cat") == ["私", "は", "猫", "cat"]
 
 

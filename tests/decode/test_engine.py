@@ -38,9 +38,7 @@ def model():
     )
     model = build(config, SPEC, Generator(3))
     weights = model.state_dict()
-    weights["output_weight"] = (
-        weights["output_weight"] * 3.0
-    )  # decided enough for ends to come at all lengths
+    weights["output_weight"] = weights["output_weight"] * 3.0  # decided enough for ends to come at all lengths
     weights["output_weight"][SPEC.eos_id] *= 1.6
     model.load(weights)
     return model.eval()
@@ -75,9 +73,7 @@ def test_greedy_follows_the_uncached_model(model, engine, sources):
         assert ended == (len(best.tokens) < 40)
         if ended:
             assert chain[-1] == SPEC.eos_id
-        np.testing.assert_allclose(
-            best.token_log_probs, log_probs.max(axis=1)[: len(best.token_log_probs)], atol=2e-4
-        )
+        np.testing.assert_allclose(best.token_log_probs, log_probs.max(axis=1)[: len(best.token_log_probs)], atol=2e-4)
 
 
 @pytest.mark.parametrize("beam", [2, 5])
@@ -138,9 +134,7 @@ def test_translate_keeps_the_order(model):
     texts = ["abc", "", "fabulous"[:3], "abcdefghij", "  ", "t", "abc"]
     found = translator.translate(texts, batch_rows=2)
     assert [t.stop_reason == "empty" for t in found] == [not text.strip() for text in texts]
-    assert [t.text for t in found] == [
-        t.text for text in texts for t in translator.translate([text], batch_rows=1)
-    ]
+    assert [t.text for t in found] == [t.text for text in texts for t in translator.translate([text], batch_rows=1)]
     assert found[0].tokens == found[6].tokens
     for t in found:
         assert 0.0 <= t.confidence <= 1.0
@@ -191,13 +185,7 @@ def test_constraints_reach_every_sentence_of_a_translation(model):
     translator = Translator(model, Letters(), SPEC, beam=3)
     texts = ["abcdef", "", "tsr", "abcabcabc", "q"] * 3
     prefixes = ["ba", "x", "", "ttt", "c"] * 3
-    options = {
-        "prefixes": prefixes,
-        "banned": ["e", "ab"],
-        "min_length": 6,
-        "no_repeat_ngram": 3,
-        "max_length": 14,
-    }
+    options = {"prefixes": prefixes, "banned": ["e", "ab"], "min_length": 6, "no_repeat_ngram": 3, "max_length": 14}
     found = translator.translate(texts, batch_rows=4, **options)
     for text, prefix, t in zip(texts, prefixes, found, strict=True):
         if not text:
@@ -208,10 +196,7 @@ def test_constraints_reach_every_sentence_of_a_translation(model):
         assert "e" not in rest and "ab" not in t.text
         grams = [t.tokens[i : i + 3] for i in range(len(t.tokens) - 2)]
         assert len(set(grams)) == len(grams)
-    assert (
-        list(translator.translate_stream(texts, batch_rows=1, **{**options, "prefixes": iter(prefixes)}))
-        == found
-    )
+    assert list(translator.translate_stream(texts, batch_rows=1, **{**options, "prefixes": iter(prefixes)})) == found
     with pytest.raises(UsageError, match="prefixes: expected one for each of 15"):
         translator.translate(texts, prefixes=["a"])
     with pytest.raises(UsageError, match="fewer than sentences"):
@@ -223,11 +208,7 @@ def test_constraints_reach_every_sentence_of_a_translation(model):
 def test_samples_belong_to_the_sentence_and_the_seed(model):
     translator = Translator(model, Letters(), SPEC)
     texts = ["abcdef", "tsr", "abc", "qqq"]
-    options = {
-        "n_best": 3,
-        "max_length": 9,
-        "sampling": Sampling(temperature=1.3, top_k=12, top_p=0.95, seed=5),
-    }
+    options = {"n_best": 3, "max_length": 9, "sampling": Sampling(temperature=1.3, top_k=12, top_p=0.95, seed=5)}
     found = translator.translate(texts, **options)
     assert found == [t for text in texts for t in translator.translate([text], **options)]
     assert found == translator.translate(texts[::-1], batch_rows=2, **options)[::-1]
@@ -256,9 +237,7 @@ def test_word_links_sum_over_the_tokens_of_words():
     def decode(ids):
         return "".join(pieces[i] for i in ids).replace("▁", " ").strip()
 
-    weights = np.array(
-        [[0.6, 0.2, 0.1, 0.1], [0.1, 0.5, 0.2, 0.2], [0.3, 0.3, 0.2, 0.2], [0.3, 0.3, 0.2, 0.25]]
-    )
+    weights = np.array([[0.6, 0.2, 0.1, 0.1], [0.1, 0.5, 0.2, 0.2], [0.3, 0.3, 0.2, 0.2], [0.3, 0.3, 0.2, 0.25]])
     source, output = [8, 9, 10, 11], [4, 5, 6, 7]
     assert words(source, decode) == [0, 1, 2, 2] and words(output, decode) == [0, 1, 1, 2]
     assert token_links(weights) == ((0, 0), (1, 1), (0, 2), (0, 3))

@@ -22,14 +22,7 @@ SPEC = ProblemSpec(source_vocab=24, target_vocab=24)
 
 
 def member(seed: int, **sizes):
-    config = {
-        "encoder_layers": 1,
-        "decoder_layers": 1,
-        "d_model": 32,
-        "d_ff": 64,
-        "heads": 4,
-        "max_length": 60,
-    }
+    config = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 32, "d_ff": 64, "heads": 4, "max_length": 60}
     model = build(TransformerConfig(**{**config, "tie_output": False, **sizes}), SPEC, Generator(seed))
     weights = model.state_dict()
     weights["output_weight"] = weights["output_weight"] * np.float32(3.0)
@@ -73,12 +66,8 @@ def test_alignment_is_the_mean_of_the_models(members):
     ensemble = Ensemble(members)
     src, lengths, target = np.array([[5, 6, 2]]), np.array([3]), np.array([[1, 7]])
     each = [model.cross_attention(src, lengths, target).numpy() for model in members]
-    np.testing.assert_allclose(
-        ensemble.cross_attention(src, lengths, target).numpy(), np.mean(each, axis=0), atol=1e-6
-    )
-    (found,) = Translator(ensemble, Letters(), SPEC).translate(
-        ["abc"], alignment=True, min_length=3, max_length=6
-    )
+    np.testing.assert_allclose(ensemble.cross_attention(src, lengths, target).numpy(), np.mean(each, axis=0), atol=1e-6)
+    (found,) = Translator(ensemble, Letters(), SPEC).translate(["abc"], alignment=True, min_length=3, max_length=6)
     assert len(found.token_alignment) == len(found.tokens)
 
 
@@ -86,26 +75,14 @@ def test_architectures_may_differ(members, sources):
     config = LSTMSeq2SeqConfig(layers=1, d_model=32, hidden=32, max_length=40)
     recurrent = lstm_seq2seq.build(config, SPEC, Generator(5)).eval()
     ensemble = Ensemble([members[0], recurrent])
-    options = {
-        "beam": 3,
-        "n_best": 2,
-        "max_length": 9,
-        "min_length": 5,
-        "no_repeat_ngram": 2,
-        "banned": [[7]],
-    }
+    options = {"beam": 3, "n_best": 2, "max_length": 9, "min_length": 5, "no_repeat_ngram": 2, "banned": [[7]]}
     all_ways(Engine(ensemble, SPEC), sources, prefixes=(), **options)
     for model in (ensemble, recurrent):
         translator = Translator(model, Letters(), SPEC, beam=3)
-        (found,) = translator.translate(
-            ["abcab"], prefixes=["ba"], min_length=6, max_length=9, alignment=True
-        )
+        (found,) = translator.translate(["abcab"], prefixes=["ba"], min_length=6, max_length=9, alignment=True)
         assert found.text.startswith("ba") and len(found.token_alignment) == len(found.tokens) >= 5
         drawn = translator.translate(["abcab"], n_best=3, max_length=9, sampling=Sampling(seed=1))
-        assert (
-            drawn
-            == translator.translate(["abcab", "tt"], n_best=3, max_length=9, sampling=Sampling(seed=1))[:1]
-        )
+        assert drawn == translator.translate(["abcab", "tt"], n_best=3, max_length=9, sampling=Sampling(seed=1))[:1]
 
 
 def test_no_models_are_refused():

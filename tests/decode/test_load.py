@@ -18,9 +18,7 @@ from seqlib.util.errors import BundleError
 def test_round_trip(tmp_path):
     tokenizer = BytesTokenizer()
     spec = ProblemSpec(source_vocab=tokenizer.vocab_size, target_vocab=tokenizer.vocab_size)
-    config = TransformerConfig(
-        encoder_layers=1, decoder_layers=1, d_model=16, d_ff=32, heads=2, max_length=64
-    )
+    config = TransformerConfig(encoder_layers=1, decoder_layers=1, d_model=16, d_ff=32, heads=2, max_length=64)
     model = build(config, spec, Generator(0)).eval()
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(["a", "be", "see"], rng.integers(1, 5))) for _ in range(80)]

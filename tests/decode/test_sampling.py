@@ -50,20 +50,14 @@ def test_draws_belong_to_the_sentence() -> None:
     left, _ = decode(model, [0, 1, 2], [8, 8, 8], leave=True, keys=keys, **options)
     alone = [decode(model, [i], [8], keys=keys[i : i + 1], **options)[0][0] for i in range(3)]
     for a, b, c in zip(together, left, alone, strict=True):
-        assert (
-            [(h.tokens, h.score) for h in a]
-            == [(h.tokens, h.score) for h in b]
-            == [(h.tokens, h.score) for h in c]
-        )
+        assert [(h.tokens, h.score) for h in a] == [(h.tokens, h.score) for h in b] == [(h.tokens, h.score) for h in c]
     assert len({h.tokens for h in together[0]}) > 1
     others, _ = decode(model, [0, 1, 2], [8, 8, 8], keys=keys, **{**options, "sampling": Sampling(seed=12)})
     assert [h.tokens for h in others[0]] != [h.tokens for h in together[0]]
     for hypotheses in together:
         assert len(hypotheses) == 3
         for h in hypotheses:
-            given = [
-                model.log_probs(together.index(hypotheses), h.tokens[:i])[t] for i, t in enumerate(h.tokens)
-            ]
+            given = [model.log_probs(together.index(hypotheses), h.tokens[:i])[t] for i, t in enumerate(h.tokens)]
             np.testing.assert_array_equal(h.token_log_probs[: len(given)], given)
 
 

@@ -97,12 +97,7 @@ def test_shell_blocks_marked_run_succeed(path: Path, tmp_path: Path) -> None:
             folder = str(Path(sys.executable).parent)
             script = f"set -e\nPATH={shlex.quote(folder)}:$PATH\n" + "\n".join(commands(block))
             done = subprocess.run(
-                ["bash", "-c", script],
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=RUN_LIMIT,
-                check=False,
+                ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=RUN_LIMIT, check=False
             )
             assert done.returncode == 0, f"{path.name}, line {block.line}:\n{done.stdout}{done.stderr}"
 

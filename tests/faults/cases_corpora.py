@@ -32,19 +32,14 @@ def long_line(stage: Stage) -> None:
     stage.accepted(PREPARE, show=r"pairs read|over-long|corpus\.en:\d+:")
 
 
-@case(
-    "Latin-1 bytes in a UTF-8 file",
-    "A few such lines are left out and named; many mean that the encoding is wrong.",
-)
+@case("Latin-1 bytes in a UTF-8 file", "A few such lines are left out and named; many mean that the encoding is wrong.")
 def latin_1(stage: Stage) -> None:
     lines = stage.lines("corpus.de")
     number = next(i for i, line in enumerate(lines) if "fünf".encode() in line)
     lines[number] = lines[number].decode().encode("latin-1")
     stage.write("corpus.de", b"".join(lines))
     stage.accepted(PREPARE, show=r"pairs read|unreadable|corpus\.en:\d+:")
-    stage.write(
-        "corpus.de", b"".join(lines).decode("utf-8", "ignore").replace("vier", "für").encode("latin-1")
-    )
+    stage.write("corpus.de", b"".join(lines).decode("utf-8", "ignore").replace("vier", "für").encode("latin-1"))
     stage.refused(PREPARE)
 
 
@@ -84,14 +79,10 @@ def damaged_tables(stage: Stage) -> None:
     stage.accepted(line.replace("NAME", "tsv"), show=r"pairs read|unreadable|corpus\.tsv:\d+:")
     stage.write("corpus.csv", "".join([rows[0], '"', *rows[1:]]).replace("\t", ","))
     stage.refused(line.replace("NAME", "csv"))
-    objects = [
-        json.dumps(dict(zip(("en", "de"), row.strip().split("\t")))) + "\n" for row in rows if "\t" in row
-    ]
+    objects = [json.dumps(dict(zip(("en", "de"), row.strip().split("\t")))) + "\n" for row in rows if "\t" in row]
     objects[7] = objects[7][:20] + "\n"
     stage.write("corpus.jsonl", "".join(objects))
-    stage.accepted(
-        line.replace("NAME", "jsonl --columns en,de"), show=r"pairs read|unreadable|corpus\.jsonl:\d+:"
-    )
+    stage.accepted(line.replace("NAME", "jsonl --columns en,de"), show=r"pairs read|unreadable|corpus\.jsonl:\d+:")
 
 
 @case("A corpus that is too small", "No pair at all, and none that is left after cleaning.")

@@ -14,9 +14,7 @@ chapter("Disks and folders")
 @case("A full disk while data are prepared", "Nothing is left of what was written so far.")
 def full_disk_preparing(stage: Stage) -> None:
     with stage.disk("small", 16):
-        stage.refused(
-            "prepare --data corpus.en,corpus.de --cache_dir small/prepared --data.tokenizer characters"
-        )
+        stage.refused("prepare --data corpus.en,corpus.de --cache_dir small/prepared --data.tokenizer characters")
 
 
 @case(
@@ -35,10 +33,7 @@ def full_disk_training(stage: Stage) -> None:
         stage.accepted("train --resume small/run", show="resumed|model is in")
 
 
-@case(
-    "A full disk while the finished model is written",
-    "The checkpoints are there: with space the run is finished.",
-)
+@case("A full disk while the finished model is written", "The checkpoints are there: with space the run is finished.")
 def full_disk_exporting(stage: Stage) -> None:
     saved = sum(path.stat().st_size for path in (stage.folder / "run/checkpoints/step-12").iterdir())
     with stage.disk("small", saved // 1024 + 36) as disk:
@@ -52,9 +47,7 @@ def full_disk_exporting(stage: Stage) -> None:
         stage.accepted("train --resume small/run", show="resumed|model is in")
 
 
-@case(
-    "A full disk behind the translations", "What a command writes to a file, and what is redirected into one."
-)
+@case("A full disk behind the translations", "What a command writes to a file, and what is redirected into one.")
 def full_disk_translating(stage: Stage) -> None:
     with stage.disk("small", 4):
         stage.write("small/filler", bytes(4096))
@@ -63,14 +56,10 @@ def full_disk_translating(stage: Stage) -> None:
         stage.alone("translate run", "corpus.en", "/dev/full")
 
 
-@case(
-    "A limit on the size of files", "As a shell's `ulimit -f` sets it, in the middle of the first checkpoint."
-)
+@case("A limit on the size of files", "As a shell's `ulimit -f` sets it, in the middle of the first checkpoint.")
 def file_size_limit(stage: Stage) -> None:
     line = "train --config tiny.yaml --data corpus.en,corpus.de --output_dir other"
-    stage.alone(
-        line, os.devnull, os.devnull, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (32_768, 32_768))
-    )
+    stage.alone(line, os.devnull, os.devnull, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (32_768, 32_768)))
     assert not checkpoint.steps(stage.folder / "other" / "checkpoints")
 
 

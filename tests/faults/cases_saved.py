@@ -65,20 +65,14 @@ def all_checkpoints_damaged(stage: Stage) -> None:
     stage.refused("train --resume run --train_steps 16", show="error")
 
 
-@case(
-    "A checkpoint of an older format version",
-    "Checkpoints of the first version had no number in their manifest.",
-)
+@case("A checkpoint of an older format version", "Checkpoints of the first version had no number in their manifest.")
 def older_checkpoint(stage: Stage) -> None:
     for path in (stage.folder / "run" / "checkpoints").glob("*/manifest.json"):
         path.write_text(json.dumps(json.loads(path.read_text())["files"]))
     stage.refused("train --resume run --train_steps 16", show="error")
 
 
-@case(
-    "A damaged configuration of a run",
-    "`run.json` cut short, from another version, or with another value in it.",
-)
+@case("A damaged configuration of a run", "`run.json` cut short, from another version, or with another value in it.")
 def damaged_configuration(stage: Stage) -> None:
     path = stage.folder / "run" / "run.json"
     good = path.read_text()
@@ -109,10 +103,7 @@ def changed_corpus(stage: Stage) -> None:
 chapter("Saved models")
 
 
-@case(
-    "A damaged saved model",
-    "A bit was turned at 100 random places of its files: each time the file was named.",
-)
+@case("A damaged saved model", "A bit was turned at 100 random places of its files: each time the file was named.")
 def damaged_bundle(stage: Stage) -> None:
     folder = stage.folder / "run" / "model"
     names = [path.name for path in folder.iterdir() if path.name != "README.md"]
@@ -161,8 +152,7 @@ def turned(path: Path) -> None:
 
 
 @case(
-    "Damaged prepared data",
-    "Whatever was changed, cut short or lost: they are prepared again, and the file is named.",
+    "Damaged prepared data", "Whatever was changed, cut short or lost: they are prepared again, and the file is named."
 )
 def damaged_prepared(stage: Stage) -> None:
     (folder,) = (path for path in (stage.folder / "prepared").iterdir() if path.is_dir())

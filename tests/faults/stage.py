@@ -152,9 +152,7 @@ class Stage:
         found = {}
         for path in sorted(self.folder.rglob("*")):
             if path.is_file() and not path.name.endswith(".lock"):
-                found[path.relative_to(self.folder).as_posix()] = hashlib.sha256(
-                    path.read_bytes()
-                ).hexdigest()
+                found[path.relative_to(self.folder).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
         return found
 
     def whole(self) -> None:

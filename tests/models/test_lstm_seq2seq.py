@@ -94,12 +94,7 @@ def test_presets_are_found_by_name():
 
 @pytest.mark.parametrize(
     "changes,words",
-    [
-        ({"layers": 0}, "layers"),
-        ({"hidden": 15}, "even"),
-        ({"dropout": 1.0}, "dropout"),
-        ({"max_length": 0}, "max"),
-    ],
+    [({"layers": 0}, "layers"), ({"hidden": 15}, "even"), ({"dropout": 1.0}, "dropout"), ({"max_length": 0}, "max")],
 )
 def test_wrong_sizes_are_refused(changes: dict[str, Any], words: str):
     with pytest.raises(UsageError, match=words):
@@ -113,16 +108,10 @@ def test_names_and_ties():
     assert model_of().num_parameters() == V * D + sum(
         4 * h * (x + h + 1) for x, h in [(D, H // 2)] * 2 + [(H, H // 2)] * 2 + [(D, H), (H, H)]
     ) + H * H + 2 * H * D  # fmt: skip
-    apart = model_of(
-        spec=ProblemSpec(source_vocab=V, target_vocab=V + 2, shared_vocab=False), tie_output=False
-    )
+    apart = model_of(spec=ProblemSpec(source_vocab=V, target_vocab=V + 2, shared_vocab=False), tie_output=False)
     assert apart.target_embedding is not apart.source_embedding
     assert apart.output_weight is not apart.target_embedding.weight
-    assert apart(np.ones((1, 2), np.int32), np.array([2], np.int32), np.ones((1, 3), np.int32)).shape == (
-        1,
-        3,
-        V + 2,
-    )
+    assert apart(np.ones((1, 2), np.int32), np.array([2], np.int32), np.ones((1, 3), np.int32)).shape == (1, 3, V + 2)
 
 
 # ---- the forward pass
@@ -177,9 +166,7 @@ def test_the_future_is_not_seen(kind: dict[str, Any]):
     expected = model(batch.src, batch.src_lengths, batch.tgt_in).numpy()
     changed = batch.tgt_in.copy()
     changed[:, 3:] = 7
-    np.testing.assert_array_equal(
-        model(batch.src, batch.src_lengths, changed).numpy()[:, :3], expected[:, :3]
-    )
+    np.testing.assert_array_equal(model(batch.src, batch.src_lengths, changed).numpy()[:, :3], expected[:, :3])
 
 
 # ---- learning
@@ -261,11 +248,7 @@ def test_second_gradients_go_through_the_model():
         if not second:
             return total.item()
         slopes = gradients([total], None, [parameters[n] for n in names])
-        return sum(
-            float((g.numpy() * direction[n]).sum())
-            for n, g in zip(names, slopes, strict=True)
-            if g is not None
-        )
+        return sum(float((g.numpy() * direction[n]).sum()) for n, g in zip(names, slopes, strict=True) if g is not None)
 
     slope = squared(0.0, second=True)
     assert (squared(1e-5) - squared(-1e-5)) / 2e-5 == pytest.approx(slope, rel=1e-5)

@@ -96,10 +96,7 @@ def test_packed_equals_padded(
             assert value.dtype == np.float64, name
             squares = [np.square(side[name] - value).sum() for side in (found, expected)]
             errors.setdefault(name, []).append(np.array(squares))
-    for (
-        name,
-        squares,
-    ) in errors.items():  # over all batches and elements: some gradients are nothing but rounding
+    for name, squares in errors.items():  # over all batches and elements: some gradients are nothing but rounding
         error, usual = np.sqrt(np.sum(squares, axis=0))
         assert error <= 2 * usual, name
 

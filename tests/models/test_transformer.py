@@ -207,9 +207,7 @@ def test_second_gradients(compiled: bool, changes: dict):
     def slopes(create_graph: bool):
         generator.reseed(7)
         with use_generator(generator):
-            return value_and_grad(
-                lambda: model.loss(batch, 0.1)[0], params=params, create_graph=create_graph
-            )()[1]
+            return value_and_grad(lambda: model.loss(batch, 0.1)[0], params=params, create_graph=create_graph)()[1]
 
     def along():
         slope = ops.zeros((), "float64")
@@ -299,9 +297,7 @@ def test_checkpointed_layers_give_the_same_bits_with_less_memory():
 
         def step(batch, model=model, generator=generator, optimizer=optimizer):
             with use_generator(generator):
-                loss, grads = value_and_grad(
-                    lambda: model.loss(batch)[0], params=model.trainable_parameters()
-                )()
+                loss, grads = value_and_grad(lambda: model.loss(batch)[0], params=model.trainable_parameters())()
             optimizer.update(grads)
             return loss
 
@@ -334,9 +330,7 @@ def test_too_long_sentences_are_refused():
 # ---- incremental decoding
 
 
-def stepped(
-    model: Transformer, batch: Batch, rows: int, tokens: np.ndarray, compiled: bool, max_length: int = 9
-):
+def stepped(model: Transformer, batch: Batch, rows: int, tokens: np.ndarray, compiled: bool, max_length: int = 9):
     """Logits [R,T,V] of feeding tokens [R,T] one by one."""
     model.eval()
     memory = model.encode(batch.src, batch.src_lengths)

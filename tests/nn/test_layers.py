@@ -53,9 +53,7 @@ def test_embedding_scales_and_positions_add():
     embedded = layer(tensor(ids))
     np.testing.assert_allclose(embedded.numpy(), 2.0 * layer.weight.numpy()[ids])
     positions = nn.SinusoidalPositions(8, 4)
-    np.testing.assert_allclose(
-        positions(embedded).numpy(), embedded.numpy() + nn.sinusoid_table(8, 4)[:3], atol=1e-6
-    )
+    np.testing.assert_allclose(positions(embedded).numpy(), embedded.numpy() + nn.sinusoid_table(8, 4)[:3], atol=1e-6)
     at = positions.at(tensor(normal(2, 4)) * 0.0, tensor(np.int32(5)))
     np.testing.assert_array_equal(at.numpy(), np.stack([nn.sinusoid_table(8, 4)[5]] * 2))
     with pytest.raises(ShapeError, match="at most 8"):

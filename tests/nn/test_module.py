@@ -26,14 +26,7 @@ class Net(nn.Module):
         return self.heads["a"](self.heads["b"](x))
 
 
-NAMES = [
-    "embedding.weight",
-    "layers.0.weight",
-    "layers.0.bias",
-    "layers.1.weight",
-    "heads.a.weight",
-    "heads.a.bias",
-]
+NAMES = ["embedding.weight", "layers.0.weight", "layers.0.bias", "layers.1.weight", "heads.a.weight", "heads.a.bias"]
 
 
 def test_names_are_attribute_paths_and_tied_weights_come_once():
@@ -143,11 +136,7 @@ def test_freeze_by_glob_and_predicate():
 
 def test_replace_by_path():
     net = Net()
-    for path, new in (
-        ("layers.1", nn.Linear(4, 4)),
-        ("heads.b", nn.Dropout(0.1)),
-        ("positions", nn.Dropout(0.0)),
-    ):
+    for path, new in (("layers.1", nn.Linear(4, 4)), ("heads.b", nn.Dropout(0.1)), ("positions", nn.Dropout(0.0))):
         net.eval()
         old = net.named_modules()[path]
         assert net.replace(path, new) is old

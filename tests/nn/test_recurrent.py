@@ -79,11 +79,7 @@ def test_layers_and_directions(kind: Any):
     y, states = layer(x, tensor(LENGTHS))
     assert y.shape == (B, T, 2 * H) and len(states) == 2
     lower = ops.concatenate(
-        [
-            layer.cells[0](x, None, tensor(LENGTHS))[0],
-            layer.reverse_cells[0](x, None, tensor(LENGTHS), True)[0],
-        ],
-        -1,
+        [layer.cells[0](x, None, tensor(LENGTHS))[0], layer.reverse_cells[0](x, None, tensor(LENGTHS), True)[0]], -1
     )
     forth, (h, *_) = layer.cells[1](lower, None, tensor(LENGTHS))
     back, (h_back, *_) = layer.reverse_cells[1](lower, None, tensor(LENGTHS), True)

@@ -46,9 +46,7 @@ def test_bias_looks_the_distances_up_and_its_gradient_counts_them():
     bias = layer(at, at)
     np.testing.assert_array_equal(bias.numpy(), layer.weight.numpy()[buckets].transpose(2, 0, 1))
     _, grads = value_and_grad(lambda: layer(at, at).sum(), params=layer.named_parameters())()
-    np.testing.assert_array_equal(
-        grads["weight"].numpy()[:, 0], np.bincount(buckets.reshape(-1), minlength=32)
-    )
+    np.testing.assert_array_equal(grads["weight"].numpy()[:, 0], np.bincount(buckets.reshape(-1), minlength=32))
 
 
 def test_too_few_buckets_are_refused():

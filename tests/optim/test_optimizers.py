@@ -20,9 +20,7 @@ KINDS: list[Any] = [
     pytest.param(SGD, {"momentum": 0.9}, id="momentum"),
     pytest.param(SGD, {"momentum": 0.8, "nesterov": True}, id="nesterov"),
     pytest.param(Adafactor, {}, id="adafactor"),
-    pytest.param(
-        Adafactor, {"relative": False, "momentum": 0.9, "clip_update": 0.0}, id="adafactor-momentum"
-    ),
+    pytest.param(Adafactor, {"relative": False, "momentum": 0.9, "clip_update": 0.0}, id="adafactor-momentum"),
 ]
 every_kind = pytest.mark.parametrize(("kind", "settings"), KINDS)
 
@@ -34,9 +32,7 @@ def parameters(seed: int = 0) -> dict[str, Parameter]:
 
 def gradients(seed: int) -> dict[str, Tensor]:
     rng = np.random.default_rng(100 + seed)
-    return {
-        n: tensor((rng.standard_normal(s) * (1 + seed % 3)).astype(np.float32)) for n, s in SHAPES.items()
-    }
+    return {n: tensor((rng.standard_normal(s) * (1 + seed % 3)).astype(np.float32)) for n, s in SHAPES.items()}
 
 
 def values(optimizer: Optimizer) -> dict[str, np.ndarray]:
@@ -180,12 +176,7 @@ def test_adafactor_follows_the_float64_reference(relative: bool, momentum: float
 
 def test_adafactor_keeps_rows_and_columns() -> None:
     state = Adafactor({"w": Parameter(np.zeros((300, 200), np.float32))}).state_dict()
-    assert {name: value.shape for name, value in state.items()} == {
-        "lr": (),
-        "steps": (),
-        "r.w": (300,),
-        "c.w": (200,),
-    }
+    assert {name: value.shape for name, value in state.items()} == {"lr": (), "steps": (), "r.w": (300,), "c.w": (200,)}
 
 
 # -- the moving average --------------------------------------------------------------------------------------

@@ -10,9 +10,7 @@ from seqlib.util.errors import UsageError
 
 @pytest.mark.parametrize("step", [1, 2, 4000, 8000, 8001, 100_000])
 def test_t2t_default_is_the_noam_formula(step: int):
-    schedule = Schedule(
-        "constant*linear_warmup*rsqrt_decay*rsqrt_hidden_size", lr=2.0, warmup=8000, hidden_size=512
-    )
+    schedule = Schedule("constant*linear_warmup*rsqrt_decay*rsqrt_hidden_size", lr=2.0, warmup=8000, hidden_size=512)
     expected = 2.0 * 512**-0.5 * min(step**-0.5, step * 8000**-1.5)
     assert schedule(step) == pytest.approx(expected, rel=1e-12)
 
@@ -25,11 +23,7 @@ def test_rsqrt_normalized_decay_peaks_at_lr(step: int):
 
 
 def test_decays_go_from_one_after_warmup_to_their_end():
-    for name, middle, end in (
-        ("cosine_decay", 0.5, 0.0),
-        ("linear_decay", 0.5, 0.0),
-        ("exponential_decay", 0.1, 0.01),
-    ):
+    for name, middle, end in (("cosine_decay", 0.5, 0.0), ("linear_decay", 0.5, 0.0), ("exponential_decay", 0.1, 0.01)):
         schedule = Schedule(name, warmup=10, train_steps=110)
         assert schedule(1) == schedule(10) == 1.0
         assert schedule(60) == pytest.approx(middle)

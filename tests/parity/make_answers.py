@@ -40,13 +40,7 @@ def ids(seed: int, size: int, *shape: int) -> np.ndarray:
 S = (3, 5)
 POSITIVE = {"positive": True}
 for name in ("exp", "tanh", "sigmoid", "relu", "sin", "cos", "erf", "neg", "abs", "square", "floor", "sign"):
-    case(
-        "elementwise",
-        name,
-        getattr(torch, name),
-        (4, 9),
-        second=name in ("exp", "tanh", "sigmoid", "sin", "erf"),
-    )
+    case("elementwise", name, getattr(torch, name), (4, 9), second=name in ("exp", "tanh", "sigmoid", "sin", "erf"))
 for name in ("log", "sqrt", "rsqrt"):
     case("elementwise", name, getattr(torch, name), (4, 9), second=True, **POSITIVE)
 case("elementwise", "gelu", F.gelu, (4, 9), second=True)
@@ -126,15 +120,7 @@ case("matmul", "matmul_vector", torch.matmul, (5, 7), (7,))
 case("fused", "softmax", lambda x: x.softmax(-1), R, second=True)
 case("fused", "softmax_axis0", lambda x: x.softmax(0), R)
 case("fused", "log_softmax", lambda x: x.log_softmax(-1), R, second=True)
-case(
-    "fused",
-    "layer_norm",
-    lambda x, w, b: F.layer_norm(x, (9,), w, b, 1e-5),
-    (4, 3, 9),
-    (9,),
-    (9,),
-    second=True,
-)
+case("fused", "layer_norm", lambda x, w, b: F.layer_norm(x, (9,), w, b, 1e-5), (4, 3, 9), (9,), (9,), second=True)
 case("fused", "embedding", lambda i, w: F.embedding(i, w), ids(9, 7, 3, 11), (7, 4))
 TARGETS = np.where(np.arange(11) % 4 == 3, -1, ids(10, 13, 11))
 
@@ -146,14 +132,7 @@ def loss(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Ten
 
 for smoothing in (0.0, 0.1):
     tag = "_smoothed" if smoothing else ""
-    case(
-        "fused",
-        f"cross_entropy{tag}",
-        lambda x, t, s=smoothing: loss(x, t, s),
-        (11, 13),
-        TARGETS,
-        second=True,
-    )
+    case("fused", f"cross_entropy{tag}", lambda x, t, s=smoothing: loss(x, t, s), (11, 13), TARGETS, second=True)
     case(
         "fused",
         f"linear_cross_entropy{tag}",
@@ -207,21 +186,14 @@ def packed(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 
 case("fused", "attention_packed", lambda q, k, v: packed(q, k, v, False), (6, 2, 3), (6, 2, 3), (6, 2, 3))
-case(
-    "fused", "attention_packed_causal", lambda q, k, v: packed(q, k, v, True), (6, 2, 3), (6, 2, 3), (6, 2, 3)
-)
+case("fused", "attention_packed_causal", lambda q, k, v: packed(q, k, v, True), (6, 2, 3), (6, 2, 3), (6, 2, 3))
 
 
 # -- recurrent layers --------------------------------------------------------------------------------
 
 
 def recurrent(
-    kind: type[torch.nn.RNNBase],
-    x: Tensor,
-    weights: list[Tensor],
-    states: list[Tensor],
-    lengths: Tensor,
-    reverse: bool,
+    kind: type[torch.nn.RNNBase], x: Tensor, weights: list[Tensor], states: list[Tensor], lengths: Tensor, reverse: bool
 ) -> tuple[Tensor, ...]:
     """A layer over x [B,T,D]: outputs, 0 beyond a length, and the last states; `reverse` goes from each row's end."""
     steps = torch.arange(x.shape[1])
@@ -295,9 +267,7 @@ def answer(name: str, case: Case) -> dict[str, np.ndarray]:
         stored[f"grad{i}"] = g.detach().numpy()
     if options.get("second"):
         along = sum((g * t.detach()).sum() for g, (_, t) in zip(grads, leaves))
-        for (i, _), g in zip(
-            leaves, torch.autograd.grad(along, [t for _, t in leaves], materialize_grads=True)
-        ):
+        for (i, _), g in zip(leaves, torch.autograd.grad(along, [t for _, t in leaves], materialize_grads=True)):
             stored[f"second{i}"] = g.numpy()
     return stored
 

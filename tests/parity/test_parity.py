@@ -107,9 +107,7 @@ OURS: dict[str, dict[str, Fn]] = {
     },
 }
 CASES = [
-    pytest.param(family, name, fn, id=name)
-    for family, functions in OURS.items()
-    for name, fn in functions.items()
+    pytest.param(family, name, fn, id=name) for family, functions in OURS.items() for name, fn in functions.items()
 ]
 TOLERANCE = {np.float64: 1e-9, np.float32: 3e-5}
 both_precisions = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=["float64", "float32"])
@@ -155,10 +153,7 @@ def test_outputs_and_gradients(
     family: str, name: str, fn: Fn, dtype: Any, answers: dict[str, dict[str, Arrays]]
 ) -> None:
     case, tolerance = answers[family][name], TOLERANCE[dtype]
-    inputs = [
-        Tensor(x.astype(dtype) if x.dtype.kind == "f" else x)
-        for _, x in sorted(_numbered(case, "in").items())
-    ]
+    inputs = [Tensor(x.astype(dtype) if x.dtype.kind == "f" else x) for _, x in sorted(_numbered(case, "in").items())]
     wanted = _numbered(case, "grad")
     for i in wanted:
         inputs[i].node = Leaf(inputs[i])
@@ -180,11 +175,7 @@ def test_outputs_and_gradients(
     second = _numbered(case, "second")
     if second:
         grads = gradients(tracked, given, leaves, create_graph=True)
-        pairs = [
-            (g, Tensor(t.data))
-            for g, t in zip(grads, leaves, strict=True)
-            if g is not None and g.requires_grad
-        ]
+        pairs = [(g, Tensor(t.data)) for g, t in zip(grads, leaves, strict=True) if g is not None and g.requires_grad]
         found = gradients([g for g, _ in pairs], [u for _, u in pairs], leaves)
         for g, expected in zip(found, second.values(), strict=True):
             if g is None:

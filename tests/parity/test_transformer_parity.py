@@ -57,9 +57,7 @@ def _model(name: str, weights: dict[str, Any]) -> Transformer:
 def test_logits_loss_and_gradients(name: str) -> None:
     a = _parts(name)
     model = _model(name, a["weight"])
-    batch = Batch(
-        **a["batch"], tgt_lengths=np.maximum((a["batch"]["tgt_out"] != -1).sum(1), 1).astype(np.int32)
-    )
+    batch = Batch(**a["batch"], tgt_lengths=np.maximum((a["batch"]["tgt_out"] != -1).sum(1), 1).astype(np.int32))
     logits = model(batch.src, batch.src_lengths, batch.tgt_in).numpy()
     np.testing.assert_allclose(logits, a["logits"], rtol=2e-5, atol=2e-5)
     params = model.named_parameters()
@@ -73,9 +71,7 @@ def test_logits_loss_and_gradients(name: str) -> None:
     assert grads.keys() == a["grad"].keys()
     for key, expected in a["grad"].items():
         scale = np.abs(expected).max()
-        np.testing.assert_allclose(
-            grads[key].numpy(), expected, rtol=1e-4, atol=2e-5 * scale + 2e-6, err_msg=key
-        )
+        np.testing.assert_allclose(grads[key].numpy(), expected, rtol=1e-4, atol=2e-5 * scale + 2e-6, err_msg=key)
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])

@@ -15,10 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LAYER = {
-    "encoder": ("attention", "feed_forward"),
-    "decoder": ("attention", "cross_attention", "feed_forward"),
-}
+LAYER = {"encoder": ("attention", "feed_forward"), "decoder": ("attention", "cross_attention", "feed_forward")}
 
 
 def weights(config: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -114,9 +111,7 @@ class Reference:
         padding = (torch.arange(src.shape[1]) >= src_lengths[:, None])[:, None, None]
         t = tgt_in.shape[1]
         future = torch.ones(t, t, dtype=torch.bool).triu(1)
-        memory = self.stack(
-            "encoder", self.embed(p["source_embedding.weight"], src), {"attention": padding}, None
-        )
+        memory = self.stack("encoder", self.embed(p["source_embedding.weight"], src), {"attention": padding}, None)
         hidden = {"attention": future, "cross_attention": padding}
         x = self.stack("decoder", self.embed(target_table, tgt_in), hidden, memory)
         return x @ p.get("output_weight", target_table).T

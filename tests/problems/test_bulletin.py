@@ -120,9 +120,7 @@ def test_names_are_copied_and_of_one_kind(train):
     assert not kinds["place"] & kinds["given"]
     assert not kinds["surname"] & kinds["given"]
     assert sum(len(names) for names in kinds.values()) > 40_000
-    vocabulary = {
-        form for group in NOUNS.values() for n in group for form in (*n.de.singular, n.en.capitalize())
-    }
+    vocabulary = {form for group in NOUNS.values() for n in group for form in (*n.de.singular, n.en.capitalize())}
     assert not vocabulary & (kinds["place"] | kinds["surname"] | kinds["given"])
     assert len(STARTS) * len(MIDDLES) > 1000
     every = sum(len(list(all_names(kind))) for kind in ENDS)
@@ -136,9 +134,7 @@ def test_lengths_and_vocabulary(train):
     names = {name for sample in train for name in sample.names}
     for side, least, most in (("source", 850, 1050), ("target", 1200, 1450)):
         found = {word.strip(".,?").lower() for sample in train for word in getattr(sample, side).split()}
-        found = {
-            word for word in found if word.capitalize() not in names and not any(c.isdigit() for c in word)
-        }
+        found = {word for word in found if word.capitalize() not in names and not any(c.isdigit() for c in word)}
         assert least < len(found) < most, side
 
 
@@ -148,11 +144,7 @@ def test_lengths_and_vocabulary(train):
 def _all_verbs() -> list[Verb]:
     single = [value for value in vars(verbs).values() if isinstance(value, Verb)]
     tables = [verbs.TRANSITIVE, verbs.DATIVE, verbs.DITRANSITIVE, verbs.SAYING, verbs.ASKING, verbs.TRYING]
-    return [
-        *single,
-        *(entry for table in tables for entry in table),
-        *(row[0] for row in verbs.PREPOSITIONAL),
-    ]
+    return [*single, *(entry for table in tables for entry in table), *(row[0] for row in verbs.PREPOSITIONAL)]
 
 
 AUXILIARIES = {"habe", "hat", "haben", *SEIN}
@@ -277,9 +269,7 @@ def test_accusative_and_genitive_prepositions(train):
 def test_motion_takes_the_accusative_and_rest_the_dative(train):
     moved = rested = 0
     for sample in train:
-        match = re.search(
-            r"\b(?:unter|hinter|neben|vor) (\w+) (?:\w+ )?(?:Tisch|Stuhl|Schrank)\b", sample.target
-        )
+        match = re.search(r"\b(?:unter|hinter|neben|vor) (\w+) (?:\w+ )?(?:Tisch|Stuhl|Schrank)\b", sample.target)
         if match and re.search(r"\bput", sample.source, re.IGNORECASE):
             moved += match[1].endswith("en")
             assert match[1].endswith("en"), sample.target
@@ -318,14 +308,7 @@ def test_articles_agree_with_genders_known_by_hand(train):
                 article = tokens[position - back].lower() if position >= back else ""
                 between = tokens[position - 1] if back == 2 else ""
                 if article in ARTICLES and (back == 1 or re.fullmatch(r"[a-zäöüß]+(e|en|er|es)", between)):
-                    if back == 2 and between in FINITE | {
-                        "diesen",
-                        "ihren",
-                        "seinen",
-                        "keinen",
-                        "unseren",
-                        "einen",
-                    }:
+                    if back == 2 and between in FINITE | {"diesen", "ihren", "seinen", "keinen", "unseren", "einen"}:
                         break
                     assert genders[word] in ARTICLES[article], sample.target
                     checked += 1
@@ -335,9 +318,7 @@ def test_articles_agree_with_genders_known_by_hand(train):
 
 def test_adjectives_after_der_end_in_e_or_en(train):
     for sample in train[:40_000]:
-        for article, adjective in re.findall(
-            r"\b(dem|des|im|zum|zur|beim|am) ([a-zäöüß]+) [A-ZÄÖÜ]", sample.target
-        ):
+        for article, adjective in re.findall(r"\b(dem|des|im|zum|zur|beim|am) ([a-zäöüß]+) [A-ZÄÖÜ]", sample.target):
             if adjective not in FINITE | {"viele", "drei", "zwei"}:
                 assert adjective.endswith("en"), (article, sample.target)
 

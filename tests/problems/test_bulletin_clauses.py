@@ -86,9 +86,7 @@ def half_past_seven() -> Part:
 
 
 def put(preposition_en: str, preposition_de: str, place: str, tense: str = "present") -> Clause:
-    goal = Part(
-        f"{preposition_en} {np(place).en}", prepositional(preposition_de, np(place), ACC), E_GOAL, R_GOAL
-    )
+    goal = Part(f"{preposition_en} {np(place).en}", prepositional(preposition_de, np(place), ACC), E_GOAL, R_GOAL)
     return Clause(np("man"), verbs.PUT, [obj(np("suitcase")), goal], tense=tense)
 
 
@@ -124,11 +122,7 @@ MAIN = [
         "the road was closed",
         "die Straße war geschlossen",
     ),
-    (
-        Clause(WIR, verbs.HAVE, [obj(np("exam", "a"))], tense=PAST),
-        "we had an exam",
-        "wir hatten eine Prüfung",
-    ),
+    (Clause(WIR, verbs.HAVE, [obj(np("exam", "a"))], tense=PAST), "we had an exam", "wir hatten eine Prüfung"),
     # modals and future, infinitive last
     (
         Clause(ICH, acts("fill in"), [obj(np("form"))], modal="must"),
@@ -151,11 +145,7 @@ MAIN = [
         "Mr Dorner would like to travel to Loburg by train",
         "Herr Dorner möchte mit dem Zug nach Loburg fahren",
     ),
-    (
-        Clause(pl("guest"), verbs.CHANGE, modal="can"),
-        "the guests can change trains",
-        "die Gäste können umsteigen",
-    ),
+    (Clause(pl("guest"), verbs.CHANGE, modal="can"), "the guests can change trains", "die Gäste können umsteigen"),
     # order of time, manner, place
     (
         Clause(WIR, verbs.TRAVEL, [TO_LOBURG, BY_TRAIN, TOMORROW]),
@@ -179,9 +169,7 @@ MAIN = [
         "die Frau hilft dem Jungen",
     ),
     (
-        Clause(
-            FRAU, GIVES["give"], [obj(np("key")), Part("to the guest", np("guest").de[DAT], E_TO, R_DATIVE)]
-        ),
+        Clause(FRAU, GIVES["give"], [obj(np("key")), Part("to the guest", np("guest").de[DAT], E_TO, R_DATIVE)]),
         "she gives the key to the guest",
         "sie gibt dem Gast den Schlüssel",
     ),
@@ -270,9 +258,7 @@ def test_inversion_after_a_front():
     clause = Clause(np("train"), verbs.DEPART, [TODAY])
     assert english(clause, without=TODAY) == "the train departs"
     assert german(clause, front=TODAY) == "heute fährt der Zug ab"
-    clause = Clause(
-        pl("road", ("all", "all")), verbs.BE, [Part("closed", "geschlossen", E_STATE, R_STATE), STORM]
-    )
+    clause = Clause(pl("road", ("all", "all")), verbs.BE, [Part("closed", "geschlossen", E_STATE, R_STATE), STORM])
     assert german(clause, front=STORM) == "wegen des Sturms sind alle Straßen geschlossen"
     clause = Clause(HERR, acts("call"), [obj(np("doctor")), TOMORROW], tense=PAST)
     assert german(clause, front=TOMORROW) == "morgen hat Herr Dorner den Arzt angerufen"
@@ -312,14 +298,8 @@ def test_questions(clause, source, target):
         (Clause(np("train"), verbs.DEPART, tense=PAST), "der Zug abgefahren ist"),
         (Clause(np("train"), verbs.DEPART, modal="must"), "der Zug abfahren muss"),
         (Clause(ES, verbs.RAIN, negative=True), "es nicht regnet"),
-        (
-            Clause(np("pharmacy"), verbs.BE, [Part("open", "geöffnet", E_STATE, R_STATE)]),
-            "die Apotheke geöffnet ist",
-        ),
-        (
-            Clause(np("driver"), acts("call"), [obj(HERR)], modal="will"),
-            "der Fahrer Herrn Dorner anrufen wird",
-        ),
+        (Clause(np("pharmacy"), verbs.BE, [Part("open", "geöffnet", E_STATE, R_STATE)]), "die Apotheke geöffnet ist"),
+        (Clause(np("driver"), acts("call"), [obj(HERR)], modal="will"), "der Fahrer Herrn Dorner anrufen wird"),
         (Clause(np("party"), verbs.TAKE_PLACE, negative=True), "die Party nicht stattfindet"),
     ],
 )
@@ -328,10 +308,7 @@ def test_subordinate_clauses_put_the_verb_last(clause, target):
 
 
 def test_main_clause_after_a_subordinate_one_begins_with_its_verb():
-    assert (
-        german_after(Clause(np("concert"), verbs.TAKE_PLACE, negative=True))
-        == "findet das Konzert nicht statt"
-    )
+    assert german_after(Clause(np("concert"), verbs.TAKE_PLACE, negative=True)) == "findet das Konzert nicht statt"
 
 
 def test_requests_and_infinitives():

@@ -207,9 +207,7 @@ def test_dative_plurals_and_weak_nouns():
 def test_english_names_of_nouns_are_unique_and_german_ones_capitalised():
     every = [entry for group in NOUNS.values() for entry in group]
     assert len({entry.en for entry in every}) == len(every)
-    assert all(
-        form[0].isupper() for entry in every for form in (*entry.de.singular, *entry.de.plural) if form
-    )
+    assert all(form[0].isupper() for entry in every for form in (*entry.de.singular, *entry.de.plural) if form)
 
 
 NUMBERS = """null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn
@@ -234,13 +232,7 @@ def test_number_words():
 
 
 def test_ordinals():
-    wanted = {
-        1: "first ersten",
-        2: "second zweiten",
-        3: "third dritten",
-        5: "fifth fünften",
-        7: "seventh siebten",
-    }
+    wanted = {1: "first ersten", 2: "second zweiten", 3: "third dritten", 5: "fifth fünften", 7: "seventh siebten"}
     wanted |= {8: "eighth achten", 9: "ninth neunten", 12: "twelfth zwölften", 19: "nineteenth neunzehnten"}
     wanted |= {20: "twentieth zwanzigsten", 21: "twenty-first einundzwanzigsten", 30: "thirtieth dreißigsten"}
     wanted |= {

@@ -146,9 +146,7 @@ def test_digest(corpus: str) -> None:
     plain = from_data(corpus).digest()
     assert plain == from_data(corpus).digest()
     assert plain != from_data(corpus, dev_size=0.1).digest()
-    assert (
-        plain == from_data(corpus, cleaning=CleanRules(max_ratio=2)).digest()
-    )  # prepare's own key covers rules
+    assert plain == from_data(corpus, cleaning=CleanRules(max_ratio=2)).digest()  # prepare's own key covers rules
 
 
 def test_wrong_encoding_of_the_whole_file(tmp_path: Path) -> None:

@@ -58,9 +58,7 @@ def test_other_content_is_told(tmp_path: Path, capsys) -> None:
 
 def test_missing_files(tmp_path: Path) -> None:
     (tmp_path / "trian.en").write_text("")
-    with pytest.raises(
-        DataError, match=r"looked for train\.en \(plain, \.gz or \.zst\) .*near: trian\.en.*--data_dir"
-    ):
+    with pytest.raises(DataError, match=r"looked for train\.en \(plain, \.gz or \.zst\) .*near: trian\.en.*--data_dir"):
         next(ende(tmp_path).samples("train"))
     with pytest.raises(DataError, match="there is no such folder; to use local files pass --data_dir"):
         ende(tmp_path / "none").digest()
@@ -110,7 +108,5 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(
-        DataError, match=r"no --data_dir was given, and the datasets library.*is not installed"
-    ):
+    with pytest.raises(DataError, match=r"no --data_dir was given, and the datasets library.*is not installed"):
         next(ende().samples("train"))

@@ -37,13 +37,7 @@ def test_spec_round_trip(tmp_path: Path) -> None:
     assert ProblemSpec.from_json(SPEC.to_json()) == SPEC
     (tmp_path / "problem.json").write_text(SPEC.to_json())
     assert ProblemSpec.read(tmp_path / "problem.json") == SPEC
-    assert (SPEC.task, SPEC.pad_id, SPEC.bos_id, SPEC.eos_id, SPEC.shared_vocab) == (
-        "translation",
-        0,
-        1,
-        2,
-        True,
-    )
+    assert (SPEC.task, SPEC.pad_id, SPEC.bos_id, SPEC.eos_id, SPEC.shared_vocab) == ("translation", 0, 1, 2, True)
     assert SPEC.metrics == ("bleu", "chrf")
     with pytest.raises(AttributeError):
         SPEC.pad_id = 3
@@ -118,9 +112,7 @@ def test_problems_by_name(tmp_path: Path) -> None:
     problem = load_problem("translate-multi30k-ende", data_dir=tmp_path)
     assert (problem.name, problem.source_language) == ("translate_multi30k_ende", "en")
     assert load_problem("translate_multi30k_ende_rev").source_language == "de"
-    with pytest.raises(
-        UsageError, match="unknown problem 'translate_multi30k_endd'; did you mean translate_multi30k_"
-    ):
+    with pytest.raises(UsageError, match="unknown problem 'translate_multi30k_endd'; did you mean translate_multi30k_"):
         load_problem("translate_multi30k_endd")
     with pytest.raises(UsageError, match="translate_multi30k_ende has no option 'colour'; it takes data_dir"):
         load_problem("translate_multi30k_ende", colour=1)
@@ -128,10 +120,7 @@ def test_problems_by_name(tmp_path: Path) -> None:
 
 def test_problems_of_users(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from seqlib.problems.translation import Translation\n"
-        "class Mine(Translation):\n"
-        "    name = 'mine'\n"
-        "number = 3\n"
+        "from seqlib.problems.translation import Translation\nclass Mine(Translation):\n    name = 'mine'\nnumber = 3\n"
     )
     assert load_problem(f"{tmp_path / 'mine.py'}:Mine").name == "mine"
     with pytest.raises(UsageError, match="is of type int, expected a function or class"):

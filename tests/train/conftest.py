@@ -85,14 +85,7 @@ def settings(corpus: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
         "data": corpus,
         "output_dir": str(tmp_path / "run"),
         "hparams_set": "transformer_tiny",
-        "hparams": {
-            "encoder_layers": 1,
-            "decoder_layers": 1,
-            "d_model": 16,
-            "d_ff": 32,
-            "heads": 2,
-            "dropout": 0.1,
-        },
+        "hparams": {"encoder_layers": 1, "decoder_layers": 1, "d_model": 16, "d_ff": 32, "heads": 2, "dropout": 0.1},
         "batch": {"tokens": 1024, "max_length": 48, "shapes": 3},
         "optim": {"lr": 0.01, "warmup": 5, "schedule": "constant*linear_warmup*cosine_decay"},
         "train_steps": 12,
@@ -111,10 +104,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, text=True, check=False
     )
     if made.returncode:
         pytest.skip(f"no small file system can be mounted here: {made.stderr.strip()}")

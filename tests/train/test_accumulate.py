@@ -74,9 +74,7 @@ def test_micro_batches_need_less_memory() -> None:
     need = max(program.arena_bytes for program, _ in divided.built)
     assert need < 0.5 * whole.built[0].program.arena_bytes
     gradients = sum(array.nbytes for array in model.state_dict().values())
-    assert divided.built[-1].program.arena_bytes < gradients / 4, (
-        "the update holds no second set of gradients"
-    )
+    assert divided.built[-1].program.arena_bytes < gradients / 4, "the update holds no second set of gradients"
 
 
 def test_a_sum_that_is_not_finite_is_skipped_and_forgotten() -> None:

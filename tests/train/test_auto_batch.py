@@ -26,10 +26,7 @@ def test_auto_is_a_value_and_other_words_are_not() -> None:
 
 
 def test_the_smallest_size_near_the_best_speed_is_taken(
-    settings: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tried: list[int] = []
     speeds = {256: 100.0, 512: 180.0, 1024: 195.0, 2048: 200.0}
@@ -44,10 +41,7 @@ def test_the_smallest_size_near_the_best_speed_is_taken(
     run.train(config, [Stop(5)])
     saved = run_config.read(tmp_path / "run/run.json")
     assert saved.batch.tokens == 1024 and tried[:3] == [256, 512, 1024]
-    assert (
-        "batch.tokens auto: 1,024 (target tok/s: 100 at 256, 180 at 512, 195 at 1,024"
-        in capsys.readouterr().err
-    )
+    assert "batch.tokens auto: 1,024 (target tok/s: 100 at 256, 180 at 512, 195 at 1,024" in capsys.readouterr().err
     tried.clear()
     run.resume(tmp_path / "run")
     assert not tried, "a resume measures nothing"

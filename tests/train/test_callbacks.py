@@ -67,11 +67,7 @@ def _records(folder: Path, kind: str) -> list[dict[str, Any]]:
 
 def test_names_and_settings() -> None:
     (one, two, three) = callbacks.make(
-        [
-            "early_stopping:patience=3:min_delta=0.1:restore_best=false",
-            "EarlyStopping:monitor=val_loss",
-            "csv",
-        ]
+        ["early_stopping:patience=3:min_delta=0.1:restore_best=false", "EarlyStopping:monitor=val_loss", "csv"]
     )
     assert (one.patience, one.restore_best, one.monitor._min_delta) == (3, False, 0.1)
     assert (two.monitor.name, two.monitor.less, two.patience) == ("loss", True, 5)
@@ -83,10 +79,7 @@ def test_names_and_settings() -> None:
     ("entry", "message"),
     [
         ("early_stoping", "unknown callback 'early_stoping'; did you mean early_stopping"),
-        (
-            "early_stopping:patiense=3",
-            "setting of callback early_stopping: 'patiense'; did you mean patience",
-        ),
+        ("early_stopping:patiense=3", "setting of callback early_stopping: 'patiense'; did you mean patience"),
         ("early_stopping:patience=soon", "callback early_stopping: patience: expected `int`"),
         ("early_stopping:patience=0", "patience 0 must be at least 1"),
         ("early_stopping:monitor=loss:mode=up", "unknown mode 'up'"),
@@ -147,9 +140,7 @@ def test_early_stopping_ends_the_run_with_the_best_weights(settings: dict[str, A
     assert all(np.array_equal(saved.weights()[name], array) for name, array in best.items())
     # A resume finds it stopped; with more patience it goes on.
     assert run.resume(tmp_path / "run").position.step == 10
-    more = run.resumed_config(
-        tmp_path / "run", {"callbacks": ["early_stopping:patience=9"], "train_steps": 12}
-    )
+    more = run.resumed_config(tmp_path / "run", {"callbacks": ["early_stopping:patience=9"], "train_steps": 12})
     assert run.resume(tmp_path / "run", more).position.step == 12
 
 
@@ -167,9 +158,7 @@ def test_counters_and_factors_survive_a_resume_to_the_bit(settings: dict[str, An
     assert straight.seen == halves[0].seen + halves[1].seen
     assert straight.seen[10] < 0.2 * straight.seen[5], "the plateau lowers the rate"
     same_checkpoint(tmp_path / "straight", tmp_path / "halves", 18)
-    states = [
-        checkpoint.load(tmp_path / name / "checkpoints/step-18").state for name in ("straight", "halves")
-    ]
+    states = [checkpoint.load(tmp_path / name / "checkpoints/step-18").state for name in ("straight", "halves")]
     assert states[0]["callbacks"] == states[1]["callbacks"]
 
 
@@ -204,19 +193,12 @@ def test_terminate_on_nan(settings: dict[str, Any], tmp_path: Path) -> None:
                 parameter = trainer.model.parameters()[0]
                 parameter.assign(np.full(parameter.shape, np.nan, np.float32))
 
-    with pytest.raises(
-        SeqlibError, match=r"step 3: .* not finite in the last step; first NaN in the output of"
-    ):
+    with pytest.raises(SeqlibError, match=r"step 3: .* not finite in the last step; first NaN in the output of"):
         _train(settings, tmp_path / "run", Poison(), callbacks=["terminate_on_nan"])
 
 
 def test_csv_and_rates(settings: dict[str, Any], tmp_path: Path) -> None:
-    changes = {
-        "log_every": 2,
-        "eval_every": 4,
-        "train_steps": 9,
-        "callbacks": ["csv", "learning_rate_monitor:every=3"],
-    }
+    changes = {"log_every": 2, "eval_every": 4, "train_steps": 9, "callbacks": ["csv", "learning_rate_monitor:every=3"]}
     _train(settings, tmp_path / "run", Stop(6), **changes)
     with open(tmp_path / "run/log.csv", "a") as file:
         file.write("7,0,1,2,3,4,5,6,7,8\n")  # as of a session killed after its checkpoint
@@ -246,9 +228,7 @@ def test_tensorboard_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         callbacks.make(["tensorboard"])
 
 
-def test_tensorboard_scalars(
-    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tensorboard_scalars(settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[tuple[str, int]] = []
     purged: list[int | None] = []
 

@@ -63,9 +63,7 @@ def test_aliases_stand_for_paths() -> None:
 
 
 def test_saved_and_read_back(tmp_path: Path) -> None:
-    config = build(
-        {"problem": "x", "optim": {"betas": (0.5, 0.25)}, "eval_every": "5m", "hparams": {"heads": 2}}
-    )
+    config = build({"problem": "x", "optim": {"betas": (0.5, 0.25)}, "eval_every": "5m", "hparams": {"heads": 2}})
     path = tmp_path / "run.json"
     path.write_bytes(run_config.to_json(config))
     assert run_config.read(path) == config
@@ -82,9 +80,7 @@ def test_an_unknown_field_in_a_saved_run_is_refused(tmp_path: Path) -> None:
 
 def test_only_what_decides_a_step_is_in_the_digest() -> None:
     config = RunConfig(problem="x")
-    assert run_config.digest(config) == run_config.digest(
-        msgspec.structs.replace(config, keep_last=9, train_steps=3)
-    )
+    assert run_config.digest(config) == run_config.digest(msgspec.structs.replace(config, keep_last=9, train_steps=3))
     assert run_config.digest(config) != run_config.digest(msgspec.structs.replace(config, seed=2))
 
 

@@ -31,10 +31,7 @@ def mixed(settings: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
 def test_a_resumed_run_has_the_same_bits(settings: dict[str, Any], tmp_path: Path, kind: str) -> None:
     if kind.startswith("mixed"):
         settings = mixed(settings, tmp_path)
-    settings["batch"] = settings["batch"] | {
-        "kind": kind.split()[-1],
-        "tokens": 1536 if kind == "padding" else 512,
-    }
+    settings["batch"] = settings["batch"] | {"kind": kind.split()[-1], "tokens": 1536 if kind == "padding" else 512}
     settings["train_steps"] = 40
     run.train(make_config(settings | {"output_dir": str(tmp_path / "whole")}))
     stopped = run.train(make_config(settings | {"output_dir": str(tmp_path / "halves")}), [Stop(17)])
@@ -92,9 +89,7 @@ def test_a_weight_of_two_is_the_pair_twice(tmp_path: Path, settings: dict[str, A
         stops = {"stops": (len(indices),)} if kind == "packing" else {}
         batch = collate(data.train, planned._replace(indices=np.array(indices), **stops), data.spec)
         batch = batch if weights else batch._replace(weights=None)
-        loss = value_and_grad(
-            lambda b: trainer.model.loss(b, 0.1), params=trainer.model.trainable_parameters()
-        )
+        loss = value_and_grad(lambda b: trainer.model.loss(b, 0.1), params=trainer.model.trainable_parameters())
         with trainer.model.evaluating():
             (total, weight), grads = loss(batch)
         return [total.numpy(), weight.numpy(), *(grad.numpy() for grad in grads.values())]

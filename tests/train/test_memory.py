@@ -79,9 +79,7 @@ def _run(settings: dict[str, Any], width: int, tokens: int, mode: str, **batch: 
 @pytest.mark.parametrize(
     ("width", "tokens", "accumulate"), [(128, 2048, 1), (256, 2048, 1), (256, 4096, 1), (256, 4096, 4)]
 )
-def test_the_forecast_is_within_15_percent(
-    settings: dict[str, Any], width: int, tokens: int, accumulate: int
-) -> None:
+def test_the_forecast_is_within_15_percent(settings: dict[str, Any], width: int, tokens: int, accumulate: int) -> None:
     found = _run(settings, width, tokens, "free", accumulate=accumulate)
     assert found["forecast"] == pytest.approx(found["peak"], rel=0.15), found
 
@@ -98,9 +96,7 @@ def test_too_little_memory_is_told_with_batch_and_tensors(settings: dict[str, An
     found = _run(settings, 256, 2048, mode)
     assert found["error"] == "OutOfMemoryError"
     message = found["message"]
-    assert re.search(
-        r"a batch of \d+ rows, \d+ source tokens, \d+ target tokens: out of memory: 2\d\d MB", message
-    )
+    assert re.search(r"a batch of \d+ rows, \d+ source tokens, \d+ target tokens: out of memory: 2\d\d MB", message)
     assert " bytes) are needed for tensors, " in message and " are free. The largest" in message
     assert re.search(r"MB  float32\[\d+, \d+\]  matmul, layer \S+ \(\S+/seqlib/nn/\w+\.py:\d+\)", message)
     assert "Lower batch.tokens (2048), raise batch.accumulate (1)" in message

@@ -74,13 +74,7 @@ def test_a_run_ends_with_a_report_of_all_of_it(finished: Path) -> None:
         "Record",
     ]
     text = " ".join(found.text)
-    for expected in (
-        "Loss",
-        "Learning rate",
-        "nrefs:1|case:mixed",
-        "% of their places are padding",
-        "reference",
-    ):
+    for expected in ("Loss", "Learning rate", "nrefs:1|case:mixed", "% of their places are padding", "reference"):
         assert expected in text, expected
     assert "One training step of" in text and "matmul" in text
     assert "model.safetensors" in text and "numpy" in text and "optim.lr" in text
@@ -125,9 +119,7 @@ def test_charts_leave_out_what_is_not_finite() -> None:
     assert "<polyline" in line_chart([Series("a", [(5, 3.0)])], "one")
 
 
-@pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (3.1, 17.9), (-2, 5), (1e-5, 3e-3), (4, 4), (0, 0), (0, 123456)]
-)
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (3.1, 17.9), (-2, 5), (1e-5, 3e-3), (4, 4), (0, 0), (0, 123456)])
 def test_ticks_cover_the_range_with_round_numbers(low: float, high: float) -> None:
     marks = ticks(low, high)
     assert marks[0] <= low + 1e-12 and marks[-1] >= high - 1e-12 and 2 <= len(marks) <= 12

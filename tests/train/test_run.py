@@ -118,10 +118,7 @@ def test_a_resume_refuses_what_would_change_the_run(settings: dict[str, Any], tm
 
 
 def test_a_resume_elsewhere_says_so(
-    settings: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _run(settings, tmp_path / "run", Stop(2))
     assert "another environment" not in capsys.readouterr().err
@@ -195,9 +192,7 @@ def test_a_disk_that_fills_up_leaves_a_run_that_can_be_resumed(
 def test_one_step_that_is_not_finite_is_left_out() -> None:
     window = Window()
     for total, norm in ((4.0, 1.0), (np.inf, 1.0), (2.0, np.nan), (8.0, 1.0)):
-        window.add(
-            np.float32(total), np.float32(4), np.float32(norm), tokens=4, padded=4, seconds=1.0, rate=0.1
-        )
+        window.add(np.float32(total), np.float32(4), np.float32(norm), tokens=4, padded=4, seconds=1.0, rate=0.1)
     assert window.skipped(4) == 2
     assert not window.check(4)
     assert window.close(4)["loss"] == pytest.approx(12 / 8)
@@ -233,9 +228,7 @@ def test_the_run_saves_a_model_that_translates(settings: dict[str, Any], tmp_pat
 def test_figures_of_a_window() -> None:
     window = Window()
     for total, weight in ((10.0, 4.0), (20.0, 8.0)):
-        window.add(
-            np.float32(total), np.float32(weight), np.float32(1.5), tokens=6, padded=16, seconds=0.5, rate=0.1
-        )
+        window.add(np.float32(total), np.float32(weight), np.float32(1.5), tokens=6, padded=16, seconds=0.5, rate=0.1)
     values = window.close(2)
     assert values["loss"] == pytest.approx(30 / 12)
     assert values["target_tokens_per_second"] == pytest.approx(12.0)

@@ -39,18 +39,14 @@ def test_a_name_is_a_location(package: str) -> None:
     assert resolve("cat_black_big", package, "pet")() == "big"
 
 
-@pytest.mark.parametrize(
-    "name", ["cat_blck", "cat_hidden", "cat_build", "cat_getcwd", "cat_Cat", "cat", "_private_x"]
-)
+@pytest.mark.parametrize("name", ["cat_blck", "cat_hidden", "cat_build", "cat_getcwd", "cat_Cat", "cat", "_private_x"])
 def test_anything_else_is_unknown(package: str, name: str) -> None:
     with pytest.raises(UsageError, match=f"unknown pet '{name}'"):
         resolve(name, package, "pet")
 
 
 def test_two_matches_are_an_error_that_lists_both(package: str, tmp_path: Path) -> None:
-    (tmp_path / "lookup_pets" / "cat_black.py").write_text(
-        "__all__ = ['white']\ndef white(): return 'white'\n"
-    )
+    (tmp_path / "lookup_pets" / "cat_black.py").write_text("__all__ = ['white']\ndef white(): return 'white'\n")
     with pytest.raises(UsageError, match=r"two places.*cat_black.py: white\(\) and cat.py: black_white\(\)"):
         resolve("cat_black_white", package, "pet")
 

@@ -10,8 +10,7 @@ from seqlib.util.errors import UsageError
 
 
 @pytest.mark.parametrize(
-    ("text", "nbytes"),
-    [("8GB", 8 * 10**9), ("512 mb", 512 * 10**6), ("2GiB", 2 << 30), ("1.5k", 1500), ("7", 7)],
+    ("text", "nbytes"), [("8GB", 8 * 10**9), ("512 mb", 512 * 10**6), ("2GiB", 2 << 30), ("1.5k", 1500), ("7", 7)]
 )
 def test_sizes(text: str, nbytes: int) -> None:
     assert memory.parse_size(text) == nbytes
@@ -45,12 +44,7 @@ def _group(folder: Path, **files: str) -> None:
 
 
 def test_control_groups_of_version_2(tmp_path: Path) -> None:
-    _group(
-        tmp_path / "fs/a",
-        memory__max="1000\n",
-        memory__current="400\n",
-        memory__stat="anon 1\ninactive_file 50\n",
-    )
+    _group(tmp_path / "fs/a", memory__max="1000\n", memory__current="400\n", memory__stat="anon 1\ninactive_file 50\n")
     _group(tmp_path / "fs/a/b", memory__max="max\n", memory__current="300\n")
     own = tmp_path / "cgroup"
     own.write_text("0::/a/b\n")

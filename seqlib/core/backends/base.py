@@ -107,13 +107,9 @@ class Backend:
         if kernel.strided is True or array.flags.c_contiguous:
             return array
         strides = tuple(s // array.itemsize for s in array.strides)
-        return (
-            array if kernel.takes(index, Layout(array.shape, strides, 0)) else self.xp.array(array, order="C")
-        )
+        return array if kernel.takes(index, Layout(array.shape, strides, 0)) else self.xp.array(array, order="C")
 
-    def _reference(
-        self, op: Op, arrays: Sequence[Any | None], attrs: Attrs, out_metas: Sequence[Meta]
-    ) -> list[Any]:
+    def _reference(self, op: Op, arrays: Sequence[Any | None], attrs: Attrs, out_metas: Sequence[Meta]) -> list[Any]:
         # Half precision: widen, compute in float32, round once.
         widened = [a.astype(np.float32) if a is not None and dtypes.is_half(a.dtype) else a for a in arrays]
         result = op.fn(self.xp, *widened, **attrs)

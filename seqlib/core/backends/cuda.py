@@ -127,9 +127,7 @@ class CudaBackend(Backend):
         if int(self.flag.get(stream=self.stream)[0]):
             with self.stream:
                 self.flag.fill(0)
-            raise IndexError(
-                "an op on the GPU met an index out of range (run the step on the CPU to see which)"
-            )
+            raise IndexError("an op on the GPU met an index out of range (run the step on the CPU to see which)")
 
     # -- launch lists
 

@@ -35,9 +35,7 @@ def _adamw(
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype, t = p.dtype, step.astype(dtypes.float64)
     # 1 - β^t loses digits in float32 for small t.
-    first, second = (
-        (1.0 - power(full((), beta, dtypes.float64), t)).astype(dtype) for beta in (beta1, beta2)
-    )
+    first, second = ((1.0 - power(full((), beta, dtypes.float64), t)).astype(dtype) for beta in (beta1, beta2))
     scaled = g * scale.astype(dtype)
     new_m = m * beta1 + scaled * (1.0 - beta1)
     new_v = v * beta2 + scaled * scaled * (1.0 - beta2)
@@ -68,14 +66,10 @@ def _scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
     return [Meta((min(p.size, CACHE // 2 // p.dtype.itemsize),), p.dtype)] * 2
 
 
-_adamw.cpu(
-    "adamw_numpy:forward", when=same_float(0, 1, 2, 3), scratch=_scratch, overlap=((0, 0), (1, 2), (2, 3))
-)
+_adamw.cpu("adamw_numpy:forward", when=same_float(0, 1, 2, 3), scratch=_scratch, overlap=((0, 0), (1, 2), (2, 3)))
 
 
-_adamw.cpu(
-    "adamw_cpu:forward", needs="numba", when=float32_only(0, 1, 2, 3), overlap=((0, 0), (1, 2), (2, 3))
-)
+_adamw.cpu("adamw_cpu:forward", needs="numba", when=float32_only(0, 1, 2, 3), overlap=((0, 0), (1, 2), (2, 3)))
 
 
 @_adamw.samples
@@ -113,12 +107,7 @@ def adamw(
     (1 for the first update) and `scale` (clipping, or one over a batch's weight) are 0-d and floating. A
     `scale` that is not finite leaves p, m and v as they are. Raises ShapeError and DtypeError.
     """
-    rates = {
-        "beta1": float(beta1),
-        "beta2": float(beta2),
-        "eps": float(eps),
-        "weight_decay": float(weight_decay),
-    }
+    rates = {"beta1": float(beta1), "beta2": float(beta2), "eps": float(eps), "weight_decay": float(weight_decay)}
     return _adamw(p, g, m, v, lr, step, scale, **rates)
 
 
@@ -150,9 +139,7 @@ _global_norm.cpu("adamw_numpy:norm", scratch=lambda metas, attrs: [Meta((PIECE,)
 @_global_norm.samples
 def _() -> Iterable[Sample]:
     rng = np.random.default_rng(0)
-    yield Sample(
-        tuple(rng.normal(size=s).astype(np.float32) for s in ((3, 5), (33, 1023), (0, 4), ())), grad=()
-    )
+    yield Sample(tuple(rng.normal(size=s).astype(np.float32) for s in ((3, 5), (33, 1023), (0, 4), ())), grad=())
     yield Sample((np.full(9, 1e30, np.float32),), grad=())
     yield Sample((np.array([1.0, np.nan], np.float32),), grad=())
 

@@ -12,9 +12,7 @@ from seqlib.core.ops.jit_cpu import SPAN, copy, kernel
 
 
 @kernel
-def _adamw(
-    first, last, p, g, m, v, new_p, new_m, new_v, scale, beta1, gain1, beta2, gain2, factor, root, eps, keep
-):
+def _adamw(first, last, p, g, m, v, new_p, new_m, new_v, scale, beta1, gain1, beta2, gain2, factor, root, eps, keep):
     tp, tm, tv = np.empty(SPAN, np.float32), np.empty(SPAN, np.float32), np.empty(SPAN, np.float32)
     for start in range(first, last, SPAN):
         stop = min(start + SPAN, last)
@@ -31,16 +29,7 @@ def _adamw(
         copy(tv, new_v[start:stop])
 
 
-def forward(
-    outs: Any,
-    ins: Any,
-    scratch: Any,
-    *,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, *, beta1: float, beta2: float, eps: float, weight_decay: float) -> None:
     """The kernel of adamw."""
     outs, scalars = settle(outs, ins, beta1, beta2)
     if scalars is None:

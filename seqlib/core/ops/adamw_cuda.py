@@ -14,8 +14,7 @@ from seqlib.core.ops.adamw import _adamw, _global_norm
 
 _FLOATS = ("float", "double", "bf16", "f16")
 _SOURCE = Source(
-    "adamw.cu",
-    [*(f"adamw<{t}>" for t in ("bf16", "f16")), *(f"squares<{t}>" for t in _FLOATS), "root_of_sum"],
+    "adamw.cu", [*(f"adamw<{t}>" for t in ("bf16", "f16")), *(f"squares<{t}>" for t in _FLOATS), "root_of_sum"]
 )
 _BLOCK = 512
 _SEVERAL = 64
@@ -23,9 +22,7 @@ _BLOCKS = 64  # of one tensor, for its sum of squares
 _TENSORS = np.dtype([("at", "u8", (_SEVERAL,)), ("size", "i8", (_SEVERAL,))], align=True)
 
 
-def forward(
-    outs: Any, ins: Any, scratch: Any, *, beta1: float, beta2: float, eps: float, weight_decay: float
-) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, *, beta1: float, beta2: float, eps: float, weight_decay: float) -> None:
     """The kernel of adamw, float32."""
     size = ins[0].size
     if not size:

@@ -32,16 +32,7 @@ def settle(
     return outs, (lr, scale, factor, root)
 
 
-def forward(
-    outs: Any,
-    ins: Any,
-    scratch: Any,
-    *,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, *, beta1: float, beta2: float, eps: float, weight_decay: float) -> None:
     outs, numbers = settle(outs, ins, beta1, beta2)
     if numbers is None:
         return

@@ -57,16 +57,7 @@ def add_dropout_layer_norm_bwd(
 
 @add_dropout_layer_norm_bwd.infer
 def _(
-    g: Meta,
-    gtotal: Meta,
-    total: Meta,
-    w: Meta,
-    mean: Meta,
-    rstd: Meta,
-    state: Meta,
-    *,
-    p: float,
-    draw: int,
+    g: Meta, gtotal: Meta, total: Meta, w: Meta, mean: Meta, rstd: Meta, state: Meta, *, p: float, draw: int
 ) -> list[Meta]:
     _need_wide("add_dropout_layer_norm_bwd", "g", g)
     if not g == gtotal == total:
@@ -120,8 +111,5 @@ def _() -> Iterable[Sample]:
     rng, state = np.random.default_rng(1), np.array([11, 5], np.int64)
     for shape in ((3, 5), (2, 3, 7), (33, 1023), (70, 128), (0, 4)):
         g, h, x = (rng.normal(size=shape).astype(np.float32) for _ in range(3))
-        w, rstd = (
-            rng.normal(size=shape[-1:]).astype(np.float32),
-            (1 / np.sqrt(x.var(-1) + 1e-5)).astype(np.float32),
-        )
+        w, rstd = (rng.normal(size=shape[-1:]).astype(np.float32), (1 / np.sqrt(x.var(-1) + 1e-5)).astype(np.float32))
         yield Sample((g, h, x, w, x.mean(-1), rstd, state), {"p": 0.3, "draw": 2})

@@ -80,14 +80,7 @@ additive_scores_bwd.cpu(
 
 def _cases() -> Iterable[tuple[Any, ...]]:
     rng = np.random.default_rng(0)
-    for b, t, s, a in (
-        (2, 3, 4, 5),
-        (1, 1, 1023, 3),
-        (3, 5, 2, 33),
-        (0, 2, 3, 4),
-        (2, 0, 3, 4),
-        (2, 3, 0, 4),
-    ):
+    for b, t, s, a in ((2, 3, 4, 5), (1, 1, 1023, 3), (3, 5, 2, 33), (0, 2, 3, 4), (2, 0, 3, 4), (2, 3, 0, 4)):
         yield tuple(rng.normal(size=shape).astype(np.float32) for shape in ((b, t, a), (b, s, a), (a,)))
 
 

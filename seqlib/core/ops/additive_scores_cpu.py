@@ -33,9 +33,7 @@ def _backward(first, last, g, q, k, v, gq, gk, sums):
         for t in range(q.shape[1]):
             for s in range(k.shape[1]):
                 query, key, to_query, to_key, slope = q[b, t], k[b, s], gq[b, t], gk[b, s], g[b, t, s]
-                for j in range(
-                    v.size
-                ):  # loops of few arrays: what the compiler turns into vector instructions
+                for j in range(v.size):  # loops of few arrays: what the compiler turns into vector instructions
                     hidden[j] = tanh32(query[j] + key[j])
                 for j in range(v.size):
                     gv[j] += slope * hidden[j]

@@ -185,9 +185,7 @@ def _(*metas: Any, dropout: float, kv_heads: int, **attrs: Any) -> list[Meta]:
         _check_offsets(q_offsets, k_offsets)
         for name, m in (("bias", bias), ("lengths", lengths)):
             if m is not None:
-                raise shape_error(
-                    "attention", name, "absent with packed rows, whose offsets bound the keys", m.shape
-                )
+                raise shape_error("attention", name, "absent with packed rows, whose offsets bound the keys", m.shape)
     elif lengths is not None:
         need_int("attention", "lengths", lengths)
         if lengths.shape != q.shape[:1]:
@@ -241,18 +239,10 @@ def _scratch(arrays: int) -> Any:
 
 for _module, _needs, _when in (("numpy", None, same_float), ("cpu", "numba", float32_only)):
     _attention.cpu(
-        f"attention_{_module}:forward",
-        needs=_needs,
-        when=_when(0, 1, 2, 3),
-        scratch=_scratch(1),
-        strided=True,
+        f"attention_{_module}:forward", needs=_needs, when=_when(0, 1, 2, 3), scratch=_scratch(1), strided=True
     )
     attention_bwd.cpu(
-        f"attention_{_module}:backward",
-        needs=_needs,
-        when=_when(0, 1, 2, 3, 6),
-        scratch=_scratch(2),
-        strided=True,
+        f"attention_{_module}:backward", needs=_needs, when=_when(0, 1, 2, 3, 6), scratch=_scratch(2), strided=True
     )
 
 
@@ -276,9 +266,7 @@ _PLAIN = {"causal": False, "scale": 0.4, "dropout": 0.0, "draw": 0, "kv_heads": 
 
 def _padded(b: int, t: int, s: int, h: int, own: int, k: int, seed: int = 0) -> list[Any]:
     rng = np.random.default_rng(seed)
-    return [
-        rng.normal(size=shape).astype(np.float32) for shape in ((b, t, h, k), (b, s, own, k), (b, s, own, k))
-    ]
+    return [rng.normal(size=shape).astype(np.float32) for shape in ((b, t, h, k), (b, s, own, k), (b, s, own, k))]
 
 
 def _cases() -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
@@ -290,19 +278,10 @@ def _cases() -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
 
     yield tuple(_padded(2, 3, 5, 4, 4, 3)), _PLAIN
     yield (*_padded(2, 5, 5, 3, 3, 7), None, np.array([3, 0], np.int32)), {**_PLAIN, "causal": True}
-    yield (
-        (*_padded(3, 2, 6, 4, 2, 3), bias(1, 4, 1, 6), np.array([6, 1, 4], np.int32)),
-        {**_PLAIN, "causal": True},
-    )
-    yield (
-        (*_padded(2, 4, 3, 2, 1, 5), bias(4, 3), None, None, None, state),
-        {**_PLAIN, "dropout": 0.3, "draw": 1},
-    )
+    yield ((*_padded(3, 2, 6, 4, 2, 3), bias(1, 4, 1, 6), np.array([6, 1, 4], np.int32)), {**_PLAIN, "causal": True})
+    yield ((*_padded(2, 4, 3, 2, 1, 5), bias(4, 3), None, None, None, state), {**_PLAIN, "dropout": 0.3, "draw": 1})
     yield (*_padded(1, 3, 1023, 2, 2, 5), bias(1, 1, 3, 1023), np.array([1000], np.int32)), _PLAIN
-    yield (
-        (*_padded(1, 600, 300, 1, 1, 3), None, None, None, None, state),
-        {**_PLAIN, "dropout": 0.1, "causal": True},
-    )
+    yield ((*_padded(1, 600, 300, 1, 1, 3), None, None, None, None, state), {**_PLAIN, "dropout": 0.1, "causal": True})
     yield tuple(_padded(0, 3, 5, 2, 2, 3)), _PLAIN
     yield tuple(_padded(2, 3, 0, 2, 2, 3)), _PLAIN
     q, k, v = (x[0] for x in _padded(1, 11, 13, 4, 2, 3))
@@ -385,9 +364,7 @@ def attention(
         rate = 0.0
     else:
         state, draw = current_generator().draw()
-    factor = (
-        float(scale) if scale is not None else float(q.shape[-1]) ** -0.5 if q.ndim and q.shape[-1] else 1.0
-    )
+    factor = float(scale) if scale is not None else float(q.shape[-1]) ** -0.5 if q.ndim and q.shape[-1] else 1.0
     attrs = {
         "causal": bool(causal),
         "scale": factor,

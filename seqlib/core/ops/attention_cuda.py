@@ -50,14 +50,7 @@ _SHAPE = np.dtype(
 
 def _serves(q: Any, k: Any, bias: Any, whole: Sequence[Meta | None]) -> bool:
     ints = all(m is None or m.dtype == dtypes.int32 for m in whole)
-    return (
-        dtypes.is_half(q.dtype)
-        and q.shape[-1] in WIDTHS
-        and bias is None
-        and ints
-        and q.size > 0
-        and k.size > 0
-    )
+    return dtypes.is_half(q.dtype) and q.shape[-1] in WIDTHS and bias is None and ints and q.size > 0 and k.size > 0
 
 
 def serves(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
@@ -81,10 +74,7 @@ def _shape(q: Any, k: Any, v: Any, y: Any, offsets: Any, grads: Sequence[Any], a
         s[f"{name}_stride"] = 0 if x is None else x.strides[-3] // x.itemsize
     s["scale"] = attrs["scale"]
     if attrs["dropout"]:
-        s["threshold"], s["keep"] = (
-            philox.keep_threshold(attrs["dropout"]),
-            philox.keep_scale(attrs["dropout"]),
-        )
+        s["threshold"], s["keep"] = (philox.keep_threshold(attrs["dropout"]), philox.keep_scale(attrs["dropout"]))
     s["draw"] = attrs["draw"]
     s["random_stride"] = packed_stride(int(s["keys"])) if packed else s["keys"]
     return s

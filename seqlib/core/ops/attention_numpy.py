@@ -171,16 +171,7 @@ class Gradients(NamedTuple):
 
 
 def _backward(
-    p: Problem,
-    steps: Steps,
-    g: Any,
-    q: Any,
-    k: Any,
-    v: Any,
-    y: Any,
-    lse: Any,
-    out: Gradients,
-    scratch: Sequence[Any],
+    p: Problem, steps: Steps, g: Any, q: Any, k: Any, v: Any, y: Any, lse: Any, out: Gradients, scratch: Sequence[Any]
 ) -> None:
     dims = _block_dims(p.dims, q.itemsize, separate_groups=True)
     blocks = list(_blocks(p.dims, dims))
@@ -268,9 +259,7 @@ def _keep_padded(state: Any, draw: int, rate: float, dims: Dims, mask: Callable[
     return keep
 
 
-def _keep_packed(
-    state: Any, draw: int, rate: float, dims: Dims, row_numbers: Any, rows: int, stride: int
-) -> Keep:
+def _keep_packed(state: Any, draw: int, rate: float, dims: Dims, row_numbers: Any, rows: int, stride: int) -> Keep:
     """As above for a group of segments whose query rows have numbers [B,T] of `rows`; a row's counter moves by
     `stride`."""
     seed, offset = seed_offset(state, draw)
@@ -324,14 +313,7 @@ def _lse_view(lse: Any, own: int) -> Any:
 
 
 def forward(
-    outs: Any,
-    ins: Any,
-    scratch: Any,
-    *,
-    kv_heads: int,
-    steps: Steps = NUMPY,
-    segments: Any = None,
-    **attrs: Any,
+    outs: Any, ins: Any, scratch: Any, *, kv_heads: int, steps: Steps = NUMPY, segments: Any = None, **attrs: Any
 ) -> None:
     """The kernel of attention; of packed rows it does the segments with these numbers (None: all)."""
     q, k, v = unpacked(ins[0], ins[1], ins[2], kv_heads)
@@ -394,9 +376,7 @@ def backward(
             rows, keys = group.rows, group.keys
             inputs = gy[rows], q[rows], y[rows], k[keys], v[keys]
             inputs[0][~group.real] = 0
-            grads = tuple(
-                None if out is None else np.empty_like(inputs[i]) for out, i in ((gq, 1), (gk, 3), (gv, 4))
-            )
+            grads = tuple(None if out is None else np.empty_like(inputs[i]) for out, i in ((gq, 1), (gk, 3), (gv, 4)))
             lse_ = np.swapaxes(lse[:, rows], 0, 1)
         g_, q_, y_, gq_ = (None if x is None else _query_view(x, own) for x in (*inputs[:3], grads[0]))
         k_, v_, gk_, gv_ = (None if x is None else _key_view(x) for x in (*inputs[3:], *grads[1:]))

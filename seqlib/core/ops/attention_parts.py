@@ -116,9 +116,7 @@ def score_matrix(
     return scores if visible is None else where(visible, scores, -float("inf"))
 
 
-def kept_factors(
-    shape: tuple[int, ...], k_offsets: Any, state: Any, rate: float, draw: int, dtype: Any
-) -> Tensor:
+def kept_factors(shape: tuple[int, ...], k_offsets: Any, state: Any, rate: float, draw: int, dtype: Any) -> Tensor:
     """The factors of the weights [B,H,T,S]: 0, or the scale of kept ones."""
     _, h, t, s = shape
     if k_offsets is None:
@@ -126,7 +124,6 @@ def kept_factors(
     else:
         _, start, _ = _segments(k_offsets, s)
         bits = reshape(
-            take(random_bits(state, shape=(h, t, packed_stride(s)), draw=draw), arange(s) - start, axis=2),
-            shape,
+            take(random_bits(state, shape=(h, t, packed_stride(s)), draw=draw), arange(s) - start, axis=2), shape
         )
     return where(less(bits, philox.keep_threshold(rate)), 0.0, full((), philox.keep_scale(rate), dtype))

@@ -101,9 +101,7 @@ def _heads(first, last, q, k, k_head, v, v_head, own_heads, bias, lengths, shift
                     lse[b, h, t] = top + np.log(total)
 
 
-def forward(
-    outs: Any, ins: Any, scratch: Any, *, causal: bool, scale: float, kv_heads: int = 0, **_: Any
-) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, *, causal: bool, scale: float, kv_heads: int = 0, **_: Any) -> None:
     """The kernel of attention over padded rows, without dropout."""
     q, k, v, bias, lengths = ins[:5]
     y, lse = outs

@@ -18,9 +18,7 @@ from seqlib.core.ops.blocks import SCORES, pieces
 _TILE = 8  # Q
 
 
-def forward(
-    outs: Any, ins: Any, scratch: Any, *, causal: bool, scale: float, kv_heads: int = 0, **_: Any
-) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, *, causal: bool, scale: float, kv_heads: int = 0, **_: Any) -> None:
     """The NumPy kernel of attention over padded rows, without dropout."""
     q, k, v = unpacked(ins[0], ins[1], ins[2], kv_heads)
     bias, lengths = ins[3:5]

@@ -24,6 +24,4 @@ def check_bounds(op: str, argument: str, index: Any, size: int, *, negative: boo
     least, most = int(index.min()), int(index.max())
     if least < low or most >= size:
         wrong = most if most >= size else least
-        raise IndexRangeError(
-            f"{op}: {argument} should be in [{low}, {size}), got {wrong} (at {debug.where()})"
-        )
+        raise IndexRangeError(f"{op}: {argument} should be in [{low}, {size}), got {wrong} (at {debug.where()})")

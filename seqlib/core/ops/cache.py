@@ -31,18 +31,13 @@ def _block(index: Any, cache: tuple[int, ...], block: tuple[int, ...], axis: int
 @_update_slice.infer
 def _(cache: Meta, x: Meta, index: Meta, *, axis: int) -> list[Meta]:
     if index.shape or not dtypes.is_int(index.dtype):
-        raise dtype_error(
-            "update_slice", "index", "a 0-d int32 or int64 tensor", f"{index.dtype}{list(index.shape)}"
-        )
+        raise dtype_error("update_slice", "index", "a 0-d int32 or int64 tensor", f"{index.dtype}{list(index.shape)}")
     fits = len(x.shape) == len(cache.shape) and all(
         a <= b if i == axis else a == b for i, (a, b) in enumerate(zip(x.shape, cache.shape, strict=True))
     )
     if not fits:
         raise shape_error(
-            "update_slice",
-            "x",
-            f"of the cache's shape {cache.shape}, at most so long along axis {axis}",
-            x.shape,
+            "update_slice", "x", f"of the cache's shape {cache.shape}, at most so long along axis {axis}", x.shape
         )
     if x.dtype != cache.dtype:
         raise dtype_error("update_slice", "x", f"{cache.dtype} as the cache", x.dtype)
@@ -90,6 +85,4 @@ def update_slice(cache: Tensor, x: Tensor, index: Tensor, axis: int) -> Tensor:
     cache = as_tensor(cache)
     if not cache.ndim:
         raise shape_error("update_slice", "cache", "of at least one dimension", cache.shape)
-    return _update_slice(
-        cache, as_tensor(x), as_tensor(index), axis=normalize_axis("update_slice", axis, cache.ndim)
-    )
+    return _update_slice(cache, as_tensor(x), as_tensor(index), axis=normalize_axis("update_slice", axis, cache.ndim))

@@ -39,8 +39,7 @@ def _() -> Iterable[Sample]:
 def iota(xp: Any, *, start: float, step: float, size: int, dtype: Any) -> Any:
     """start, start + step, … : `size` elements of `dtype`."""
     return (
-        start
-        + step * xp.arange(size, dtype=xp.float64 if dtypes.is_float(dtypes.canonical(dtype)) else xp.int64)
+        start + step * xp.arange(size, dtype=xp.float64 if dtypes.is_float(dtypes.canonical(dtype)) else xp.int64)
     ).astype(dtype)
 
 
@@ -85,9 +84,7 @@ def ones(shape: Any, dtype: Any = dtypes.float32) -> Tensor:
 def full(shape: Any, value: float, dtype: Any = None) -> Tensor:
     """An array of `shape` filled with the Python scalar `value`."""
     return _full(
-        shape=_shape(shape),
-        value=value,
-        dtype=dtypes.canonical(dtype) if dtype else dtypes.scalar_dtype(value, None),
+        shape=_shape(shape), value=value, dtype=dtypes.canonical(dtype) if dtype else dtypes.scalar_dtype(value, None)
     )
 
 

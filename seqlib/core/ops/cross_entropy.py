@@ -54,9 +54,7 @@ def _cross_entropy(
 
 
 @_cross_entropy.infer
-def _(
-    logits: Meta, targets: Meta, weights: Meta | None, *, smoothing: float, ignore_index: int
-) -> list[Meta]:
+def _(logits: Meta, targets: Meta, weights: Meta | None, *, smoothing: float, ignore_index: int) -> list[Meta]:
     need_float("cross_entropy", "logits", logits)
     need_int("cross_entropy", "targets", targets)
     if len(logits.shape) != 2 or logits.shape[1] == 0:
@@ -73,14 +71,7 @@ _cross_entropy.cpu("cross_entropy_numpy:forward", when=same_float(0, 2), scratch
 
 @fused(differentiable=False)
 def cross_entropy_bwd(
-    g: Tensor,
-    logits: Tensor,
-    targets: Tensor,
-    lse: Tensor,
-    weights: Any = None,
-    *,
-    smoothing: float,
-    ignore_index: int,
+    g: Tensor, logits: Tensor, targets: Tensor, lse: Tensor, weights: Any = None, *, smoothing: float, ignore_index: int
 ) -> Tensor:
     """The gradient by the logits for the cotangent g (0-d) of the loss: g·(softmax - (1-ε)·onehot(t) - ε/V),
     times the row's weight, 0 if ignored."""
@@ -114,11 +105,7 @@ def _cases() -> Iterable[tuple[Any, Any, dict[str, Any]]]:
     for n, classes, smoothing in ((3, 5, 0.0), (7, 1023, 0.1), (1023, 9, 0.2), (0, 4, 0.1), (5, 1, 0.0)):
         targets = rng.integers(0, classes, n).astype(np.int32)
         targets[n // 2 : n // 2 + 1] = -1
-        yield (
-            rng.normal(size=(n, classes)).astype(np.float32),
-            targets,
-            {"smoothing": smoothing, "ignore_index": -1},
-        )
+        yield (rng.normal(size=(n, classes)).astype(np.float32), targets, {"smoothing": smoothing, "ignore_index": -1})
     targets = np.zeros(4, np.int64)
     yield rng.normal(size=(4, 6)).astype(np.float32), targets, {"smoothing": 0.1, "ignore_index": 0}
 
@@ -143,11 +130,7 @@ def _() -> Iterable[Sample]:
 
 
 def cross_entropy(
-    logits: Tensor,
-    targets: Tensor,
-    smoothing: float = 0.0,
-    ignore_index: int = -1,
-    weights: Tensor | None = None,
+    logits: Tensor, targets: Tensor, smoothing: float = 0.0, ignore_index: int = -1, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """(sum of the losses in nats, number of counted rows), both 0-d of at least float32.
 

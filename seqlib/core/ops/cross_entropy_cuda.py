@@ -31,9 +31,7 @@ _LOGITS = 1 << 28
 """Bytes of a block of logits."""
 
 
-def _rows(
-    logits: Any, losses: Any, lses: Any, targets: Any, smoothing: float, ignore: int, gradient: bool
-) -> None:
+def _rows(logits: Any, losses: Any, lses: Any, targets: Any, smoothing: float, ignore: int, gradient: bool) -> None:
     """The losses of rows; with `gradient` the logits become their gradients."""
     kernel = _SOURCE.kernel(
         f"cross_entropy_rows<{name_of(logits)}, {name_of(targets)}, {'true' if gradient else 'false'}>"

@@ -115,9 +115,7 @@ def _samples(name: str, arity: int, kind: str, differentiable: bool) -> Iterable
 
 add = elementwise("add", "a b", "a + b", grad=lambda ctx, g: (g, g))
 sub = elementwise("sub", "a b", "a - b", grad=lambda ctx, g: (g, -g))
-mul = elementwise(
-    "mul", "a b", "a * b", saves="a b", grad=lambda ctx, g: (g * ctx.inputs[1], g * ctx.inputs[0])
-)
+mul = elementwise("mul", "a b", "a * b", saves="a b", grad=lambda ctx, g: (g * ctx.inputs[1], g * ctx.inputs[0]))
 div = elementwise(
     "div",
     "a b",
@@ -137,9 +135,7 @@ power = elementwise(
     grad=lambda ctx, g: (
         g * ctx.inputs[1] * power(ctx.inputs[0], ctx.inputs[1] - 1.0) if ctx.needs[0] else None,
         # d/db a^b = a^b log a, and 0 where a is 0
-        g * ctx.outputs[0] * log(where(equal(ctx.inputs[0], 0.0), 1.0, ctx.inputs[0]))
-        if ctx.needs[1]
-        else None,
+        g * ctx.outputs[0] * log(where(equal(ctx.inputs[0], 0.0), 1.0, ctx.inputs[0])) if ctx.needs[1] else None,
     ),
 )
 
@@ -166,9 +162,7 @@ def _clip_grad(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     )
 
 
-clip_to = elementwise(
-    "clip", "x low high", "minimum(maximum(x, low), high)", saves="x low high", grad=_clip_grad
-)
+clip_to = elementwise("clip", "x low high", "minimum(maximum(x, low), high)", saves="x low high", grad=_clip_grad)
 
 
 def clip(x: Any, a_min: Any = None, a_max: Any = None) -> Tensor:
@@ -185,9 +179,7 @@ def clip(x: Any, a_min: Any = None, a_max: Any = None) -> Tensor:
 
 exp = elementwise("exp", "x", "exp(x)", kind="float", saves="y", grad=lambda ctx, g: (g * ctx.outputs[0],))
 log = elementwise("log", "x", "log(x)", kind="float", saves="x", grad=lambda ctx, g: (g / ctx.inputs[0],))
-sqrt = elementwise(
-    "sqrt", "x", "sqrt(x)", kind="float", saves="y", grad=lambda ctx, g: (g * 0.5 / ctx.outputs[0],)
-)
+sqrt = elementwise("sqrt", "x", "sqrt(x)", kind="float", saves="y", grad=lambda ctx, g: (g * 0.5 / ctx.outputs[0],))
 rsqrt = elementwise(
     "rsqrt",
     "x",
@@ -197,19 +189,10 @@ rsqrt = elementwise(
     grad=lambda ctx, g: (g * -0.5 * ctx.outputs[0] * ctx.outputs[0] * ctx.outputs[0],),
 )
 tanh = elementwise(
-    "tanh",
-    "x",
-    "tanh(x)",
-    kind="float",
-    saves="y",
-    grad=lambda ctx, g: (g * (1.0 - ctx.outputs[0] * ctx.outputs[0]),),
+    "tanh", "x", "tanh(x)", kind="float", saves="y", grad=lambda ctx, g: (g * (1.0 - ctx.outputs[0] * ctx.outputs[0]),)
 )
-sin = elementwise(
-    "sin", "x", "sin(x)", kind="float", saves="x", grad=lambda ctx, g: (g * cos(ctx.inputs[0]),)
-)
-cos = elementwise(
-    "cos", "x", "cos(x)", kind="float", saves="x", grad=lambda ctx, g: (-g * sin(ctx.inputs[0]),)
-)
+sin = elementwise("sin", "x", "sin(x)", kind="float", saves="x", grad=lambda ctx, g: (g * cos(ctx.inputs[0]),))
+cos = elementwise("cos", "x", "cos(x)", kind="float", saves="x", grad=lambda ctx, g: (-g * sin(ctx.inputs[0]),))
 erf = elementwise(
     "erf",
     "x",
@@ -269,9 +252,7 @@ where = elementwise(
 def _(condition: Meta, a: Meta, b: Meta) -> list[Meta]:
     if condition.dtype != dtypes.bool_:
         raise dtype_error("where", "condition", "bool", condition.dtype)
-    return [
-        Meta(broadcast_shapes("where", condition.shape, a.shape, b.shape), dtypes.promote(a.dtype, b.dtype))
-    ]
+    return [Meta(broadcast_shapes("where", condition.shape, a.shape, b.shape), dtypes.promote(a.dtype, b.dtype))]
 
 
 # The gradient of relu by its output's sign, in one pass. It is 0 at 0.
@@ -282,9 +263,7 @@ relu_bwd = elementwise(
     saves="y",
     grad=lambda ctx, h: (relu_bwd(h, ctx.inputs[1]), None),
 )
-relu = elementwise(
-    "relu", "x", "maximum(x, 0.0)", saves="y", grad=lambda ctx, g: (relu_bwd(g, ctx.outputs[0]),)
-)
+relu = elementwise("relu", "x", "maximum(x, 0.0)", saves="y", grad=lambda ctx, g: (relu_bwd(g, ctx.outputs[0]),))
 
 
 def _gelu_grad(ctx: VjpContext, g: Tensor) -> Sequence[Any]:

@@ -75,9 +75,7 @@ def _() -> Iterable[Sample]:
     for shape, size, width in (((3, 5), 7, 4), ((1023,), 33, 9), ((0, 4), 5, 3), ((), 5, 1)):
         ids = np.asarray(rng.integers(0, size, shape), np.int32)
         yield Sample((ids, rng.normal(size=(size, width)).astype(np.float32)), grad=(1,))
-    yield Sample(
-        (np.array([[2, 2], [0, 2]], np.int64), rng.normal(size=(3, 1023)).astype(np.float32)), grad=(1,)
-    )
+    yield Sample((np.array([[2, 2], [0, 2]], np.int64), rng.normal(size=(3, 1023)).astype(np.float32)), grad=(1,))
 
 
 @embedding_grad.samples

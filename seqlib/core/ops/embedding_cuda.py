@@ -23,9 +23,7 @@ def _names() -> list[str]:
         names += [f"embedding_count<{i}>", f"embedding_order<{i}>"]
         for t, lanes in _FLOATS.items():
             names += [f"embedding<{t}, {i}, {n}>" for n in (1, lanes)]
-            names += (
-                [f"embedding_sum<{t}, {t}, {i}, {n}>" for n in (1, lanes)] if t in ("float", "double") else []
-            )
+            names += [f"embedding_sum<{t}, {t}, {i}, {n}>" for n in (1, lanes)] if t in ("float", "double") else []
         names += [f"embedding_parts<{t}, {i}>" for t in ("float", "double")]
     return names
 

@@ -13,9 +13,7 @@ def forward(outs: Any, ins: Any, scratch: Any) -> None:
     ids, table = ins
     check_bounds("embedding", "ids", ids, table.shape[0], negative=False)
     if ids.size:
-        np.take(
-            table, ids, axis=0, out=outs[0], mode="clip"
-        )  # checked above; "raise" would buffer the output
+        np.take(table, ids, axis=0, out=outs[0], mode="clip")  # checked above; "raise" would buffer the output
 
 
 def gradient(outs: Any, ins: Any, scratch: Any, *, size: int) -> None:

@@ -84,12 +84,8 @@ class _Builder:
             raise self.refuse(last)
         parts = last.value.elts if isinstance(last.value, ast.Tuple) else [last.value]
         results = [self.visit(part) for part in parts]
-        if any(not isinstance(r, tuple) or r[0] != "call" for r in results) or len(set(results)) < len(
-            results
-        ):
-            raise ValueError(
-                f"expression {self.expression!r}: a result is computed by nothing, or given twice"
-            )
+        if any(not isinstance(r, tuple) or r[0] != "call" for r in results) or len(set(results)) < len(results):
+            raise ValueError(f"expression {self.expression!r}: a result is computed by nothing, or given twice")
         return [r[1] for r in results]
 
     def visit(self, node: ast.expr) -> Any:
@@ -159,9 +155,7 @@ def compile_expression(expression: str, params: tuple[str, ...]) -> Plan:
         for s in dict.fromkeys(dying):
             if s != target:
                 free.append(s) if s >= len(results) else lent.add(s)
-    return Plan(
-        tuple(steps), len(results), count, frozenset(masks), tuple(_overlap(steps, params, len(results)))
-    )
+    return Plan(tuple(steps), len(results), count, frozenset(masks), tuple(_overlap(steps, params, len(results))))
 
 
 def _is_call(argument: Any) -> bool:

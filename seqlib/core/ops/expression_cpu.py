@@ -157,9 +157,7 @@ def loop(segment: Segment, vectors: tuple[bool, ...], bools: frozenset[Any]) -> 
     lines.append("    for r in range(first, last):")
     lines += [f"        {names[a]} = r{k}[r * q{k}]" for k, a in enumerate(segment.reads) if not vectors[k]]
     lines += ["        for c in range(left, right, TILE):", "            n = min(TILE, right - c)"]
-    lines += [
-        f"            a{k} = r{k}[r * q{k} + c : r * q{k} + c + n]" for k in range(len(vectors)) if vectors[k]
-    ]
+    lines += [f"            a{k} = r{k}[r * q{k} + c : r * q{k} + c + n]" for k in range(len(vectors)) if vectors[k]]
     lines.append("            for j in range(n):")
     lines += [f"                {names[a]} = a{k}[j]" for k, a in enumerate(segment.reads) if vectors[k]]
     for step in segment.steps:
@@ -167,10 +165,7 @@ def loop(segment: Segment, vectors: tuple[bool, ...], bools: frozenset[Any]) -> 
         lines.append(f"                v{step.target} = {_EXACT[step.fn].format(*terms)}")
     lines += [f"                t{k}[j] = v{s}" for k, s in enumerate(segment.writes)]
     for k in range(len(segment.writes)):
-        lines += [
-            f"            o{k} = w{k}[r * p{k} + c : r * p{k} + c + n]",
-            "            for j in range(n):",
-        ]
+        lines += [f"            o{k} = w{k}[r * p{k} + c : r * p{k} + c + n]", "            for j in range(n):"]
         lines.append(f"                o{k}[j] = t{k}[j]")
     return generated(_HEAD + "\n".join(lines) + "\n")
 
@@ -228,9 +223,7 @@ class Loops:
         where = geometry(outs[0].shape, [(a.shape, a.strides, a.itemsize) for a in (*outs, *ins)], len(outs))
         if where is None or where.columns < NARROW:
             return None
-        bools = {("at", o) for o in self.plan.masks} | {
-            ("in", i) for i, a in enumerate(ins) if a.dtype == np.bool_
-        }
+        bools = {("at", o) for o in self.plan.masks} | {("in", i) for i, a in enumerate(ins) if a.dtype == np.bool_}
         parts: list[Any] = []
         for part in self.parts:
             vectors = tuple(a[0] == "at" or where.column_steps[a[1] + len(outs)] == 1 for a in part.reads)
@@ -277,9 +270,7 @@ class _Work(NamedTuple):
                     room["at", s] = np.empty(shape, np.bool_ if s in self.plan.masks else np.float32)
             if compiled is None:
                 (step,) = part.steps
-                args = (
-                    self.piece(a, top, left, shape, room) if isinstance(a, tuple) else a for a in step.args
-                )
+                args = (self.piece(a, top, left, shape, room) if isinstance(a, tuple) else a for a in step.args)
                 function(step.fn)(*args, out=self.piece(("at", step.target), top, left, shape, room))
                 continue
             arguments: list[Any] = []

@@ -52,16 +52,10 @@ def _body(plan: Plan, compute: str) -> list[str]:
             return f"{'x' if argument[0] == 'in' else 's'}{argument[1]}"
         if compute == "float":
             return f"{float(argument)!r}f" if np.isfinite(argument) else ("INF" if argument > 0 else "-INF")
-        return (
-            f"{compute}({'INF' if argument > 0 else '-INF'})"
-            if np.isinf(argument)
-            else f"{compute}({argument!r})"
-        )
+        return f"{compute}({'INF' if argument > 0 else '-INF'})" if np.isinf(argument) else f"{compute}({argument!r})"
 
     declared = [f"{'bool' if s in plan.masks else compute} s{s};" for s in range(plan.storages)]
-    return declared + [
-        f"s{step.target} = {_step(step.fn, [*map(text, step.args)], compute)};" for step in plan.steps
-    ]
+    return declared + [f"s{step.target} = {_step(step.fn, [*map(text, step.args)], compute)};" for step in plan.steps]
 
 
 @cache
@@ -91,9 +85,7 @@ def source(plan: Plan, types: tuple[str, ...], outs: tuple[str | None, ...], com
         lines.append(f"        {inside} x{i} = as<{inside}>(v{i}[j]);")
     lines += [f"        {line}" for line in _body(plan, compute)]
     for o, t in given:
-        lines.append(
-            f"        p{o}.at[j] = " + (f"s{o};" if o in plan.masks else f"put<{t}, {compute}>(s{o});")
-        )
+        lines.append(f"        p{o}.at[j] = " + (f"s{o};" if o in plan.masks else f"put<{t}, {compute}>(s{o});"))
     lines.append("    }")
     for o, t in given:
         lines.append(f"    if (V > 1 && count == V) *reinterpret_cast<Pack<{t}, V>*>(y{o} + at) = p{o};")
@@ -170,9 +162,7 @@ def cuda_kernel(plan: Plan) -> Callable[..., None]:
     return run
 
 
-def _width(
-    outs: Sequence[Any], ins: Sequence[Any], sizes: Sequence[int], steps: Sequence[Sequence[int]]
-) -> int:
+def _width(outs: Sequence[Any], ins: Sequence[Any], sizes: Sequence[int], steps: Sequence[Sequence[int]]) -> int:
     """Elements a thread: as many as one access of 16 bytes moves, 1 where rows don't allow it."""
     width = 16 // max(x.itemsize for x in (*outs, *ins))
     if width == 1 or sizes[-1] < width or (len(sizes) > 1 and sizes[-1] % width):

@@ -82,12 +82,7 @@ def _blocks(
         rows = last - first  # nothing to keep in the cache between steps
     for start in range(first, last, rows):
         piece = slice(start, min(start + rows, last))
-        _run(
-            plan,
-            [None if o is None else o[piece] for o in outs],
-            [a[piece] if a.ndim else a for a in ins],
-            compute,
-        )
+        _run(plan, [None if o is None else o[piece] for o in outs], [a[piece] if a.ndim else a for a in ins], compute)
 
 
 def _run(plan: Plan, outs: Sequence[Any], ins: Sequence[Any], compute: Any) -> None:

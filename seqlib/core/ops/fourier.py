@@ -117,12 +117,7 @@ def _() -> Iterable[Sample]:
 
 @_rfft.samples
 def _() -> Iterable[Sample]:
-    for shape, norm in (
-        ((3, 6), "backward"),
-        ((2, 3, 5), "ortho"),
-        ((1023,), "backward"),
-        ((0, 4), "forward"),
-    ):
+    for shape, norm in (((3, 6), "backward"), ((2, 3, 5), "ortho"), ((1023,), "backward"), ((0, 4), "forward")):
         yield Sample((_draw(*shape),), {"norm": norm})
 
 

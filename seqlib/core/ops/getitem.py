@@ -136,14 +136,10 @@ def _entries(shape: tuple[int, ...], items: Sequence[Any], advanced: bool) -> li
             entries.append(_Entry("array", 0, d, 1, d, item))
         else:
             if not -d <= item < d:
-                raise IndexRangeError(
-                    f"getitem: index should be in [{-d}, {d}), got {item} (at {debug.where()})"
-                )
+                raise IndexRangeError(f"getitem: index should be in [{-d}, {d}), got {item} (at {debug.where()})")
             # Beside index arrays an integer is one of them: it decides where the picked axes go.
             entries.append(
-                _Entry("array", 0, d, 1, d, tensor(np.int32(item)))
-                if advanced
-                else _Entry("int", item % d, 1, 1, d)
+                _Entry("array", 0, d, 1, d, tensor(np.int32(item))) if advanced else _Entry("int", item % d, 1, 1, d)
             )
     return entries
 
@@ -153,11 +149,7 @@ def _basic(x: Tensor, entries: Sequence[_Entry]) -> Tensor:
     of_x = [e for e in entries if e.kind != "new"]
     sizes = tuple(e.size for e in of_x)
     whole = sizes == x.shape and all(e.start == 0 and e.step == 1 for e in of_x)
-    y = (
-        identity(x)
-        if whole
-        else slice_(x, [e.start if e.size else 0 for e in of_x], sizes, [e.step for e in of_x])
-    )
+    y = identity(x) if whole else slice_(x, [e.start if e.size else 0 for e in of_x], sizes, [e.step for e in of_x])
     shape = tuple(e.size for e in entries if e.kind != "int")
     return y if shape == y.shape else reshape(y, shape)
 

@@ -17,13 +17,7 @@ from seqlib.core.ops.join import concatenate, split
 from seqlib.core.tensor import Tensor
 from seqlib.util.errors import unknown
 
-ACTIVATIONS: dict[str, Op] = {
-    "sigmoid": sigmoid,
-    "relu": relu,
-    "gelu": gelu_erf,
-    "gelu_tanh": gelu_tanh,
-    "silu": silu,
-}
+ACTIVATIONS: dict[str, Op] = {"sigmoid": sigmoid, "relu": relu, "gelu": gelu_erf, "gelu_tanh": gelu_tanh, "silu": silu}
 
 
 @fused(saves="x")

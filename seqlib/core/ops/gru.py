@@ -27,14 +27,7 @@ from seqlib.core.tensor import Tensor, as_tensor
 
 @fused(outs="y h gates states", visible=2, saves="x w b h0 lengths gates states")
 def _gru(
-    x: Tensor,
-    w: Tensor,
-    b: Tensor,
-    h0: Tensor,
-    lengths: Any = None,
-    *,
-    reverse: bool,
-    independent: bool = False,
+    x: Tensor, w: Tensor, b: Tensor, h0: Tensor, lengths: Any = None, *, reverse: bool, independent: bool = False
 ) -> Any:
     """x [T,B,3H] is what the inputs give the gates; `gates` [T,B,4H] holds r, z, n and the state's share of n;
     `states` what each step starts from."""
@@ -56,9 +49,7 @@ def _gru(
 
 
 @_gru.infer
-def _(
-    x: Meta, w: Meta, b: Meta, h0: Meta, lengths: Meta | None, *, reverse: bool, independent: bool
-) -> list[Meta]:
+def _(x: Meta, w: Meta, b: Meta, h0: Meta, lengths: Meta | None, *, reverse: bool, independent: bool) -> list[Meta]:
     check_sequence("gru", 3, x, w, h0, lengths)
     if b.shape != w.shape[:1]:
         raise shape_error("gru", "bias_h", f"{w.shape[:1]}, one for each gate", b.shape)
@@ -71,14 +62,7 @@ def _(
 
 @fused(outs="gx gown gh0", visible=3, differentiable=False)
 def gru_bwd(
-    w: Tensor,
-    gates: Tensor,
-    states: Tensor,
-    lengths: Any = None,
-    gy: Any = None,
-    gh: Any = None,
-    *,
-    reverse: bool,
+    w: Tensor, gates: Tensor, states: Tensor, lengths: Any = None, gy: Any = None, gh: Any = None, *, reverse: bool
 ) -> Any:
     """The gradients of gru, backwards in time, by what the inputs give the gates (gx), by what the state gives them
     (gown) and by h0. With δh = gy + what the later step sends and q the state's share of n: δn = δh (1 - z), δz = δh
@@ -209,6 +193,4 @@ def gru_step(gates: Tensor, w_h: Tensor, bias_h: Tensor, h: Tensor) -> Tensor:
     """One step of `gru` for rows whose inputs give the gates `gates` [R,3H]; w_h [3H,H], bias_h [3H], h [R,H] → the
     next h. Raises as `gru` does."""
     gates = as_tensor(gates)
-    return _gru(
-        reshape(gates, (1, *gates.shape)), w_h, bias_h, h, reverse=False, independent=not grad_enabled()
-    )[1]
+    return _gru(reshape(gates, (1, *gates.shape)), w_h, bias_h, h, reverse=False, independent=not grad_enabled())[1]

@@ -27,9 +27,7 @@ def forward(
     own, gate_room, room = scratch[1:]
     kept = Steps(states, room[:2]), Steps(gates, gate_room), Steps(y, room[2:])
     limits = limits_of(lengths, steps, rows)
-    spread_rows(
-        _forward, rows, 8 * x.size, multiply, x, w_t, b, limits, own, h0, h, kept, reverse, cell or _cell
-    )
+    spread_rows(_forward, rows, 8 * x.size, multiply, x, w_t, b, limits, own, h0, h, kept, reverse, cell or _cell)
 
 
 def _forward(
@@ -83,9 +81,7 @@ def _cell(t: int, limits: Any, x: Any, own: Any, b: Any, h: Any, gate: Any, y: A
         next_h[dead] = h[dead]
 
 
-def backward(
-    outs: Any, ins: Any, scratch: Any, *, reverse: bool, cell: Callable[..., None] | None = None
-) -> None:
+def backward(outs: Any, ins: Any, scratch: Any, *, reverse: bool, cell: Callable[..., None] | None = None) -> None:
     w, gates, states, lengths, gy, gh = ins
     steps, rows, _ = states.shape
     gx, gown = (np.empty((steps, rows, len(w)), w.dtype) if out is None else out for out in outs[:2])
@@ -95,16 +91,7 @@ def backward(
 
 
 def _backward(
-    rows: slice,
-    w: Any,
-    limits: Any,
-    kept: Any,
-    gy: Any,
-    gh: Any,
-    outs: Any,
-    room: Any,
-    reverse: bool,
-    cell: Any,
+    rows: slice, w: Any, limits: Any, kept: Any, gy: Any, gh: Any, outs: Any, room: Any, reverse: bool, cell: Any
 ) -> None:
     gates, states = kept
     gx, gown, first = outs
@@ -120,9 +107,7 @@ def _backward(
         np.add(dh, sent, out=first[rows])
 
 
-def _cell_bwd(
-    t: int, limits: Any, gate: Any, h: Any, gy: Any, sent: Any, dh: Any, gx: Any, gown: Any
-) -> None:
+def _cell_bwd(t: int, limits: Any, gate: Any, h: Any, gy: Any, sent: Any, dh: Any, gx: Any, gown: Any) -> None:
     """One step back: what is sent to h (`dh` past the product, `sent` through it) becomes gx, gown and the next dh."""
     width = h.shape[1]
     r, z, n, q = (gate[:, k * width : (k + 1) * width] for k in range(4))

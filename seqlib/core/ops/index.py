@@ -125,9 +125,7 @@ def flat_positions(index: Any, shape: tuple[int, ...], axis: int) -> Any:
     inner = math.prod(shape[axis + 1 :])
     positions = np.where(index < 0, index + shape[axis], index).astype(np.int64) * inner
     ndim = len(shape)
-    outer = np.arange(math.prod(shape[:axis])).reshape(*shape[:axis], *(1,) * (ndim - axis)) * (
-        shape[axis] * inner
-    )
+    outer = np.arange(math.prod(shape[:axis])).reshape(*shape[:axis], *(1,) * (ndim - axis)) * (shape[axis] * inner)
     return positions + outer + np.arange(inner).reshape(shape[axis + 1 :])
 
 
@@ -141,13 +139,8 @@ def _gather(xp: Any, x: Any, indices: Any, *, axis: int) -> Any:
 def _(x: Meta, indices: Meta, *, axis: int) -> list[Meta]:
     need_int("gather", "indices", indices)
     expected = tuple(d for i, d in enumerate(x.shape) if i != axis)
-    if (
-        len(indices.shape) != len(x.shape)
-        or tuple(d for i, d in enumerate(indices.shape) if i != axis) != expected
-    ):
-        raise shape_error(
-            "gather", "indices", f"of the shape of x, {x.shape}, except along axis {axis}", indices.shape
-        )
+    if len(indices.shape) != len(x.shape) or tuple(d for i, d in enumerate(indices.shape) if i != axis) != expected:
+        raise shape_error("gather", "indices", f"of the shape of x, {x.shape}, except along axis {axis}", indices.shape)
     return [Meta(indices.shape, x.dtype)]
 
 

@@ -73,9 +73,7 @@ def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     tensors = [as_tensor(x) for x in xs]
     if not tensors or not tensors[0].ndim:
         expected = "at least one tensor of at least one dimension"
-        raise shape_error(
-            "concatenate", "xs", expected, f"{len(tensors)} of shape {[t.shape for t in tensors]}"
-        )
+        raise shape_error("concatenate", "xs", expected, f"{len(tensors)} of shape {[t.shape for t in tensors]}")
     return _concatenate(*tensors, axis=normalize_axis("concatenate", axis, tensors[0].ndim))
 
 
@@ -163,9 +161,7 @@ def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tenso
         if sizes.count(-1) == 1:
             sizes[sizes.index(-1)] = total - sum(sizes) - 1
         if sum(sizes) != total or any(s < 0 for s in sizes):
-            raise shape_error(
-                "split", "sections", f"sizes that add up to {total}, axis {axis} of x", tuple(sections)
-            )
+            raise shape_error("split", "sections", f"sizes that add up to {total}, axis {axis} of x", tuple(sections))
     starts = np.cumsum([0, *sizes])[:-1].tolist()
     return [_cut(x, at, start, size) for start, size in zip(starts, sizes, strict=True)]
 

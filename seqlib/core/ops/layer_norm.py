@@ -34,9 +34,7 @@ def _(x: Meta, w: Meta, b: Meta, *, eps: float) -> list[Meta]:
         raise shape_error("layer_norm", "x", "of at least 1 dimension, the last not empty", x.shape)
     for name, m in (("w", w), ("b", b)):
         if m.shape != x.shape[-1:]:
-            raise shape_error(
-                "layer_norm", name, f"of shape {x.shape[-1:]}, the last axis of x {x.shape}", m.shape
-            )
+            raise shape_error("layer_norm", name, f"of shape {x.shape[-1:]}, the last axis of x {x.shape}", m.shape)
     statistic = Meta(x.shape[:-1], dtypes.sums(x.dtype))
     return [x, statistic, statistic]
 
@@ -48,9 +46,7 @@ _layer_norm.cpu("layer_norm_cpu:forward", needs="numba", when=float32_only(0, 1,
 
 
 @fused(outs="gx gw gb", visible=3, differentiable=False)
-def layer_norm_bwd(
-    g: Tensor, x: Tensor, w: Tensor, mean_: Tensor, rstd: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def layer_norm_bwd(g: Tensor, x: Tensor, w: Tensor, mean_: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of layer_norm: with x̂ = (x - mean) rstd and h = g w, gx = rstd (h - mean(h) - x̂ mean(h
     x̂)), gw = Σ g x̂ and gb = Σ g over rows."""
     column = (*x.shape[:-1], 1)
@@ -72,9 +68,7 @@ def _two_blocks(metas: Sequence[Meta | None], attrs: Any) -> list[Meta]:
     return block_scratch(metas, attrs) * 2 + [Meta((w.size,), w.dtype)]
 
 
-layer_norm_bwd.cpu(
-    "layer_norm_numpy:backward", when=same_float(), scratch=_two_blocks, overlap=((0, 0), (0, 1))
-)
+layer_norm_bwd.cpu("layer_norm_numpy:backward", when=same_float(), scratch=_two_blocks, overlap=((0, 0), (0, 1)))
 
 
 def _wide_float32(metas: Sequence[Meta | None], attrs: Any) -> bool:

@@ -12,25 +12,10 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import (
-    Attrs,
-    Meta,
-    Sample,
-    VjpContext,
-    dtype_error,
-    fused,
-    need_float,
-    need_int,
-    shape_error,
-)
+from seqlib.core.op import Attrs, Meta, Sample, VjpContext, dtype_error, fused, need_float, need_int, shape_error
 from seqlib.core.ops.blocks import float32_only, rows_per_block, same_float
 from seqlib.core.ops.create import full, zeros
-from seqlib.core.ops.cross_entropy import (
-    _cross_entropy,
-    check_weights,
-    cross_entropy_bwd,
-    need_smoothing,
-)
+from seqlib.core.ops.cross_entropy import _cross_entropy, check_weights, cross_entropy_bwd, need_smoothing
 from seqlib.core.ops.matmul import matmul
 from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Tensor, as_tensor
@@ -138,12 +123,7 @@ def _() -> Iterable[Sample]:
 
 
 def linear_cross_entropy(
-    x: Tensor,
-    w: Tensor,
-    targets: Tensor,
-    smoothing: float = 0.0,
-    ignore_index: int = -1,
-    weights: Tensor | None = None,
+    x: Tensor, w: Tensor, targets: Tensor, smoothing: float = 0.0, ignore_index: int = -1, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """`cross_entropy(x wᵀ, targets)` in blocks of rows: (sum of the losses in nats, number of counted rows),
     0-d.

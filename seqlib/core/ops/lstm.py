@@ -31,14 +31,7 @@ def live_rows(lengths: Any, steps: int, rows: int) -> Tensor:
 
 @fused(outs="y h c gates cells tanhs states", visible=3, saves="x w h0 c0 lengths gates cells tanhs states")
 def _lstm(
-    x: Tensor,
-    w: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    lengths: Any = None,
-    *,
-    reverse: bool,
-    independent: bool = False,
+    x: Tensor, w: Tensor, h0: Tensor, c0: Tensor, lengths: Any = None, *, reverse: bool, independent: bool = False
 ) -> Any:
     """x [T,B,4H] is what the inputs give the gates; `cells` and `states` hold what each step starts from."""
     steps, rows, width = x.shape[0], *h0.shape
@@ -82,9 +75,7 @@ def check_sequence(op: str, gates: int, x: Meta, w: Meta, h0: Meta, lengths: Met
 
 
 @_lstm.infer
-def _(
-    x: Meta, w: Meta, h0: Meta, c0: Meta, lengths: Meta | None, *, reverse: bool, independent: bool
-) -> list[Meta]:
+def _(x: Meta, w: Meta, h0: Meta, c0: Meta, lengths: Meta | None, *, reverse: bool, independent: bool) -> list[Meta]:
     check_sequence("lstm", 4, x, w, h0, lengths)
     if c0 != h0:
         raise shape_error("lstm", "c0", f"{h0.dtype} {h0.shape}, as h0", f"{c0.dtype} {c0.shape}")
@@ -272,7 +263,5 @@ def lstm_step(gates: Tensor, w_h: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor,
     """One step of `lstm` for rows whose inputs give the gates `gates` [R,4H]; w_h [4H,H], h and c [R,H] → the next h
     and c. Raises as `lstm` does."""
     gates = as_tensor(gates)
-    y, _, c = _lstm(
-        reshape(gates, (1, *gates.shape)), w_h, h, c, reverse=False, independent=not grad_enabled()
-    )
+    y, _, c = _lstm(reshape(gates, (1, *gates.shape)), w_h, h, c, reverse=False, independent=not grad_enabled())
     return reshape(y, y.shape[1:]), c

@@ -85,9 +85,7 @@ def forward(
         Steps(y, room[5:6]),
     )
     limits = limits_of(lengths, steps, rows)
-    spread_rows(
-        _forward, rows, 8 * x.size, multiply, x, w_t, limits, start, (h, c), kept, reverse, cell or _cell
-    )
+    spread_rows(_forward, rows, 8 * x.size, multiply, x, w_t, limits, start, (h, c), kept, reverse, cell or _cell)
 
 
 def _forward(
@@ -131,9 +129,7 @@ def sigmoid(x: Any) -> None:
     np.divide(1.0, x, out=x)
 
 
-def _cell(
-    t: int, limits: Any, x: Any, gate: Any, h: Any, c: Any, tanh: Any, y: Any, next_h: Any, next_c: Any
-) -> None:
+def _cell(t: int, limits: Any, x: Any, gate: Any, h: Any, c: Any, tanh: Any, y: Any, next_h: Any, next_c: Any) -> None:
     """One step: `gate` comes as the product of h with w and leaves as the gates."""
     width = h.shape[1]
     np.add(gate, x, out=gate)
@@ -156,9 +152,7 @@ def _cell(
 # -- backward ------------------------------------------------------------------------------------------------
 
 
-def backward(
-    outs: Any, ins: Any, scratch: Any, *, reverse: bool, cell: Callable[..., None] | None = None
-) -> None:
+def backward(outs: Any, ins: Any, scratch: Any, *, reverse: bool, cell: Callable[..., None] | None = None) -> None:
     w, gates, cells, tanhs, lengths, gy, gh, gc = ins
     steps, rows, _ = cells.shape
     gx = np.empty(gates.shape, gates.dtype) if outs[0] is None else outs[0]
@@ -190,9 +184,7 @@ def _backward(
             np.copyto(out[rows], d)
 
 
-def _cell_bwd(
-    t: int, limits: Any, gate: Any, c: Any, tanh: Any, gy: Any, sent: Any, dh: Any, dc: Any, gx: Any
-) -> None:
+def _cell_bwd(t: int, limits: Any, gate: Any, c: Any, tanh: Any, gy: Any, sent: Any, dh: Any, dc: Any, gx: Any) -> None:
     """One step back: what is sent to h (`dh` past the product, `sent` through it) becomes gx; dh is 0 after a step."""
     width = c.shape[1]
     i, f, g, o = (gate[:, k * width : (k + 1) * width] for k in range(4))

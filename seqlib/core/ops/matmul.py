@@ -17,9 +17,7 @@ from seqlib.core.tensor import Tensor, as_tensor
 
 
 @primitive(saves="a b")
-def _matmul(
-    xp: Any, a: Any, b: Any, *, transpose_a: bool, transpose_b: bool, independent: bool = False
-) -> Any:
+def _matmul(xp: Any, a: Any, b: Any, *, transpose_a: bool, transpose_b: bool, independent: bool = False) -> Any:
     return xp.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b)
 
 
@@ -35,16 +33,9 @@ def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool, independent: bo
     if k != k2:
         a_text = f"{a.shape}{' transposed' if transpose_a else ''}"
         raise shape_error(
-            "matmul",
-            "b",
-            f"of inner size {k} (a is {a_text})",
-            f"{b.shape}{' transposed' if transpose_b else ''}",
+            "matmul", "b", f"of inner size {k} (a is {a_text})", f"{b.shape}{' transposed' if transpose_b else ''}"
         )
-    return [
-        Meta(
-            (*broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2]), m, n), dtypes.promote(a.dtype, b.dtype)
-        )
-    ]
+    return [Meta((*broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2]), m, n), dtypes.promote(a.dtype, b.dtype))]
 
 
 @_matmul.flops

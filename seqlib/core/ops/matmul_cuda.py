@@ -10,9 +10,7 @@ from seqlib.core.op import Attrs, Layout, Meta
 from seqlib.core.ops.matmul import _matmul
 
 
-def forward(
-    outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool, independent: bool
-) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool, independent: bool) -> None:
     """The kernel of matmul. That rows are `independent` of their neighbours to the bit is promised on the CPU alone."""
     product(ins[0], ins[1], outs[0], transpose_a, transpose_b)
 

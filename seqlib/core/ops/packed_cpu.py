@@ -150,9 +150,7 @@ def _forward(first, last, q, k, v, places, bounds, causal, scale, dropout, seed,
 
 
 @kernel
-def _backward(
-    first, last, gy, q, k, v, y, lse, places, bounds, causal, scale, dropout, seed, offset, want, gq, gk, gv
-):
+def _backward(first, last, gy, q, k, v, y, lse, places, bounds, causal, scale, dropout, seed, offset, want, gq, gk, gv):
     heads, group, q_at, k_at, v_at = places
     width = q.shape[2]
     threshold, keep_scale, stride = dropout
@@ -247,24 +245,10 @@ def forward(outs: Any, ins: Any, scratch: Any, *, steps: Steps, kv_heads: int, *
     q, k, v = (np.ascontiguousarray(x) for x in _buffers(arrays, arrays, kv_heads))
     lse = np.empty((places[0], len(q)), np.float32) if outs[1] is None else outs[1]
     settings = _settings(len(k), state, attrs)
-    spread(
-        _forward,
-        len(bounds),
-        _work(bounds, outs[0][0].size),
-        q,
-        k,
-        v,
-        places,
-        bounds,
-        *settings,
-        outs[0],
-        lse,
-    )
+    spread(_forward, len(bounds), _work(bounds, outs[0][0].size), q, k, v, places, bounds, *settings, outs[0], lse)
 
 
-def backward(
-    outs: Any, ins: Any, scratch: Any, *, steps: Steps, want_bias: bool, kv_heads: int, **attrs: Any
-) -> None:
+def backward(outs: Any, ins: Any, scratch: Any, *, steps: Steps, want_bias: bool, kv_heads: int, **attrs: Any) -> None:
     """The kernel of attention_bwd over packed rows."""
     gy, *arrays, y, lse, _, _, q_offsets, k_offsets, state = ins
     bounds, long = _split(q_offsets, k_offsets)
@@ -278,18 +262,5 @@ def backward(
     gy, y, lse = (np.ascontiguousarray(x) for x in (gy, y, lse))
     settings = _settings(len(k), state, attrs)
     spread(
-        _backward,
-        len(bounds),
-        _work(bounds, y[0].size),
-        gy,
-        q,
-        k,
-        v,
-        y,
-        lse,
-        places,
-        bounds,
-        *settings,
-        want,
-        *grads,
+        _backward, len(bounds), _work(bounds, y[0].size), gy, q, k, v, y, lse, places, bounds, *settings, want, *grads
     )

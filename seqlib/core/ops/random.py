@@ -92,14 +92,10 @@ def _() -> Iterable[Sample]:
 def _multinomial(xp: Any, logits: Any, state: Any, *, samples: int, draw: int) -> Any:
     given = xp.asarray(logits, xp.float64)
     if xp is np and not (np.isfinite(given).any(-1) & ~(np.isnan(given) | (given == np.inf)).any(-1)).all():
-        raise UsageError(
-            f"multinomial: logits should be numbers or -inf, one finite in each row (at {debug.where()})"
-        )
+        raise UsageError(f"multinomial: logits should be numbers or -inf, one finite in each row (at {debug.where()})")
     sums = xp.cumsum(xp.exp(given - given.max(axis=-1, keepdims=True)), axis=-1)
     size = sums[..., 0].size * samples
-    words = philox.bits32(*seed_offset(state if xp is np else state.get(), draw), 0, 2 * size).astype(
-        np.uint64
-    )
+    words = philox.bits32(*seed_offset(state if xp is np else state.get(), draw), 0, 2 * size).astype(np.uint64)
     uniform = ((words[::2] << np.uint64(21)) | (words[1::2] >> np.uint64(11))).astype(np.float64) * 2.0**-53
     goals = xp.asarray(uniform).reshape(*sums.shape[:-1], samples) * sums[..., -1:]
     rows = zip(sums.reshape(-1, sums.shape[-1]), goals.reshape(-1, samples), strict=True)

@@ -12,20 +12,14 @@ from seqlib.core.ops import random as declared
 from seqlib.core.ops.create import advance_generator as declared_advance
 
 _SOURCE = Source(
-    "random.cu",
-    [*(f"dropout<{t}>" for t in ("float", "double", "f16", "bf16")), "random_bits", "advance_generator"],
+    "random.cu", [*(f"dropout<{t}>" for t in ("float", "double", "f16", "bf16")), "random_bits", "advance_generator"]
 )
 
 
 def dropout(outs: Any, ins: Any, scratch: Any, *, p: float, draw: int) -> None:
     """The kernel of dropout."""
     x, state = ins
-    numbers = (
-        np.int64(draw),
-        np.int64(x.size),
-        np.uint32(philox.keep_threshold(p)),
-        np.float64(philox.keep_scale(p)),
-    )
+    numbers = (np.int64(draw), np.int64(x.size), np.uint32(philox.keep_threshold(p)), np.float64(philox.keep_scale(p)))
     if x.size:
         _SOURCE.kernel(f"dropout<{name_of(x)}>")(grid(x.size, 8 * 256), (256,), (outs[0], x, state, *numbers))
 
@@ -34,9 +28,7 @@ def random_bits(outs: Any, ins: Any, scratch: Any, *, shape: tuple[int, ...], dr
     """The kernel of random_bits."""
     size = outs[0].size
     if size:
-        _SOURCE.kernel("random_bits")(
-            grid(size, 8 * 256), (256,), (outs[0], ins[0], np.int64(draw), np.int64(size))
-        )
+        _SOURCE.kernel("random_bits")(grid(size, 8 * 256), (256,), (outs[0], ins[0], np.int64(draw), np.int64(size)))
 
 
 def advance_generator(outs: Any, ins: Any, scratch: Any, *, draws: int) -> None:

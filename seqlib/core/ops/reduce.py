@@ -48,9 +48,7 @@ def _sum(xp: Any, x: Any, *, axis: Axes, keepdims: bool) -> Any:
 
 @_sum.infer
 def _(x: Meta, *, axis: Axes, keepdims: bool) -> list[Meta]:
-    return [
-        Meta(reduced_shape(x.shape, axis, keepdims), dtypes.int32 if x.dtype == dtypes.bool_ else x.dtype)
-    ]
+    return [Meta(reduced_shape(x.shape, axis, keepdims), dtypes.int32 if x.dtype == dtypes.bool_ else x.dtype)]
 
 
 @_sum.cpu(strided=True)
@@ -102,9 +100,7 @@ def _count(shape: tuple[int, ...], axes: Axes) -> int:
 @primitive(saves="")
 def _mean(xp: Any, x: Any, *, axis: Axes, keepdims: bool) -> Any:
     dtype = x.dtype if x.dtype.kind == "f" else dtypes.float32
-    return xp.true_divide(
-        xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype), dtype.type(_count(x.shape, axis))
-    )
+    return xp.true_divide(xp.sum(x, axis=axis, keepdims=keepdims, dtype=dtype), dtype.type(_count(x.shape, axis)))
 
 
 @_mean.infer

@@ -123,10 +123,5 @@ def min_(outs: Any, ins: Any, scratch: Any, *, axis: Any, keepdims: bool) -> Non
     _reduce("MIN", outs[0], ins[0], scratch, axis, 1.0)
 
 
-for _op, _fn in (
-    (declared._sum, sum_),
-    (declared._mean, mean),
-    (declared._max, max_),
-    (declared._min, min_),
-):
+for _op, _fn in ((declared._sum, sum_), (declared._mean, mean), (declared._max, max_), (declared._min, min_)):
     _op.cuda(_fn, when=serves, scratch=scratch)

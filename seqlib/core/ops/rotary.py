@@ -62,9 +62,7 @@ def _() -> Iterable[Sample]:
         x = rng.normal(size=shape).astype(np.float32)
         yield Sample((x, np.arange(shape[-3], dtype=np.int32)), {**attrs, "heads": shape[-2]}, grad=(0,))
     x = rng.normal(size=(2, 5, 3, 4)).astype(np.float32)
-    yield Sample(
-        (x, rng.integers(0, 99, (2, 5)).astype(np.int32)), {**attrs, "inverse": True, "heads": 2}, grad=(0,)
-    )
+    yield Sample((x, rng.integers(0, 99, (2, 5)).astype(np.int32)), {**attrs, "inverse": True, "heads": 2}, grad=(0,))
 
 
 def rotary(x: Tensor, positions: Tensor, base: float = 10000.0, heads: int | None = None) -> Tensor:

@@ -8,16 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import (
-    Layout,
-    Meta,
-    Sample,
-    VjpContext,
-    contiguous_layout,
-    normalize_axis,
-    primitive,
-    shape_error,
-)
+from seqlib.core.op import Layout, Meta, Sample, VjpContext, contiguous_layout, normalize_axis, primitive, shape_error
 from seqlib.core.tensor import Tensor, as_tensor
 
 
@@ -261,8 +252,7 @@ def _(x: Meta, *, shape: tuple[int, ...]) -> list[Meta]:
 def _(layout: Layout, *, shape: tuple[int, ...]) -> Layout:
     extra = len(shape) - len(layout.shape)
     strides = [0] * extra + [
-        0 if a == 1 and b != 1 else s
-        for a, s, b in zip(layout.shape, layout.strides, shape[extra:], strict=True)
+        0 if a == 1 and b != 1 else s for a, s, b in zip(layout.shape, layout.strides, shape[extra:], strict=True)
     ]
     return Layout(shape, tuple(strides), layout.offset)
 
@@ -287,9 +277,7 @@ def broadcast_to(x: Tensor, shape: Any) -> Tensor:
 
 
 @primitive(saves="")
-def _slice(
-    xp: Any, x: Any, *, starts: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]
-) -> Any:
+def _slice(xp: Any, x: Any, *, starts: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> Any:
     return x[_index(sizes, starts, steps)]
 
 
@@ -308,9 +296,7 @@ def _(layout: Layout, *, starts: tuple[int, ...], sizes: tuple[int, ...], steps:
 
 
 @primitive(saves="")
-def _slice_grad(
-    xp: Any, g: Any, *, shape: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]
-) -> Any:
+def _slice_grad(xp: Any, g: Any, *, shape: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> Any:
     """Zeros of `shape` with `g` written where a slice read it."""
     out = xp.zeros(shape, g.dtype)
     out[_index(g.shape, starts, steps)] = g
@@ -364,10 +350,7 @@ def slice_(x: Tensor, starts: Any, sizes: Any, steps: Any = None) -> Tensor:
     (default 1), a view.
     """
     return _slice(
-        x,
-        starts=tuple(starts),
-        sizes=tuple(sizes),
-        steps=tuple(steps) if steps is not None else (1,) * x.ndim,
+        x, starts=tuple(starts), sizes=tuple(sizes), steps=tuple(steps) if steps is not None else (1,) * x.ndim
     )
 
 

@@ -59,9 +59,7 @@ def log_softmax_bwd(g: Tensor, y: Tensor) -> Tensor:
 _log_softmax.cpu("softmax_numpy:log_softmax", when=same_float(), scratch=block_scratch, overlap=((0, 0),))
 
 
-log_softmax_bwd.cpu(
-    "softmax_numpy:log_softmax_gradient", when=same_float(), scratch=block_scratch, overlap=((0, 0),)
-)
+log_softmax_bwd.cpu("softmax_numpy:log_softmax_gradient", when=same_float(), scratch=block_scratch, overlap=((0, 0),))
 
 
 @_log_softmax.vjp

@@ -10,9 +10,7 @@ from seqlib.core.ops.sort import stable_order
 
 
 def top_k(outs: Any, ins: Any, scratch: Any, *, k: int) -> None:
-    rows = (
-        ins[0].reshape(-1, ins[0].shape[-1]) if ins[0].size else ins[0].reshape(0, max(ins[0].shape[-1], 1))
-    )
+    rows = ins[0].reshape(-1, ins[0].shape[-1]) if ins[0].size else ins[0].reshape(0, max(ins[0].shape[-1], 1))
     indices = _top_indices(rows, k)
     if outs[0] is not None:
         np.copyto(outs[0].reshape(len(rows), k), np.take_along_axis(rows, indices, axis=-1))

@@ -84,13 +84,9 @@ def _() -> Iterable[Sample]:
     yield Sample((x,), {"axis": (1,), "keepdims": False})
     yield Sample((x * 100,), {"axis": (2,), "keepdims": True})
     yield Sample((x,), {"axis": (0, 1, 2), "keepdims": False})
-    yield Sample(
-        (np.random.default_rng(1).normal(size=1023).astype(np.float32),), {"axis": (0,), "keepdims": False}
-    )
+    yield Sample((np.random.default_rng(1).normal(size=1023).astype(np.float32),), {"axis": (0,), "keepdims": False})
     yield Sample((x[:0],), {"axis": (1,), "keepdims": False})
-    yield Sample(
-        (np.array([[-np.inf, -np.inf], [0, -np.inf]], np.float32),), {"axis": (1,), "keepdims": False}, ()
-    )
+    yield Sample((np.array([[-np.inf, -np.inf], [0, -np.inf]], np.float32),), {"axis": (1,), "keepdims": False}, ())
 
 
 def logsumexp(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -117,9 +113,7 @@ def prod(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     shape = [x.shape[i] for i in kept]
     n = math.prod(x.shape[i] for i in axes)
     size = 1 << (n - 1).bit_length() if n else 1
-    rows = reshape(
-        transpose(cast(x, dtypes.int32) if x.dtype == dtypes.bool_ else x, (*kept, *axes)), (*shape, n)
-    )
+    rows = reshape(transpose(cast(x, dtypes.int32) if x.dtype == dtypes.bool_ else x, (*kept, *axes)), (*shape, n))
     rows = pad(rows, [*[(0, 0)] * len(kept), (0, size - n)], value=1) if size > n else rows
     while size > 1:
         first, second = split(rows, 2, axis=-1)

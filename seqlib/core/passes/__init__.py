@@ -41,11 +41,4 @@ def _show(graph: Graph, after: str) -> None:
         debug.emit(f"--- graph after {after}: {len(graph.nodes)} nodes\n{graph}")
 
 
-__all__ = [
-    "FUSIONS",
-    "PASSES",
-    "eliminate_common_subexpressions",
-    "eliminate_dead_code",
-    "optimize",
-    "verify",
-]
+__all__ = ["FUSIONS", "PASSES", "eliminate_common_subexpressions", "eliminate_dead_code", "optimize", "verify"]

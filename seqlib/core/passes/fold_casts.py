@@ -11,14 +11,7 @@ _WIDER = {
     dtypes.bfloat16: {dtypes.float32, dtypes.float64},
     dtypes.float32: {dtypes.float64},
     dtypes.int32: {dtypes.int64, dtypes.float64},
-    dtypes.bool_: {
-        dtypes.int32,
-        dtypes.int64,
-        dtypes.float16,
-        dtypes.bfloat16,
-        dtypes.float32,
-        dtypes.float64,
-    },
+    dtypes.bool_: {dtypes.int32, dtypes.int64, dtypes.float16, dtypes.bfloat16, dtypes.float32, dtypes.float64},
 }
 """The dtypes that hold every value of a dtype exactly."""
 

@@ -86,9 +86,9 @@ class _Groups:
 
     def _may_join(self, number: int, other: list[Node], group: list[Node]) -> bool:
         a, b = other[0].outputs[0], group[-1].outputs[0]
-        if Meta(a.shape, a.dtype).size != Meta(b.shape, b.dtype).size or _compute_dtype(
-            other[0]
-        ) != _compute_dtype(group[-1]):
+        if Meta(a.shape, a.dtype).size != Meta(b.shape, b.dtype).size or _compute_dtype(other[0]) != _compute_dtype(
+            group[-1]
+        ):
             return False
         if (a in self.fixed) != (b in self.fixed):
             return False
@@ -127,11 +127,7 @@ def _compute_dtype(node: Node) -> dtypes.DType | None:
     if len(found) != 1 or not found <= {dtypes.float32, dtypes.float64}:
         return None
     (dtype,) = found
-    return (
-        dtype
-        if node.op.name == "cast" or any(v is not None and v.dtype == dtype for v in node.inputs)
-        else None
-    )
+    return dtype if node.op.name == "cast" or any(v is not None and v.dtype == dtype for v in node.inputs) else None
 
 
 def _expression(node: Node) -> str | None:

@@ -65,9 +65,7 @@ def patterns() -> tuple[Pattern, ...]:
             marked: dict[Any, str] = {}
             for name, value in attrs.items():
                 if type(value) in _MARKS:
-                    attrs[name] = (
-                        _MARKS[type(value)] / (1 + len(marked)) if type(value) is float else _MARKS[int]
-                    )
+                    attrs[name] = _MARKS[type(value)] / (1 + len(marked)) if type(value) is float else _MARKS[int]
                     marked[attrs[name]] = name
             metas = [None if x is None else Meta(np.shape(x), np.asarray(x).dtype) for x in sample.inputs]
             found.append(trace_pattern(op, metas, attrs, marked))
@@ -91,9 +89,7 @@ class _Match:
             return self.values[p] is v
         if p.constant is not None:
             return self._constant(p.constant, v.constant)
-        if p.node is not None and not (
-            v.node is not None and p.slot == v.slot and self._node(p.node, v.node)
-        ):
+        if p.node is not None and not (v.node is not None and p.slot == v.slot and self._node(p.node, v.node)):
             return False
         self.values[p] = v
         return not self.strict or p.meta == v.meta
@@ -121,9 +117,7 @@ class _Match:
         before = dict(self.values), dict(self.attrs)
         for order in self._orders(p, n):
             self.values, self.attrs = dict(before[0]), dict(before[1])
-            if all(
-                v is None if q is None else self.value(q, v) for q, v in zip(p.inputs, order, strict=True)
-            ):
+            if all(v is None if q is None else self.value(q, v) for q, v in zip(p.inputs, order, strict=True)):
                 self.values.update(zip(p.outputs, n.outputs, strict=True))
                 return True
         return False

@@ -126,9 +126,7 @@ def english(clause: Clause, *, ask: bool = False, without: Part | None = None, s
 
 def english_base(clause: Clause) -> str:
     """Base form and what follows it: "buy the ticket tomorrow"."""
-    return " ".join(
-        word for word in (clause.verb.base, clause.verb.tail, *_english_parts(clause, None)) if word
-    )
+    return " ".join(word for word in (clause.verb.base, clause.verb.tail, *_english_parts(clause, None)) if word)
 
 
 def _german_verb(clause: Clause) -> tuple[str, str, bool]:

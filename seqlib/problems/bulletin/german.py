@@ -84,11 +84,7 @@ def german_noun(spec: str, plural: str, weak: bool = False) -> GermanNoun:
     """Noun from "der Zug" and its plural; a weak masculine has the plural's form in accusative and dative singular."""
     article, word = spec.split(" ", 1)
     oblique = plural if weak else word
-    forms = (
-        ("", "", "")
-        if plural in ("", "-")
-        else (plural, plural, plural if plural[-1] in "ns" else f"{plural}n")
-    )
+    forms = ("", "", "") if plural in ("", "-") else (plural, plural, plural if plural[-1] in "ns" else f"{plural}n")
     return GermanNoun(("der", "die", "das").index(article), (word, oblique, oblique), forms)
 
 
@@ -126,9 +122,7 @@ def german_verb(spec: str) -> GermanVerb:
     infinitive, third, participle, auxiliary = spec.split()
     prefix, _, base = infinitive.rpartition("|")
     stem = base[:-2] if base.endswith("en") else base[:-1]
-    return GermanVerb(
-        prefix, base, (f"{stem}e", third, base), participle, SEIN if auxiliary == "s" else HABEN
-    )
+    return GermanVerb(prefix, base, (f"{stem}e", third, base), participle, SEIN if auxiliary == "s" else HABEN)
 
 
 def modal(verb: str) -> tuple[str, str, str]:

@@ -91,11 +91,7 @@ def clock_12(hour: int, minute: int, afternoon: bool) -> tuple[str, str]:
 
 def price_words(euros: int) -> tuple[str, str]:
     """A whole price in words, accusative: "one euro" → "einen Euro", "twenty euros" → "zwanzig Euro"."""
-    return (
-        ("one euro", "einen Euro")
-        if euros == 1
-        else (f"{number_en(euros)} euros", f"{number_de(euros)} Euro")
-    )
+    return ("one euro", "einen Euro") if euros == 1 else (f"{number_en(euros)} euros", f"{number_de(euros)} Euro")
 
 
 def price_digits(euros: int, cents: int) -> tuple[str, str]:

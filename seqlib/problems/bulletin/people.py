@@ -69,9 +69,7 @@ def measured(draw: Draw) -> Phrase:
 def _pronoun(draw: Draw, subject: Phrase) -> Phrase | None:
     """An object pronoun that cannot be the subject itself, or None."""
     chosen = draw.pick(PRONOUNS)
-    group = (
-        PRONOUNS[:2] if subject in PRONOUNS[:2] else PRONOUNS[3:] if subject in PRONOUNS[3:] else (subject,)
-    )
+    group = PRONOUNS[:2] if subject in PRONOUNS[:2] else PRONOUNS[3:] if subject in PRONOUNS[3:] else (subject,)
     return None if chosen in group else chosen
 
 
@@ -138,9 +136,7 @@ def prepositional_object(draw: Draw) -> Clause:
         goal = somebody(draw, action)
     else:
         kind = draw.pick(action.kinds)
-        goal = noun_phrase(
-            draw, (kind,), action, determiners=("the", "the", "a", "this", "our", "your"), plural=0.3
-        )
+        goal = noun_phrase(draw, (kind,), action, determiners=("the", "the", "a", "this", "our", "your"), plural=0.3)
     clause.negatable = goal.definite
     clause.parts.append(Part(goal.en_object, prepositional(preposition, goal, case), E_OBJECT, R_GOAL))
     return clause
@@ -162,9 +158,7 @@ def event(draw: Draw) -> Clause:
 
 def duration(draw: Draw) -> Clause:
     """The lecture lasts two hours."""
-    subject = noun_phrase(
-        draw, _EVENTS, verbs.LAST, determiners=_EVENT_DETERMINERS, plural=0.0, adjective=0.5
-    )
+    subject = noun_phrase(draw, _EVENTS, verbs.LAST, determiners=_EVENT_DETERMINERS, plural=0.0, adjective=0.5)
     english, german = numbers.number(draw.below(11) + 2)
     unit_en, unit_de = draw.pick((("hours", "Stunden"), ("minutes", "Minuten"), ("days", "Tage")))
     if unit_en == "minutes":
@@ -180,10 +174,7 @@ def postpone(draw: Draw) -> Clause:
     action = verbs.TRANSITIVE_BY_KEY["postpone"]
     thing = noun_phrase(draw, _EVENTS, action, determiners=_EVENT_DETERMINERS, plural=0.1)
     english, german = draw.pick(words.DAYS)
-    parts = [
-        Part(thing.en, thing.de[ACC], E_OBJECT, R_OBJECT),
-        Part(f"to {english}", f"auf {german}", E_GOAL, R_GOAL),
-    ]
+    parts = [Part(thing.en, thing.de[ACC], E_OBJECT, R_OBJECT), Part(f"to {english}", f"auf {german}", E_GOAL, R_GOAL)]
     return Clause(person(draw, action), action, parts, modals=TRAVELLER_MODALS, times="none", negatable=False)
 
 
@@ -206,9 +197,7 @@ def have(draw: Draw) -> Clause:
     clause.parts.append(Part(what.en, what.de[ACC], E_OBJECT, R_OBJECT))
     if draw.chance(0.45):
         with_whom = somebody(draw, verbs.HAVE)
-        clause.parts.append(
-            Part(f"with {with_whom.en_object}", prepositional("mit", with_whom), E_MANNER, R_MANNER)
-        )
+        clause.parts.append(Part(f"with {with_whom.en_object}", prepositional("mit", with_whom), E_MANNER, R_MANNER))
     return clause
 
 
@@ -253,18 +242,7 @@ def belong(draw: Draw) -> Clause:
 
 def like(draw: Draw) -> Clause:
     """The guest likes the hotel: "Das Hotel gefällt dem Gast", subject and object exchanged."""
-    kinds = (
-        "clothing",
-        "luggage",
-        "reading",
-        "furniture",
-        "device",
-        "shop",
-        "event",
-        "area",
-        "seaside",
-        "item",
-    )
+    kinds = ("clothing", "luggage", "reading", "furniture", "device", "shop", "event", "area", "seaside", "item")
     thing = noun_phrase(draw, kinds, verbs.LIKE, determiners=("the", "the", "this", "my", "our", "your"))
     who = person(draw, verbs.LIKE)
     rank = R_PRONOUN if who in PRONOUNS else R_DATIVE
@@ -296,9 +274,7 @@ def live(draw: Draw) -> Clause:
     return clause
 
 
-_HUMAN_STATES = tuple(
-    (english, german) for english, german, _ in words.ADJECTIVES["person"] if english != "new"
-)
+_HUMAN_STATES = tuple((english, german) for english, german, _ in words.ADJECTIVES["person"] if english != "new")
 
 
 def human_state(draw: Draw) -> Clause:

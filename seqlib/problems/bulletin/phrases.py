@@ -112,9 +112,7 @@ class Draw:
             self.combinations.append((verb.key, chosen.en))
         return chosen
 
-    def adjective(
-        self, chosen: Noun, likely: float, definite: bool, singular: bool
-    ) -> words.Adjective | None:
+    def adjective(self, chosen: Noun, likely: float, definite: bool, singular: bool) -> words.Adjective | None:
         """An adjective that goes with the noun, or None; remembers the pairing."""
         if self.random() >= likely:
             return None
@@ -136,9 +134,7 @@ def article_a(following: str) -> str:
 def _singular(chosen: Noun, determiner: str, adjective: words.Adjective | None) -> Phrase:
     gender, forms = chosen.de.gender, chosen.de.singular
     english = f"{adjective[0]} {chosen.en}" if adjective else chosen.en
-    english = (
-        f"{article_a(english) if determiner == 'a' else determiner} {english}" if determiner else english
-    )
+    english = f"{article_a(english) if determiner == 'a' else determiner} {english}" if determiner else english
     german: list[str] = []
     stem = words.DETERMINERS_SINGULAR[determiner] if determiner else ""
     for case in _CASES:
@@ -151,18 +147,14 @@ def _singular(chosen: Noun, determiner: str, adjective: words.Adjective | None) 
         else:
             before, endings = f"{stem}{EIN[case][gender]} ", MIXED
         middle = (
-            f"{adjective[2] if endings[case][gender] else adjective[1]}{endings[case][gender]} "
-            if adjective
-            else ""
+            f"{adjective[2] if endings[case][gender] else adjective[1]}{endings[case][gender]} " if adjective else ""
         )
         german.append(f"{before}{middle}{forms[case]}")
     definite = determiner not in ("a", "no", "every", "")
     return Phrase(english, english, (german[0], german[1], german[2]), EN_THIRD, THIRD, definite)
 
 
-def _plural(
-    chosen: Noun, determiner: tuple[str, str], adjective: words.Adjective | None, count: int
-) -> Phrase:
+def _plural(chosen: Noun, determiner: tuple[str, str], adjective: words.Adjective | None, count: int) -> Phrase:
     name, stem = determiner
     counted = _NUMBERS[count]
     english = f"{adjective[0]} {chosen.en_plural}" if adjective else chosen.en_plural
@@ -264,9 +256,7 @@ def person(
     if roll < named + pronoun:
         return draw.pick(_SUBJECTS)
     if roll < named + pronoun + 0.1:
-        return noun_phrase(
-            draw, ("relative",), verb, determiners=words.POSSESSIVES, plural=0.0, adjective=adjective
-        )
+        return noun_phrase(draw, ("relative",), verb, determiners=words.POSSESSIVES, plural=0.0, adjective=adjective)
     return noun_phrase(draw, ("person",), verb, adjective=adjective)
 
 
@@ -318,13 +308,7 @@ def prepositional(preposition: str, phrase: Phrase, case: int | None = None) -> 
     return contract(preposition, phrase.de[needed])
 
 
-_NEAR = (
-    ("behind", "hinter"),
-    ("in front of", "vor"),
-    ("next to", "neben"),
-    ("near", "bei"),
-    ("opposite", "gegenüber"),
-)
+_NEAR = (("behind", "hinter"), ("in front of", "vor"), ("next to", "neben"), ("near", "bei"), ("opposite", "gegenüber"))
 
 
 def place_phrase(draw: Draw, kinds: Sequence[str]) -> tuple[Noun, Phrase]:
@@ -335,10 +319,7 @@ def place_phrase(draw: Draw, kinds: Sequence[str]) -> tuple[Noun, Phrase]:
 
 
 def where(
-    draw: Draw,
-    kinds: Sequence[str] = ("site", "shop", "area", "seaside"),
-    city: float = 0.45,
-    rank: int = R_PLACE,
+    draw: Draw, kinds: Sequence[str] = ("site", "shop", "area", "seaside"), city: float = 0.45, rank: int = R_PLACE
 ) -> Part:
     """Where something is or happens: in a named town, at a place, or beside one (dative)."""
     roll = draw.random()

@@ -64,12 +64,7 @@ def _adverb(draw: Draw, clause: Clause) -> bool:
     """Adds "often" or "probably" where it fits; True when it is one of frequency, which wants no single day."""
     if clause.modal not in ("", "will"):
         return False
-    if (
-        clause.tense == PRESENT
-        and not clause.modal
-        and clause.times in ("habit", "range")
-        and draw.chance(0.6)
-    ):
+    if clause.tense == PRESENT and not clause.modal and clause.times in ("habit", "range") and draw.chance(0.6):
         word, meaning = draw.pick(words.FREQUENCY)
         clause.adverb = Part(word, meaning, 0, R_OFTEN)
         return True
@@ -204,15 +199,9 @@ def with_clause(draw: Draw) -> Pair:
     if word == "if":
         side.modal, side.adverb = "", None
     if draw.chance(0.35):
-        return (
-            f"{word} {english(side)}, {english(main)}.",
-            f"{meaning} {german_last(side)}, {german_after(main)}.",
-        )
+        return (f"{word} {english(side)}, {english(main)}.", f"{meaning} {german_last(side)}, {german_after(main)}.")
     comma = "," if word == "although" else ""
-    return (
-        f"{english(main)}{comma} {word} {english(side)}.",
-        f"{german(main)}, {meaning} {german_last(side)}.",
-    )
+    return (f"{english(main)}{comma} {word} {english(side)}.", f"{german(main)}, {meaning} {german_last(side)}.")
 
 
 def reported(draw: Draw) -> Pair:
@@ -235,9 +224,7 @@ def reported(draw: Draw) -> Pair:
     return f"{english(head)} {word} {english(inner)}.", f"{german(head)}, {meaning} {german_last(inner)}."
 
 
-_IMPERSONAL = words.pairs(
-    "important wichtig, possible möglich, forbidden verboten, necessary nötig, easy einfach"
-)
+_IMPERSONAL = words.pairs("important wichtig, possible möglich, forbidden verboten, necessary nötig, easy einfach")
 
 
 def infinitive(draw: Draw) -> Pair:

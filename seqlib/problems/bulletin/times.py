@@ -19,11 +19,7 @@ _SPANS = (("week", "e Woche"), ("month", "en Monat"), ("year", "es Jahr"), ("wee
 _COMING = (
     *(("today", "heute"), ("tomorrow", "morgen"), ("the day after tomorrow", "übermorgen"), ("now", "jetzt")),
     *(("this afternoon", "heute Nachmittag"), ("this evening", "heute Abend"), ("soon", "bald")),
-    *(
-        ("tomorrow morning", "morgen früh"),
-        ("tomorrow evening", "morgen Abend"),
-        ("at the weekend", "am Wochenende"),
-    ),
+    *(("tomorrow morning", "morgen früh"), ("tomorrow evening", "morgen Abend"), ("at the weekend", "am Wochenende")),
     *(("in the morning", "am Morgen"), ("in the evening", "am Abend"), ("at night", "in der Nacht")),
     *(("at noon", "am Mittag"), ("at midnight", "um Mitternacht")),
 )
@@ -151,9 +147,7 @@ def habit_time(draw: Draw, days: bool) -> tuple[str, str]:
         english, german = draw.pick(words.DAYS)
         return f"on {english}s", f"{german.lower()}s"
     if roll < 0.5:
-        return draw.pick(
-            (("every day", "jeden Tag"), ("every week", "jede Woche"), ("every hour", "jede Stunde"))
-        )
+        return draw.pick((("every day", "jeden Tag"), ("every week", "jede Woche"), ("every hour", "jede Stunde")))
     if roll < 0.75:
         how_many = numbers.number(draw.below(29) + 2)
         unit_en, unit_de = draw.pick((("minutes", "Minuten"), ("hours", "Stunden"), ("days", "Tage")))

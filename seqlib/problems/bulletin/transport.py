@@ -112,9 +112,7 @@ def late(draw: Draw) -> Clause:
     if draw.chance(0.15):
         clause.parts.append(Part("an hour late", "eine Stunde Verspätung", E_STATE, R_OBJECT))
     else:
-        clause.parts.append(
-            Part(f"{english} minutes late", f"{german} Minuten Verspätung", E_STATE, R_OBJECT)
-        )
+        clause.parts.append(Part(f"{english} minutes late", f"{german} Minuten Verspätung", E_STATE, R_OBJECT))
     if draw.chance(0.25):
         clause.parts.append(cause(draw))
     return clause

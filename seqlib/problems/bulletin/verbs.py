@@ -43,13 +43,7 @@ def verb(english: str, german: str, kinds: str = "") -> Verb:
     head, _, rest = english.partition(" ")
     base, _, past = head.partition("/")
     return Verb(
-        base,
-        _third(base),
-        past,
-        rest,
-        base == "be",
-        german_verb(german.replace("+", "|")),
-        tuple(kinds.split()),
+        base, _third(base), past, rest, base == "be", german_verb(german.replace("+", "|")), tuple(kinds.split())
     )
 
 

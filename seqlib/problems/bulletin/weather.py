@@ -98,9 +98,7 @@ def system(draw: Draw) -> Clause:
     """The storm weakens, moves to the east, reaches the coast."""
     action = draw.pick((verbs.WEAKEN, verbs.MOVE, verbs.REACH, verbs.REACH))
     if action is verbs.WEAKEN:
-        subject = (
-            the(draw.pick(NOUNS["sky"])) if draw.chance(0.5) else noun_phrase(draw, ("weather",), action)
-        )
+        subject = the(draw.pick(NOUNS["sky"])) if draw.chance(0.5) else noun_phrase(draw, ("weather",), action)
         return Clause(subject, action, modals=("will", "can"))
     subject = noun_phrase(draw, ("weather",), action, determiners=("the", "the", "a", "this"))
     clause = Clause(subject, action, modals=("will", "can"))
@@ -146,9 +144,7 @@ def there_is(draw: Draw) -> Clause:
 def road_ice(draw: Draw) -> Clause:
     """The path is dangerous: a state that weather brings about."""
     subject = noun_phrase(draw, ("way",), None, determiners=("the", "the", "this", "every"), adjective=0.0)
-    english, german = draw.pick(
-        (("wet", "nass"), ("dangerous", "gefährlich"), ("icy", "vereist"), ("dry", "trocken"))
-    )
+    english, german = draw.pick((("wet", "nass"), ("dangerous", "gefährlich"), ("icy", "vereist"), ("dry", "trocken")))
     draw.combinations.append((english, subject.en.split()[-1]))
     return Clause(subject, verbs.BE, [Part(english, german, E_STATE, R_STATE)], modals=("will", "can"))
 

@@ -56,9 +56,7 @@ def _make(entry: str) -> Callback:
         raise UsageError(f"callback {name!r} is no class and no function")
     found = factory(**_arguments(factory, name, settings))
     if not isinstance(found, Callback):
-        raise UsageError(
-            f"callback {name!r} gives a {type(found).__name__}, not a seqlib.train.callback.Callback"
-        )
+        raise UsageError(f"callback {name!r} gives a {type(found).__name__}, not a seqlib.train.callback.Callback")
     return found
 
 

@@ -17,14 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CSVLogger"]
 
-_TRAIN = (
-    "loss",
-    "rate",
-    "target_tokens_per_second",
-    "padding",
-    "gradient_norm",
-    "seconds_per_step",
-)
+_TRAIN = ("loss", "rate", "target_tokens_per_second", "padding", "gradient_norm", "seconds_per_step")
 
 
 class CSVLogger(Callback):
@@ -45,13 +38,7 @@ class CSVLogger(Callback):
         if trainer.folder is None:
             return
         self._path = trainer.folder / self.filename
-        self._columns = [
-            "step",
-            "epoch",
-            "seconds",
-            *_TRAIN,
-            *(f"dev_{name}" for name in trainer.scorer.names),
-        ]
+        self._columns = ["step", "epoch", "seconds", *_TRAIN, *(f"dev_{name}" for name in trainer.scorer.names)]
         rows: list[list[str]] = [self._columns]
         if self._path.exists():
             with open(self._path, newline="", encoding="utf-8") as file:

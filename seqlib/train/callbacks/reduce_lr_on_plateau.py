@@ -36,11 +36,7 @@ class ReduceLROnPlateau(Callback):
     ) -> None:
         if not 0 < factor < 1:
             raise UsageError(f"reduce_lr_on_plateau: factor {factor} must be above 0 and below 1")
-        for name, value, bound in (
-            ("patience", patience, 1),
-            ("cooldown", cooldown, 0),
-            ("min_lr", min_lr, 0),
-        ):
+        for name, value, bound in (("patience", patience, 1), ("cooldown", cooldown, 0), ("min_lr", min_lr, 0)):
             if value < bound:
                 raise UsageError(f"reduce_lr_on_plateau: {name} {value} must be at least {bound}")
         self.monitor = Monitor(monitor, mode, min_delta)

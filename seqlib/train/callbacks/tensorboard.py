@@ -33,9 +33,7 @@ class TensorBoard(Callback):
 
         # What a killed session wrote behind its last checkpoint is not shown.
         step = trainer.position.step
-        self._writer = SummaryWriter(
-            str(trainer.folder / self.log_dir), purge_step=step + 1 if step else None
-        )
+        self._writer = SummaryWriter(str(trainer.folder / self.log_dir), purge_step=step + 1 if step else None)
 
     def on_log(self, trainer: Trainer, step: int, values: Mapping[str, float]) -> None:
         self._scalars("train", step, values)

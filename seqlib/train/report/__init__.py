@@ -38,11 +38,7 @@ def write_report(folder: str | Path, model: str | None = None) -> Path:
     saved = _finished(folder, model)
     steps, seconds = _progress(folder, saved)
     data, missing = _data(config)
-    own = [
-        curves.curves(log),
-        curves.score_section(saved),
-        *_from_data(config, data, missing, saved),
-    ]
+    own = [curves.curves(log), curves.score_section(saved), *_from_data(config, data, missing, saved)]
     profile: list[tuple[str, int, float]] = []
     if data is not None and saved is not None:
         profile = samples.step_profile(config, data, saved.build_model())

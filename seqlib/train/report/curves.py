@@ -35,18 +35,12 @@ def curves(log: Records) -> Section:
     rates = _points(log, "rate", "rate") or _points(log, "train", "rate")
     charts = [
         line_chart(
-            [
-                Series("training", _points(log, "train", "loss")),
-                Series("dev", _points(log, "dev", "loss"), True),
-            ],
+            [Series("training", _points(log, "train", "loss")), Series("dev", _points(log, "dev", "loss"), True)],
             "Loss",
             "nats a target token; the training loss contains label smoothing",
         ),
         line_chart(
-            [
-                Series("BLEU", _points(log, "dev", "bleu"), True),
-                Series("chrF", _points(log, "dev", "chrf"), True),
-            ],
+            [Series("BLEU", _points(log, "dev", "bleu"), True), Series("chrF", _points(log, "dev", "chrf"), True)],
             "Dev scores",
             "cased, detokenised",
         ),
@@ -58,9 +52,7 @@ def curves(log: Records) -> Section:
         ),
     ]
     shown = "".join(chart for chart in charts if chart)
-    body = (
-        f'<div class="grid2">{shown}</div>' if shown else paragraph("The run was too short for a log line.")
-    )
+    body = f'<div class="grid2">{shown}</div>' if shown else paragraph("The run was too short for a log line.")
     return Section("Curves", body)
 
 
@@ -83,8 +75,7 @@ def time_section(log: Records, seconds: float, by_op: Sequence[tuple[str, int, f
     if by_op:
         whole = sum(one[2] for one in by_op)
         rows = [
-            (op, f"{count:,}", f"{1e3 * taken:,.2f}", f"{100 * taken / whole:.1f} %")
-            for op, count, taken in by_op[:12]
+            (op, f"{count:,}", f"{1e3 * taken:,.2f}", f"{100 * taken / whole:.1f} %") for op, count, taken in by_op[:12]
         ]
         text = f"One training step of {1e3 * whole:,.0f} ms, by op"
         body += folded(text, table(("op", "launches", "ms", "share"), rows, (1, 2, 3)))
@@ -110,15 +101,10 @@ def score_section(saved: Bundle | None) -> Section:
 
 def record_section(config: RunConfig, saved: Bundle | None, environment: dict[str, str]) -> Section:
     """Configuration, environment and digests."""
-    body = folded("Configuration", facts(msgspec.to_builtins(config))) + folded(
-        "Environment", facts(environment)
-    )
+    body = folded("Configuration", facts(msgspec.to_builtins(config))) + folded("Environment", facts(environment))
     if saved is not None:
         digests = {name: entry["sha256"] for name, entry in saved.record["files"].items()}
-        known = {
-            "data": saved.record["training"]["data_digest"],
-            "tokenizer": saved.record["tokenizer_digest"],
-        }
+        known = {"data": saved.record["training"]["data_digest"], "tokenizer": saved.record["tokenizer_digest"]}
         body += folded("Digests (sha256)", facts(known | digests))
     return Section("Record", body)
 

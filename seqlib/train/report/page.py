@@ -17,9 +17,7 @@ class Section(NamedTuple):
 def page(title: str, subtitle: str, figures: Sequence[tuple[str, str]], sections: Sequence[Section]) -> str:
     """The whole document. `figures` are (name, value) shown large at the top; texts are escaped here."""
     cards = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures)
-    bodies = "".join(
-        f"<section><h2>{escape(section.title)}</h2>{section.body}</section>" for section in sections
-    )
+    bodies = "".join(f"<section><h2>{escape(section.title)}</h2>{section.body}</section>" for section in sections)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -37,9 +35,7 @@ def paragraph(text: str) -> str:
 
 def facts(values: Mapping[str, Any]) -> str:
     """A table of two columns; nested mappings are written with dotted names."""
-    rows = "".join(
-        f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in _flat(values)
-    )
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in _flat(values))
     return f'<table class="facts">{rows}</table>'
 
 
@@ -48,8 +44,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
     style = [' class="n"' if n in numbers else "" for n in range(len(head))]
     top = "".join(f"<th{style[n]}>{escape(text)}</th>" for n, text in enumerate(head))
     body = "".join(
-        "<tr>" + "".join(f"<td{style[n]}>{escape(text)}</td>" for n, text in enumerate(row)) + "</tr>"
-        for row in rows
+        "<tr>" + "".join(f"<td{style[n]}>{escape(text)}</td>" for n, text in enumerate(row)) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 

@@ -59,8 +59,7 @@ def sentences_and_attention(translator: Translator, data: Any, config: RunConfig
 
     metric = CHRF()
     scores = [
-        metric.sentence_score(one.text, [reference]).score
-        for one, reference in zip(found, references, strict=True)
+        metric.sentence_score(one.text, [reference]).score for one, reference in zip(found, references, strict=True)
     ]
     order = sorted(range(len(scores)), key=scores.__getitem__)
     pairs = "".join(
@@ -71,9 +70,7 @@ def sentences_and_attention(translator: Translator, data: Any, config: RunConfig
     )
     how = "greedy search" if beam == 1 else f"beam {beam}"
     text = f"The lowest sentence chrF of the first {len(scores):,} dev sentences, translated with {how}."
-    fitting = [
-        n for n in order if 4 <= len(found[n].tokens) < _SHOWN and _tokens(translator, sources[n]) < _SHOWN
-    ]
+    fitting = [n for n in order if 4 <= len(found[n].tokens) < _SHOWN and _tokens(translator, sources[n]) < _SHOWN]
     middling = (fitting or order)[len(fitting or order) // 2]
     return [
         Section("Worst dev sentences", paragraph(text) + pairs),
@@ -81,9 +78,7 @@ def sentences_and_attention(translator: Translator, data: Any, config: RunConfig
     ]
 
 
-def attention_section(
-    translator: Translator, sources: list[str], found: list[Translation], chosen: int
-) -> Section:
+def attention_section(translator: Translator, sources: list[str], found: list[Translation], chosen: int) -> Section:
     """Where the decoder looked for each token of one translation; a sentence where the model does not tell."""
     model, spec, tokenizer = translator.model, translator.spec, translator.tokenizer
     title = "Attention of one sentence"

@@ -46,8 +46,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 def line_chart(series: Sequence[Series], label: str, unit: str = "") -> str:
     """Lines over steps with a legend where there are several; "" without a point."""
     kept = [
-        (one.name, [(x, y) for x, y in one.points if math.isfinite(x) and math.isfinite(y)], one.dots)
-        for one in series
+        (one.name, [(x, y) for x, y in one.points if math.isfinite(x) and math.isfinite(y)], one.dots) for one in series
     ]
     kept = [one for one in kept if one[1]]
     if not kept:
@@ -105,9 +104,7 @@ def heat_map(weights: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -
         )
     for i, text in enumerate(rows):
         y = top + cell * i
-        parts.append(
-            f'<text class="label" text-anchor="end" x="{left - 8}" y="{y + 16}">{escape(text)}</text>'
-        )
+        parts.append(f'<text class="label" text-anchor="end" x="{left - 8}" y="{y + 16}">{escape(text)}</text>')
         for j, other in enumerate(columns):
             value = float(weights[i, j])
             parts.append(
@@ -136,10 +133,7 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
 
 
 def _axes(
-    marks: Sequence[float],
-    steps: Sequence[float],
-    at_x: Callable[[float], float],
-    at_y: Callable[[float], float],
+    marks: Sequence[float], steps: Sequence[float], at_x: Callable[[float], float], at_y: Callable[[float], float]
 ) -> str:
     body = ""
     for mark in marks:
@@ -148,9 +142,7 @@ def _axes(
         body += f'<text class="tick" text-anchor="end" x="{_LEFT - 8}" y="{y + 4:.1f}">{number(mark)}</text>'
     for step in steps:
         x = at_x(step)
-        body += (
-            f'<text class="tick" text-anchor="middle" x="{x:.1f}" y="{_HEIGHT - 12}">{number(step)}</text>'
-        )
+        body += f'<text class="tick" text-anchor="middle" x="{x:.1f}" y="{_HEIGHT - 12}">{number(step)}</text>'
     return body
 
 

@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> None:
         _compare.write_csv(options.csv, found, versions, options.threads)
     if options.profile:
         top = _profile.ceilings(size=64, megabytes=1) if options.smoke else _profile.ceilings()
-        table = _profile.rows(ours.program, list(ours.batch), options.rounds, options.detail)
+        table = _profile.rows(ours.program, [a for a in ours.batch if a is not None], options.rounds, options.detail)
         step = min(m.wall for m in found[OURS])
         _profile.report(table, top, product_flops(sizes), step)
 

@@ -92,3 +92,8 @@ def test_promises_runs():
     text = run(str(BENCHMARKS / "promises.py"), "--smoke")
     for part in ("SEQLIB_FUSE=0", "4 micro-batches", "safe checkpoint", "checked against the manifest"):
         assert part in text
+
+
+def test_fusion_runs(tmp_path):
+    text = run(str(BENCHMARKS / "fusion.py"), "--smoke", "--threads", "1", "--models", "lstm_seq2seq_multi30k")
+    assert "lstm_seq2seq_multi30k fused:" in text and "bytes planned" in text

@@ -258,7 +258,7 @@ def test_debug_prints_the_source_of_kernels(
     fn(np.eye(3, dtype=np.float32))
     text = capsys.readouterr().err
     assert "--- gelu_erf: expression\n0.5 * x * (1.0 + erf(" in text
-    assert "--- matmul: kernel, " in text and "matmul.py:" in text and "transpose_a: bool" in text
+    assert "--- matmul: kernel, " in text and "product_numpy.py:" in text and "transpose_a: bool" in text
     assert "--- argsort: reference, " in text and "def _argsort(" in text
     monkeypatch.setenv("SEQLIB_KERNELS", "ref")
     fn(np.eye(3, dtype=np.float32))

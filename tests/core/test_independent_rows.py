@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from seqlib.core import ops
-from seqlib.core.backends.blas import row_product
 from seqlib.core.backends.threads import set_threads, single_blas
 from seqlib.core.op import OPS
 from seqlib.core.ops import attention_rows_numpy
+from seqlib.core.ops.product_numpy import row_product
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import tensor
 

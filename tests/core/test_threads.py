@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from seqlib.core.backends import threads
-from seqlib.core.backends.blas import product
 from seqlib.core.backends.threads import INLINE, set_threads, single_blas, spread
+from seqlib.core.ops.product_numpy import product
 
 
 @pytest.fixture(params=[1, 2, 5])

@@ -3,7 +3,7 @@
 Kernels that release the GIL (NumPy's, and numba's with `nogil`) are run over spans of their work, the caller
 taking part. Idle workers sleep. BLAS and OpenMP pools spin at their barriers instead, which is faster on a
 machine of one's own but many times slower as soon as one core is taken by somebody else; so BLAS is held to
-one thread while the pool works, and large products are split here (`blas.py`).
+one thread while the pool works, and large products are split here (`ops/product_numpy.py`).
 """
 
 from __future__ import annotations

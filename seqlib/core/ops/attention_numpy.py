@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqlib.core import philox
-from seqlib.core.backends.blas import product as matrix_product
 from seqlib.core.backends.threads import spread
 from seqlib.core.op import Attrs
 from seqlib.core.ops.attention_parts import packed_stride, unpacked
 from seqlib.core.ops.blocks import SCORES, pieces
 from seqlib.core.ops.packed_numpy import Group, groups
+from seqlib.core.ops.product_numpy import product as matrix_product
 from seqlib.core.ops.random import seed_offset
 
 Dims = tuple[int, ...]

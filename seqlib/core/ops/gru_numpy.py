@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.backends.blas import product
 from seqlib.core.ops.lstm_numpy import Steps, limits_of, sigmoid, spread_rows, weights
+from seqlib.core.ops.product_numpy import product
 
 
 def forward(

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.backends.blas import ROWS
-from seqlib.core.backends.blas import product as matrix_product
 from seqlib.core.backends.threads import spread
 from seqlib.core.ops.blocks import CACHE, pieces, rows_per_block
 from seqlib.core.ops.cross_entropy_numpy import check_targets
+from seqlib.core.ops.product_numpy import ROWS
+from seqlib.core.ops.product_numpy import product as matrix_product
 
 
 def run(

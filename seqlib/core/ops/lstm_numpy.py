@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.backends.blas import product, row_product
 from seqlib.core.backends.threads import spread
+from seqlib.core.ops.product_numpy import product, row_product
 
 GROUP = 8
 SHORT = 4  # steps from which on it pays to transpose w first: products of few rows are faster so

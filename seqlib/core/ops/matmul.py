@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.backends.blas import product, row_product
 from seqlib.core.op import Meta, Sample, VjpContext, broadcast_shapes, dtype_error, primitive, shape_error
 from seqlib.core.ops.reduce import sum_to
 from seqlib.core.ops.shape import reshape
@@ -45,13 +44,11 @@ def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool, independent: bo
     return 2 * batch * a.shape[-1] * a.shape[-2] * n
 
 
-@_matmul.cpu(strided=True, when=lambda metas, attrs: metas[0].dtype == metas[1].dtype)  # type: ignore[union-attr]
-def _(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool, independent: bool) -> None:
-    a, b = ins
-    if independent and outs[0].ndim == 2:
-        row_product(a.T if transpose_a else a, b.T if transpose_b else b, outs[0])
-    else:
-        product(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b, outs[0])
+_matmul.cpu(
+    "product_numpy:matmul",
+    strided=True,
+    when=lambda metas, attrs: metas[0].dtype == metas[1].dtype,  # type: ignore[union-attr]
+)
 
 
 @_matmul.vjp

@@ -1,13 +1,13 @@
-"""The CUDA kernel of matmul: a planned product (backends/cublaslt.py)."""
+"""The CUDA kernel of matmul: a planned product (product_cuda.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from seqlib.core.backends.cublaslt import product
 from seqlib.core.op import Attrs, Layout, Meta
 from seqlib.core.ops.matmul import _matmul
+from seqlib.core.ops.product_cuda import product
 
 
 def forward(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool, independent: bool) -> None:

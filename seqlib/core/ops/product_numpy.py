@@ -12,6 +12,14 @@ import numpy as np
 
 from seqlib.core.backends.threads import blas_controlled, single_blas, spread
 
+
+def matmul(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool, independent: bool) -> None:
+    """The NumPy kernel of matmul."""
+    a = ins[0].swapaxes(-1, -2) if transpose_a else ins[0]
+    b = ins[1].swapaxes(-1, -2) if transpose_b else ins[1]
+    (row_product if independent and outs[0].ndim == 2 else product)(a, b, outs[0])
+
+
 ROWS = 48
 """Bounds of a split are multiples of this many rows: BLAS kernels work on tiles of 4 to 24 rows, and a row's
 bits depend on whether its tile is whole."""

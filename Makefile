@@ -11,7 +11,7 @@ help:
 	@echo "make test      the gate: make check, then every test that is not slow"
 	@echo "make test-all  the slow tests too"
 	@echo "make check     format, lint, types, import rules, line budget, size, import time"
-	@echo "make format    let ruff format and mend what it can"
+	@echo "make format    let ruff format and mend what it can, renew what docs take from the code"
 	@echo "make bench     the benchmarks"
 	@echo "make size      lines per package and installed size"
 	@echo "make clean     remove .venv and caches"
@@ -38,6 +38,7 @@ check: .venv/.dev
 format: .venv/.dev
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+	@$(BIN)/python tools/line_refs.py --fix
 
 bench: .venv/.dev
 	@for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -121,9 +121,10 @@ def _go(trainer: Trainer, folder: Path) -> Result:
         )
         return Result(folder, None, stopped, trainer.position)
     model = export(trainer, folder / "model")
+    own_model = trainer.config.model if is_location(trainer.config.model) else None
     if trainer.config.report:
-        get_logger().info("the report is in %s", write_report(folder))
-    own = f" --model {trainer.config.model}" if is_location(trainer.config.model) else ""
+        get_logger().info("the report is in %s", write_report(folder, own_model))
+    own = f" --model {own_model}" if own_model else ""
     get_logger().info("the model is in %s; use it with: seqlib translate %s%s", model, folder, own)
     return Result(folder, model, "", trainer.position)
 

@@ -101,7 +101,10 @@ def test_packed_equals_padded(
         assert error <= 2 * usual, name
 
 
-def test_compiled_packed_steps_are_one_program_with_the_bits_of_eager(store: TokenStore) -> None:
+def test_compiled_packed_steps_are_one_program_with_the_bits_of_eager(
+    store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEQLIB_FUSE", "0")
     model = make_model(dropout=0.2)
     generators = [Generator(5), Generator(5)]
 

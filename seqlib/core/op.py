@@ -1,4 +1,4 @@
-"""What an op is: one name on which reference or composition, shape rule, gradient, kernels and samples hang.
+"""What an op is: one name on which reference or composition, shape rule, gradient and kernels hang.
 
 Two kinds (docs/adding-an-op.md shows one of each in full):
 
@@ -17,7 +17,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -162,7 +162,7 @@ class Op:
         self.outs = outs
         self.visible = visible
         self.differentiable = differentiable
-        self.fuse = False
+        self.fuse: tuple[Meta, ...] = ()
         self.save_inputs = frozenset(i for i, p in enumerate(params) if saves is None or p in saves)
         self.save_outputs = frozenset(i for i, o in enumerate(outs) if saves is None or o in saves)
         self.save_all_inputs = saves is None or (variadic and params[0] in saves)
@@ -172,7 +172,6 @@ class Op:
         self.flops_rule: Callable[..., int] | None = None
         self.cpu_kernels: list[Kernel] = []
         self.cuda_kernels: list[Kernel] = []
-        self.sample_fn: Callable[[], Iterable[Any]] | None = None
         self.expression: str | None = None
         self.__doc__ = fn.__doc__
 
@@ -256,11 +255,6 @@ class Op:
         """
         self.cuda_kernels.insert(0, Kernel(fn, **facts))
 
-    def samples(self, make: Callable[[], Iterable[Any]]) -> Callable[[], Iterable[Any]]:
-        """Decorator: yields Sample objects for the automatic tests, odd and empty sizes included."""
-        self.sample_fn = make
-        return make
-
     def argument(self, index: int) -> str:
         """What a message calls input number `index`."""
         return f"{self.params[0]}[{index}]" if self.variadic else self.params[index]
@@ -295,16 +289,6 @@ _dispatch: list[Callable[[Op, tuple[Any, ...], Attrs], Any]] = []
 def set_dispatch(apply: Callable[[Op, tuple[Any, ...], Attrs], Any]) -> None:
     """Called once by the tape: what calling an op does."""
     _dispatch[:] = [apply]
-
-
-class Sample(NamedTuple):
-    """Inputs for an op's automatic tests: arrays (or None) and attributes. `grad` names the inputs to
-    differentiate by.
-    """
-
-    inputs: tuple[Any, ...]
-    attrs: Attrs = {}
-    grad: tuple[int, ...] | None = None
 
 
 def _declare(
@@ -358,10 +342,16 @@ def primitive(
 
 
 def fused(
-    *, outs: str = "y", visible: int = 1, saves: str | None = None, differentiable: bool = True, fuse: bool = False
+    *,
+    outs: str = "y",
+    visible: int = 1,
+    saves: str | None = None,
+    differentiable: bool = True,
+    fuse: tuple[Meta, ...] = (),
 ) -> Callable[[Callable[..., Any]], Op]:
     """Declare a fused op from its composition in seqlib ops `f(*tensors, **attrs)` (returns one tensor for
-    each name in `outs`). With `fuse` the op takes the place of its composition in compiled functions.
+    each name in `outs`). With `fuse`, an example's inputs, the op takes the place of its composition in compiled
+    functions.
     """
 
     def declare(fn: Callable[..., Any]) -> Op:

@@ -11,6 +11,7 @@ from seqlib.core.compile import compile
 from seqlib.core.op import OPS, Op
 from seqlib.core.tape import apply_all
 from seqlib.core.tensor import Tensor, tensor
+from tests.core.samples import samples
 
 
 def _draw(*shape: int, seed: int = 0) -> Any:
@@ -110,7 +111,7 @@ def test_attributes_are_read_off_the_place() -> None:
 def test_every_composition_becomes_its_op(op: Op) -> None:
     """On every sample that a kernel serves: the visible results of the composition are one launch."""
     served = 0
-    for sample in op.sample_fn():  # type: ignore[misc]
+    for sample in samples(op):
         attrs = {**op.defaults, **sample.attrs}
         arrays = [np.asarray(x) for x in sample.inputs]
         if any(a.size == 0 or 1 in a.shape for a in arrays):

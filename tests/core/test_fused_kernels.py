@@ -7,16 +7,17 @@ import pytest
 
 import seqlib.core.ops  # noqa: F401  (declares the ops)
 from seqlib.core.backends import base, threads
-from seqlib.core.op import OPS, Kernel, Op, Sample, _installed
+from seqlib.core.op import OPS, Kernel, Op, _installed
 from seqlib.core.tape import apply_all
 from seqlib.core.tensor import Tensor
+from tests.core.samples import Sample, samples
 
 CASES = [
     pytest.param(op, kernel, sample, id=f"{op.name}-{k}-{i}")
     for op in OPS.values()
-    if len(op.cpu_kernels) > 1 and op.sample_fn is not None
+    if len(op.cpu_kernels) > 1
     for k, kernel in enumerate(op.cpu_kernels)
-    for i, sample in enumerate(op.sample_fn())
+    for i, sample in enumerate(samples(op))
 ]
 
 

@@ -14,18 +14,14 @@ from seqlib.core import dtypes
 from seqlib.core.backends.base import metas_of
 from seqlib.core.backward import gradients
 from seqlib.core.compile import compile
-from seqlib.core.op import OPS, Op, Sample
+from seqlib.core.op import OPS, Op
 from seqlib.core.tape import apply_all
 from seqlib.core.tensor import Leaf, Tensor
 from seqlib.util.errors import DtypeError
+from tests.core.samples import Sample, samples
 
 Array = Any
-CASES = [
-    pytest.param(op, sample, id=f"{op.name}-{i}")
-    for op in OPS.values()
-    if op.sample_fn is not None
-    for i, sample in enumerate(op.sample_fn())
-]
+CASES = [pytest.param(op, sample, id=f"{op.name}-{i}") for op in OPS.values() for i, sample in enumerate(samples(op))]
 every_sample = pytest.mark.parametrize(("op", "sample"), CASES)
 
 
@@ -128,15 +124,14 @@ def _rounding(dtype: Any) -> float:
 
 @pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in OPS.values()])
 def test_declared_in_full(op: Op) -> None:
-    assert op.sample_fn is not None, f"{op.name} has no samples"
+    assert samples(op), f"{op.name} has no samples in tests/core/samples"
     assert op.infer_rule is not None, f"{op.name} has no shape rule"
-    assert list(op.sample_fn()), f"{op.name} has no samples"
     assert op.fused or op.vjp_rule is not None or not op.differentiable, f"{op.name} has no gradient rule"
 
 
 @pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in OPS.values() if op.params or op.variadic])
 def test_samples_have_awkward_sizes(op: Op) -> None:
-    sizes = {d for s in op.sample_fn() for x in s.inputs if x is not None for d in np.shape(x)}  # type: ignore[misc]
+    sizes = {d for s in samples(op) for x in s.inputs if x is not None for d in np.shape(x)}
     family = op.fn.__module__.rpartition(".")[2]
     if family in ("elementwise", "reduce", "statistics", "index", "sort", "join", "softmax", "layer_norm"):
         if not op.name.startswith("logical"):

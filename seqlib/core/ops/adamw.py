@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from seqlib.core import dtypes
-from seqlib.core.op import Attrs, Meta, Sample, dtype_error, fused, need_float, shape_error
+from seqlib.core.op import Attrs, Meta, dtype_error, fused, need_float, shape_error
 from seqlib.core.ops.blocks import CACHE, float32_only, same_float
 from seqlib.core.ops.create import full
 from seqlib.core.ops.elementwise import isfinite, mul, power, sqrt, where
@@ -72,20 +70,6 @@ _adamw.cpu("adamw_numpy:forward", when=same_float(0, 1, 2, 3), scratch=_scratch,
 _adamw.cpu("adamw_cpu:forward", needs="numba", when=float32_only(0, 1, 2, 3), overlap=((0, 0), (1, 2), (2, 3)))
 
 
-@_adamw.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(0)
-    attrs = {"beta1": 0.9, "beta2": 0.98, "eps": 1e-9, "weight_decay": 0.01}
-    for shape, step, scale in (((3, 5), 1, 1.0), ((33, 1023), 7, 0.3), ((0, 4), 2, 1.0), ((), 1000, 2.0)):
-        p, g, m, v = (np.asarray(rng.normal(size=shape), np.float32) for _ in range(4))
-        scalars = (np.array(s, np.float32) for s in (1e-2, step, scale))
-        yield Sample((p, g, m, np.square(v), *scalars), attrs)
-    p, g, m = (rng.normal(size=7).astype(np.float32) for _ in range(3))
-    for bad in (np.inf, np.nan):
-        scalars = (np.array(s, np.float32) for s in (1e-2, 3, bad))
-        yield Sample((p, g, m, np.square(p), *scalars), {**attrs, "weight_decay": 0.0})
-
-
 def adamw(
     p: Tensor,
     g: Tensor,
@@ -134,14 +118,6 @@ PIECE = 8192
 
 
 _global_norm.cpu("adamw_numpy:norm", scratch=lambda metas, attrs: [Meta((PIECE,), dtypes.float64)])
-
-
-@_global_norm.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(0)
-    yield Sample(tuple(rng.normal(size=s).astype(np.float32) for s in ((3, 5), (33, 1023), (0, 4), ())), grad=())
-    yield Sample((np.full(9, 1e30, np.float32),), grad=())
-    yield Sample((np.array([1.0, np.nan], np.float32),), grad=())
 
 
 def global_norm(*tensors: Any) -> Tensor:

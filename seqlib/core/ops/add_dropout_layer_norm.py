@@ -5,20 +5,21 @@ The pass `fuse_patterns` puts these two ops in the place of dropout, add and lay
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from seqlib.core import dtypes
-from seqlib.core.op import OPS, Attrs, Meta, Sample, dtype_error, fused, shape_error
+from seqlib.core.op import OPS, Attrs, Meta, dtype_error, fused, shape_error
 from seqlib.core.ops.blocks import float32_only
 from seqlib.core.ops.layer_norm import layer_norm_bwd
 from seqlib.core.ops.random import need_state
 from seqlib.core.tape import apply_all
 from seqlib.core.tensor import Tensor
 
+_ROWS, _ROW, _COLUMN = (Meta(shape, dtypes.float32) for shape in ((3, 5), (5,), (3,)))
+_STATE = Meta((2,), dtypes.int64)
 
-@fused(outs="total y mean rstd", visible=2, differentiable=False, fuse=True)
+
+@fused(outs="total y mean rstd", visible=2, differentiable=False, fuse=(_ROWS, _ROWS, _STATE, _ROW, _ROW))
 def add_dropout_layer_norm(
     x: Tensor, branch: Tensor, state: Tensor, w: Tensor, b: Tensor, *, p: float, draw: int, eps: float
 ) -> tuple[Tensor, ...]:
@@ -36,7 +37,9 @@ def _(x: Meta, branch: Meta, state: Meta, w: Meta, b: Meta, *, p: float, draw: i
     return [x, *OPS["layer_norm"].infer_metas([x, w, b], {"eps": eps})]
 
 
-@fused(outs="gx gbranch gw gb", visible=4, differentiable=False, fuse=True)
+@fused(
+    outs="gx gbranch gw gb", visible=4, differentiable=False, fuse=(_ROWS, _ROWS, _ROWS, _ROW, _COLUMN, _COLUMN, _STATE)
+)
 def add_dropout_layer_norm_bwd(
     g: Tensor,
     gtotal: Tensor,
@@ -96,20 +99,3 @@ add_dropout_layer_norm_bwd.cpu(
     scratch=_chunks,
     overlap=((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)),
 )
-
-
-@add_dropout_layer_norm.samples
-def _() -> Iterable[Sample]:
-    rng, state = np.random.default_rng(0), np.array([11, 5], np.int64)
-    for shape in ((3, 5), (2, 3, 7), (33, 1023), (70, 128), (0, 4)):
-        x, y, w, b = (rng.normal(size=s).astype(np.float32) for s in (shape, shape, shape[-1:], shape[-1:]))
-        yield Sample((x, y, state, w, b), {"p": 0.3, "draw": 2, "eps": 1e-5})
-
-
-@add_dropout_layer_norm_bwd.samples
-def _() -> Iterable[Sample]:
-    rng, state = np.random.default_rng(1), np.array([11, 5], np.int64)
-    for shape in ((3, 5), (2, 3, 7), (33, 1023), (70, 128), (0, 4)):
-        g, h, x = (rng.normal(size=shape).astype(np.float32) for _ in range(3))
-        w, rstd = (rng.normal(size=shape[-1:]).astype(np.float32), (1 / np.sqrt(x.var(-1) + 1e-5)).astype(np.float32))
-        yield Sample((g, h, x, w, x.mean(-1), rstd, state), {"p": 0.3, "draw": 2})

@@ -5,12 +5,10 @@ B batch, T query time, S key time, A hidden units. Kernels: additive_scores_cpu.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from seqlib.core.op import Meta, Sample, VjpContext, dtype_error, fused, need_float, shape_error
+from seqlib.core.op import Meta, VjpContext, dtype_error, fused, need_float, shape_error
 from seqlib.core.ops.blocks import float32_only
 from seqlib.core.ops.elementwise import tanh
 from seqlib.core.ops.matmul import matmul
@@ -76,25 +74,6 @@ additive_scores_bwd.cpu(
     when=float32_only(0, 1, 2, 3),
     scratch=lambda metas, attrs: [Meta((metas[1].shape[0], 2, metas[3].size), metas[3].dtype)],  # type: ignore[union-attr]
 )
-
-
-def _cases() -> Iterable[tuple[Any, ...]]:
-    rng = np.random.default_rng(0)
-    for b, t, s, a in ((2, 3, 4, 5), (1, 1, 1023, 3), (3, 5, 2, 33), (0, 2, 3, 4), (2, 0, 3, 4), (2, 3, 0, 4)):
-        yield tuple(rng.normal(size=shape).astype(np.float32) for shape in ((b, t, a), (b, s, a), (a,)))
-
-
-@_additive_scores.samples
-def _() -> Iterable[Sample]:
-    for inputs in _cases():
-        yield Sample(inputs)
-
-
-@additive_scores_bwd.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(1)
-    for q, k, v in _cases():
-        yield Sample((rng.normal(size=(*q.shape[:2], k.shape[1])).astype(np.float32), q, k, v))
 
 
 def additive_scores(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, Sample, primitive, shape_error
+from seqlib.core.op import Meta, primitive, shape_error
 from seqlib.core.tensor import Tensor
 
 
@@ -28,13 +27,6 @@ def _(outs: Any, ins: Any, scratch: Any, *, shape: Any, value: float, dtype: Any
     outs[0].fill(value)
 
 
-@_full.samples
-def _() -> Iterable[Sample]:
-    yield Sample((), {"shape": (3, 5), "value": 2.5, "dtype": dtypes.float32})
-    yield Sample((), {"shape": (), "value": 1.0, "dtype": dtypes.float64})
-    yield Sample((), {"shape": (0, 7), "value": 0.0, "dtype": dtypes.int32})
-
-
 @primitive(differentiable=False)
 def iota(xp: Any, *, start: float, step: float, size: int, dtype: Any) -> Any:
     """start, start + step, … : `size` elements of `dtype`."""
@@ -48,13 +40,6 @@ def _(*, start: float, step: float, size: int, dtype: Any) -> list[Meta]:
     return [Meta((size,), dtypes.canonical(dtype))]
 
 
-@iota.samples
-def _() -> Iterable[Sample]:
-    yield Sample((), {"start": 2, "step": 3, "size": 5, "dtype": dtypes.int32})
-    yield Sample((), {"start": 0.0, "step": 0.5, "size": 1023, "dtype": dtypes.float32})
-    yield Sample((), {"start": 0, "step": 1, "size": 0, "dtype": dtypes.int32})
-
-
 @primitive(differentiable=False)
 def advance_generator(xp: Any, state: Any, *, draws: int) -> Any:
     """The generator state int64 [2] = (seed, offset) after `draws` more draws."""
@@ -64,11 +49,6 @@ def advance_generator(xp: Any, state: Any, *, draws: int) -> Any:
 @advance_generator.infer
 def _(state: Meta, *, draws: int) -> list[Meta]:
     return [state]
-
-
-@advance_generator.samples
-def _() -> Iterable[Sample]:
-    yield Sample((np.array([5, 7], np.int64),), {"draws": 3})
 
 
 def zeros(shape: Any, dtype: Any = dtypes.float32) -> Tensor:

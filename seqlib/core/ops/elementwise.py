@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, Op, Sample, VjpContext, broadcast_shapes, dtype_error, primitive
+from seqlib.core.op import Meta, Op, VjpContext, broadcast_shapes, dtype_error, primitive
 from seqlib.core.ops.expression import compile_expression
 from seqlib.core.ops.fused_elementwise import add_kernels, ufuncs
 from seqlib.core.ops.reduce import sum_to
@@ -84,33 +84,7 @@ def elementwise(
             ]
 
         op.vjp(vjp)
-    op.samples(lambda: _samples(name, len(names), kind, grad is not None))
     return op
-
-
-_POSITIVE = {"log", "sqrt", "rsqrt", "power", "div"}
-
-
-def _samples(name: str, arity: int, kind: str, differentiable: bool) -> Iterable[Sample]:
-    rng = np.random.default_rng(0)
-
-    def draw(*shape: int) -> Any:
-        x = rng.normal(size=shape).astype(np.float32)
-        return np.abs(x) + np.float32(0.3) if name in _POSITIVE else x
-
-    if name == "where":
-        for shape in ((3, 5), (1023,), (0, 4)):
-            yield Sample((draw(*shape) > 0, draw(*shape), draw(*shape)), grad=(1, 2))
-        yield Sample((draw(4, 1) > 0, draw(4, 5), draw(5)), grad=(1, 2))
-        return
-    if name.startswith("logical"):
-        yield Sample(tuple(draw(3, 5) > 0 for _ in range(arity)))
-        return
-    for shape in ((3, 5), (1023,), (0,), (33, 1023)):
-        yield Sample(tuple(draw(*shape) for _ in range(arity)))
-    if arity == 2:
-        yield Sample((draw(4, 1, 5), draw(3, 1)))
-        yield Sample((draw(2, 3), draw()))
 
 
 add = elementwise("add", "a b", "a + b", grad=lambda ctx, g: (g, g))

@@ -6,12 +6,12 @@ primitives: the tape keeps the ids alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from seqlib.core.op import Meta, Sample, VjpContext, need_float, need_int, primitive, shape_error
+from seqlib.core.op import Meta, VjpContext, need_float, need_int, primitive, shape_error
 from seqlib.core.ops.blocks import float32_only
 from seqlib.core.ops.bounds import check_bounds
 from seqlib.core.tensor import Tensor
@@ -67,23 +67,6 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
 @embedding_grad.vjp
 def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     return _embedding(ctx.inputs[1], g), None
-
-
-@_embedding.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(0)
-    for shape, size, width in (((3, 5), 7, 4), ((1023,), 33, 9), ((0, 4), 5, 3), ((), 5, 1)):
-        ids = np.asarray(rng.integers(0, size, shape), np.int32)
-        yield Sample((ids, rng.normal(size=(size, width)).astype(np.float32)), grad=(1,))
-    yield Sample((np.array([[2, 2], [0, 2]], np.int64), rng.normal(size=(3, 1023)).astype(np.float32)), grad=(1,))
-
-
-@embedding_grad.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(1)
-    for shape, size, width in (((3, 5), 7, 4), ((1023,), 33, 9), ((0, 4), 5, 3)):
-        ids = rng.integers(0, size, shape).astype(np.int32)
-        yield Sample((rng.normal(size=(*shape, width)).astype(np.float32), ids), {"size": size}, grad=(0,))
 
 
 def embedding(ids: Tensor, table: Tensor) -> Tensor:

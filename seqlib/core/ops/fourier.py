@@ -7,12 +7,12 @@ frequencies that stand for two.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from seqlib.core.op import Meta, Sample, VjpContext, need_float, normalize_axis, primitive, shape_error
+from seqlib.core.op import Meta, VjpContext, need_float, normalize_axis, primitive, shape_error
 from seqlib.core.ops.create import iota
 from seqlib.core.ops.elementwise import equal, logical_or, where
 from seqlib.core.ops.join import pad
@@ -101,31 +101,6 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
 @_irfft.vjp
 def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     return (_weighted(_rfft(g, norm=_ADJOINT[ctx.attrs["norm"]]), ctx.attrs["n"], 2.0),)
-
-
-def _draw(*shape: int) -> Any:
-    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
-
-
-@_fft.samples
-def _() -> Iterable[Sample]:
-    for inverse, norm in ((False, "backward"), (True, "backward"), (False, "ortho")):
-        yield Sample((_draw(3, 5, 2),), {"inverse": inverse, "norm": norm})
-    for shape in ((1023, 2), (0, 4, 2), (2, 1, 2)):
-        yield Sample((_draw(*shape),), {"inverse": False, "norm": "backward"})
-
-
-@_rfft.samples
-def _() -> Iterable[Sample]:
-    for shape, norm in (((3, 6), "backward"), ((2, 3, 5), "ortho"), ((1023,), "backward"), ((0, 4), "forward")):
-        yield Sample((_draw(*shape),), {"norm": norm})
-
-
-@_irfft.samples
-def _() -> Iterable[Sample]:
-    for shape, n, norm in (((3, 4, 2), 6, "backward"), ((3, 4, 2), 7, "ortho"), ((0, 3, 2), 5, "forward")):
-        yield Sample((_draw(*shape),), {"n": n, "norm": norm})
-    yield Sample((_draw(512, 2),), {"n": 1023, "norm": "backward"})
 
 
 def _cut(x: Tensor, axis: int, n: int) -> Tensor:

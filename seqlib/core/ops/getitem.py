@@ -9,14 +9,14 @@ positions along the merged axis.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from seqlib.core import debug, dtypes
 from seqlib.core.graph import Value
-from seqlib.core.op import Meta, Sample, broadcast_shapes, dtype_error, need_int, primitive, shape_error
+from seqlib.core.op import Meta, broadcast_shapes, dtype_error, need_int, primitive, shape_error
 from seqlib.core.ops.bounds import IndexRangeError, check_bounds
 from seqlib.core.ops.index import take
 from seqlib.core.ops.shape import identity, reshape, slice_, transpose
@@ -55,14 +55,6 @@ def _(*indices: Meta, sizes: tuple[int, ...]) -> list[Meta]:
         need_int("getitem", f"index array {k}", index)
     dtype = dtypes.int32 if math.prod(sizes) < 2**31 else dtypes.int64
     return [Meta(broadcast_shapes("getitem", *(i.shape for i in indices)), dtype)]
-
-
-@_ravel_index.samples
-def _() -> Iterable[Sample]:
-    rows, columns = np.array([[0], [-1], [2]], np.int32), np.array([1, -4, 3, 0, 2], np.int64)
-    yield Sample((rows, columns), {"sizes": (3, 4)})
-    yield Sample((np.arange(1023, dtype=np.int32) % 7,), {"sizes": (7,)})
-    yield Sample((rows[:0], columns[:0]), {"sizes": (3, 4)})
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:

@@ -5,12 +5,10 @@ Both halves come of one product and their gradients go into one buffer, so neith
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from seqlib.core.op import Meta, Op, Sample, VjpContext, fused, need_float, shape_error
+from seqlib.core.op import Meta, Op, VjpContext, fused, need_float, shape_error
 from seqlib.core.ops.blocks import float32_only, same_float
 from seqlib.core.ops.elementwise import gelu_erf, gelu_tanh, relu, sigmoid, silu
 from seqlib.core.ops.join import concatenate, split
@@ -63,25 +61,6 @@ _glu.cpu("glu_numpy:forward", when=same_float())
 glu_bwd.cpu("glu_numpy:backward", when=same_float(), overlap=((0, 1),))
 _glu.cpu("glu_cpu:forward", needs="numba", when=_fast)
 glu_bwd.cpu("glu_cpu:backward", needs="numba", when=_fast)
-
-
-@_glu.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(0)
-    for shape, names in (((3, 10), ACTIVATIONS), ((2, 3, 14), ["silu"]), ((33, 2046), ["gelu", "silu"])):
-        for name in names:
-            yield Sample((rng.normal(size=shape).astype(np.float32),), {"activation": name})
-    yield Sample((rng.normal(size=(0, 4)).astype(np.float32),), {"activation": "gelu"})
-    yield Sample((np.array([1, 1, 1, -100, 0, 100], np.float32),), {"activation": "silu"})
-
-
-@glu_bwd.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(1)
-    for n, width, names in ((3, 5, ACTIVATIONS), (33, 1023, ["gelu", "silu"]), (0, 2, ["silu"])):
-        for name in names:
-            g, x = (rng.normal(size=(n, k * width)).astype(np.float32) for k in (1, 2))
-            yield Sample((g, x), {"activation": name})
 
 
 def glu(x: Tensor, activation: str = "sigmoid") -> Tensor:

@@ -6,17 +6,15 @@ as in lstm.py. Kernels: gru_numpy.py, gru_cpu.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from seqlib.core.op import Meta, Sample, VjpContext, dtype_error, fused, shape_error
+from seqlib.core.op import Meta, VjpContext, dtype_error, fused, shape_error
 from seqlib.core.ops.blocks import float32_only, same_float
 from seqlib.core.ops.create import zeros
 from seqlib.core.ops.elementwise import sigmoid, tanh, where
 from seqlib.core.ops.join import concatenate, split
-from seqlib.core.ops.lstm import check_sequence, live_rows, project, sequence_samples, weight_gradient
+from seqlib.core.ops.lstm import check_sequence, live_rows, project, weight_gradient
 from seqlib.core.ops.matmul import matmul
 from seqlib.core.ops.reduce import sum
 from seqlib.core.ops.scan import scan
@@ -127,31 +125,6 @@ _gru.cpu("gru_numpy:forward", when=same_float(0, 1, 2, 3), scratch=_scratch)
 gru_bwd.cpu("gru_numpy:backward", when=same_float(0, 1, 2, 4, 5), scratch=_scratch_bwd)
 _gru.cpu("gru_cpu:forward", needs="numba", when=float32_only(0, 1, 2, 3), scratch=_scratch)
 gru_bwd.cpu("gru_cpu:backward", needs="numba", when=float32_only(0, 1, 2, 4, 5), scratch=_scratch_bwd)
-
-
-def _cases() -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
-    for (x, w, h0, lengths), attrs in sequence_samples(3, 1):
-        b = np.random.default_rng(2).normal(size=len(w)).astype(np.float32)
-        yield (x, w, b, h0, lengths), attrs
-
-
-@_gru.samples
-def _() -> Iterable[Sample]:
-    for inputs, attrs in _cases():
-        yield Sample(inputs, attrs)
-        yield Sample(inputs, {**attrs, "independent": True})
-
-
-@gru_bwd.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(1)
-    for inputs, attrs in _cases():
-        with np.errstate(all="ignore"):
-            outs = _gru.fn(*(None if a is None else as_tensor(a) for a in inputs), **attrs)
-        y, h, *kept = (t.numpy() for t in outs)
-        gy, gh = (rng.normal(size=a.shape).astype(np.float32) for a in (y, h))
-        yield Sample((inputs[1], *kept, inputs[4], gy, gh), attrs)
-    yield Sample((inputs[1], *kept, inputs[4], None, gh), attrs)
 
 
 def gru(

@@ -9,13 +9,13 @@ fixed order, so bits repeat.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, Sample, VjpContext, need_int, normalize_axis, primitive, shape_error
+from seqlib.core.op import Meta, VjpContext, need_int, normalize_axis, primitive, shape_error
 from seqlib.core.ops.bounds import check_bounds
 from seqlib.core.tensor import Tensor, as_tensor
 
@@ -210,63 +210,3 @@ def one_hot(ids: Tensor, depth: int, dtype: Any = dtypes.float32) -> Tensor:
     if depth < 0:
         raise shape_error("one_hot", "depth", "≥ 0", depth)
     return _one_hot(as_tensor(ids), depth=int(depth), dtype=dtypes.canonical(dtype))
-
-
-# -- samples ---------------------------------------------------------------------------------------
-
-
-def _draw(*shape: int) -> Any:
-    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
-
-
-def _ids(size: int, *shape: int) -> Any:
-    return np.random.default_rng(size).integers(-size, size, shape).astype(np.int32)
-
-
-@_take.samples
-def _() -> Iterable[Sample]:
-    yield Sample((_draw(5, 3), _ids(5, 2, 4)), {"axis": 0})
-    yield Sample((_draw(4, 5, 3), _ids(5, 1023)), {"axis": 1})
-    yield Sample((_draw(4, 5), np.int64(-2)), {"axis": 1})
-    yield Sample((_draw(1023), _ids(1023, 7)), {"axis": 0})
-    yield Sample((_draw(5, 3), _ids(5, 0)), {"axis": 0})
-    yield Sample((_draw(5, 200), _ids(5, 33)), {"axis": 0})
-
-
-@_take_grad.samples
-def _() -> Iterable[Sample]:
-    yield Sample((_draw(2, 4, 3), _ids(5, 2, 4)), {"shape": (5, 3), "axis": 0})
-    yield Sample((_draw(4, 33), _ids(5, 33)), {"shape": (4, 5), "axis": 1})
-    yield Sample((_draw(1023, 130), _ids(5, 1023)), {"shape": (5, 130), "axis": 0})
-    yield Sample((_draw(1023), _ids(5, 1023)), {"shape": (5,), "axis": 0})
-    yield Sample((_draw(0, 3), _ids(5, 0)), {"shape": (5, 3), "axis": 0})
-
-
-@_scatter_add.samples
-def _() -> Iterable[Sample]:
-    yield Sample((_draw(5, 3), _ids(5, 2, 4), _draw(2, 4, 3)), {"axis": 0})
-    yield Sample((_draw(4, 5, 2), _ids(5, 1023), _draw(4, 1023, 2)), {"axis": 1})
-    yield Sample((_draw(5, 3), _ids(5, 0), _draw(0, 3)), {"axis": 0})
-    yield Sample((_draw(5), np.int32(3), _draw()), {"axis": 0})
-
-
-@_gather.samples
-def _() -> Iterable[Sample]:
-    yield Sample((_draw(4, 5, 3), _ids(5, 4, 2, 3)), {"axis": 1})
-    yield Sample((_draw(4, 5), _ids(4, 1023, 5)), {"axis": 0})
-    yield Sample((_draw(4, 5), _ids(5, 4, 0)), {"axis": 1})
-
-
-@_gather_grad.samples
-def _() -> Iterable[Sample]:
-    yield Sample((_draw(4, 2, 3), _ids(5, 4, 2, 3)), {"shape": (4, 5, 3), "axis": 1})
-    yield Sample((_draw(1023, 5), _ids(4, 1023, 5)), {"shape": (4, 5), "axis": 0})
-    yield Sample((_draw(4, 0), _ids(5, 4, 0)), {"shape": (4, 5), "axis": 1})
-
-
-@_one_hot.samples
-def _() -> Iterable[Sample]:
-    yield Sample((np.array([[0, 4], [2, 2]], np.int32),), {"depth": 5, "dtype": dtypes.float32})
-    yield Sample((np.abs(_ids(7, 1023)) % 7,), {"depth": 7, "dtype": dtypes.float64})
-    yield Sample((np.zeros(0, np.int32),), {"depth": 3, "dtype": dtypes.float32})
-    yield Sample((np.int64(1),), {"depth": 3, "dtype": dtypes.int32})

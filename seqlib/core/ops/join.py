@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, Sample, VjpContext, normalize_axis, primitive, shape_error
+from seqlib.core.op import Meta, VjpContext, normalize_axis, primitive, shape_error
 from seqlib.core.ops.create import zeros
 from seqlib.core.ops.shape import cast, reshape, slice_
 from seqlib.core.tensor import Tensor, as_tensor
@@ -49,21 +49,6 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
         grads.append(cast(_cut(g, axis, start, x.shape[axis]), x.dtype) if needed else None)
         start += x.shape[axis]
     return grads
-
-
-@_concatenate.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(0)
-
-    def draw(*shape: int) -> Any:
-        return rng.normal(size=shape).astype(np.float32)
-
-    yield Sample((draw(2, 3, 5), draw(2, 1, 5), draw(2, 4, 5)), {"axis": 1})
-    yield Sample((draw(3, 4), draw(3, 4)), {"axis": 0})
-    yield Sample((draw(3, 0), draw(3, 2)), {"axis": 1})
-    yield Sample((draw(0), draw(0)), {"axis": 0})
-    yield Sample((draw(1023), draw(1)), {"axis": 0})
-    yield Sample((draw(3), np.arange(3, dtype=np.int32)), {"axis": 0}, (0,))
 
 
 def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -113,15 +98,6 @@ def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
 def _(ctx: VjpContext, *gs: Tensor | None) -> Sequence[Any]:
     one = next(g for g in gs if g is not None)
     return (stack([zeros(one.shape, one.dtype) if g is None else g for g in gs], ctx.attrs["axis"]),)
-
-
-@_unstack.samples
-def _() -> Iterable[Sample]:
-    x = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
-    for axis in range(3):
-        yield Sample((x,), {"axis": axis})
-    yield Sample((x[:, :0],), {"axis": 0})
-    yield Sample((np.arange(1023, dtype=np.int32).reshape(1, 1023),), {"axis": 0})
 
 
 def unstack(x: Tensor, axis: int = 0) -> list[Tensor]:
@@ -190,15 +166,6 @@ def _(outs: Any, ins: Any, scratch: Any, *, widths: Widths, value: float) -> Non
 @_pad.vjp
 def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     return (slice_(g, [a for a, _ in ctx.attrs["widths"]], ctx.inputs[0].shape),)
-
-
-@_pad.samples
-def _() -> Iterable[Sample]:
-    x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-    yield Sample((x,), {"widths": ((1, 2), (0, 3)), "value": 0.0})
-    yield Sample((x,), {"widths": ((0, 0), (4, 0)), "value": -1.5})
-    yield Sample((x[:0],), {"widths": ((0, 2), (0, 0)), "value": 1.0})
-    yield Sample((x.reshape(-1),), {"widths": ((1000, 8),), "value": 0.0})
 
 
 def pad(x: Tensor, widths: Any, value: float = 0.0) -> Tensor:

@@ -6,13 +6,11 @@ forward pass, while a block of logits is at hand, and scaled by the cotangent in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from seqlib.core import dtypes
-from seqlib.core.op import Attrs, Meta, Sample, VjpContext, dtype_error, fused, need_float, need_int, shape_error
+from seqlib.core.op import Attrs, Meta, VjpContext, dtype_error, fused, need_float, need_int, shape_error
 from seqlib.core.ops.blocks import float32_only, rows_per_block, same_float
 from seqlib.core.ops.create import full, zeros
 from seqlib.core.ops.cross_entropy import _cross_entropy, check_weights, cross_entropy_bwd, need_smoothing
@@ -103,23 +101,6 @@ def _(ctx: VjpContext, g: Tensor | None, weight: Any) -> Sequence[Any]:
         return None, None, None, None
     gx, gw = ctx.outputs[2:]
     return gx * g if ctx.needs[0] else None, gw * g if ctx.needs[1] else None, None, None
-
-
-@_linear_cross_entropy.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(0)
-    for n, d, v, smoothing in ((3, 4, 5, 0.0), (7, 3, 1023, 0.1), (1023, 2, 9, 0.2), (0, 3, 4, 0.1)):
-        x, w = rng.normal(size=(n, d)).astype(np.float32), rng.normal(size=(v, d)).astype(np.float32)
-        targets = rng.integers(0, v, n).astype(np.int32)
-        for ignored in (0, 1):
-            targets[n // 2 : n // 2 + ignored] = -1
-            attrs = {"smoothing": smoothing, "ignore_index": -1, "want_x": True, "want_w": True}
-            weights = rng.uniform(0, 2, n).astype(np.float32) if ignored else None
-            yield Sample((x, w, targets.copy(), weights), attrs, grad=(0, 1))
-    attrs = {"smoothing": 0.1, "ignore_index": 2, "want_x": False, "want_w": False}
-    yield Sample((x[:0], w, targets[:0], None), attrs, grad=())
-    attrs = {"smoothing": 0.1, "ignore_index": 2, "want_x": True, "want_w": False}
-    yield Sample((np.ones((4, 3), np.float32), w, np.array([0, 2, 2, 1]), None), attrs, grad=(0,))
 
 
 def linear_cross_entropy(

@@ -6,12 +6,10 @@ the products and the state of a step are contiguous then. Kernels: lstm_numpy.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from seqlib.core.op import Meta, Sample, VjpContext, dtype_error, fused, need_float, need_int, shape_error
+from seqlib.core.op import Meta, VjpContext, dtype_error, fused, need_float, need_int, shape_error
 from seqlib.core.ops.blocks import float32_only, same_float
 from seqlib.core.ops.create import arange, zeros
 from seqlib.core.ops.elementwise import less, sigmoid, tanh, where
@@ -165,46 +163,6 @@ _lstm.cpu("lstm_numpy:forward", when=same_float(0, 1, 2, 3), scratch=_scratch)
 lstm_bwd.cpu("lstm_numpy:backward", when=same_float(0, 1, 2, 3, 5, 6, 7), scratch=_scratch_bwd)
 _lstm.cpu("lstm_cpu:forward", needs="numba", when=float32_only(0, 1, 2, 3), scratch=_scratch)
 lstm_bwd.cpu("lstm_cpu:backward", needs="numba", when=float32_only(0, 1, 2, 3, 5, 6, 7), scratch=_scratch_bwd)
-
-
-# -- samples -------------------------------------------------------------------------------------------------
-
-
-def sequence_samples(gates: int, states: int) -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """x, w_h, as many states of [B,H], lengths: of odd sizes, of one step, of none, of one row and of none."""
-    rng = np.random.default_rng(0)
-    for steps, rows, width, lengths, reverse in (
-        (3, 2, 5, None, False),
-        (4, 3, 2, (4, 0, 2), False),
-        (4, 3, 2, (1, 4, 3), True),
-        (1, 2, 3, None, True),
-        (3, 19, 7, (3, 2, 1) * 6 + (3,), False),
-        (2, 1, 9, (1,), True),
-        (0, 2, 3, None, False),
-        (2, 0, 3, None, False),
-    ):
-        shapes = [(steps, rows, gates * width), (gates * width, width), *[(rows, width)] * states]
-        drawn = [rng.normal(size=shape).astype(np.float32) * np.float32(0.7) for shape in shapes]
-        yield (*drawn, None if lengths is None else np.array(lengths, np.int32)), {"reverse": reverse}
-
-
-@_lstm.samples
-def _() -> Iterable[Sample]:
-    for inputs, attrs in sequence_samples(4, 2):
-        yield Sample(inputs, attrs)
-        yield Sample(inputs, {**attrs, "independent": True})
-
-
-@lstm_bwd.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(1)
-    for (x, w, h0, c0, lengths), attrs in sequence_samples(4, 2):
-        given = [None if a is None else as_tensor(a) for a in (x, w, h0, c0, lengths)]
-        with np.errstate(all="ignore"):
-            y, h, c, *kept = (t.numpy() for t in _lstm.fn(*given, **attrs))
-        cotangents = [rng.normal(size=a.shape).astype(np.float32) for a in (y, h, c)]
-        yield Sample((w, *kept[:3], lengths, *cotangents), attrs)
-    yield Sample((w, *kept[:3], lengths, None, cotangents[1], None), attrs)
 
 
 # -- the public function -------------------------------------------------------------------------------------

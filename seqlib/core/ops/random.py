@@ -3,13 +3,13 @@ again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import debug, dtypes, philox
-from seqlib.core.op import Meta, Sample, VjpContext, dtype_error, need_float, primitive, shape_error
+from seqlib.core.op import Meta, VjpContext, dtype_error, need_float, primitive, shape_error
 from seqlib.core.ops.blocks import float32_only
 from seqlib.core.rng import current_generator
 from seqlib.core.tensor import Tensor, as_tensor
@@ -73,21 +73,6 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     return _dropout(g, ctx.inputs[1], **ctx.attrs), None
 
 
-@random_bits.samples
-def _() -> Iterable[Sample]:
-    for shape in ((3, 5), (1023,), (0, 4), ()):
-        yield Sample((np.array([7, 3], np.int64),), {"shape": shape, "draw": 2})
-    yield Sample((np.array([-1, -2], np.int64),), {"shape": (9,), "draw": 5})
-
-
-@_dropout.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(0)
-    for shape, p in (((3, 5), 0.5), ((33, 1023), 0.1), ((150, 1023), 0.3), ((0, 4), 0.1), ((7,), 0.0)):
-        x = rng.normal(size=shape).astype(np.float32)
-        yield Sample((x, np.array([11, 5], np.int64)), {"p": p, "draw": 1}, grad=(0,))
-
-
 @primitive(differentiable=False)
 def _multinomial(xp: Any, logits: Any, state: Any, *, samples: int, draw: int) -> Any:
     given = xp.asarray(logits, xp.float64)
@@ -112,14 +97,6 @@ def _(logits: Meta, state: Meta, *, samples: int, draw: int) -> list[Meta]:
     if samples < 0:
         raise shape_error("multinomial", "samples", "0 or more", samples)
     return [Meta((*logits.shape[:-1], samples), dtypes.int32)]
-
-
-@_multinomial.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(0)
-    for shape, samples in (((3, 5), 1), ((2, 3, 1023), 4), ((7,), 9), ((0, 4), 2)):
-        x = rng.normal(size=shape).astype(np.float32)
-        yield Sample((x, np.array([11, 5], np.int64)), {"samples": samples, "draw": 1})
 
 
 def multinomial(logits: Tensor, samples: int = 1) -> Tensor:

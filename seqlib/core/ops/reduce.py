@@ -4,13 +4,13 @@ this file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import OPS, Meta, Op, Sample, VjpContext, normalize_axis, primitive, shape_error
+from seqlib.core.op import OPS, Meta, Op, VjpContext, normalize_axis, primitive, shape_error
 from seqlib.core.ops.shape import broadcast_to, cast, reshape
 from seqlib.core.tensor import Tensor, as_tensor
 
@@ -59,17 +59,6 @@ def _(outs: Any, ins: Any, scratch: Any, *, axis: Axes, keepdims: bool) -> None:
 @_sum.vjp
 def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     return (expand_reduced(g, ctx.inputs[0].shape, ctx.attrs["axis"]),)
-
-
-@_sum.samples
-def _() -> Iterable[Sample]:
-    x = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32)
-    yield Sample((x,), {"axis": (1,), "keepdims": False})
-    yield Sample((x,), {"axis": (0, 2), "keepdims": True})
-    yield Sample((x,), {"axis": (0, 1, 2), "keepdims": False})
-    yield Sample((x[:, :0],), {"axis": (1,), "keepdims": False})
-    yield Sample((x.reshape(-1)[:102].repeat(11)[:1023],), {"axis": (0,), "keepdims": False})
-    yield Sample((x > 0,), {"axis": (0, 1, 2), "keepdims": False}, grad=())
 
 
 def sum(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -268,40 +257,3 @@ def all(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """True where all elements over `axis` (int, tuple or None for all) are not zero; True over nothing."""
     x = as_tensor(x)
     return _all(x, axis=axes_of("all", axis, x.ndim), keepdims=bool(keepdims))
-
-
-# -- samples ---------------------------------------------------------------------------------------
-
-
-def _axes_samples(empty: bool, differentiable: bool) -> Iterable[Sample]:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(3, 5, 7)).astype(np.float32)
-    grad = None if differentiable else ()
-    yield Sample((x,), {"axis": (1,), "keepdims": False}, grad)
-    yield Sample((x,), {"axis": (0, 2), "keepdims": True}, grad)
-    yield Sample((x,), {"axis": (0, 1, 2), "keepdims": False}, grad)
-    yield Sample((rng.normal(size=1023).astype(np.float32),), {"axis": (0,), "keepdims": False}, grad)
-    yield Sample((x[:, :0],), {"axis": (0,), "keepdims": False}, grad)
-    yield Sample((x[0, 0, 0],), {"axis": (), "keepdims": False}, grad)
-    yield Sample((np.arange(6, dtype=np.int32).reshape(2, 3),), {"axis": (1,), "keepdims": False}, ())
-    if empty:
-        yield Sample((x[:, :0],), {"axis": (1,), "keepdims": False}, ())
-
-
-def _arg_samples() -> Iterable[Sample]:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(3, 5)).astype(np.float32)
-    for axis in (0, 1):
-        yield Sample((x,), {"axis": axis})
-    yield Sample((np.array([[1, 3, 3], [2, 2, 1]], np.int32),), {"axis": 1})
-    yield Sample((rng.normal(size=1023).astype(np.float32),), {"axis": 0})
-    yield Sample((x[:0],), {"axis": 1})
-
-
-_mean.samples(lambda: _axes_samples(True, True))
-for _op in (_max, _min):
-    _op.samples(lambda: _axes_samples(False, True))
-for _op in (_any, _all):
-    _op.samples(lambda: _axes_samples(True, False))
-for _op in (_argmax, _argmin):
-    _op.samples(_arg_samples)

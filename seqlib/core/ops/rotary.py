@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from seqlib.core.op import Meta, Sample, VjpContext, need_float, need_int, primitive, shape_error
+from seqlib.core.op import Meta, VjpContext, need_float, need_int, primitive, shape_error
 from seqlib.core.ops.blocks import float32_only, same_float
 from seqlib.core.tensor import Tensor, as_tensor
 
@@ -52,17 +50,6 @@ _rotary.cpu("rotary_cpu:forward", needs="numba", when=float32_only(0), overlap=(
 def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     # A rotation's transpose is the rotation back.
     return _rotary(g, ctx.inputs[1], **{**ctx.attrs, "inverse": not ctx.attrs["inverse"]}), None
-
-
-@_rotary.samples
-def _() -> Iterable[Sample]:
-    rng = np.random.default_rng(0)
-    attrs = {"base": 10000.0, "inverse": False}
-    for shape in ((2, 5, 3, 4), (7, 2, 6), (1, 1023, 1, 2), (0, 4, 2, 4), (3, 40, 4, 64)):
-        x = rng.normal(size=shape).astype(np.float32)
-        yield Sample((x, np.arange(shape[-3], dtype=np.int32)), {**attrs, "heads": shape[-2]}, grad=(0,))
-    x = rng.normal(size=(2, 5, 3, 4)).astype(np.float32)
-    yield Sample((x, rng.integers(0, 99, (2, 5)).astype(np.int32)), {**attrs, "inverse": True, "heads": 2}, grad=(0,))
 
 
 def rotary(x: Tensor, positions: Tensor, base: float = 10000.0, heads: int | None = None) -> Tensor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Layout, Meta, Sample, VjpContext, contiguous_layout, normalize_axis, primitive, shape_error
+from seqlib.core.op import Layout, Meta, VjpContext, contiguous_layout, normalize_axis, primitive, shape_error
 from seqlib.core.tensor import Tensor, as_tensor
 
 
@@ -33,11 +33,6 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     return (g,)
 
 
-@identity.samples
-def _() -> Iterable[Sample]:
-    yield Sample((np.ones((3, 5), np.float32),))
-
-
 @primitive(saves="")
 def compute_copy(xp: Any, copy: Any, parameter: Any) -> Any:
     """`copy`, which holds `parameter` in another dtype; the gradient is the parameter's, in its dtype."""
@@ -59,12 +54,6 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     return None, cast(g, ctx.inputs[1].dtype)
 
 
-@compute_copy.samples
-def _() -> Iterable[Sample]:
-    x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-    yield Sample((x, x), grad=())  # what the gradient means is tested by hand
-
-
 @primitive(saves="")
 def _cast(xp: Any, x: Any, *, dtype: Any) -> Any:
     return x.astype(dtype)
@@ -84,14 +73,6 @@ def _(outs: Any, ins: Any, scratch: Any, *, dtype: Any) -> None:
 def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     x = ctx.inputs[0]
     return (cast(g, x.dtype) if dtypes.is_float(x.dtype) else None,)
-
-
-@_cast.samples
-def _() -> Iterable[Sample]:
-    x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-    yield Sample((x,), {"dtype": dtypes.float64})
-    yield Sample((x * 10,), {"dtype": dtypes.int32}, grad=())
-    yield Sample((x[:0],), {"dtype": dtypes.float64})
 
 
 def cast(x: Tensor, dtype: Any) -> Tensor:
@@ -158,14 +139,6 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     return (reshape(g, ctx.inputs[0].shape),)
 
 
-@_reshape.samples
-def _() -> Iterable[Sample]:
-    x = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
-    yield Sample((x,), {"shape": (2, 2, 6)})
-    yield Sample((x.T,), {"shape": (24,)})
-    yield Sample((x[:0],), {"shape": (3, 0)})
-
-
 def reshape(x: Tensor, shape: Any) -> Tensor:
     """`x` in another shape of the same size (row-major); one entry may be -1. A view where the layout
     allows it.
@@ -209,13 +182,6 @@ def _(layout: Layout, *, axes: tuple[int, ...]) -> Layout:
 def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     axes = ctx.attrs["axes"]
     return (_transpose(g, axes=tuple(int(i) for i in np.argsort(axes))),)
-
-
-@_transpose.samples
-def _() -> Iterable[Sample]:
-    x = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)
-    yield Sample((x,), {"axes": (2, 0, 1)})
-    yield Sample((x[:, :0],), {"axes": (1, 0, 2)})
 
 
 def transpose(x: Tensor, axes: Any = None) -> Tensor:
@@ -262,13 +228,6 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     from seqlib.core.ops.reduce import sum_to
 
     return (sum_to(g, ctx.inputs[0].shape),)
-
-
-@_broadcast_to.samples
-def _() -> Iterable[Sample]:
-    x = np.random.default_rng(0).normal(size=(3, 1)).astype(np.float32)
-    yield Sample((x,), {"shape": (2, 3, 5)})
-    yield Sample((x[:, 0],), {"shape": (0, 3)})
 
 
 def broadcast_to(x: Tensor, shape: Any) -> Tensor:
@@ -329,20 +288,6 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
 @_slice.vjp
 def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     return (_slice_grad(g, shape=ctx.inputs[0].shape, starts=ctx.attrs["starts"], steps=ctx.attrs["steps"]),)
-
-
-@_slice.samples
-def _() -> Iterable[Sample]:
-    x = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
-    yield Sample((x,), {"starts": (1, 0), "sizes": (3, 4), "steps": (1, 2)})
-    yield Sample((x,), {"starts": (4, 6), "sizes": (5, 7), "steps": (-1, -1)})
-    yield Sample((x,), {"starts": (0, 0), "sizes": (0, 7), "steps": (1, 1)})
-
-
-@_slice_grad.samples
-def _() -> Iterable[Sample]:
-    g = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-    yield Sample((g,), {"shape": (5, 9), "starts": (1, 0), "steps": (1, 2)})
 
 
 def slice_(x: Tensor, starts: Any, sizes: Any, steps: Any = None) -> Tensor:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from seqlib.core.op import Meta, Op, Sample, VjpContext, fused, need_float, normalize_axis, shape_error
+from seqlib.core import dtypes
+from seqlib.core.op import Meta, Op, VjpContext, fused, need_float, normalize_axis, shape_error
 from seqlib.core.ops.blocks import block_scratch, same_float
 from seqlib.core.ops.elementwise import exp, log
 from seqlib.core.ops.reduce import max, sum
@@ -17,7 +16,7 @@ from seqlib.core.tensor import Tensor
 # -- softmax -------------------------------------------------------------------------------------------------
 
 
-@fused(saves="x y", fuse=True)
+@fused(saves="x y", fuse=(Meta((3, 5), dtypes.float32),))
 def _softmax(x: Tensor) -> Tensor:
     # The shift by the maximum changes nothing in exact arithmetic, so no gradient goes through it.
     e = exp(x - max(x, axis=-1, keepdims=True).detach()) if x.shape[-1] else exp(x)
@@ -44,7 +43,7 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
 # -- log_softmax ---------------------------------------------------------------------------------------------
 
 
-@fused(saves="x y", fuse=True)
+@fused(saves="x y", fuse=(Meta((3, 5), dtypes.float32),))
 def _log_softmax(x: Tensor) -> Tensor:
     shifted = x - max(x, axis=-1, keepdims=True).detach() if x.shape[-1] else x
     return shifted - log(sum(exp(shifted), axis=-1, keepdims=True))
@@ -77,24 +76,8 @@ def _declare(name: str, op: Op, backward: Op) -> None:
             raise shape_error(name, "x", "of at least 1 dimension", x.shape)
         return [x]
 
-    def samples() -> Iterable[Sample]:
-        rng = np.random.default_rng(0)
-        for shape in ((3, 5), (2, 3, 7), (1023,), (7, 1023), (0, 4), (4, 1), (4, 0)):
-            yield Sample((rng.normal(size=shape).astype(np.float32),))
-        yield Sample((np.float32(80) * rng.normal(size=(5, 9)).astype(np.float32),))
-
-    def backward_samples() -> Iterable[Sample]:
-        rng = np.random.default_rng(1)
-        for shape in ((3, 5), (1023,), (7, 1023), (0, 4)):
-            x = rng.normal(size=shape)
-            y = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
-            y = np.log(y) if name == "log_softmax" else y
-            yield Sample((rng.normal(size=shape).astype(np.float32), y.astype(np.float32)))
-
     op.infer(infer)
-    op.samples(samples)
     backward.infer(lambda g, y: [y])
-    backward.samples(backward_samples)
 
 
 _declare("softmax", _softmax, softmax_bwd)

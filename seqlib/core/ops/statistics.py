@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, Sample, VjpContext, fused, need_float, normalize_axis, primitive
+from seqlib.core.op import Meta, VjpContext, fused, need_float, normalize_axis, primitive
 from seqlib.core.ops import reduce
 from seqlib.core.ops.elementwise import equal, exp, isfinite, log, square, where
 from seqlib.core.ops.join import pad, split
@@ -31,15 +31,6 @@ def _var(x: Tensor, *, axis: Axes, ddof: int, keepdims: bool) -> Tensor:
 def _(x: Meta, *, axis: Axes, ddof: int, keepdims: bool) -> list[Meta]:
     need_float("var", "x", x)
     return [Meta(reduced_shape(x.shape, axis, keepdims), x.dtype)]
-
-
-@_var.samples
-def _() -> Iterable[Sample]:
-    x = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32)
-    yield Sample((x,), {"axis": (1,), "ddof": 0, "keepdims": False})
-    yield Sample((x,), {"axis": (0, 2), "ddof": 1, "keepdims": True})
-    yield Sample((x.reshape(-1).repeat(10)[:1023],), {"axis": (0,), "ddof": 1, "keepdims": False})
-    yield Sample((x[:, :0],), {"axis": (0,), "ddof": 0, "keepdims": False})
 
 
 def var(x: Tensor, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
@@ -76,17 +67,6 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     # Where all elements are -inf, so is y; the gradient there is 0 and not exp(-inf + inf).
     shift = where(equal(y, -math.inf), 0.0, y)
     return (expand_reduced(g, x.shape, axes) * exp(x - expand_reduced(shift, x.shape, axes)),)
-
-
-@_logsumexp.samples
-def _() -> Iterable[Sample]:
-    x = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32)
-    yield Sample((x,), {"axis": (1,), "keepdims": False})
-    yield Sample((x * 100,), {"axis": (2,), "keepdims": True})
-    yield Sample((x,), {"axis": (0, 1, 2), "keepdims": False})
-    yield Sample((np.random.default_rng(1).normal(size=1023).astype(np.float32),), {"axis": (0,), "keepdims": False})
-    yield Sample((x[:0],), {"axis": (1,), "keepdims": False})
-    yield Sample((np.array([[-np.inf, -np.inf], [0, -np.inf]], np.float32),), {"axis": (1,), "keepdims": False}, ())
 
 
 def logsumexp(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -143,17 +123,6 @@ def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
 def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     axis = ctx.attrs["axis"]
     return (flip(_cumsum(flip(g, axis), axis=axis), axis),)
-
-
-@_cumsum.samples
-def _() -> Iterable[Sample]:
-    x = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32)
-    for axis in range(3):
-        yield Sample((x,), {"axis": axis})
-    yield Sample((np.random.default_rng(1).normal(size=1023).astype(np.float32),), {"axis": 0})
-    yield Sample((x[:, :0],), {"axis": 1})
-    yield Sample((x > 0,), {"axis": 1}, ())
-    yield Sample((np.arange(5, dtype=np.int32),), {"axis": 0}, ())
 
 
 def cumsum(x: Tensor, axis: int | None = None) -> Tensor:

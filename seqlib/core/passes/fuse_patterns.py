@@ -1,17 +1,17 @@
 """Pattern fusion: where plain ops do what a fused op is declared to do, the fused op takes their place.
 
-The pattern is the traced composition of an op declared with `fuse=True`. A place in the graph is found by the wiring of
-ops alone; that gives the inputs, and the attributes from where the pattern carries them (a constant such as eps, or an
-attribute of an inner op). Then the composition is traced again for these very inputs and attributes, and must be there
-node for node, attribute for attribute. What is computed inside may have no other reader, unless it is a result of the
-fused op.
+The pattern is the traced composition of an op declared with `fuse`, for the example given there. A place in the graph
+is found by the wiring of ops alone; that gives the inputs, and the attributes from where the pattern carries them (a
+constant such as eps, or an attribute of an inner op). Then the composition is traced again for these very inputs and
+attributes, and must be there node for node, attribute for attribute. What is computed inside may have no other reader,
+unless it is a result of the fused op.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_type_hints
 
 import numpy as np
 
@@ -56,19 +56,17 @@ def trace_pattern(op: Op, metas: Sequence[Meta | None], attrs: Attrs, marked: di
 
 @lru_cache(maxsize=1)
 def patterns() -> tuple[Pattern, ...]:
-    """Those of all ops declared with `fuse=True`, the largest first."""
+    """Those of all ops declared with `fuse`, the largest first."""
     found: list[Pattern] = []
     for op in OPS.values():
-        if op.fuse and op.sample_fn is not None:
-            sample = next(iter(op.sample_fn()))
-            attrs: Attrs = {**op.defaults, **sample.attrs}
+        if op.fuse:
+            kinds, attrs = get_type_hints(op.fn), dict(op.defaults)
             marked: dict[Any, str] = {}
-            for name, value in attrs.items():
-                if type(value) in _MARKS:
-                    attrs[name] = _MARKS[type(value)] / (1 + len(marked)) if type(value) is float else _MARKS[int]
+            for name in attrs:
+                if kinds[name] in _MARKS:
+                    attrs[name] = _MARKS[float] / (1 + len(marked)) if kinds[name] is float else _MARKS[int]
                     marked[attrs[name]] = name
-            metas = [None if x is None else Meta(np.shape(x), np.asarray(x).dtype) for x in sample.inputs]
-            found.append(trace_pattern(op, metas, attrs, marked))
+            found.append(trace_pattern(op, op.fuse, attrs, marked))
     return tuple(sorted(found, key=lambda p: -len(p.graph.nodes)))
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seqlib.core import tree
-from seqlib.core.graph import checkpointed, scopes
+from seqlib.core.ambient import ambient
+from seqlib.core.graph import checkpointed
 from seqlib.core.op import Meta
 from seqlib.core.rng import Draws
 from seqlib.core.tape import Edge, GradientError, Node, Region, call_op, grad_enabled, grad_mode, next_seq, watching
-from seqlib.core.tensor import Tensor
+from seqlib.core.tensor import Tensor, Variable
 
 
 def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -31,8 +32,9 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """
     if not grad_enabled():
         return fn(*args, **kwargs)
-    since, layers, draws = next_seq(), scopes(), Draws()
-    with checkpointed(False, layers), draws.recording(), watching() as read:
+    since, layers, draws = next_seq(), ambient.scopes, Draws()
+    read: dict[int, tuple[Variable, int]] = {}
+    with checkpointed(False, layers), draws.recording(), watching(read):
         leaves, treedef = tree.flatten(fn(*args, **kwargs))
     made = [i for i, t in enumerate(leaves) if isinstance(t, Tensor) and t.node is not None and t.node.seq > since]
     edges = _reaching_out([leaves[i].node for i in made], since)

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from seqlib.core import debug, tree
+from seqlib.core.ambient import setting
 from seqlib.core.backends import backend_of, is_cuda
 from seqlib.core.graph import active_graph
 from seqlib.core.hooks import NonFinite, hooks
@@ -80,7 +81,7 @@ class Compiled:
         leaves, treedef = tree.flatten((args, kwargs))
         arrays, signature = _signature(self.__name__, leaves)
         device = self._modes()[1] or backend_of(arrays).device
-        with debug.without_fusion():
+        with setting(fusion=False):
             program = self._build(treedef, signature, device, "").program
         written = [(v, v.numpy()) for v, _ in program.graph.updates]
         try:

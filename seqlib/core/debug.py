@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
+
+from seqlib.core.ambient import ambient
 
 _CORE = str(Path(__file__).parent)
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep
@@ -39,20 +38,7 @@ def switches() -> tuple[str, ...]:
 
 def fusion() -> bool:
     """False when SEQLIB_FUSE=0 (or SEQLIB_KERNELS=ref) asks that every op stays a launch of its own."""
-    return os.environ.get("SEQLIB_FUSE", "") != "0" and not references_only() and not _plain.get()
-
-
-_plain: ContextVar[bool] = ContextVar("seqlib_plain", default=False)
-
-
-@contextmanager
-def without_fusion() -> Generator[None, None, None]:
-    """Inside, programs are built as with SEQLIB_FUSE=0."""
-    token = _plain.set(True)
-    try:
-        yield
-    finally:
-        _plain.reset(token)
+    return os.environ.get("SEQLIB_FUSE", "") != "0" and not references_only() and ambient.fusion
 
 
 def user_line() -> str:

@@ -7,15 +7,15 @@ out at the end of the program.
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from seqlib.core import debug
+from seqlib.core.ambient import ambient, setting
 from seqlib.core.op import Attrs, Meta, Op
 
 _ids = itertools.count()
@@ -104,7 +104,7 @@ class Graph:
     def record(self, op: Op, inputs: Sequence[Value | None], attrs: Attrs) -> list[Value]:
         """Append a node and return its output values; shapes by the op's rule."""
         metas = op.infer_metas([None if v is None else v.meta for v in inputs], attrs)
-        node = Node(op, list(inputs), attrs, current_scope(), debug.user_line(), _context.region)
+        node = Node(op, list(inputs), attrs, current_scope(), debug.user_line(), ambient.region)
         node.outputs = [Value(meta, node, slot) for slot, meta in enumerate(metas)]
         self.nodes.append(node)
         return node.outputs
@@ -122,78 +122,33 @@ class Graph:
         return "\n".join(lines)
 
 
-class _Context(threading.local):
-    graph: Graph | None = None
-    scopes: tuple[str, ...] = ()
-    region: int = 0
-    checkpoint: bool = False
-
-
-_context = _Context()
-
-
 def active_graph() -> Graph | None:
     """The graph being traced in this thread, or None when ops run at once."""
-    return _context.graph
+    return ambient.graph
 
 
-@contextmanager
-def recording(graph: Graph) -> Generator[Graph, None, None]:
+def recording(graph: Graph) -> AbstractContextManager[None]:
     """Record ops into `graph` instead of running them. Tracing inside a trace is refused by `trace`."""
-    previous = _context.graph
-    _context.graph = graph
-    try:
-        yield graph
-    finally:
-        _context.graph = previous
+    return setting(graph=graph)
 
 
-@contextmanager
-def scope(name: str) -> Generator[None, None, None]:
+def scope(name: str) -> AbstractContextManager[None]:
     """Name the layer that the ops inside belong to; names nest with dots."""
-    previous = _context.scopes
-    _context.scopes = (*previous, name)
-    try:
-        yield
-    finally:
-        _context.scopes = previous
+    return setting(scopes=(*ambient.scopes, name))
 
 
 def current_scope() -> str:
-    return ".".join(s for s in _context.scopes if s)
+    return ".".join(s for s in ambient.scopes if s)
 
 
-def scopes() -> tuple[str, ...]:
-    """The layers that ops belong to now, for `checkpointed`."""
-    return _context.scopes
-
-
-@contextmanager
-def in_gradient_of(layers: tuple[str, ...]) -> Generator[None, None, None]:
+def in_gradient_of(layers: tuple[str, ...]) -> AbstractContextManager[None]:
     """Ops inside belong to the layers' gradient: `encoder.layers.0.gradient`."""
-    previous = _context.scopes
-    _context.scopes = layers if layers[-1:] == ("gradient",) else (*layers, "gradient")
-    try:
-        yield
-    finally:
-        _context.scopes = previous
+    return setting(scopes=layers if layers[-1:] == ("gradient",) else (*layers, "gradient"))
 
 
-def in_checkpoint() -> bool:
-    """True where what runs will run, or runs, a second time for its gradient."""
-    return _context.checkpoint
-
-
-@contextmanager
-def checkpointed(again: bool, layers: tuple[str, ...]) -> Generator[None, None, None]:
+def checkpointed(again: bool, layers: tuple[str, ...]) -> AbstractContextManager[None]:
     """Ops inside belong to a checkpoint in `layers`. `again`: they are computed anew, and no pass makes them one
     with those computed before.
     """
-    previous = _context.scopes, _context.region, _context.checkpoint
-    _context.scopes, _context.checkpoint = layers, True
-    if again:
-        _context.region = next(_ids) + 1
-    try:
-        yield
-    finally:
-        _context.scopes, _context.region, _context.checkpoint = previous
+    region = next(_ids) + 1 if again else ambient.region
+    return setting(scopes=layers, checkpoint=True, region=region)

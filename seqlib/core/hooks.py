@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Sequence
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqlib.core import dtypes
+from seqlib.core.ambient import ambient, setting
 
 Array = np.ndarray[Any, Any]
 
@@ -103,13 +103,6 @@ class Seen:
         return self._finite and self.first_non_finite is None
 
 
-class _Active(threading.local):
-    seen: tuple[Seen, ...] = ()
-
-
-_active = _Active()
-
-
 @contextmanager
 def hooks(on_call: Callable[[Call], None] | None = None, *, finite: bool = True) -> Generator[Seen, None, None]:
     """Watch every op that runs inside, eagerly or as a launch of a compiled function; yields a `Seen`.
@@ -118,17 +111,14 @@ def hooks(on_call: Callable[[Call], None] | None = None, *, finite: bool = True)
     found. Infinities that an op was given (masks of -inf) don't count, NaN does. Views cost nothing and are left out.
     For looking inside: everything is slower meanwhile, the stated seconds are those of the ops alone.
     """
-    seen, previous = Seen(on_call, finite), _active.seen
-    _active.seen = (*previous, seen)
-    try:
+    seen = Seen(on_call, finite)
+    with setting(hooks=(*ambient.hooks, seen)):
         yield seen
-    finally:
-        _active.seen = previous
 
 
 def active() -> tuple[Seen, ...]:
     """The hooks in force in this thread."""
-    return _active.seen
+    return ambient.hooks
 
 
 def watch(
@@ -143,7 +133,7 @@ def watch(
     """Run one op under the hooks in force; returns its seconds. `run()` gives the outputs, `outs` are those that exist
     already (they may lie where inputs lie), `names` what messages call the inputs.
     """
-    searching = [seen for seen in _active.seen if seen.searching]
+    searching = [seen for seen in active() if seen.searching]
     before = {
         i: _state(a)
         for i, a in enumerate(ins)
@@ -153,7 +143,7 @@ def watch(
     made = run()
     seconds = time.perf_counter() - start
     call = Call(op, layer, line, seconds, sum(o.nbytes for o in made if o is not None))
-    for seen in _active.seen:
+    for seen in active():
         seen.note(call)
     if searching:
         found = _origin(made, ins, before, names, call)

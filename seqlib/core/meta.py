@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from seqlib.core import debug
+from seqlib.core.ambient import ambient, setting
 from seqlib.util.errors import SeqlibError
 
 
-class _Building(threading.local):
-    meta = False
-
-
-_building = _Building()
-
-
-@contextmanager
-def meta() -> Generator[None, None, None]:
+def meta() -> AbstractContextManager[None]:
     """Parameters made inside have a shape and a dtype and no memory: their `data` is a `Meta`.
 
     For sizes and forecasts of models that need not fit: `named_parameters()`, `num_parameters()` and the `lower` of
@@ -27,17 +18,12 @@ def meta() -> Generator[None, None, None]:
     assigned or loaded later give a parameter its memory; until then running an op on it or asking for its content
     raises SeqlibError. Initial weights are not drawn: generators stay where they are.
     """
-    previous = _building.meta
-    _building.meta = True
-    try:
-        yield
-    finally:
-        _building.meta = previous
+    return setting(meta=True)
 
 
 def building_meta() -> bool:
     """True inside `meta()`, for initialisers."""
-    return _building.meta
+    return ambient.meta
 
 
 def no_memory(what: str, tensor: Any) -> SeqlibError:

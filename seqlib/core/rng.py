@@ -7,14 +7,14 @@ program writes the sum back.
 from __future__ import annotations
 
 import collections.abc as abc
-import threading
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from seqlib.core import dtypes, philox
+from seqlib.core.ambient import ambient, setting
 from seqlib.core.backends import backend_of, copy_of
 from seqlib.core.graph import Value, active_graph
 from seqlib.core.op import OPS
@@ -109,12 +109,6 @@ class Generator:
         return {"state": self.state}
 
 
-class _Ambient(threading.local):
-    stack: tuple[Generator, ...] = ()
-    frames: tuple[tuple[list[Any], abc.Iterator[Any] | None], ...] = ()
-
-
-_ambient = _Ambient()
 _default = Generator(0)
 
 
@@ -124,11 +118,9 @@ class Draws:
     def __init__(self) -> None:
         self._made: list[Any] = []
 
-    @contextmanager
-    def recording(self) -> abc.Generator[None, None, None]:
+    def recording(self) -> AbstractContextManager[None]:
         """Draws inside are kept."""
-        with _frame(self._made, None):
-            yield
+        return setting(draws=(*ambient.draws, (self._made, None)))
 
     @contextmanager
     def replaying(self) -> abc.Generator[None, None, None]:
@@ -137,7 +129,7 @@ class Draws:
         Raises SeqlibError when they are more or fewer.
         """
         again = iter(self._made)
-        with _frame(self._made, again):
+        with setting(draws=(*ambient.draws, (self._made, again))):
             yield
         if next(again, None) is not None:
             raise SeqlibError(_OTHER_DRAWS)
@@ -149,20 +141,10 @@ _OTHER_DRAWS = (
 )
 
 
-@contextmanager
-def _frame(made: list[Any], again: abc.Iterator[Any] | None) -> abc.Generator[None, None, None]:
-    previous = _ambient.frames
-    _ambient.frames = (*previous, (made, again))
-    try:
-        yield
-    finally:
-        _ambient.frames = previous
-
-
 def _drawn(make: abc.Callable[[], Any]) -> Any:
     """A draw: of the innermost replay, else a new one; kept by every recording inside that replay."""
     recordings: list[list[Any]] = []
-    for made, again in reversed(_ambient.frames):
+    for made, again in reversed(ambient.draws):
         if again is not None:
             value = next(again, None)
             if value is None:
@@ -183,18 +165,14 @@ def default_generator() -> Generator:
 
 def current_generator() -> Generator:
     """The innermost `use_generator` of this thread, else the default generator."""
-    return _ambient.stack[-1] if _ambient.stack else _default
+    return ambient.generator or _default
 
 
 @contextmanager
 def use_generator(generator: Generator) -> abc.Generator[Generator, None, None]:
     """Random ops and initialisers inside draw from `generator`."""
-    previous = _ambient.stack
-    _ambient.stack = (*previous, generator)
-    try:
+    with setting(generator=generator):
         yield generator
-    finally:
-        _ambient.stack = previous
 
 
 def seed(value: int) -> None:

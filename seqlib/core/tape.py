@@ -8,14 +8,14 @@ Tensor cycles would leave memory to the garbage collector. Gradients are keyed b
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 from seqlib.core import debug, dtypes, hooks
+from seqlib.core.ambient import ambient, setting
 from seqlib.core.backends import backend_of
-from seqlib.core.graph import Graph, Value, active_graph, current_scope, scopes
+from seqlib.core.graph import Graph, Value, active_graph, current_scope
 from seqlib.core.meta import no_memory
 from seqlib.core.op import OPS, Attrs, Meta, Op, set_dispatch
 from seqlib.core.tensor import Tensor, Variable, as_array
@@ -28,12 +28,6 @@ class GradientError(SeqlibError):
     """A gradient was asked for that does not exist."""
 
 
-class _Mode(threading.local):
-    grad = True
-    watchers: tuple[dict[int, tuple[Variable, int]], ...] = ()
-
-
-_mode = _Mode()
 _sequence = itertools.count()
 
 
@@ -43,17 +37,11 @@ def next_seq() -> int:
 
 
 def grad_enabled() -> bool:
-    return _mode.grad
+    return ambient.grad
 
 
-@contextmanager
-def grad_mode(enabled: bool) -> Generator[None, None, None]:
-    previous = _mode.grad
-    _mode.grad = enabled
-    try:
-        yield
-    finally:
-        _mode.grad = previous
+def grad_mode(enabled: bool) -> AbstractContextManager[None]:
+    return setting(grad=enabled)
 
 
 def no_grad() -> Any:
@@ -61,16 +49,9 @@ def no_grad() -> Any:
     return grad_mode(False)
 
 
-@contextmanager
-def watching() -> Generator[dict[int, tuple[Variable, int]], None, None]:
-    """Yields the Variables that ops inside read, by id, each with its version at the first reading."""
-    previous = _mode.watchers
-    seen: dict[int, tuple[Variable, int]] = {}
-    _mode.watchers = (*previous, seen)
-    try:
-        yield seen
-    finally:
-        _mode.watchers = previous
+def watching(seen: dict[int, tuple[Variable, int]]) -> AbstractContextManager[None]:
+    """Put the Variables that ops inside read into `seen`, by id, each with its version at the first reading."""
+    return setting(watchers=(*ambient.watchers, seen))
 
 
 class Node:
@@ -88,7 +69,7 @@ class Node:
         versions: tuple[tuple[Variable, int], ...],
     ) -> None:
         self.seq = next(_sequence)
-        self.layers = scopes()  # the gradient's ops belong to them, too
+        self.layers = ambient.scopes  # the gradient's ops belong to them, too
         self.op = op
         self.inputs = inputs
         self.outputs = outputs
@@ -143,9 +124,9 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
     """`apply`, with the outputs that only serve the gradient rule as well."""
     graph = active_graph()
     tensors = _as_tensors(op, args, graph)
-    tracked = _mode.grad and op.differentiable and any(t is not None and t.node is not None for t in tensors)
+    tracked = ambient.grad and op.differentiable and any(t is not None and t.node is not None for t in tensors)
     datas = [None if t is None else t.data for t in tensors]
-    for seen in _mode.watchers:
+    for seen in ambient.watchers:
         for t in tensors:
             if isinstance(t, Variable):
                 seen.setdefault(id(t), (t, t.version))

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from seqlib.core import debug, dtypes
+from seqlib.core.ambient import ambient
 from seqlib.core.backends import backend_of, copy_of, host, is_cuda, place
-from seqlib.core.graph import Value, active_graph, in_checkpoint
-from seqlib.core.meta import building_meta, no_memory
+from seqlib.core.graph import Value, active_graph
+from seqlib.core.meta import no_memory
 from seqlib.core.modes import note_mode_change
 from seqlib.core.op import OPS, Meta, shape_error
 from seqlib.util.errors import TraceError
@@ -31,6 +32,15 @@ _functions: dict[str, Callable[..., Any]] = {}
 def register_methods(functions: dict[str, Callable[..., Any]]) -> None:
     """Give Tensor's methods and operators their functions."""
     _functions.update(functions)
+
+
+def _operator(op: str, swapped: bool = False) -> Callable[[Tensor, TensorLike], Tensor]:
+    """The method of a binary operator, of the right operand if `swapped`."""
+
+    def method(self: Tensor, other: TensorLike) -> Tensor:
+        return OPS[op](other, self) if swapped else OPS[op](self, other)
+
+    return method
 
 
 class Leaf:
@@ -190,35 +200,22 @@ class Tensor:
     def __getitem__(self, index: Any) -> Tensor:
         return _functions["getitem"](self, index)
 
-    def __add__(self, other: TensorLike) -> Tensor:
-        return OPS["add"](self, other)
-
-    def __radd__(self, other: TensorLike) -> Tensor:
-        return OPS["add"](other, self)
-
-    def __sub__(self, other: TensorLike) -> Tensor:
-        return OPS["sub"](self, other)
-
-    def __rsub__(self, other: TensorLike) -> Tensor:
-        return OPS["sub"](other, self)
-
-    def __mul__(self, other: TensorLike) -> Tensor:
-        return OPS["mul"](self, other)
-
-    def __rmul__(self, other: TensorLike) -> Tensor:
-        return OPS["mul"](other, self)
-
-    def __truediv__(self, other: TensorLike) -> Tensor:
-        return OPS["div"](self, other)
-
-    def __rtruediv__(self, other: TensorLike) -> Tensor:
-        return OPS["div"](other, self)
-
-    def __pow__(self, other: TensorLike) -> Tensor:
-        return OPS["power"](self, other)
-
-    def __rpow__(self, other: TensorLike) -> Tensor:
-        return OPS["power"](other, self)
+    __add__ = _operator("add")
+    __radd__ = _operator("add", swapped=True)
+    __sub__ = _operator("sub")
+    __rsub__ = _operator("sub", swapped=True)
+    __mul__ = _operator("mul")
+    __rmul__ = _operator("mul", swapped=True)
+    __truediv__ = _operator("div")
+    __rtruediv__ = _operator("div", swapped=True)
+    __pow__ = _operator("power")
+    __rpow__ = _operator("power", swapped=True)
+    __lt__ = _operator("less")
+    __le__ = _operator("less_equal")
+    __gt__ = _operator("greater")
+    __ge__ = _operator("greater_equal")
+    __and__ = _operator("logical_and")
+    __or__ = _operator("logical_or")
 
     def __matmul__(self, other: TensorLike) -> Tensor:
         return _functions["matmul"](self, other)
@@ -237,24 +234,6 @@ class Tensor:
 
     def __ne__(self, other: object) -> Any:
         return OPS["not_equal"](self, other)
-
-    def __lt__(self, other: TensorLike) -> Tensor:
-        return OPS["less"](self, other)
-
-    def __le__(self, other: TensorLike) -> Tensor:
-        return OPS["less_equal"](self, other)
-
-    def __gt__(self, other: TensorLike) -> Tensor:
-        return OPS["greater"](self, other)
-
-    def __ge__(self, other: TensorLike) -> Tensor:
-        return OPS["greater_equal"](self, other)
-
-    def __and__(self, other: TensorLike) -> Tensor:
-        return OPS["logical_and"](self, other)
-
-    def __or__(self, other: TensorLike) -> Tensor:
-        return OPS["logical_or"](self, other)
 
     def __invert__(self) -> Tensor:
         return OPS["logical_not"](self)
@@ -354,7 +333,7 @@ class Variable(Tensor):
         if new.dtype != self.dtype:
             raise dtypes.DtypeError(f"assign: {self.name or 'value'} should be {self.dtype}, got {new.dtype}")
         graph = active_graph()
-        if in_checkpoint():
+        if ambient.checkpoint:
             raise TraceError(
                 f"assign: {self.name or 'a Variable'} is assigned to in a checkpoint, which is computed twice "
                 f"(at {debug.where()}); assign outside it"
@@ -396,7 +375,7 @@ class Parameter(Variable):
     __slots__ = ("copies",)
 
     def _stored(self, array: npt.NDArray[Any]) -> Any:
-        return Meta(array.shape, array.dtype) if building_meta() else super()._stored(array)
+        return Meta(array.shape, array.dtype) if ambient.meta else super()._stored(array)
 
     def __init__(self, value: Any, name: str = "", dtype: Any = None) -> None:
         super().__init__(value, name, dtype)

@@ -136,14 +136,11 @@ def blas_controlled() -> bool:
 @contextmanager
 def single_blas() -> Generator[None, None, None]:
     """Inside, BLAS uses one thread: the pool splits products itself."""
-    libraries = _blas()
-    before = [library.get_num_threads() for library in libraries]
-    for library, count in zip(libraries, before, strict=True):
-        if count != 1:
-            library.set_num_threads(1)
+    others = [(library, count) for library in _blas() if (count := library.get_num_threads()) != 1]
+    for library, _ in others:
+        library.set_num_threads(1)
     try:
         yield
     finally:
-        for library, count in zip(libraries, before, strict=True):
-            if count != 1:
-                library.set_num_threads(count)
+        for library, count in others:
+            library.set_num_threads(count)

@@ -97,3 +97,24 @@ def test_promises_runs():
 def test_fusion_runs(tmp_path):
     text = run(str(BENCHMARKS / "fusion.py"), "--smoke", "--threads", "1", "--models", "lstm_seq2seq_multi30k")
     assert "lstm_seq2seq_multi30k fused:" in text and "bytes planned" in text
+
+
+def test_gpu_ops_checks_on_the_cpu():
+    text = run(str(BENCHMARKS / "gpu_ops.py"), "--smoke")
+    assert "results compared, 0 failures" in text
+
+
+def test_gpu_ops_finds_what_is_wrong(monkeypatch):
+    import numpy as np
+
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import _gpu_checks as checks
+
+    exact = np.array([1.0, -3.0, np.inf])
+    plain = exact.astype(np.float32)
+    assert checks._difference(plain, plain, exact) is None
+    for wrong in ([1.0, -3.001, np.inf], [1.0, -3.0, 5.0], [np.nan, -3.0, np.inf]):
+        assert checks._difference(np.array(wrong, np.float32), plain, exact) is not None
+    assert checks._difference(plain.astype(np.float16), plain, exact) is not None
+    ids = np.array([1, 2])
+    assert checks._difference(ids, ids, ids) is None and checks._difference(ids + 1, ids, ids) is not None

@@ -157,7 +157,7 @@ class LSTMSeq2Seq(Module):
             vector = ops.squeeze(self._attention_vector(context, query), 1)
             return (states, vector), (vector, top)
 
-        feed = ops.zeros((x.shape[0], width))
+        feed = ops.zeros((x.shape[0], width), x.dtype)
         _, (vectors, states) = ops.scan(step, (encoded.states, feed), given)
         return ops.swapaxes(vectors, 0, 1), ops.swapaxes(states, 0, 1)
 

@@ -127,7 +127,9 @@ def model_config(config: RunConfig) -> Any:
     kind = config_type(model_builder(config))
     below = msgspec.to_builtins(find_preset(config.hparams_set).model) if config.hparams_set else {}
     if config.hparams_set and not isinstance(find_preset(config.hparams_set).model, kind):
-        raise UsageError(f"hparams_set {config.hparams_set!r} is for another model than {config.model!r}")
+        raise UsageError(
+            f"hparams_set {config.hparams_set!r} is for another model than {config.model!r}; give its model, too"
+        )
     known = {field.name for field in msgspec.structs.fields(kind)}
     changes = {T2T_HPARAMS.get(name, name): value for name, value in config.hparams.items()}
     for name in changes.keys() - known:

@@ -1,10 +1,7 @@
 """The tape: gradients by hand-known results, second gradients, modes, errors, and memory that stays flat."""
 
 import gc
-import resource
 import weakref
-from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +16,7 @@ from seqlib.core.grad import grad, value_and_grad
 from seqlib.core.op import OPS
 from seqlib.core.tape import GradientError, no_grad
 from seqlib.core.tensor import Parameter, Tensor, Variable, tensor
+from tests.core.growth import growth
 
 
 def _leaf(*values: float) -> Tensor:
@@ -225,29 +223,6 @@ def test_a_graph_is_freed_without_the_collector() -> None:
         gc.enable()
 
 
-def _resident() -> int:
-    """Bytes of memory that the process holds now; 0 where the system does not say."""
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else 0
-
-
-def _growth(step: Callable[[], object], warm_up: int, steps: int) -> tuple[int, int]:
-    """How many more objects (that may be part of a cycle) and bytes there are after `steps`, the collector
-    being off.
-    """
-    gc.collect()
-    gc.disable()
-    try:
-        for _ in range(warm_up):
-            step()
-        objects, resident = len(gc.get_objects()), _resident()
-        for _ in range(steps):
-            step()
-        return len(gc.get_objects()) - objects, _resident() - resident
-    finally:
-        gc.enable()
-
-
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_thousand_steps_stay_flat_with_the_collector_off(compiled: bool) -> None:
     rng = np.random.default_rng(0)
@@ -277,7 +252,7 @@ def test_a_thousand_steps_stay_flat_with_the_collector_off(compiled: bool) -> No
         return run().item()
 
     first = step()
-    objects, resident = _growth(step, warm_up=100, steps=1000)
+    objects, resident = growth(step, warm_up=100, steps=1000)
     assert step() < 0.5 * first
     assert objects <= 0, f"{objects} objects more after 1000 steps"
     assert resident < 2 * 2**20, f"{resident} bytes more after 1000 steps"
@@ -289,5 +264,5 @@ def test_second_gradients_leave_nothing_behind() -> None:
     def slope(x: Tensor) -> Tensor:
         return (grad(lambda a: ops.logsumexp(ops.softmax(a) * a), create_graph=True)(x) ** 2.0).sum()
 
-    objects, _ = _growth(lambda: grad(slope)(x), warm_up=3, steps=20)
+    objects, _ = growth(lambda: grad(slope)(x), warm_up=3, steps=20)
     assert objects <= 0, f"{objects} objects more after 20 second gradients"

@@ -1,7 +1,5 @@
 """lstm_seq2seq: shapes, padding, a token at a time with beams, learning, compiled bits, launches, second gradients."""
 
-import gc
-import tracemalloc
 from typing import Any, NamedTuple
 
 import msgspec
@@ -9,7 +7,6 @@ import numpy as np
 import pytest
 
 from seqlib.core import ops
-from seqlib.core.backward import gradients
 from seqlib.core.compile import compile
 from seqlib.core.grad import value_and_grad
 from seqlib.core.rng import Generator, use_generator
@@ -212,62 +209,43 @@ def test_launches_do_not_grow_with_the_sentences():
     assert names.count("lstm") == names.count("lstm_bwd") == 3
 
 
-def test_memory_stays_flat_over_steps():
-    model, generator, batch = model_of(dropout=0.1), Generator(0), make_batch()
-    step, optimizer = training(model, generator)
-    for run in (step, compile(step, [model, optimizer, generator])):
-        for _ in range(3):
-            run(batch)
-        tracemalloc.start()
-        sizes = []
-        for _ in range(2):
-            for _ in range(20):
-                run(batch)
-            gc.collect()  # Python's free lists
-            sizes.append(tracemalloc.get_traced_memory()[0])
-        tracemalloc.stop()
-        assert sizes[1] - sizes[0] < 20_000
+@every_kind
+@pytest.mark.parametrize("compiled", [False, True])
+def test_second_gradients(compiled: bool, kind: dict[str, Any]):
+    """The Hessian times a direction, against differences of gradients, in float64; compiled, against eager."""
+    model, batch = model_of(**kind, layers=1, d_model=4, hidden=4, dropout=0.2), make_batch(rows=2, s=3, t=3)
+    for variable in model.state_variables().values():
+        variable.data = variable.numpy().astype(np.float64)
+    params, generator, rng = model.trainable_parameters(), Generator(7), np.random.default_rng(0)
+    direction = {name: rng.standard_normal(p.shape) for name, p in params.items()}
 
+    def slopes(create_graph: bool) -> Any:
+        generator.reseed(7)
+        with use_generator(generator):
+            return value_and_grad(lambda: model.loss(batch, 0.1)[0], params=params, create_graph=create_graph)()[1]
 
-def test_second_gradients_go_through_the_model():
-    """The slope of the squared gradient by the parameters, against finite differences, in float64."""
-    model, batch = model_of(layers=1, d_model=4, hidden=4), make_batch(rows=2, s=3, t=3)
-    names = list(model.named_parameters())
-    start = {n: p.numpy().astype(np.float64) for n, p in model.named_parameters().items()}
-    rng = np.random.default_rng(0)
-    direction = {n: rng.normal(size=a.shape) for n, a in start.items()}
+    def along() -> Any:
+        slope = ops.zeros((), "float64")
+        for name, g in slopes(create_graph=True).items():
+            slope = slope + ops.sum(g * direction[name])
+        return slope
 
-    def squared(offset: float, second: bool = False) -> Any:
-        parameters = _set(model, {n: a + offset * direction[n] for n, a in start.items()})
-        loss, _ = model.loss(batch)
-        found = gradients([loss], None, [parameters[n] for n in names], create_graph=True)
-        total = ops.zeros((), "float64")
-        for g in found:
-            if g is not None:
-                total = total + (g * g).sum()
-        if not second:
-            return total.item()
-        slopes = gradients([total], None, [parameters[n] for n in names])
-        return sum(float((g.numpy() * direction[n]).sum()) for n, g in zip(names, slopes, strict=True) if g is not None)
+    def hessian_times_direction() -> Any:
+        return value_and_grad(along, params=params)()[1]
 
-    slope = squared(0.0, second=True)
-    assert (squared(1e-5) - squared(-1e-5)) / 2e-5 == pytest.approx(slope, rel=1e-5)
-
-
-def _set(model: LSTMSeq2Seq, values: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The model with float64 parameters of these values; returns them by name."""
-    from seqlib.core.tensor import Parameter
-
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        *path, last = name.split(".")
-        holder: Any = model
-        for part in path:
-            holder = holder[int(part)] if isinstance(holder, list) else getattr(holder, part)
-        found[name] = Parameter(value, name)
-        setattr(holder, last, found[name])
-    model.output_weight = model.target_embedding.weight
-    return found
+    eager = hessian_times_direction()
+    if compiled:
+        again = compile(hessian_times_direction, [model, generator])()
+        for name, h in eager.items():
+            np.testing.assert_array_equal(again[name].numpy(), h.numpy(), err_msg=name)
+        return
+    start, eps, ends = model.state_dict(), 1e-6, []
+    for sign in (1, -1):
+        model.load({name: value + sign * eps * direction[name] for name, value in start.items()})
+        ends.append(slopes(create_graph=False))
+    for name, h in eager.items():
+        expected = (ends[0][name].numpy() - ends[1][name].numpy()) / (2 * eps)
+        assert np.abs(h.numpy() - expected).max() < 1e-6 * max(1.0, np.abs(expected).max()), name
 
 
 # ---- one token at a time

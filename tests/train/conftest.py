@@ -39,6 +39,18 @@ def write_corpus(folder: Path, pairs: int = 900) -> tuple[Path, Path]:
     return files
 
 
+# What a configuration of the fixture `settings` is changed by to train something else than a padded Transformer.
+KINDS: dict[str, dict[str, Any]] = {
+    "transformer": {},
+    "packed transformer": {"batch": {"tokens": 512, "max_length": 48, "kind": "packing"}},
+    "lstm_seq2seq": {
+        "model": "lstm_seq2seq",
+        "hparams_set": "lstm_seq2seq_base",
+        "hparams": {"layers": 2, "d_model": 16, "hidden": 16, "dropout": 0.1, "input_feeding": True},
+    },
+}
+
+
 class Stop(Callback):
     """Asks for a stop after a step, by a flag or by a signal to this process."""
 

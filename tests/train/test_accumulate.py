@@ -9,7 +9,7 @@ import pytest
 from seqlib.core.rng import Generator
 from seqlib.data.batch import Batch
 from seqlib.data.plan import PlannedBatch
-from seqlib.models.transformer import TransformerConfig, build
+from seqlib.models import lstm_seq2seq, transformer
 from seqlib.optim import AdamW
 from seqlib.problems.spec import ProblemSpec
 from seqlib.train import run
@@ -35,31 +35,31 @@ def _cut(batch: Batch, parts: int) -> list[Batch]:
     return [Batch(*(a if a is None else a[n * rows : (n + 1) * rows] for a in batch)) for n in range(parts)]
 
 
+def _model(name: str, d_ff: int) -> Any:
+    if name == "transformer":
+        sizes, off = {"d_model": 32, "d_ff": d_ff, "heads": 2}, {"dropout": 0.0, "attention_dropout": 0.0}
+        config = transformer.TransformerConfig(encoder_layers=1, decoder_layers=1, ff_dropout=0.0, **sizes, **off)
+        return transformer.build(config, SPEC, Generator(3))
+    config = lstm_seq2seq.LSTMSeq2SeqConfig(layers=2, d_model=32, hidden=32, dropout=0.0)
+    return lstm_seq2seq.build(config, SPEC, Generator(3))
+
+
 def _trained(
-    accumulate: int, batches: list[Batch], d_ff: int = 64
+    accumulate: int, batches: list[Batch], name: str = "transformer", d_ff: int = 64
 ) -> tuple[Any, Any, list[tuple[float, ...]], CompiledStep]:
-    config = TransformerConfig(
-        encoder_layers=1,
-        decoder_layers=1,
-        d_model=32,
-        d_ff=d_ff,
-        heads=2,
-        dropout=0.0,
-        attention_dropout=0.0,
-        ff_dropout=0.0,
-    )
-    model = build(config, SPEC, Generator(3)).train()
+    model = _model(name, d_ff).train()
     optimizer = AdamW(model.trainable_parameters(), lr=1e-2, eps=1e-6, clip_norm=0.5)
     step = CompiledStep(model, optimizer, Generator(1), 0.1, accumulate)
     figures = [tuple(value.item() for value in step(_cut(batch, accumulate))) for batch in batches]
     return model, optimizer, figures, step
 
 
+@pytest.mark.parametrize("name", ["transformer", "lstm_seq2seq"])
 @pytest.mark.parametrize("parts", [2, 4, 8])
-def test_micro_batches_give_the_update_of_the_whole(parts: int) -> None:
+def test_micro_batches_give_the_update_of_the_whole(parts: int, name: str) -> None:
     batches = [_batch(8, 12, seed) for seed in range(4)]
-    model, optimizer, figures, whole = _trained(1, batches)
-    other, other_optimizer, other_figures, divided = _trained(parts, batches)
+    model, optimizer, figures, whole = _trained(1, batches, name)
+    other, other_optimizer, other_figures, divided = _trained(parts, batches, name)
     np.testing.assert_allclose(other_figures, figures, rtol=1e-5)
     for name, array in model.state_dict().items():
         np.testing.assert_allclose(other.state_dict()[name], array, rtol=1e-5, atol=1e-5, err_msg=name)

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from seqlib.train import checkpoint, run
 from seqlib.train.setup import make_config
+from tests.train.conftest import KINDS
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
 
@@ -27,6 +28,7 @@ from pathlib import Path
 import msgspec
 from seqlib.train.run import CONFIG_FILE, resume, train
 from seqlib.train.setup import make_config
+from tests.train.conftest import KINDS
 
 settings, left, at_once = msgspec.json.decode(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "at once"
 
@@ -126,8 +128,9 @@ def test_killed_four_times(settings: dict[str, Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_20_random_points(settings: dict[str, Any], tmp_path: Path) -> None:
-    _kill_often(settings, tmp_path, kills=20)
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_at_20_random_points(settings: dict[str, Any], tmp_path: Path, kind: str) -> None:
+    _kill_often(settings | KINDS[kind], tmp_path, kills=20)
 
 
 @pytest.mark.parametrize("seed", range(2))

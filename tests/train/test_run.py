@@ -17,7 +17,7 @@ from seqlib.train.setup import make_config
 from seqlib.train.trainer import Trainer
 from seqlib.train.window import Window
 from seqlib.util.errors import DataError, SeqlibError, UsageError
-from tests.train.conftest import Stop, same_checkpoint
+from tests.train.conftest import KINDS, Stop, same_checkpoint
 
 
 class Order(Callback):
@@ -35,8 +35,9 @@ def _run(settings: dict[str, Any], folder: Path, *callbacks: Callback) -> run.Re
     return run.train(make_config({**settings, "output_dir": str(folder)}), callbacks)
 
 
-def test_twenty_and_twenty_steps_are_forty(settings: dict[str, Any], tmp_path: Path) -> None:
-    settings["train_steps"] = 40
+@pytest.mark.parametrize("kind", KINDS)
+def test_twenty_and_twenty_steps_are_forty(settings: dict[str, Any], tmp_path: Path, kind: str) -> None:
+    settings |= {"train_steps": 40} | KINDS[kind]
     straight, halves = Order(), [Order(), Order()]
     _run(settings, tmp_path / "straight", straight)
     stopped = _run(settings, tmp_path / "halves", halves[0], Stop(20))

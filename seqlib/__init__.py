@@ -39,6 +39,7 @@ PUBLIC: dict[str, str] = {
     "seed": "seqlib.core.rng:seed",
     "save": "seqlib.bundle.tensors:save",
     "load": "seqlib.decode.load:load",
+    "summary": "seqlib.train.summary:summary",
     "SeqlibError": "seqlib.util.errors:SeqlibError",
     "add": f"{_OPS}:add",
     "subtract": f"{_OPS}:sub",

@@ -8,6 +8,7 @@ order; `load` takes its values under any of them.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Self, cast
@@ -19,9 +20,26 @@ from seqlib.core.modes import note_mode_change
 from seqlib.core.tensor import Parameter, Variable
 from seqlib.util.errors import SeqlibError, nearest, unknown
 
-__all__ = ["Module"]
+__all__ = ["Module", "watching_calls"]
 
 _SHOWN = 10  # names of each kind that a load error lists
+
+
+class _Watching(threading.local):
+    tell: Callable[[Any, Any], None] | None = None
+
+
+_watching = _Watching()
+
+
+@contextlib.contextmanager
+def watching_calls(tell: Callable[[Any, Any], None]) -> Iterator[None]:
+    """A block in which `tell(module, result)` is called after every call of a module in this thread."""
+    before, _watching.tell = _watching.tell, tell
+    try:
+        yield
+    finally:
+        _watching.tell = before
 
 
 class Module:
@@ -43,7 +61,10 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with self.scope():
-            return self.forward(*args, **kwargs)
+            result = self.forward(*args, **kwargs)
+        if _watching.tell is not None:
+            _watching.tell(self, result)
+        return result
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:

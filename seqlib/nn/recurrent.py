@@ -192,7 +192,8 @@ class LuongAttention(Module):
 
     def keys(self, memory: Tensor) -> Tensor:
         """What the scores need of memory [B,S,M], made once: [B,S,M]."""
-        return memory if self.key_proj is None else self.key_proj(memory)
+        with self.scope():
+            return memory if self.key_proj is None else self.key_proj(memory)
 
     def forward(self, query: Tensor, keys: Tensor, memory: Tensor, lengths: Tensor | None = None) -> Tensor:
         """query [B,T,M], keys and memory [B,S,M], lengths int32 [B] of the memory → context [B,T,M]."""
@@ -215,7 +216,8 @@ class BahdanauAttention(Module):
 
     def keys(self, memory: Tensor) -> Tensor:
         """What the scores need of memory [B,S,M], made once: [B,S,A]."""
-        return self.key_proj(memory)
+        with self.scope():
+            return self.key_proj(memory)
 
     def forward(self, query: Tensor, keys: Tensor, memory: Tensor, lengths: Tensor | None = None) -> Tensor:
         """query [B,T,Q], keys [B,S,A], memory [B,S,M], lengths int32 [B] of the memory → context [B,T,M]."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from seqlib.core import ops
+from seqlib.core.op import Meta
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Parameter, Tensor, Variable
 from seqlib.util.errors import SeqlibError, UsageError
@@ -20,6 +21,11 @@ _TINY = 1e-12  # a gradient of norm 0 is not scaled
 def is_matrix(name: str, parameter: Parameter) -> bool:
     """The default of what decays: weights and embeddings, but no biases and no gains of norms."""
     return parameter.ndim >= 2
+
+
+def _copy(parameter: Parameter, name: str) -> Variable:
+    """A location with a parameter's content; without memory where the parameter has none."""
+    return Variable(parameter.data if isinstance(parameter.data, Meta) else parameter.numpy(), name)
 
 
 class Optimizer:
@@ -59,7 +65,7 @@ class Optimizer:
         self.lr = Variable(np.float32(lr), name="lr")
         self.steps = Variable(np.float32(0), name="steps")
         self.ema = ema
-        self.averages = {name: Variable(p.numpy(), name=f"ema.{name}") for name, p in params.items() if ema}
+        self.averages = {name: _copy(p, f"ema.{name}") for name, p in params.items() if ema}
         self._slots: list[Variable] = []
 
     def need(self, name: str, value: float, below: float = float("inf")) -> None:

@@ -19,6 +19,9 @@ from seqlib.data.tokenizer import KINDS
 from seqlib.util.errors import UsageError, nearest, unknown
 from seqlib.util.memory import parse_size
 
+CONFIG_FILE = "run.json"
+"""The configuration in a run folder."""
+
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where sentences come from, and how they become token ids."""

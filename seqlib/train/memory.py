@@ -57,8 +57,8 @@ def forecast_memory(trainer: Trainer) -> MemoryForecast:
     """The forecast before the first step; it builds the programs of the largest batch and runs none."""
     trainer.model.train()
     programs = trainer.step.lower(largest_batch(trainer))
-    weights, optimizer = (_held(owner) for owner in (trainer.model, trainer.optimizer))
-    optimizer += _held(trainer.step)
+    weights, optimizer = (held_bytes(owner) for owner in (trainer.model, trainer.optimizer))
+    optimizer += held_bytes(trainer.step)
     others = _PROGRAM * (len(trainer.plan.shapes) - 1)
     loaded = _NUMBA if sys.modules.get("numba") else _PLAIN
     resident = max(resident_bytes(), weights + optimizer)
@@ -97,6 +97,6 @@ def explained(error: MemoryError, batches: list[Any], config: RunConfig, why: st
     return OutOfMemoryError(f"a batch of {sizes}: {text}\n{why + '. ' if why else ''}{advice}")
 
 
-def _held(owner: Any) -> int:
+def held_bytes(owner: Any) -> int:
     """Bytes of the locations of a module, an optimizer or a step."""
     return sum(int(np.prod(v.shape)) * v.dtype.itemsize for v in owner.state_variables().values())

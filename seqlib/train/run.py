@@ -18,7 +18,7 @@ from seqlib.train import config as run_config
 from seqlib.train.advice import advice
 from seqlib.train.auto_batch import settle_batch
 from seqlib.train.callback import Callback
-from seqlib.train.config import RunConfig
+from seqlib.train.config import CONFIG_FILE, RunConfig
 from seqlib.train.finish import export
 from seqlib.train.memory import check_memory, forecast_memory
 from seqlib.train.progress import Position
@@ -29,8 +29,6 @@ from seqlib.train.trainer import Trainer
 from seqlib.util.atomic import write_bytes
 from seqlib.util.errors import UsageError
 from seqlib.util.log import get_logger
-
-CONFIG_FILE = "run.json"
 
 
 @dataclass(frozen=True)

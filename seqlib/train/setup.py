@@ -37,13 +37,14 @@ T2T_HPARAMS = {
 """Tensor2Tensor's names of model settings, accepted in `--hparams`."""
 
 
-def make_config(given: Mapping[str, Any]) -> RunConfig:
+def make_config(given: Mapping[str, Any], source: bool = True) -> RunConfig:
     """The whole configuration: defaults, then the preset's training settings, then what was given.
 
-    Raises `UsageError` for unknown names, before any data is read.
+    `source` False: it need not say what to train on. Raises `UsageError` for unknown names, before any data is read.
     """
     asked = run_config.build(given)
-    check_source(asked)
+    if source:
+        check_source(asked)
     check_batches(asked)
     name = asked.hparams_set or propose_preset(asked)
     overrides = find_preset(name).overrides() if name else {}

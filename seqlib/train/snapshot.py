@@ -32,6 +32,7 @@ def take(trainer: Trainer) -> dict[str, Any]:
         ],
         "config_digest": digest(trainer.config),
         "data_digest": trainer.data.digest,
+        "data_folder": str(trainer.data.folder),
         "environment": environment(),
     }
 

@@ -117,5 +117,7 @@ def parse_size(text: str) -> int:
 
 
 def size_text(nbytes: float) -> str:
-    """`512 MB`, `2.1 GB`."""
+    """`512 MB`, `2.1 GB`, `0.6 kB`."""
+    if nbytes < 1e5:
+        return f"{nbytes / 1e3:.1f} kB"
     return f"{nbytes / 1e9:,.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:,.{0 if nbytes >= 1e7 else 1}f} MB"

@@ -23,7 +23,7 @@ def test_bad_sizes_are_refused(text: str) -> None:
 
 
 def test_size_texts() -> None:
-    assert [memory.size_text(n) for n in (1_234_567, 512e6, 2.06e9)] == ["1.2 MB", "512 MB", "2.1 GB"]
+    assert [memory.size_text(n) for n in (640, 1_234_567, 512e6, 2.06e9)] == ["0.6 kB", "1.2 MB", "512 MB", "2.1 GB"]
 
 
 def test_resident_memory_grows_with_what_is_held() -> None:

@@ -1,0 +1,119 @@
+"""What `seqlib summary` is about: a configuration's model, or a folder's, built without memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from seqlib import bundle
+from seqlib.bundle.architecture import builder, is_location
+from seqlib.core.meta import meta
+from seqlib.core.rng import Generator
+from seqlib.problems.spec import ProblemSpec
+from seqlib.train import checkpoint
+from seqlib.train import config as run_config
+from seqlib.train.config import CONFIG_FILE, RunConfig
+from seqlib.train.setup import build_model, build_optimizer, open_problem, prepare_data
+from seqlib.train.summary import Summary, empty_batch, summary
+from seqlib.util.errors import UsageError
+
+_PLAIN_BATCH = 2048  # tokens a side, where batch.tokens is to be measured
+
+
+class Subject(NamedTuple):
+    """A model without memory, the name it goes by, and its problem's spec."""
+
+    name: str
+    model: Any
+    spec: ProblemSpec
+
+    def facts(self) -> dict[str, Any]:
+        """The head of the page as numbers."""
+        spec = self.spec
+        return {"name": self.name, "source_vocab": spec.source_vocab, "target_vocab": spec.target_vocab}
+
+    def title(self) -> str:
+        """The head of the page."""
+        spec, languages = self.spec, ""
+        if spec.source_language:
+            languages = f"{spec.source_language} → {spec.target_language}, "
+        both = "" if spec.source_vocab == spec.target_vocab else f"{spec.source_vocab:,} and "
+        return f"{self.name}: {languages}{both}{spec.target_vocab:,} pieces"
+
+
+def of_config(config: RunConfig) -> Subject:
+    """The model that `seqlib train` would build. Raises UsageError when nothing tells the size of the vocabulary."""
+    spec = _spec(config)
+    with meta():
+        model, _ = build_model(config, spec, Generator(0))
+    return Subject(config.hparams_set or config.model, model, spec)
+
+
+def folder_config(folder: Path, model: str | None) -> RunConfig:
+    """The configuration of a run, the default one for a bundle alone. `model` says where the code of a user's own model
+    is; UsageError without it when the run has one, since only code that is named may run."""
+    path = folder / CONFIG_FILE
+    config = run_config.read(path) if path.is_file() else RunConfig(model="")
+    if model is None and is_location(config.model):
+        raise UsageError(
+            f"{folder}: its model is code of somebody's own, {config.model} when it was trained; say where that is "
+            "now: --model FILE.py:NAME"
+        )
+    # A run's configuration holds the whole model, so its preset is not asked.
+    return msgspec.structs.replace(config, model=model or config.model, hparams_set="")
+
+
+def of_folder(folder: Path, config: RunConfig) -> Subject:
+    """The model of a bundle or a run, with its `folder_config`. Raises BundleError, DataError."""
+    if not (folder / CONFIG_FILE).is_file() or (folder / "model" / "seqlib.json").is_file():
+        own = config.model if is_location(config.model) else None
+        saved = bundle.read(folder, check_digests=False, model=own)
+        with meta():
+            model = builder(saved.architecture)(saved.model_config, saved.spec, Generator(0))
+        return Subject(str(folder), model, saved.spec)
+    prepared = Path(checkpoint.newest(folder / "checkpoints").state["data_folder"])
+    spec = ProblemSpec.read(prepared / "problem.json")
+    with meta():
+        model, _ = build_model(config, spec, Generator(0))
+    return Subject(str(folder), model, spec)
+
+
+def summarize(subject: Subject, config: RunConfig, rows: int | None, source: int, target: int) -> Summary:
+    """The summary for a batch of `rows` (None: what `batch.tokens` holds) of so many tokens, with the configuration's
+    optimizer, frozen parameters and accumulation."""
+    longest = int(subject.model.config.max_length)
+    if max(source, target) > longest:
+        raise UsageError(f"the model takes sentences of at most {longest} tokens, got {max(source, target)}")
+    batch = config.batch
+    tokens = _PLAIN_BATCH if batch.tokens == "auto" else batch.size
+    rows = rows or max(1, tokens // (max(source, target) * batch.accumulate))
+    optimizer = build_optimizer(config, subject.model)
+    given = empty_batch(rows, source, target, packed=batch.kind == "packing")
+    return summary(
+        subject.model, given, optimizer=optimizer, smoothing=config.optim.smoothing, accumulate=batch.accumulate
+    )
+
+
+class _Pieces(NamedTuple):
+    """What a problem's spec asks of a tokenizer."""
+
+    vocab_size: int
+    pad_id: int = 0
+    bos_id: int = 1
+    eos_id: int = 2
+
+
+def _spec(config: RunConfig) -> ProblemSpec:
+    size = config.data.vocab_size
+    if not config.problem and not config.data.paths:
+        if not size:
+            raise UsageError(
+                "the size of the vocabulary is missing: give --problem NAME, --data FILES or --vocab_size N"
+            )
+        return ProblemSpec(source_vocab=size, target_vocab=size)
+    problem = open_problem(config)
+    size = size or problem.vocab_size or 0
+    pieces: Any = _Pieces(size) if size else prepare_data(config, problem).tokenizer
+    return problem.spec(pieces)

@@ -118,3 +118,8 @@ def test_gpu_ops_finds_what_is_wrong(monkeypatch):
     assert checks._difference(plain.astype(np.float16), plain, exact) is not None
     ids = np.array([1, 2])
     assert checks._difference(ids, ids, ids) is None and checks._difference(ids + 1, ids, ids) is not None
+
+
+def test_gpu_train_runs_its_parity_on_the_cpu():
+    text = run(str(BENCHMARKS / "gpu_train.py"), "parity", "--device", "cpu", "--steps", "2")
+    assert "at most 2 times that: True" in text and "losses and weights: True" in text

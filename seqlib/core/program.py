@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import threading
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
@@ -236,7 +235,7 @@ class Program:
         if hooks.active() or debug.level() < 2:
             return self._run(arrays, self._watched if hooks.active() else None)
         seconds = np.zeros(self.launch_count)
-        results = self._run(arrays, lambda _, launches: self._timed(launches, seconds))
+        results = self._run(arrays, lambda _, launches: np.copyto(seconds, self.backend.timed(launches)))
         self._emit(seconds)
         return results
 
@@ -276,15 +275,8 @@ class Program:
         """
         seconds = np.zeros((repeats, self.launch_count))
         for row in seconds:
-            self._run(arrays, lambda _, launches, row=row: self._timed(launches, row))
+            self._run(arrays, lambda _, launches, row=row: np.copyto(row, self.backend.timed(launches)))
         return seconds
-
-    def _timed(self, bound: Sequence[Bound], seconds: npt.NDArray[np.float64]) -> None:
-        for i, (fn, outs, ins, scratch, attrs, _) in enumerate(bound):
-            start = time.perf_counter()
-            fn(outs, ins, scratch, **attrs)
-            self.backend.synchronize()
-            seconds[i] = time.perf_counter() - start
 
     def _watched(self, launches: Sequence[Launch], bound: Sequence[Bound]) -> None:
         """The launches under the hooks in force."""

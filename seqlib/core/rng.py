@@ -105,6 +105,11 @@ class Generator:
             .reshape(shape)
         )
 
+    def to(self, device: str) -> Generator:
+        """Move the state to a device, in place. Returns the generator."""
+        self.state.to(device)
+        return self
+
     def state_variables(self) -> dict[str, Variable]:
         return {"state": self.state}
 

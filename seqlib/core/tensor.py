@@ -421,6 +421,12 @@ class Parameter(Variable):
         for dtype, copy in self.copies.items():
             copy.assign(OPS["cast"](Tensor(self.data), dtype=dtype))
 
+    def to(self, device: str) -> Parameter:
+        for copy in self.copies.values():
+            copy.to(device)
+        super().to(device)
+        return self
+
     def storage(self) -> npt.NDArray[Any]:
         if self.copies:
             raise TraceError(f"storage: {self.name or 'a Parameter'} has compute copies; use assign")

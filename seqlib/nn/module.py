@@ -152,6 +152,15 @@ class Module:
             for module, mode in modes:
                 module.training = mode
 
+    def to(self, device: str) -> Self:
+        """Move all parameters, other variables and tables to a device ("cpu" or "cuda"), in place. Returns the module.
+
+        Raises UsageError for another device, CudaMissing where there is no GPU.
+        """
+        for variable in self.state_variables().values():
+            variable.to(device)
+        return self
+
     # ---- weights
 
     def state_dict(self, copy: bool = True) -> dict[str, np.ndarray]:

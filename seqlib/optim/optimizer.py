@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Self
 
 import numpy as np
 
@@ -128,6 +129,12 @@ class Optimizer:
     def state_variables(self) -> dict[str, Variable]:
         """Slots, rate and step counter, for compiled functions. The parameters belong to the model."""
         return {v.name: v for v in (self.lr, self.steps, *self._slots, *self.averages.values())}
+
+    def to(self, device: str) -> Self:
+        """Move slots, rate and step counter to a device, in place. Returns the optimizer."""
+        for variable in self.state_variables().values():
+            variable.to(device)
+        return self
 
     def state_dict(self, copy: bool = True) -> dict[str, np.ndarray]:
         """All that a resumed run needs: slots, ``steps``, ``lr``; ``copy=False``: the storage itself."""

@@ -1,0 +1,265 @@
+"""Training on one GPU: is it right, how fast is it beside PyTorch and JAX, and where does the time go.
+
+    python benchmarks/gpu_train.py                      # everything
+    python benchmarks/gpu_train.py parity               # losses against a float64 run on the CPU; twice the same bits
+    python benchmarks/gpu_train.py w1 --peers jax --attention-dropout 0 --no-profile
+
+W1: Transformer-base, 6+6 layers, width 512, 8 heads, feed-forward 2048, one vocabulary of 32768, 256 sentences of 64
+tokens a side, all full; Adam, label smoothing 0.1, dropout 0.1 everywhere. JAX's fused attention has none: for a
+comparison with it, `--attention-dropout 0`. A measurement is of ten steps and a wait for the GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import numpy as np  # noqa: E402
+from c1_train_step import Sizes, product_flops  # noqa: E402
+
+W1 = Sizes(vocab=32768, width=512, heads=8, hidden=2048, layers=6, rows=256, length=64)
+SMALL = Sizes(vocab=1000, width=128, heads=4, hidden=256, layers=2, rows=16, length=24)
+STEPS = 10
+SMOOTHING = 0.1
+PEERS = {"torch": "torch_gpu.py", "jax": "jax_gpu.py"}
+
+
+class Ours:
+    """A training step of ours over batches of one shape."""
+
+    def __init__(
+        self, sizes: Sizes, device: str = "cuda", dtype: Any = np.float32, dropout: float = 0.1, attention: float = 0.1
+    ):
+        from seqlib.core.rng import Generator
+        from seqlib.models.transformer import TransformerConfig, build
+        from seqlib.optim import AdamW
+        from seqlib.problems.spec import ProblemSpec
+        from seqlib.train.step import CompiledStep
+
+        config = TransformerConfig(
+            encoder_layers=sizes.layers, decoder_layers=sizes.layers, d_model=sizes.width, d_ff=sizes.hidden,
+            heads=sizes.heads, attention_bias=True, dropout=dropout, attention_dropout=attention, ff_dropout=dropout,
+        )  # fmt: skip
+        self.sizes = sizes
+        self.model = build(config, ProblemSpec(source_vocab=sizes.vocab, target_vocab=sizes.vocab), Generator(0))
+        for parameter in self.model.train().parameters():
+            parameter.data = parameter.data.astype(dtype)
+        self.model.to(device)
+        optimizer = AdamW(self.model.trainable_parameters(), lr=1e-3, betas=(0.9, 0.98), clip_norm=1.0).to(device)
+        self.step: Any = CompiledStep(self.model, optimizer, Generator(1).to(device), SMOOTHING)
+
+    def batch(self, seed: int, ragged: bool = False) -> Any:
+        """A batch of random tokens; `ragged`: of sentences of half to full length."""
+        from seqlib.data.batch import Batch
+
+        s, rng = self.sizes, np.random.default_rng(seed)
+        src, tgt_in, tgt_out = (rng.integers(3, s.vocab, (s.rows, s.length)).astype(np.int32) for _ in range(3))
+        lengths = rng.integers(s.length // 2 if ragged else s.length, s.length + 1, s.rows).astype(np.int32)
+        tgt_out[np.arange(s.length) >= lengths[:, None]] = -1
+        return Batch(src, lengths, tgt_in, tgt_out, lengths)
+
+    def losses(self, steps: int) -> np.ndarray:
+        """The mean losses of `steps` steps over different batches, float64 [steps]."""
+        found = [self.step([self.batch(n, True)])[:2] for n in range(steps)]
+        return np.array([float(total.item()) / float(weight.item()) for total, weight in found])
+
+    @property
+    def program(self) -> Any:
+        """The one program that the steps run."""
+        ((program, _),) = self.step.built
+        return program
+
+
+def parity(steps: int, device: str) -> bool:
+    """Losses and weights after some steps on the GPU, against float64 on the CPU; and a second run."""
+    exact = Ours(SMALL, "cpu", np.float64).losses(steps)
+    plain = Ours(SMALL, "cpu").losses(steps)
+    runs = [Ours(SMALL, device) for _ in range(2)]
+    curves = [run.losses(steps) for run in runs]
+    weights = [{n: p.numpy().tobytes() for n, p in run.model.named_parameters().items()} for run in runs]
+    norm = float(np.linalg.norm(exact))
+    here, there = (float(np.linalg.norm(c - exact)) / norm for c in (curves[0], plain))
+    same = curves[0].tobytes() == curves[1].tobytes() and weights[0] == weights[1]
+    print(f"\nparity, {steps} steps fp32: first loss {exact[0]:.5f}, last {exact[-1]:.5f} (float64, CPU)")
+    print(f"  relative error of the losses: GPU {here:.2e}, CPU {there:.2e}; at most 2 times that: {here <= 2 * there}")
+    print(f"  twice the same bits, losses and weights: {same}")
+    return here <= 2 * there and same
+
+
+class Speed:
+    """Our W1 step on the GPU, measured."""
+
+    def __init__(self, attention: float):
+        from seqlib.core.backends.cuda import cuda
+
+        self.cuda = cuda()
+        start = time.perf_counter()
+        self.ours = Ours(W1, attention=attention)
+        self.batches = [self.ours.batch(n) for n in range(4)]
+        built = time.perf_counter()
+        self._loss(0)
+        first = time.perf_counter()
+        self._loss(1)
+        print(
+            f"  model {built - start:.1f} s, first step {first - built:.1f} s, second (captured) "
+            f"{time.perf_counter() - first:.1f} s; {self.ours.program.summary()}"
+        )
+
+    def _loss(self, number: int) -> float:
+        total, weight, _ = self.ours.step([self.batches[number % 4]])
+        return float(total.item()) / float(weight.item())
+
+    def run(self) -> None:
+        """STEPS steps, the last one's loss looked at, which waits for the GPU."""
+        for n in range(STEPS - 1):
+            self.ours.step([self.batches[n % 4]])
+        loss = self._loss(STEPS)
+        if not 0.0 < loss < 100.0:
+            raise SystemExit(f"the loss is {loss}: the step is broken, its time means nothing")
+
+    def host(self) -> float:
+        """Seconds that the host needs for a step while the GPU is idle before it: the median of 20."""
+        found: list[float] = []
+        for n in range(20):
+            self.cuda.synchronize()
+            start = time.perf_counter()
+            self.ours.step([self.batches[n % 4]])
+            found.append(time.perf_counter() - start)
+        return float(np.median(found))
+
+    def memory(self) -> float:
+        """Bytes that CuPy's pool took from the device."""
+        return float(self.cuda.xp.get_default_memory_pool().total_bytes())
+
+    def profile(self, repeats: int = 5) -> None:
+        """The launches by op against their floors: at the measured rates, the slower of arithmetic and memory."""
+        from _profile import Row, rows
+
+        flops, copy = ceilings(self.cuda)
+        table: list[Row] = rows(self.ours.program, list(self.batches[0]), repeats)
+        named = ", ".join(f"{name} {rate / 1e12:.0f} TFLOP/s" for name, rate in flops.items())
+        print(f"\nceilings now: {named} in products; {copy / 1e12:.2f} TB/s in copies")
+        print(f"{'op':30s} {'launches':>8s} {'ms':>8s} {'floor':>8s} {'× floor':>7s} {'share':>6s}")
+        floors = self._floors(flops, copy)
+        total, least = sum(r.seconds for r in table), sum(floors.values())
+        for row in table:
+            floor = floors[row.name]
+            print(
+                f"{row.name[:30]:30s} {row.launches:8d} {row.seconds * 1e3:8.3f} {floor * 1e3:8.3f} "
+                f"{row.seconds / max(floor, 1e-9):7.1f} {row.seconds / total:6.1%}"
+            )
+        print(f"{'all':30s} {sum(r.launches for r in table):8d} {total * 1e3:8.3f} {least * 1e3:8.3f}")
+        detailed = rows(self.ours.program, list(self.batches[0]), 1, True)[:25]
+        print("\nthe slowest by shapes, ms of all launches:")
+        for row in detailed:
+            rate = f"{row.flops / row.seconds / 1e12:7.1f} TFLOP/s" if row.flops else " " * 15
+            memory = f"{row.bytes / row.seconds / 1e12:6.2f} TB/s"
+            print(f"{row.seconds * 1e3:8.3f} {row.launches:4d} {rate} {memory}  {row.name}")
+
+    def _floors(self, flops: dict[str, float], copy: float) -> dict[str, float]:
+        """Seconds by op below which its launches can't be."""
+        found: dict[str, float] = {}
+        for launch in self.ours.program.plan.launches:
+            dtype = next((str(p.meta.dtype) for p in launch.ins if p is not None and p.meta.size > 1), "float32")
+            rate = flops.get(dtype, flops["float32"])
+            found[launch.name] = found.get(launch.name, 0.0) + max(launch.flops / rate, launch.nbytes / copy)
+        return found
+
+
+def ceilings(cuda: Any) -> tuple[dict[str, float], float]:
+    """FLOP/s of large products by dtype, and bytes/s of a large copy (read plus written), best of several."""
+    from seqlib.core.backends.cublaslt import product
+
+    xp, rates, size = cuda.xp, {}, 8192
+
+    def best(run: Callable[[], None]) -> float:
+        return min(cuda.timed([(lambda *_: run(), None, None, None, {}, False)] * 12)[2:])
+
+    with cuda.stream:
+        for dtype in ("float32", "bfloat16"):
+            a, b = (xp.random.standard_normal((size, size), xp.float32).astype(_dtype(dtype)) for _ in range(2))
+            out = xp.empty_like(a)
+            rates[dtype] = 2 * size**3 / best(lambda a=a, b=b, out=out: product(a, b, out))
+        source = xp.ones(1 << 28, xp.float32)
+        target = xp.empty_like(source)
+        return rates, 2 * source.nbytes / best(lambda: xp.copyto(target, source))
+
+
+def _dtype(name: str) -> Any:
+    from seqlib.core import dtypes
+
+    return dtypes.canonical(name)
+
+
+def start_peers(names: list[str], python: str) -> Iterator[tuple[str, Any]]:
+    """The peers' processes, which build their cases at once; a line for one that can't be started."""
+    from _compare import Peer, PeerError
+
+    arguments = [f"--{name}={value}" for name, value in W1._asdict().items()] + [f"--steps={STEPS}"]
+    for name in names:
+        try:
+            yield name, Peer(python, PEERS[name], arguments, dict(os.environ))
+        except PeerError as error:
+            print(f"{name} is left out: {error}")
+
+
+def w1(options: argparse.Namespace) -> None:
+    """W1 beside its peers, in turn."""
+    import _compare
+
+    print("\nW1, ours fp32")
+    speed = Speed(options.attention_dropout)
+    runs: dict[str, Callable[[], _compare.Measure]] = {"seqlib": lambda: _compare.Measure.of(speed.run)}
+    peers = dict(start_peers([p for p in options.peers.split(",") if p], options.peer_python))
+    for name, peer in peers.items():
+        print(f"peer: {peer.about}")
+        for case in peer.names:
+            runs[f"{name} {case}"] = lambda peer=peer, case=case: peer.run(case)
+    start = time.perf_counter()
+    _compare.alternate(runs, 2)  # compiles and warms all sides
+    print(f"  all warm after {time.perf_counter() - start:.0f} s; {STEPS} steps a measurement")
+    found = _compare.alternate(runs, options.rounds)
+    _compare.report(found, "seqlib")
+    for peer in peers.values():
+        peer.close()
+    step = min(m.wall for m in found["seqlib"]) / STEPS
+    floor = product_flops(W1)
+    print(
+        f"\nours: {step * 1e3:.2f} ms a step ({2 * W1.rows * W1.length / step:,.0f} tokens/s, "
+        f"{floor / step / 1e12:.1f} TFLOP/s of products), host {speed.host() * 1e3:.3f} ms a step, "
+        f"{speed.memory() / 2**30:.2f} GiB"
+    )
+    if options.profile:
+        speed.profile()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["parity", "w1"], help="parity, w1 (default: all)")
+    parser.add_argument("--peers", default="torch,jax", help="comma-separated: torch, jax; empty: none")
+    parser.add_argument("--attention-dropout", type=float, default=0.1, help="ours in w1")
+    parser.add_argument("--peer-python", default=os.environ.get("SEQLIB_PEER_PYTHON", sys.executable))
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each side")
+    parser.add_argument("--steps", type=int, default=50, help="of the parity run")
+    parser.add_argument("--device", default="cuda", help="of the parity run: cpu shows that the script runs")
+    parser.add_argument("--profile", action=argparse.BooleanOptionalAction, default=True)
+    options = parser.parse_args(arguments)
+    if wrong := set(options.parts) - {"parity", "w1"}:
+        parser.error(f"parts: expected parity or w1, got {', '.join(wrong)}")
+    right = parity(options.steps, options.device) if "parity" in options.parts else True
+    if "w1" in options.parts:
+        w1(options)
+    if not right:
+        raise SystemExit("parity fails")
+
+
+if __name__ == "__main__":
+    main()

@@ -39,6 +39,7 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	@$(BIN)/python tools/line_refs.py --fix
+	@$(BIN)/python tools/api_pages.py --fix
 
 bench: .venv/.dev
 	@for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -43,11 +43,13 @@ class Bundle:
     """A bundle that was read and whose files agree with their digests. Weights are read at first use."""
 
     path: Path
+    """The folder."""
     architecture: str
     """Name of the model's file in `seqlib.models`, or the location of a user's own `file.py:name`."""
     model_config: Any
     """The architecture's configuration Struct."""
     spec: ProblemSpec
+    """What the model was told of its problem."""
     generation: dict[str, Any]
     """Decoding defaults: num_beams, length_penalty, max_length, bos_token_id, eos_token_id, pad_token_id."""
     record: dict[str, Any]
@@ -117,7 +119,10 @@ def write(
 ) -> Path:
     """Write a bundle; it takes the place of `path` only when it is complete (errors of `atomic_folder`).
 
-    `files` are further files by name, such as those of the confidence calibration.
+    `architecture` and `model_config` say what is built of `spec`, `weights` are its arrays by parameter name.
+    `tokenizer` is saved beside them. `generation` holds the decoding defaults, `confidence` the calibration,
+    `problem`, `training` and `metrics` are recorded; the three as JSON values, under the names that `Bundle` gives
+    back. `files` are further files by name, such as those of the confidence calibration. Returns the folder.
     """
     target = Path(path)
     with atomic_folder(target) as aside:

@@ -377,17 +377,19 @@ def dtype_error(op: str, argument: str, expected: str, got: Any) -> DtypeError:
 
 
 def need_float(op: str, argument: str, meta: Meta) -> None:
+    """Raise DtypeError unless the argument is floating."""
     if not dtypes.is_float(meta.dtype):
         raise dtype_error(op, argument, "a floating dtype", meta.dtype)
 
 
 def need_int(op: str, argument: str, meta: Meta) -> None:
+    """Raise DtypeError unless the argument is int32 or int64."""
     if not dtypes.is_int(meta.dtype):
         raise dtype_error(op, argument, "int32 or int64", meta.dtype)
 
 
 def normalize_axis(op: str, axis: int, ndim: int, argument: str = "axis") -> int:
-    """`axis` counted from the front. Raises ShapeError when it is out of range."""
+    """`axis` counted from the front. Raises ShapeError when it is out of range, DtypeError when it is no int."""
     if not isinstance(axis, int) or isinstance(axis, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise dtype_error(op, argument, "an int", type(axis).__name__)
     if not -ndim <= axis < max(ndim, 1):

@@ -57,7 +57,8 @@ class Tensor:
     """An n-dimensional array with a place in the gradient tape.
 
     Make one with `seqlib.tensor`. Tensors are values: no op writes into one. `grad` is filled by
-    `backward()`.
+    `backward()`. `data` is an array, or what stands for one while a function is traced; `node` and `slot` say which
+    output of which node of the tape it is.
     """
 
     __slots__ = ("__weakref__", "data", "grad", "node", "slot")
@@ -291,8 +292,8 @@ def _require_float(dtype: dtypes.DType) -> None:
 
 
 class Variable(Tensor):
-    """A location: a tensor whose storage stays where it is and is assigned to. `Variable(Meta(shape, dtype))` has no
-    memory until it is assigned to (see `meta`).
+    """A location: a tensor whose storage, at first a copy of `value`, stays where it is and is assigned to.
+    `Variable(Meta(shape, dtype))` has no memory until then (see `meta`). `name` is for messages and listings.
 
     A compiled function reads and writes the Variables of its `state` in place; an eager `assign` copies into
     the storage. `version` counts what was written from outside a trace: the tape refuses a gradient that needs
@@ -370,7 +371,8 @@ class Variable(Tensor):
 
 
 class Parameter(Variable):
-    """A trainable location; `frozen` ones take no gradient. `copies` are its compute copies by dtype."""
+    """A trainable location, see `Variable`; `frozen` ones take no gradient. `copies` are its compute copies by dtype.
+    Raises DtypeError for a value that is not floating."""
 
     __slots__ = ("copies",)
 

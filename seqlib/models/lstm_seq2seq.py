@@ -235,7 +235,8 @@ class LSTMSeq2Seq(Module):
 
 
 def build(config: LSTMSeq2SeqConfig, spec: Vocabularies, generator: Generator) -> LSTMSeq2Seq:
-    """A model whose initial weights are drawn from `generator`, on the CPU: the same seed gives the same bits."""
+    """A model of these sizes (`config`) for these vocabularies (`spec`, a `ProblemSpec`), its initial weights drawn
+    from `generator`, on the CPU: the same seed gives the same bits."""
     with use_generator(generator):
         return LSTMSeq2Seq(config, spec)
 

@@ -55,10 +55,15 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """Sizes and choices of a Transformer; raises UsageError for values that don't fit together."""
 
     encoder_layers: int = 6
+    """Blocks of self-attention and feed-forward."""
     decoder_layers: int = 6
+    """Blocks of self-attention, attention over the encoder's output, and feed-forward."""
     d_model: int = 512
+    """Width of embeddings and layers, D."""
     d_ff: int = 2048
+    """Width of the feed-forward blocks' inside, F."""
     heads: int = 8
+    """Of every attention; a divisor of d_model."""
     kv_heads: int = 0
     """Heads of keys and values, a divisor of heads; 0: as many (grouped queries, Ainslie et al. 2023)."""
     activation: str = "relu"
@@ -68,6 +73,7 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     norm_kind: Literal["layer", "rms"] = "layer"
     """Layer norm, or root-mean-square norm (Zhang and Sennrich 2019)."""
     norm_eps: float = 1e-6
+    """Added to the variance (or mean square) below the root."""
     positions: Literal["sinusoidal", "rotary", "learned", "relative"] = "sinusoidal"
     """Sinusoids (Vaswani et al.) or learnt vectors added to the embeddings, queries and keys of self-attention turned
     (Su et al. 2021), or learnt numbers added to its scores by the distance (T5, Raffel et al. 2020)."""
@@ -308,7 +314,8 @@ class Transformer(Module):
 
 
 def build(config: TransformerConfig, spec: Vocabularies, generator: Generator) -> Transformer:
-    """A Transformer whose initial weights are drawn from `generator`, on the CPU: the same seed gives the same bits."""
+    """A Transformer of these sizes (`config`) for these vocabularies (`spec`, a `ProblemSpec`), its initial weights
+    drawn from `generator`, on the CPU: the same seed gives the same bits."""
     with use_generator(generator):
         return Transformer(config, spec)
 

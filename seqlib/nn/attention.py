@@ -29,7 +29,8 @@ class Segments(NamedTuple):
 
 
 class MultiHeadAttention(Module):
-    """softmax(Q Kᵀ / sqrt(K)) V with H heads (Vaswani et al. 2017, section 3.2), over x itself or over a memory.
+    """softmax(Q Kᵀ / sqrt(K)) V with H heads of `features` D (Vaswani et al. 2017, section 3.2), over x itself or over
+    a memory.
 
     `kv_heads` Hk below `heads` H lets H / Hk query heads share a head of keys and values (grouped queries, Ainslie et
     al. 2023; Hk = 1: multi-query, Shazeer 2019); 0 means H. `bias` adds biases to the four projections (Tensor2Tensor

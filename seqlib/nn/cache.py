@@ -49,6 +49,8 @@ class StepPlace:
 class DecodeCache:
     """Fixed storage for `layers` decoder layers; pass it in the `state` of compiled functions.
 
+    B `sentences` of `source_length` S, R `rows` of `max_length` L, J = R/B beams, H `heads` of `head_width` K.
+
     `self_k`, `self_v`: [B, L·J, H, K] a layer; `cross_k`, `cross_v`: [B, S, H, K] a layer, shared by the beams of a
     sentence; `source_lengths`: int32 [B]; `ancestry`: int32 [R, L], absent for one beam.
     """

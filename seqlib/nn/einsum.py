@@ -79,8 +79,8 @@ def _contract(a: Term, b: Term, wanted: set[str]) -> Term:
 
 
 def einsum(subscripts: str, *operands: Any) -> Tensor:
-    """NumPy's einsum: ``einsum("bth,bsh->bts", q, k)``. Operands of one or more terms are multiplied from left to
-    right, axes that are not in the result summed.
+    """NumPy's einsum: ``einsum("bth,bsh->bts", q, k)``. The `operands`, one for each term of the `subscripts`, are
+    multiplied from left to right, axes that are not in the result summed.
 
     A letter names an axis, "..." stands for the other axes, which broadcast; an axis of size 1 goes with any size; a
     letter twice in a term takes the diagonal. Without "->" the result has the letters that occur once, sorted, after

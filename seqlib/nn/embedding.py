@@ -9,7 +9,7 @@ __all__ = ["Embedding"]
 
 
 class Embedding(Module):
-    """Rows of `weight` [V, D] by token id, times `scale`; drawn from N(0, 1/D).
+    """Rows of `weight` [V, D] (V `vocabulary`, D `features`) by token id, times `scale`; drawn from N(0, 1/D).
 
     With ``scale = sqrt(D)`` the embedded tokens have unit variance while the same table serves as output weights
     (Vaswani et al. 2017, section 3.4).

@@ -70,7 +70,8 @@ class EncoderDecoder(Module):
 
 
 class PrefixCache:
-    """What decoding keeps for an `EncoderDecoder`: memory [B,S,D], its lengths int32 [B], tokens so far int32 [R,L]."""
+    """What decoding keeps for an `EncoderDecoder`: memory [B,S,D], its lengths int32 [B], tokens so far
+    int32 [R,L], for B `sentences` of `source_length` S, D `width`, R `rows` and L `max_length`."""
 
     def __init__(self, sentences: int, source_length: int, width: int, rows: int, max_length: int) -> None:
         self.beams = rows // sentences

@@ -18,7 +18,8 @@ GATED = {"glu": "sigmoid", "reglu": "relu", "geglu": "gelu", "swiglu": "silu"}
 
 
 class FeedForward(Module):
-    """y = W_out · dropout(act(W_in · x + b_in)) + b_out, D → F → D (Vaswani et al. 2017, section 3.3).
+    """y = W_out · dropout(act(W_in · x + b_in)) + b_out, D `features` → F `hidden` → D (Vaswani et al. 2017, section
+    3.3).
 
     `activation` is "relu", "gelu" (the exact, erf form) or "silu"; or, with a third matrix W_gate [F, D], "glu",
     "reglu", "geglu" or "swiglu" (Shazeer 2020): (W_in · x + b_in) · act(W_gate · x + b_gate) in the place of

@@ -43,7 +43,7 @@ def uniform(shape: Sequence[int], low: float, high: float) -> np.ndarray:
 
 
 def normal(shape: Sequence[int], std: float = 1.0, mean: float = 0.0) -> np.ndarray:
-    """N(mean, std²)."""
+    """N(mean, s²) with s = `std`."""
     if building_meta():
         return _no_memory(shape)
     drawn = current_generator().normal(tuple(shape))

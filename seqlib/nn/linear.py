@@ -10,7 +10,8 @@ __all__ = ["Linear", "joined"]
 
 
 class Linear(Module):
-    """y = x Wᵀ + b for x [..., in]; `weight` is [out, in] (Hugging Face's layout), `bias` [out] or absent.
+    """y = x Wᵀ + b for x [..., in]; `weight` is [out, in] (Hugging Face's layout), `bias` [out] or absent; in is
+    `in_features`, out `out_features`.
 
     W is drawn by `init.xavier_uniform`, b is 0.
     """

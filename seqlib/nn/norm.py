@@ -11,7 +11,8 @@ __all__ = ["NORMS", "LayerNorm", "RMSNorm"]
 
 
 class LayerNorm(Module):
-    """y = (x - mean) / sqrt(var + eps) · weight + bias over the last axis (Ba et al. 2016); biased variance.
+    """y = (x - mean) / sqrt(var + eps) · weight + bias over the last axis, of size `features` (Ba et al.
+    2016); biased variance.
 
     `eps` is 1e-6 as in Tensor2Tensor; checkpoints of other families bring their own.
     """
@@ -27,7 +28,7 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """y = x / sqrt(mean(x²) + eps) · weight over the last axis (Zhang and Sennrich 2019)."""
+    """y = x / sqrt(mean(x²) + eps) · weight over the last axis, of size `features` (Zhang and Sennrich 2019)."""
 
     def __init__(self, features: int, eps: float = 1e-6):
         self.eps = eps

@@ -40,7 +40,8 @@ class Positions(Module):
 
 
 class SinusoidalPositions(Positions):
-    """`sinusoid_table` (Vaswani et al. 2017): a constant, neither trained nor saved."""
+    """`sinusoid_table` (Vaswani et al. 2017) of `max_length` rows and D = `features`: a constant, neither trained nor
+    saved."""
 
     derived = ("table",)
 
@@ -54,7 +55,8 @@ class SinusoidalPositions(Positions):
 
 
 class LearnedPositions(Positions):
-    """A trained vector `weight` [max_length, D] for each position (Gehring et al. 2017), drawn from N(0, 1/D)."""
+    """A trained vector `weight` [max_length, D] for each position (Gehring et al. 2017), D = `features`, drawn from
+    N(0, 1/D)."""
 
     def __init__(self, max_length: int, features: int):
         self.max_length = max_length
@@ -77,7 +79,7 @@ def added_positions(kind: str, max_length: int, features: int) -> tuple[Position
 
 
 def sinusoid_table(length: int, features: int) -> np.ndarray:
-    """float32 [length, D]: sin(t·w_i) in the first D/2 columns, cos(t·w_i) in the rest.
+    """float32 [length, D], D = `features`: sin(t·w_i) in the first D/2 columns, cos(t·w_i) in the rest.
 
     w_i = 10000^(-i / (D/2 - 1)), i = 0 … D/2 - 1, t = 0 …: wavelengths from 2π to 10000·2π, as Tensor2Tensor lays them
     out (Vaswani et al. 2017 interleave the columns: the same model up to a permutation). Raises UsageError for odd D.

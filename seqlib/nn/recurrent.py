@@ -38,7 +38,8 @@ class Cell(Protocol):
 
 
 class LSTMCell(Module):
-    """One layer of LSTM in one direction; see `ops.lstm` for the formula. Gates are in the order i, f, g, o.
+    """One layer of LSTM in one direction, `in_features` D → `features` H; see `ops.lstm` for the formula. Gates are in
+    the order i, f, g, o.
 
     `weight_x` [4H,D] is drawn by Xavier, `weight_h` [4H,H] from U(-1/√H, 1/√H); `bias` [4H] is 0, and 1 for the forget
     gate, so that a new layer remembers (Jozefowicz et al. 2015).
@@ -71,7 +72,8 @@ class LSTMCell(Module):
 
 
 class GRUCell(Module):
-    """One layer of GRU in one direction; see `ops.gru` for the formula. Gates are in the order r, z, n.
+    """One layer of GRU in one direction, `in_features` D → `features` H; see `ops.gru` for the formula. Gates are in
+    the order r, z, n.
 
     `weight_x` [3H,D] is drawn by Xavier, `weight_h` [3H,H] from U(-1/√H, 1/√H); `bias_x` and `bias_h` [3H] are 0.
     """
@@ -105,6 +107,7 @@ class GRUCell(Module):
 class Recurrent(Module):
     """Layers of one kind of cell, each over the outputs of the one below, with `dropout` between them: LSTM and GRU.
 
+    There are `layers` of them; the first reads `in_features` D, each gives `features` H in a direction.
     With `bidirectional` every layer also reads backwards: outputs and states are the two directions side by side, 2H
     wide (Schuster and Paliwal 1997).
     """
@@ -180,7 +183,7 @@ class GRU(Recurrent):
 class LuongAttention(Module):
     """Multiplicative attention (Luong et al. 2015): score(q, m) = qᵀ W m ("general"), or qᵀ m without W ("dot").
 
-    Queries and memory have one width M.
+    Queries and memory have one width M, `features`.
     """
 
     def __init__(self, features: int, score: Literal["general", "dot"] = "general"):
@@ -206,7 +209,9 @@ class LuongAttention(Module):
 
 
 class BahdanauAttention(Module):
-    """Additive attention (Bahdanau et al. 2015): score(q, m) = vᵀ tanh(W q + U m), with A hidden units."""
+    """Additive attention (Bahdanau et al. 2015): score(q, m) = vᵀ tanh(W q + U m).
+
+    Queries have `query_features` Q, memory `memory_features` M, and W q `features` A."""
 
     def __init__(self, query_features: int, memory_features: int, features: int):
         self.key_features = features
@@ -250,9 +255,10 @@ def _softmax(scores: Tensor, lengths: Tensor | None) -> Tensor:
 class RecurrentCache:
     """Fixed storage of a recurrent decoder; pass it in the `state` of compiled functions.
 
-    `h`, `c`: [R,H] a layer; `feed`: [R,F], what a step hands to the next beside them (absent for F = 0).
-    `keys` [B,S,A], `memory` [B,S,M] and `source_lengths` int32 [B] belong to the source, shared by a sentence's beams.
-    The state of a row is small, so beams are reordered by moving it.
+    B `sentences` of `source_length` S at most, R `rows`. `h`, `c`: [R,H] in each of the `layers`; `feed`: [R,F], what
+    a step hands to the next beside them (absent for F = 0). `keys` [B,S,A], `memory` [B,S,M] and `source_lengths`
+    int32 [B] belong to the source, shared by a sentence's beams. The state of a row is small, so beams are reordered
+    by moving it.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ __all__ = ["RelativeBias", "relative_buckets"]
 def relative_buckets(
     queries: Tensor, keys: Tensor, *, buckets: int = 32, longest: int = 128, bidirectional: bool = True
 ) -> Tensor:
-    """The bucket of the distance key - query, for positions int32 [T] and [S] → int32 [T,S].
+    """The bucket of the distance key - query, for positions `queries` int32 [T] and `keys` int32 [S] → int32 [T,S].
 
     With `bidirectional` the upper half of the buckets is for keys behind the query; without, these count as distance
     0. Distances from `longest` on share the last bucket. Raises UsageError for fewer than 4 buckets (2 without
@@ -45,7 +45,8 @@ def relative_buckets(
 class RelativeBias(Module):
     """A number for each head and bucket of distances, added to the scores of all layers of a stack.
 
-    `weight` [buckets, H], drawn from N(0, 1/D) for a model of width D; `bidirectional` is False in a causal decoder.
+    `weight` [buckets, H], H `heads`, drawn from N(0, 1/D) for a model of width D = `features`; `bidirectional` is False
+    in a causal decoder. Distances from `longest` on share a bucket, see `relative_buckets`.
     """
 
     def __init__(self, heads: int, features: int, bidirectional: bool, buckets: int = 32, longest: int = 128):

@@ -69,7 +69,7 @@ class Block(Module):
 
 
 class EncoderLayer(Block):
-    """Self-attention and feed-forward."""
+    """By a `config` as `LayerConfig` asks for it: self-attention and feed-forward."""
 
     def __init__(self, config: LayerConfig):
         super().__init__(config)
@@ -90,7 +90,8 @@ class EncoderLayer(Block):
 
 
 class DecoderLayer(Block):
-    """Causal self-attention, attention over the encoder's output, and feed-forward."""
+    """By a `config` as `LayerConfig` asks for it: causal self-attention, attention over the encoder's output, and
+    feed-forward."""
 
     def __init__(self, config: LayerConfig):
         super().__init__(config)

@@ -33,7 +33,7 @@ class Optimizer:
     """Base of optimizers; subclasses make their slots and define `move`.
 
     `params` are parameters by name; those for which `decays` is false (by default vectors: biases and gains of norms)
-    take no weight decay. `lr` is a 0-d float32 Variable that the host sets before each step, `steps` counts updates.
+    take no `weight_decay`. `lr` is a 0-d float32 Variable that the host sets before each step, `steps` counts updates.
     Gradients are clipped to a global norm of `clip_norm` (None or 0: not clipped). An update whose gradient norm is
     not finite is skipped as a whole, on the device: parameters, slots and counter stay as they were.
 

@@ -42,7 +42,12 @@ class Result:
 
 
 def train(config: RunConfig, callbacks: Sequence[Callback] = ()) -> Result:
-    """Start a run in `config.output_dir`. `UsageError` when there already is one."""
+    """Start a run in `config.output_dir`, with `callbacks` beside those that the configuration names.
+
+    It ends as the configuration says, or by SIGINT and SIGTERM with a checkpoint to resume from. Raises UsageError
+    without an output_dir or when there already is a run, DataError for a damaged corpus, OutOfMemoryError before the
+    first step where the memory forecast does not fit.
+    """
     folder = Path(config.output_dir) if config.output_dir else None
     if folder is None:
         raise UsageError("output_dir is missing: the folder for checkpoints and the trained model (--output_dir DIR)")
@@ -75,7 +80,8 @@ def resumed_config(folder: Path, changes: Mapping[str, Any]) -> RunConfig:
 def resume(folder: Path, config: RunConfig | None = None, callbacks: Sequence[Callback] = ()) -> Result:
     """Go on with the run in `folder` from its newest whole checkpoint; without any, from its start.
 
-    The rest of the run is equal to the bit to one that was never stopped. `config` may be what `resumed_config` gave.
+    The rest of the run is equal to the bit to one that was never stopped. `config` may be what `resumed_config` gave,
+    `callbacks` are as in `train`.
     """
     config = config or resumed_config(folder, {})
     with _locked(folder):

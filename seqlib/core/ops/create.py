@@ -52,32 +52,36 @@ def _(state: Meta, *, draws: int) -> list[Meta]:
 
 
 def zeros(shape: Any, dtype: Any = dtypes.float32) -> Tensor:
-    """Zeros of `shape`."""
+    """Zeros of `shape` (an int or a tuple), float32 unless `dtype` says otherwise."""
     return _full(shape=_shape(shape), value=0.0, dtype=dtypes.canonical(dtype))
 
 
 def ones(shape: Any, dtype: Any = dtypes.float32) -> Tensor:
-    """Ones of `shape`."""
+    """Ones of `shape` (an int or a tuple), float32 unless `dtype` says otherwise."""
     return _full(shape=_shape(shape), value=1.0, dtype=dtypes.canonical(dtype))
 
 
 def full(shape: Any, value: float, dtype: Any = None) -> Tensor:
-    """An array of `shape` filled with the Python scalar `value`."""
+    """An array of `shape` (an int or a tuple) filled with the Python scalar `value`; without `dtype` bool, int32 or
+    float32, as the scalar is."""
     return _full(
         shape=_shape(shape), value=value, dtype=dtypes.canonical(dtype) if dtype else dtypes.scalar_dtype(value, None)
     )
 
 
 def zeros_like(x: Tensor) -> Tensor:
+    """Zeros in the shape and dtype of x."""
     return zeros(x.shape, x.dtype)
 
 
 def ones_like(x: Tensor) -> Tensor:
+    """Ones in the shape and dtype of x."""
     return ones(x.shape, x.dtype)
 
 
 def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
-    """As NumPy's arange; int32 for ints, float32 for floats. Raises ShapeError for a step of 0."""
+    """`start`, `start` + `step`, … below `stop` (from 0 to `start` without it), as NumPy's arange; int32 for ints,
+    float32 for floats, unless `dtype` is given. Raises ShapeError for a step of 0."""
     if step == 0:
         raise shape_error("arange", "step", "other than 0", step)
     first, last = (0, start) if stop is None else (start, stop)

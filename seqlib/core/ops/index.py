@@ -71,7 +71,7 @@ def take(x: Tensor, indices: Tensor, axis: int | None = None) -> Tensor:
     """The elements of `x` along `axis` at `indices`, whose shape replaces that axis; of the flattened `x`
     without an axis.
 
-    Raises DtypeError for indices that are not integers, IndexRangeError for one out of range.
+    Raises DtypeError for indices that are not integers, IndexRangeError for one out of range, ShapeError for a 0-d x.
     """
     x = as_tensor(x)
     at = 0 if axis is None else normalize_axis("take", axis, x.ndim)
@@ -174,8 +174,8 @@ def _(ctx: VjpContext, h: Tensor) -> Sequence[Any]:
 
 
 def gather(x: Tensor, indices: Tensor, axis: int = -1) -> Tensor:
-    """NumPy's take_along_axis: result[…, i, …] = x[…, indices[…, i, …], …]; the other axes of `indices` are
-    those of `x`.
+    """NumPy's take_along_axis, along `axis`: result[…, i, …] = x[…, indices[…, i, …], …]; the other axes of `indices`
+    are those of `x`.
 
     Raises ShapeError, DtypeError or IndexRangeError.
     """
@@ -204,8 +204,8 @@ _one_hot.cpu("index_numpy:one_hot")
 
 
 def one_hot(ids: Tensor, depth: int, dtype: Any = dtypes.float32) -> Tensor:
-    """1 at position ids[…] of a new last axis of size `depth`, 0 elsewhere. Raises IndexRangeError outside
-    [0, depth).
+    """1 at position ids[…] of a new last axis of size `depth`, 0 elsewhere: ids int [...] → `dtype` [..., depth].
+    Raises IndexRangeError for an id outside [0, depth), ShapeError for a negative depth.
     """
     if depth < 0:
         raise shape_error("one_hot", "depth", "≥ 0", depth)

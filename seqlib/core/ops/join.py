@@ -52,7 +52,7 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
 
 
 def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Tensors joined along `axis`; their shapes agree along the other axes. Raises ShapeError where they
+    """The tensors `xs` joined along `axis`; their shapes agree along the other axes. Raises ShapeError where they
     don't.
     """
     tensors = [as_tensor(x) for x in xs]
@@ -63,7 +63,7 @@ def concatenate(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 
 def stack(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new `axis`. Raises ShapeError when their shapes differ."""
+    """The tensors `xs`, of one shape, joined along a new `axis`. Raises ShapeError when their shapes differ."""
     tensors = [as_tensor(x) for x in xs]
     if not tensors:
         raise shape_error("stack", "xs", "at least one tensor", "none")
@@ -183,7 +183,8 @@ def pad(x: Tensor, widths: Any, value: float = 0.0) -> Tensor:
 
 
 def expand_dims(x: Tensor, axis: int | Sequence[int]) -> Tensor:
-    """`x` with axes of size 1 put in at `axis` (positions in the result), a view."""
+    """`x` with axes of size 1 put in at `axis` (positions in the result), a view. Raises ShapeError for one
+    out of range, or named twice."""
     x = as_tensor(x)
     given = (axis,) if isinstance(axis, int) else tuple(axis)
     ndim = x.ndim + len(given)

@@ -62,7 +62,7 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
 
 
 def sum(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Sum over `axis` (int, tuple or None for all). bool is counted as int32."""
+    """Sum of x over `axis` (int, tuple or None for all; kept with size 1 if `keepdims`). bool is counted as int32."""
     x = as_tensor(x)
     return _sum(x, axis=axes_of("sum", axis, x.ndim), keepdims=bool(keepdims))
 

@@ -191,7 +191,7 @@ def transpose(x: Tensor, axes: Any = None) -> Tensor:
 
 
 def swapaxes(x: Tensor, axis1: int, axis2: int) -> Tensor:
-    """`x` with two axes exchanged, a view."""
+    """`x` with the axes `axis1` and `axis2` exchanged, a view. Raises ShapeError for one out of range."""
     order = list(range(x.ndim))
     a, b = (normalize_axis("swapaxes", v, x.ndim) for v in (axis1, axis2))
     order[a], order[b] = order[b], order[a]

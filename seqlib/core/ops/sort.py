@@ -33,7 +33,7 @@ def _(x: Meta, *, axis: int, descending: bool) -> list[Meta]:
 
 def argsort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
     """The int32 indices that sort `x` along `axis`; of equal elements the lower index comes first,
-    descending too.
+    descending too. Raises ShapeError for a 0-d x or an axis out of range.
     """
     x = as_tensor(x)
     if not x.ndim:
@@ -42,7 +42,8 @@ def argsort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
 
 
 def sort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
-    """`x` sorted along `axis`; gradients go where the elements came from."""
+    """`x` sorted along `axis`, from the greatest down with `descending`; gradients go where the elements came from.
+    Raises ShapeError for an axis out of range."""
     x = as_tensor(x)
     return gather(x, argsort(x, axis, descending), axis)
 
@@ -72,7 +73,7 @@ def _(ctx: VjpContext, g: Tensor, _: Tensor | None) -> Sequence[Any]:
 
 
 def top_k(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(values, int32 indices) of the `k` greatest along the last axis, in descending order; ties go to the
+    """(values, int32 indices) of the `k` greatest of x [..., N] → [..., k], in descending order; ties go to the
     lower index.
 
     Raises ShapeError when the axis has fewer than `k` elements.

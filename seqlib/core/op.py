@@ -16,11 +16,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from seqlib.core import debug, dtypes
 from seqlib.util.errors import DtypeError, ShapeError
@@ -40,10 +43,7 @@ class Meta(NamedTuple):
 
     @property
     def size(self) -> int:
-        n = 1
-        for d in self.shape:
-            n *= d
-        return n
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -102,6 +102,10 @@ class Kernel:
         strided = self.strided if isinstance(self.strided, bool) else self.strided(index, layout)
         return strided or layout.contiguous
 
+    def serves(self, metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+        """True when it is right for these inputs, and what it imports is there."""
+        return (self.needs is None or _installed(self.needs)) and (self.when is None or self.when(metas, attrs))
+
     def load(self) -> Callable[..., None]:
         """The function itself; a `module:name` of seqlib.core.ops is imported at first use."""
         if isinstance(self.fn, str):
@@ -116,89 +120,76 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-class VjpContext:
+class VjpContext(NamedTuple):
     """What a gradient rule sees: the op's inputs, outputs (those it saves) and attributes, and which
     gradients are needed.
     """
 
-    __slots__ = ("attrs", "inputs", "needs", "outputs")
-
-    def __init__(
-        self, inputs: tuple[Any, ...], outputs: tuple[Any, ...], attrs: Attrs, needs: tuple[bool, ...]
-    ) -> None:
-        self.inputs = inputs
-        self.outputs = outputs
-        self.attrs = attrs
-        self.needs = needs
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    attrs: Attrs
+    needs: tuple[bool, ...]
 
 
+@dataclass(eq=False, repr=False)
 class Op:
     """A named operation. Calling it runs it (eager) or records it (while tracing) through
     `seqlib.core.tape.apply`.
+
+    `params` names its tensors (if `variadic`, any number of them by one name), of which those in `optional` may be
+    None, `defaults` its attributes, `outs` its outputs, of which the user sees the first `visible`. `saves` holds the
+    names of what the gradient rule reads (None: all).
     """
 
-    def __init__(
-        self,
-        name: str,
-        fn: Callable[..., Any],
-        params: tuple[str, ...],
-        defaults: Attrs,
-        *,
-        variadic: bool,
-        optional: frozenset[str],
-        fused: bool,
-        outs: tuple[str, ...],
-        visible: int,
-        saves: frozenset[str] | None,
-        differentiable: bool,
-    ) -> None:
-        self.name = name
-        self.fn = fn
-        self.params = params
-        self.defaults = defaults
-        self.variadic = variadic
-        self.optional = optional
-        self.fused = fused
-        self.outs = outs
-        self.visible = visible
-        self.differentiable = differentiable
-        self.fuse: tuple[Meta, ...] = ()
-        self.save_inputs = frozenset(i for i, p in enumerate(params) if saves is None or p in saves)
-        self.save_outputs = frozenset(i for i, o in enumerate(outs) if saves is None or o in saves)
-        self.save_all_inputs = saves is None or (variadic and params[0] in saves)
-        self.infer_rule: Callable[..., list[Meta]] | None = None
-        self.vjp_rule: Callable[..., Sequence[Any]] | None = None
-        self.view_rule: Callable[..., Layout | None] | None = None
-        self.flops_rule: Callable[..., int] | None = None
-        self.cpu_kernels: list[Kernel] = []
-        self.cuda_kernels: list[Kernel] = []
-        self.expression: str | None = None
-        self.__doc__ = fn.__doc__
+    name: str
+    fn: Callable[..., Any]
+    params: tuple[str, ...]
+    defaults: Attrs
+    outs: tuple[str, ...] = ("y",)
+    visible: int = 1
+    saves: frozenset[str] | None = frozenset()
+    variadic: bool = False
+    optional: frozenset[str] = frozenset()
+    fused: bool = False
+    fuse: tuple[Meta, ...] = ()
+    differentiable: bool = True
+    expression: str | None = None
+    infer_rule: Callable[..., list[Meta]] | None = None
+    vjp_rule: Callable[..., Sequence[Any]] | None = None
+    view_rule: Callable[..., Layout | None] | None = None
+    flops_rule: Callable[..., int] | None = None
+    cpu_kernels: list[Kernel] = field(default_factory=list[Kernel])
+    cuda_kernels: list[Kernel] = field(default_factory=list[Kernel])
+
+    def __post_init__(self) -> None:
+        self.__doc__ = self.fn.__doc__
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.variadic:
-            return _dispatch[0](self, args, {**self.defaults, **kwargs})
-        if len(args) > len(self.params):
-            raise TypeError(
-                f"{self.name}: takes {len(self.params)} tensors ({', '.join(self.params)}), got {len(args)}"
-            )
-        inputs = list(args)
-        for param in self.params[len(args) :]:
-            if param in kwargs:
-                inputs.append(kwargs.pop(param))
-            elif param in self.optional:
-                inputs.append(None)
-            else:
-                raise TypeError(f"{self.name}: missing tensor argument {param!r}")
+        inputs = args if self.variadic else self._inputs(args, kwargs)
         for key in kwargs:
             if key not in self.defaults:
                 raise TypeError(
                     f"{self.name}: unknown argument {key!r}; it takes {', '.join((*self.params, *self.defaults))}"
                 )
-        return _dispatch[0](self, tuple(inputs), {**self.defaults, **kwargs})
+        return _dispatch[0](self, inputs, {**self.defaults, **kwargs})
+
+    def _inputs(self, args: tuple[Any, ...], kwargs: Attrs) -> tuple[Any, ...]:
+        """The tensors among the arguments in order; those by keyword are taken out of `kwargs`."""
+        if len(args) > len(self.params):
+            raise TypeError(
+                f"{self.name}: takes {len(self.params)} tensors ({', '.join(self.params)}), got {len(args)}"
+            )
+        if len(args) == len(self.params):
+            return args
+        inputs = list(args)
+        for param in self.params[len(args) :]:
+            if param not in kwargs and param not in self.optional:
+                raise TypeError(f"{self.name}: missing tensor argument {param!r}")
+            inputs.append(kwargs.pop(param, None))
+        return tuple(inputs)
 
     # -- declaration
     # -----------------------------------------------------------------------------------------------------
@@ -228,32 +219,21 @@ class Op:
         self.flops_rule = rule
         return rule
 
-    def cpu(
-        self,
-        fn: Callable[..., None] | str | None = None,
-        *,
-        when: Callable[[Sequence[Meta | None], Attrs], bool] | None = None,
-        scratch: Callable[[Sequence[Meta | None], Attrs], list[Meta]] | None = None,
-        strided: bool = False,
-        needs: str | None = None,
-        overlap: tuple[tuple[int, int], ...] = (),
-        in_place: tuple[tuple[int, int], ...] = (),
-    ) -> Any:
-        """Add a CPU kernel (decorator, or `"module:function"` imported at first launch). Those added later
-        are tried first.
+    def cpu(self, fn: Callable[..., None] | str | None = None, **facts: Any) -> Any:
+        """Add a CPU kernel (decorator, or `"module:function"` imported at first launch); `facts` are Kernel's. Those
+        added later are tried first.
         """
+        return self._add(self.cpu_kernels, fn, facts)
 
-        def add(function: Callable[..., None] | str) -> Any:
-            self.cpu_kernels.insert(0, Kernel(function, when, scratch, strided, needs, overlap, in_place))
-            return function
+    def cuda(self, fn: Callable[..., None] | str | None = None, **facts: Any) -> Any:
+        """Add a CUDA kernel, as `cpu`: it launches on the arrays it is given."""
+        return self._add(self.cuda_kernels, fn, facts)
 
-        return add if fn is None else add(fn)
-
-    def cuda(self, fn: Callable[..., None] | str, **facts: Any) -> None:
-        """Add a CUDA kernel: a function, or `"module:function"`, that launches on the arrays it is given; `facts` are
-        Kernel's. Those added later are tried first.
-        """
-        self.cuda_kernels.insert(0, Kernel(fn, **facts))
+    def _add(self, kernels: list[Kernel], fn: Callable[..., None] | str | None, facts: Attrs) -> Any:
+        if fn is None:
+            return partial(self._add, kernels, facts=facts)
+        kernels.insert(0, Kernel(fn, **facts))
+        return fn
 
     def argument(self, index: int) -> str:
         """What a message calls input number `index`."""
@@ -262,9 +242,15 @@ class Op:
     # -- queries
     # ---------------------------------------------------------------------------------------------------------
 
+    def saves_input(self, index: int) -> bool:
+        """True when the gradient rule reads input number `index`."""
+        return self.saves is None or self.params[0 if self.variadic else index] in self.saves
+
+    def saves_output(self, slot: int) -> bool:
+        return slot < len(self.outs) and (self.saves is None or self.outs[slot] in self.saves)
+
     def infer_metas(self, metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
-        if self.infer_rule is None:
-            raise NotImplementedError(f"op {self.name} has no shape rule")
+        assert self.infer_rule is not None, f"op {self.name} has no shape rule"
         return self.infer_rule(*metas, **attrs)
 
     def kernel(self, device: str, metas: Sequence[Meta | None], attrs: Attrs) -> Kernel | None:
@@ -274,12 +260,7 @@ class Op:
             return None
         if device == "cpu" and any(m is not None and dtypes.is_half(m.dtype) for m in metas):
             return None
-        for kernel in kernels:
-            if kernel.needs is not None and not _installed(kernel.needs):
-                continue
-            if kernel.when is None or kernel.when(metas, attrs):
-                return kernel
-        return None
+        return next((kernel for kernel in kernels if kernel.serves(metas, attrs)), None)
 
 
 OPS: dict[str, Op] = {}
@@ -291,54 +272,51 @@ def set_dispatch(apply: Callable[[Op, tuple[Any, ...], Attrs], Any]) -> None:
     _dispatch[:] = [apply]
 
 
-def _declare(
-    fn: Callable[..., Any], *, fused: bool, outs: str, visible: int, saves: str | None, differentiable: bool
-) -> Op:
-    parameters = list(inspect.signature(fn).parameters.values())
-    if not fused:
-        parameters = parameters[1:]  # xp
-    tensors = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
-    variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in tensors)
-    defaults = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    defaults = {k: (None if v is inspect.Parameter.empty else v) for k, v in defaults.items()}
-    optional = frozenset(p.name for p in tensors if p.default is None)
-    op = Op(
-        fn.__name__.strip("_"),
-        fn,
-        tuple(p.name for p in tensors),
-        defaults,
-        variadic=variadic,
-        optional=optional,
-        fused=fused,
-        outs=tuple(outs.split()),
-        visible=visible,
-        saves=None if saves is None else frozenset(saves.split()),
-        differentiable=differentiable,
-    )
+def register(op: Op) -> Op:
+    """`op` itself, from now on among OPS. Raises ValueError for a name that is taken."""
     if op.name in OPS:
         raise ValueError(f"op {op.name} is declared twice")
     OPS[op.name] = op
     return op
 
 
+def _declare(
+    fn: Callable[..., Any], fused: bool, outs: str, visible: int | None, saves: str | None, like: str, **facts: Any
+) -> Op:
+    parameters = list(inspect.signature(fn).parameters.values())[0 if fused else 1 :]  # without xp
+    tensors = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    params = tuple(p.name for p in tensors)
+    names = () if outs == "*" else tuple(outs.split())
+    op = Op(
+        fn.__name__.strip("_"),
+        fn,
+        params,
+        {p.name: None if p.default is p.empty else p.default for p in parameters if p.kind is p.KEYWORD_ONLY},
+        names,
+        visible or len(names) or sys.maxsize,
+        None if saves is None else frozenset(saves.split()),
+        variadic=any(p.kind is p.VAR_POSITIONAL for p in tensors),
+        optional=frozenset(p.name for p in tensors if p.default is None),
+        fused=fused,
+        **facts,
+    )
+    if like:
+        positions = [params.index(name) for name in like.split()]
+        op.infer_rule = lambda *metas, **attrs: [metas[i] for i in positions]
+    return register(op)
+
+
 def primitive(
-    *, outs: str = "y", visible: int | None = None, saves: str | None = None, differentiable: bool = True
+    *, outs: str = "y", saves: str | None = None, like: str = "", differentiable: bool = True
 ) -> Callable[[Callable[..., Any]], Op]:
     """Declare a primitive from its array reference `f(xp, *arrays, **attrs)`.
 
-    `outs` names the outputs; the user sees the first `visible` (default: all). "*" says that their number
-    follows from the inputs; then none is saved. `saves` names the inputs and outputs that the gradient rule
-    reads, so that the tape keeps nothing else (default: all).
+    `outs` names the outputs. "*" says that their number follows from the inputs; then none is saved. `saves` names the
+    inputs and outputs that the gradient rule reads, so that the tape keeps nothing else (default: all). `like` is a
+    shape rule: for each output the input whose shape and dtype it has.
     """
-
-    def declare(fn: Callable[..., Any]) -> Op:
-        many = outs == "*"
-        n = sys.maxsize if many else len(outs.split()) if visible is None else visible
-        return _declare(
-            fn, fused=False, outs="" if many else outs, visible=n, saves=saves, differentiable=differentiable
-        )
-
-    return declare
+    facts = {"saves": saves, "like": like, "differentiable": differentiable}
+    return partial(_declare, fused=False, outs=outs, visible=None, **facts)
 
 
 def fused(
@@ -346,20 +324,16 @@ def fused(
     outs: str = "y",
     visible: int = 1,
     saves: str | None = None,
+    like: str = "",
     differentiable: bool = True,
     fuse: tuple[Meta, ...] = (),
 ) -> Callable[[Callable[..., Any]], Op]:
-    """Declare a fused op from its composition in seqlib ops `f(*tensors, **attrs)` (returns one tensor for
-    each name in `outs`). With `fuse`, an example's inputs, the op takes the place of its composition in compiled
-    functions.
+    """Declare a fused op from its composition in seqlib ops `f(*tensors, **attrs)` (returns one tensor for each name in
+    `outs`). The user sees the first `visible`. With `fuse`, an example's inputs, the op takes the place of its
+    composition in compiled functions. The rest is as for a primitive.
     """
-
-    def declare(fn: Callable[..., Any]) -> Op:
-        op = _declare(fn, fused=True, outs=outs, visible=visible, saves=saves, differentiable=differentiable)
-        op.fuse = fuse
-        return op
-
-    return declare
+    facts = {"saves": saves, "like": like, "differentiable": differentiable, "fuse": fuse}
+    return partial(_declare, fused=True, outs=outs, visible=visible, **facts)
 
 
 # -- messages
@@ -399,13 +373,9 @@ def normalize_axis(op: str, axis: int, ndim: int, argument: str = "axis") -> int
 
 def broadcast_shapes(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     """NumPy's broadcasting of several shapes. Raises ShapeError that names the op and the shapes."""
-    ndim = max((len(s) for s in shapes), default=0)
-    result = [1] * ndim
-    for shape in shapes:
-        for i, size in enumerate(shape):
-            at = ndim - len(shape) + i
-            if size != 1:
-                if result[at] not in (1, size):
-                    raise shape_error(op, "arguments", "broadcastable together", " and ".join(str(s) for s in shapes))
-                result[at] = size
-    return tuple(result)
+    if len(set(shapes)) == 1:
+        return shapes[0]
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise shape_error(op, "arguments", "broadcastable together", " and ".join(map(str, shapes))) from None

@@ -89,20 +89,7 @@ class Region(Node):
 
 def call_op(name: str, outputs: int) -> Op:
     """An op for a tape node that stands for a function call; it is not among OPS and never runs."""
-    outs = tuple(f"y{i}" for i in range(outputs))
-    return Op(
-        name,
-        lambda: None,
-        (),
-        {},
-        variadic=False,
-        optional=frozenset(),
-        fused=False,
-        outs=outs,
-        visible=outputs,
-        saves=None,
-        differentiable=True,
-    )
+    return Op(name, lambda: None, (), {}, tuple(f"y{i}" for i in range(outputs)), outputs)
 
 
 # -- running an op
@@ -149,18 +136,11 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
         return tuple(Tensor(o) for o in outs)
     node = Node(
         op,
-        tuple(
-            d if d is None or op.save_all_inputs or i in op.save_inputs else Meta(d.shape, d.dtype)
-            for i, d in enumerate(datas)
-        ),
-        tuple(o if i in op.save_outputs else Meta(o.shape, o.dtype) for i, o in enumerate(outs)),
+        tuple(d if d is None or op.saves_input(i) else Meta(d.shape, d.dtype) for i, d in enumerate(datas)),
+        tuple(o if op.saves_output(i) else Meta(o.shape, o.dtype) for i, o in enumerate(outs)),
         attrs,
         tuple(None if t is None or t.node is None else (t.node, t.slot) for t in tensors),
-        tuple(
-            (t, t.version)
-            for i, t in enumerate(tensors)
-            if isinstance(t, Variable) and (op.save_all_inputs or i in op.save_inputs)
-        ),
+        tuple((t, t.version) for i, t in enumerate(tensors) if isinstance(t, Variable) and op.saves_input(i)),
     )
     return tuple(
         Tensor(o, node, slot) if slot < op.visible and dtypes.is_float(o.dtype) else Tensor(o)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, Op, VjpContext, broadcast_shapes, dtype_error, primitive
+from seqlib.core.op import Meta, Op, VjpContext, broadcast_shapes, dtype_error, register
 from seqlib.core.ops.expression import compile_expression
 from seqlib.core.ops.fused_elementwise import add_kernels, ufuncs
 from seqlib.core.ops.reduce import sum_to
@@ -66,13 +66,9 @@ def elementwise(
         ufuncs(plan)([out], arrays, ())
         return out
 
-    reference.__name__ = name
     reference.__doc__ = doc or f"{name}: {expression}, elementwise with broadcasting; {_KINDS[kind]}."
-    op = primitive(saves=saves, differentiable=grad is not None)(reference)
-    op.params, op.variadic, op.expression = names, False, expression
-    op.save_inputs = frozenset(i for i, p in enumerate(names) if p in saves.split())
-    op.save_all_inputs = False
-    op.infer(infer)
+    op = register(Op(name, reference, names, {}, saves=frozenset(saves.split()), differentiable=grad is not None))
+    op.expression, op.infer_rule = expression, infer
     add_kernels(op, plan)
     if grad is not None:
 

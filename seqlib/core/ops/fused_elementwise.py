@@ -70,20 +70,9 @@ def fused_elementwise(expression: str, inputs: int) -> Op:
         compute = compute_dtype(metas, ())
         return [Meta(shape, dtypes.bool_ if o in plan.masks else compute) for o in range(plan.outputs)]
 
-    op = Op(
-        "fused_elementwise",
-        reference,
-        params,
-        {"shape": None, "expression": None},
-        variadic=False,
-        optional=frozenset(),
-        fused=False,
-        outs=tuple(f"y{o}" for o in range(plan.outputs)),
-        visible=plan.outputs,
-        saves=frozenset(),
-        differentiable=False,
-    )
-    op.expression = expression
-    op.infer(infer)
+    outs = tuple(f"y{o}" for o in range(plan.outputs))
+    attrs = {"shape": None, "expression": None}
+    op = Op("fused_elementwise", reference, params, attrs, outs, plan.outputs, differentiable=False)
+    op.expression, op.infer_rule = expression, infer
     add_kernels(op, plan)
     return op

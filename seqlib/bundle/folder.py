@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 2
 """The version this code writes and reads. Version 1 had no digest of seqlib.json itself."""
+_AGAIN = "; copy the folder again, or write it again (seqlib train --resume RUN)"
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,9 @@ def _record(folder: Path) -> dict[str, Any]:
             f"{folder / 'seqlib.json'}: format version {version!r}, this seqlib reads {FORMAT_VERSION}; {advice}"
         )
     if record.pop("digest", None) != _record_digest(record):
-        raise BundleError(f"{folder / 'seqlib.json'}: is damaged: its content does not have the digest it names")
+        raise BundleError(
+            f"{folder / 'seqlib.json'}: is damaged: its content does not have the digest it names{_AGAIN}"
+        )
     missing = [key for key in _KEYS if key not in record]
     if missing:
         raise BundleError(f"{folder / 'seqlib.json'}: has no {', '.join(missing)}")
@@ -229,11 +232,11 @@ def _check_files(folder: Path, files: Any, check_digests: bool) -> None:
         if re.search(r"[/\\]", name):
             raise BundleError(f"{folder / 'seqlib.json'}: {name!r} is not a file name")
         if not file.is_file():
-            raise BundleError(f"{file}: is missing")
+            raise BundleError(f"{file}: is missing{_AGAIN}")
         if file.stat().st_size != entry["bytes"]:
-            raise BundleError(f"{file}: is damaged: {file.stat().st_size} bytes, expected {entry['bytes']}")
+            raise BundleError(f"{file}: is damaged: {file.stat().st_size} bytes, expected {entry['bytes']}{_AGAIN}")
         if check_digests and file_digest(file) != entry["sha256"]:
-            raise BundleError(f"{file}: is damaged: its sha256 is not the one in seqlib.json")
+            raise BundleError(f"{file}: is damaged: its sha256 is not the one in seqlib.json{_AGAIN}")
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -242,9 +245,9 @@ def _object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path}: is damaged: {error}") from error
+        raise BundleError(f"{path}: is damaged: {error}{_AGAIN}") from error
     if not isinstance(found, dict):
-        raise BundleError(f"{path}: is damaged: expected a JSON object")
+        raise BundleError(f"{path}: is damaged: expected a JSON object{_AGAIN}")
     return found
 
 

@@ -33,6 +33,15 @@ OWN_MODEL = click.Option(
 )
 """For commands that read a saved model."""
 
+_ADVICE = {
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.EROFS: "name a place that can be written",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or name another place",
+    errno.ENOSPC: "free some space and try again",
+    errno.EDQUOT: "free some space and try again",
+}
+
 _NOT_COMMANDS = {"__init__", "main", "flags"}
 
 
@@ -115,10 +124,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT):
             # What is left in the buffer has nowhere to go, at exit neither. A reader that left (`| head`) is no error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0 if error.errno == errno.EPIPE else _fail(f"standard output: {error.strerror}")
+            return 0 if error.errno == errno.EPIPE else _fail(f"standard output: {_reason(error)}")
         if error.filename is None:
             raise  # no file of the user's
-        return _fail(f"{error.filename}: {error.strerror}")
+        return _fail(f"{error.filename}: {_reason(error)}")
     return result if isinstance(result, int) else 0
 
 
@@ -126,6 +135,12 @@ def _fail(message: str, ctx: click.Context | None = None) -> int:
     where = f"\nTry `{ctx.command_path} --help`." if ctx is not None else ""
     print(f"error: {message}{where}", file=sys.stderr)
     return 2
+
+
+def _reason(error: OSError) -> str:
+    """What the system says, and what to do about it."""
+    advice = _ADVICE.get(error.errno or 0)
+    return f"{error.strerror}; {advice}" if advice else str(error.strerror)
 
 
 def _unknown_flag(error: click.exceptions.NoSuchOption) -> str:

@@ -103,7 +103,12 @@ class CleanReport:
         for name, reason in self.reasons.items():
             lines.append(f"  {name:<16} {reason.count:>10,}")
             for file, line, source, target in reason.samples:
-                lines.append(f"    {file}:{line}: {source}" + (f" ||| {target}" if target or source == "" else ""))
+                pair = (
+                    source
+                    if name == "unreadable"
+                    else f"{source.strip() or '(empty)'} ||| {target.strip() or '(empty)'}"
+                )
+                lines.append(f"    {file}:{line}: {pair}")
         return "\n".join(lines)
 
 
@@ -205,4 +210,5 @@ def _refuse(bad: int, read: int, limit: float, problem: str) -> None:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _SAMPLE_WIDTH else text[: _SAMPLE_WIDTH - 1] + "…"
+    """The text, of a long one the beginning and the length."""
+    return text if len(text) <= _SAMPLE_WIDTH else f"{text[: _SAMPLE_WIDTH - 1]}… ({len(text):,} characters)"

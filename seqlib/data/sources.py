@@ -128,9 +128,12 @@ class PairSource:
     def _unequal(self, first: int, second: int, unread: str) -> DataError:
         """The error for files of different lengths; `unread`, the first line that could not be read, may be why."""
         one, two = self.files
+        counts = f"{one} has {first:,} lines but {two} has {second:,}"
+        if unread:
+            return DataError(f"{unread}\nlines may have been counted wrongly for that: {counts}")
         return DataError(
-            f"{one} has {first:,} lines but {two} has {second:,}: line N of one must translate line N of the other; "
-            "look for a lost or an extra line end (or a file that was cut short)" + (f"\n{unread}" if unread else "")
+            f"{counts}: line N of one must translate line N of the other; "
+            "look for a lost or an extra line end (or a file that was cut short)"
         )
 
     def _table(self) -> Iterator[Record]:

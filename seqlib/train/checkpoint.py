@@ -100,8 +100,11 @@ def newest(folder: Path) -> Checkpoint:
         if damaged:
             get_logger().warning("using step-%d, the newest checkpoint that can be used", found.step)
         return found
-    detail = "; ".join(damaged) if damaged else "the folder holds none"
-    raise DataError(f"{folder}: no checkpoint can be used ({detail})")
+    detail = "\n  ".join(damaged) if damaged else "the folder holds none"
+    raise DataError(
+        f"{folder}: no checkpoint can be used; bring back a copy of one, go on with the seqlib that wrote it, "
+        f"or start a new run in another --output_dir\n  {detail}"
+    )
 
 
 def prune(folder: Path, keep_last: int, keep: Collection[int] = ()) -> None:

@@ -142,7 +142,7 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"output_dir {folder}: cannot be made ({error.strerror})") from error
+        raise UsageError(f"output_dir {folder}: cannot be made ({error.strerror}); name another") from error
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield

@@ -65,7 +65,12 @@ def test_mistakes_are_answered(argv: list[str], message: str, capsys: pytest.Cap
     [
         (DataError("a.en:3: not UTF-8"), 2, "error: a.en:3: not UTF-8\n"),
         (KeyboardInterrupt(), 130, ""),
-        (PermissionError(13, "Permission denied", "/x/y"), 2, "error: /x/y: Permission denied\n"),
+        (IsADirectoryError(21, "Is a directory", "/x/y"), 2, "error: /x/y: Is a directory\n"),
+        (
+            PermissionError(13, "Permission denied", "/x/y"),
+            2,
+            "error: /x/y: Permission denied; change its permissions, or name another place\n",
+        ),
         (click.FileError("x", "hint"), 2, "error: Could not open file 'x': hint\n"),
     ],
 )
@@ -98,7 +103,10 @@ def test_a_full_disk_behind_standard_output_is_one_line():
             text=True,
             check=False,
         )
-    assert (found.returncode, found.stderr) == (2, "error: standard output: No space left on device\n")
+    assert (found.returncode, found.stderr) == (
+        2,
+        "error: standard output: No space left on device; free some space and try again\n",
+    )
 
 
 @pytest.mark.parametrize("kind", ["problems", "models", "hparams_sets", "hparams-sets"])

@@ -60,7 +60,8 @@ def test_at_most_five_samples_and_texts_are_cut() -> None:
     report = CleanReport()
     assert not list(clean(records([("x" * 3000, "y" * 3000)] * 9), CleanRules(), report))
     reason = report.reasons["over-long"]
-    assert (reason.count, len(reason.samples), len(reason.samples[0][2])) == (9, 5, 60)
+    assert (reason.count, len(reason.samples)) == (9, 5)
+    assert reason.samples[0][2:] == ("x" * 59 + "… (3,000 characters)", "y" * 59 + "… (3,000 characters)")
 
 
 def test_length_ratio_is_fair_to_scripts() -> None:

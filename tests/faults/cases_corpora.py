@@ -38,7 +38,7 @@ def latin_1(stage: Stage) -> None:
     number = next(i for i, line in enumerate(lines) if "fünf".encode() in line)
     lines[number] = lines[number].decode().encode("latin-1")
     stage.write("corpus.de", b"".join(lines))
-    stage.accepted(PREPARE, show=r"pairs read|unreadable|corpus\.en:\d+:")
+    stage.accepted(PREPARE, show=r"pairs read|unreadable|corpus\.de:\d+:")
     stage.write("corpus.de", b"".join(lines).decode("utf-8", "ignore").replace("vier", "für").encode("latin-1"))
     stage.refused(PREPARE)
 

@@ -51,7 +51,7 @@ def test_damage_is_found_and_the_one_before_is_used(
 
 def test_when_all_are_damaged_the_error_says_so(tmp_path: Path) -> None:
     (_save(tmp_path, 1) / "state.json").unlink()
-    with pytest.raises(DataError, match=r"no checkpoint can be used .*state\.json"):
+    with pytest.raises(DataError, match=r"(?s)no checkpoint can be used; bring back.*state\.json"):
         checkpoint.newest(tmp_path)
     with pytest.raises(DataError, match="the folder holds none"):
         checkpoint.newest(tmp_path / "absent")

@@ -85,11 +85,11 @@ def pipeline(data: object, kind: str, tokens: int) -> tuple[float, float]:
 
     store = data.train
     began = time.perf_counter()
-    epochs = Epochs(store.lengths(), data.digest, 1, tokens, 100, kind)
+    epochs = Epochs(store, data.digest, 1, tokens, 100, kind)
     plan = epochs.plan(0)
     planned = time.perf_counter() - began
     seen = 0
-    with Prefetch(epochs.batches(store, data.spec, plan, 0, 0)) as batches:
+    with Prefetch(epochs.batches(data.spec, plan, 0, 0)) as batches:
         for _ in plan.batches:
             item = next(batches)
             seen += len(item.plan.batches[item.place].indices)

@@ -11,6 +11,7 @@ import numpy as np
 
 from seqlib.data.packing import PlannedPack
 from seqlib.data.plan import PlannedBatch
+from seqlib.data.sampled import SampledStore
 from seqlib.data.store import TokenStore
 from seqlib.util.errors import ShapeError
 
@@ -87,7 +88,10 @@ class PackedBatch(NamedTuple):
         return {"segments": segments, "source_tokens": len(self.src), "target_tokens": len(self.tgt_in)}
 
 
-def collate(store: TokenStore, planned: PlannedBatch | PlannedPack, spec: SpecialIds) -> Batch | PackedBatch:
+Store = TokenStore | SampledStore
+
+
+def collate(store: Store, planned: PlannedBatch | PlannedPack, spec: SpecialIds) -> Batch | PackedBatch:
     """Gathers the planned pairs of a store into a batch of the planned shape.
 
     Whole arrays at a time: two gathers a batch, no loop over rows. Raises ShapeError when a pair with its eos does
@@ -101,7 +105,7 @@ def collate(store: TokenStore, planned: PlannedBatch | PlannedPack, spec: Specia
     return _packed(store, planned, spec) if packed else _padded(store, planned, spec)
 
 
-def _padded(store: TokenStore, planned: PlannedBatch, spec: SpecialIds) -> Batch:
+def _padded(store: Store, planned: PlannedBatch, spec: SpecialIds) -> Batch:
     pairs = np.asarray(planned.indices, np.int64)
     source, source_ids = _gather(store, 2 * pairs, planned.rows, planned.source_length)
     target, target_ids = _gather(store, 2 * pairs + 1, planned.rows, planned.target_length)
@@ -124,7 +128,7 @@ def _padded(store: TokenStore, planned: PlannedBatch, spec: SpecialIds) -> Batch
     return Batch(source_ids, source + 1, target_in, target_ids, target + 1, weights)
 
 
-def _packed(store: TokenStore, planned: PlannedPack, spec: SpecialIds) -> PackedBatch:
+def _packed(store: Store, planned: PlannedPack, spec: SpecialIds) -> PackedBatch:
     pairs = np.asarray(planned.indices, np.int64)
     parts = len(planned.stops)
     segments = planned.segments * parts
@@ -145,40 +149,34 @@ def _packed(store: TokenStore, planned: PlannedPack, spec: SpecialIds) -> Packed
     return PackedBatch(source, src_positions, src_offsets, target_in, target, tgt_positions, tgt_offsets, weights)
 
 
-def _run(
-    store: TokenStore, sequences: np.ndarray, segments: int, room: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _run(store: Store, sequences: np.ndarray, segments: int, room: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ids [room] of sequences one after another with a place for eos behind each, positions [room], offsets
-    [segments + 1], all int32; ids of those places and behind the last one are arbitrary.
+    [segments + 1], all int32; ids of those places are arbitrary.
     """
-    starts = np.asarray(store.offsets[sequences])
+    tokens, lengths = store.gather(sequences)
     offsets = np.zeros(segments + 1, np.int32)
-    np.cumsum(store.offsets[sequences + 1] - starts + 1, out=offsets[1 : len(sequences) + 1])
+    np.cumsum(lengths + 1, out=offsets[1 : len(sequences) + 1])
     offsets[len(sequences) + 1 :] = end = int(offsets[len(sequences)])
     if end > room:
         raise ShapeError(f"{end} tokens do not fit the {room} of a planned pack: not its plan")
-    lengths = np.diff(offsets[: len(sequences) + 1])
     positions = np.zeros(room, np.int32)
-    positions[:end] = np.arange(end, dtype=np.int32) - np.repeat(offsets[: len(sequences)], lengths)
+    positions[:end] = np.arange(end, dtype=np.int32) - np.repeat(offsets[: len(sequences)], lengths + 1)
     ids = np.zeros(room, np.int32)
-    if len(store.tokens):
-        places = positions[:end] + np.repeat(starts, lengths)
-        ids[:end] = np.take(store.tokens, places, mode="clip")
+    inside = np.ones(end, bool)
+    inside[offsets[1 : len(sequences) + 1] - 1] = False
+    ids[:end][inside] = tokens
     return ids, positions, offsets
 
 
-def _gather(store: TokenStore, sequences: np.ndarray, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths int32 [rows] and ids int32 [rows, length] of sequences; what lies behind a sequence is arbitrary."""
-    starts = np.zeros(rows, np.int64)
-    lengths = np.zeros(rows, np.int32)
-    starts[: len(sequences)] = store.offsets[sequences]
-    lengths[: len(sequences)] = store.offsets[sequences + 1] - starts[: len(sequences)]
-    if len(sequences) and lengths.max() >= length:
+def _gather(store: Store, sequences: np.ndarray, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths int32 [rows] and ids int32 [rows, length] of sequences, 0 behind each."""
+    tokens, sizes = store.gather(sequences)
+    if len(sizes) and sizes.max() >= length:
         raise ShapeError(
-            f"a sequence of {lengths.max()} ids and its eos do not fit a planned length of {length}: not its plan"
+            f"a sequence of {sizes.max()} ids and its eos do not fit a planned length of {length}: not its plan"
         )
-    if not len(store.tokens):
-        return lengths, np.zeros((rows, length), np.int32)
-    places = starts[:, None] + np.arange(length)
-    ids = np.take(store.tokens, places, mode="clip").astype(np.int32)
+    lengths = np.zeros(rows, np.int32)
+    lengths[: len(sequences)] = sizes
+    ids = np.zeros((rows, length), np.int32)
+    ids[np.arange(length) < lengths[:, None]] = tokens
     return lengths, ids

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from seqlib.data.batch import Batch, PackedBatch, SpecialIds, collate
 from seqlib.data.mixing import Mixture
-from seqlib.data.packing import pack_plan
-from seqlib.data.plan import Plan, bucket_plan, padding_plan
+from seqlib.data.packing import PlannedPack, pack_plan
+from seqlib.data.plan import Plan, PlannedBatch, PlanOptions, bucket_plan, padding_plan
+from seqlib.data.sampled import SampledStore, Sampling
 from seqlib.data.store import TokenStore
 from seqlib.util.errors import unknown
 
@@ -31,14 +30,14 @@ class Planned(NamedTuple):
 
 @dataclass(frozen=True)
 class Epochs:
-    """Plans of a store's epochs: ``plan(epoch)`` is a pure function of the fields.
+    """The epochs of a store: ``plan(epoch)`` and ``store_in(epoch)`` are pure functions of the fields.
 
-    ``lengths`` int [n, 2] as ``TokenStore.lengths``; ``digest`` names the data; ``tokens`` a batch and side;
-    ``shapes`` at most, for buckets and padding; ``parts`` that a batch will be cut into; ``mixture`` of the store's
-    corpora (None: every pair once an epoch).
+    ``digest`` names the data; ``tokens`` a batch and side; ``shapes`` at most, for buckets and padding; ``parts`` that
+    a batch will be cut into; ``mixture`` of the store's corpora (None: every pair once an epoch); ``sampling`` cuts
+    words into other pieces in every epoch.
     """
 
-    lengths: np.ndarray
+    store: TokenStore
     digest: str
     seed: int
     tokens: int
@@ -47,10 +46,15 @@ class Epochs:
     shapes: int = 12
     parts: int = 1
     mixture: Mixture | None = None
+    sampling: Sampling | None = None
+
+    def store_in(self, epoch: int) -> TokenStore | SampledStore:
+        """The store as it is in an epoch: what its plan's batches are collated from."""
+        return self.store if self.sampling is None else self.sampling.epoch(epoch)
 
     def plan(self, epoch: int) -> Plan:
         """The batches of an epoch. Raises UsageError and DataError as the plan of the kind does."""
-        options: dict[str, Any] = {
+        options: PlanOptions = {
             "tokens": self.tokens,
             "max_length": self.max_length,
             "seed": self.seed,
@@ -59,18 +63,25 @@ class Epochs:
         }
         if self.mixture is not None and not self.mixture.plain:
             options["chosen"] = self.mixture.chosen(self.digest, self.seed, epoch)
+        if self.sampling is not None:
+            options["shaped_by"] = self.sampling.shaped_by
+        lengths = self.store_in(epoch).lengths()
         if self.kind == "packing":
-            return pack_plan(self.lengths, parts=self.parts, **options)
+            return pack_plan(lengths, parts=self.parts, **options)
         if self.kind not in KINDS:
             raise unknown("kind of batches", self.kind, KINDS)
         plan = bucket_plan if self.kind == "buckets" else padding_plan
-        return plan(self.lengths, max_shapes=self.shapes, **options)
+        return plan(lengths, max_shapes=self.shapes, **options)
 
-    def batches(self, store: TokenStore, spec: SpecialIds, plan: Plan, epoch: int, place: int) -> Iterator[Planned]:
+    def collated(self, planned: PlannedBatch | PlannedPack, spec: SpecialIds, epoch: int) -> list[Batch | PackedBatch]:
+        """A planned batch of an epoch, in its parts."""
+        store = self.store_in(epoch)
+        return [collate(store, part, spec) for part in planned.cut(self.parts)]
+
+    def batches(self, spec: SpecialIds, plan: Plan, epoch: int, place: int) -> Iterator[Planned]:
         """The batches from number ``place`` of an epoch, whose plan is known, onwards, epoch after epoch."""
         while True:
             for number in range(place, len(plan.batches)):
-                parts = plan.batches[number].cut(self.parts)
-                yield Planned(epoch, number, plan, [collate(store, part, spec) for part in parts])
+                yield Planned(epoch, number, plan, self.collated(plan.batches[number], spec, epoch))
             epoch, place = epoch + 1, 0
             plan = self.plan(epoch)

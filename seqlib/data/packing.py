@@ -7,11 +7,11 @@ best. The oldest pending pairs always go first, so the order stays random and no
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import numpy as np
 
-from seqlib.data.plan import Plan, among, check_sizes, order, usable
+from seqlib.data.plan import Plan, PlanOptions, check_sizes, select
 from seqlib.util.errors import UsageError
 
 __all__ = ["PlannedPack", "pack_plan"]
@@ -45,38 +45,26 @@ class PlannedPack(NamedTuple):
         return [self._replace(indices=self.indices[a:b], stops=(b - a,)) for a, b in bounds]
 
 
-def pack_plan(
-    lengths: np.ndarray,
-    *,
-    tokens: int,
-    max_length: int | None,
-    seed: int,
-    epoch: int,
-    digest: str,
-    parts: int = 1,
-    chosen: np.ndarray | None = None,
-) -> Plan:
+def pack_plan(lengths: np.ndarray, *, parts: int = 1, **options: Unpack[PlanOptions]) -> Plan:
     """An epoch of packed batches of one shape, over pairs with ``lengths`` int [n, 2] (as ``TokenStore.lengths``).
 
     A batch has ``parts`` packs. The side with more tokens gets ``tokens // parts`` in each, the other as many fewer
-    as the corpus has there, in multiples of 16. ``chosen`` and the rest as in ``bucket_plan``. Raises UsageError for
-    sizes below 1 and when a usable pair is longer than a pack, DataError when no pair is left.
+    as the corpus has there, in multiples of 16. The rest as in ``bucket_plan``. Raises UsageError for sizes below 1
+    and when a usable pair is longer than a pack, DataError when no pair is left.
     """
-    check_sizes(tokens=tokens, parts=parts)
-    sizes, kept = usable(lengths, max_length)
-    room = _room(sizes[kept], tokens // parts)
-    segments = int(min(*room, -(-2 * room.max() // sizes[kept].mean())))
-    placed = among(kept, chosen)
-    shuffled = placed[order(len(placed), f"{digest} {seed} {epoch} packing")]
-    packs = _packs(sizes[shuffled], room, segments)
+    check_sizes(parts=parts)
+    selected = select(lengths, options)
+    room = _room(selected.shaping, options["tokens"] // parts)
+    segments = int(min(*room, -(-2 * room.max() // selected.shaping.mean())))
+    shuffled = selected.shuffled(options, "packing")
+    packs = _packs(selected.sizes[shuffled], room, segments)
     batches: list[PlannedPack] = []
     for start in range(0, len(packs), parts):
         group = packs[start : start + parts]
         group += [np.zeros(0, np.int64)] * (parts - len(group))
         stops = tuple(np.cumsum([len(pack) for pack in group]).tolist())
         batches.append(PlannedPack(shuffled[np.concatenate(group)], segments, int(room[0]), int(room[1]), stops))
-    shapes = ((segments, int(room[0]), int(room[1])),)
-    return Plan(batches, shapes, len(placed), len(sizes) - len(kept), int(sizes[placed].sum()))
+    return selected.plan(batches, ((segments, int(room[0]), int(room[1])),))
 
 
 def _room(sizes: np.ndarray, tokens: int) -> np.ndarray:

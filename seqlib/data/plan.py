@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict, Unpack
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from seqlib.util.errors import DataError, UsageError
 if TYPE_CHECKING:
     from seqlib.data.packing import PlannedPack
 
-__all__ = ["Plan", "PlannedBatch", "Shape", "bucket_plan", "bucket_shapes", "padding_plan"]
+__all__ = ["Plan", "PlanOptions", "PlannedBatch", "Shape", "bucket_plan", "bucket_shapes", "padding_plan"]
 
 _CANDIDATES = 32
 
@@ -88,66 +88,119 @@ class Plan:
         return 1 - self.real_tokens / self.padded_tokens if self.padded_tokens else 0.0
 
 
+class PlanOptions(TypedDict):
+    """What a plan of any kind is made from, besides lengths.
+
+    ``tokens`` a batch and side; ``max_length`` bounds a side with its eos, longer pairs are dropped and counted, None
+    keeps all; the order is a function of ``digest``, ``seed`` and ``epoch``. ``chosen`` int64 [m] names the pairs of
+    this epoch, in any order and as often as they are wanted (None: each once); shapes do not depend on it.
+    ``shaped_by`` int [k, 2] are lengths to make the shapes from (None: those of all pairs), the longest of a side among
+    them on one pair.
+    """
+
+    tokens: int
+    max_length: int | None
+    seed: int
+    epoch: int
+    digest: str
+    chosen: NotRequired[np.ndarray | None]
+    shaped_by: NotRequired[np.ndarray | None]
+
+
+class Selected(NamedTuple):
+    """The pairs of an epoch, and what shapes are made from; sizes count eos."""
+
+    sizes: np.ndarray
+    """int64 [n, 2], of all pairs of the store"""
+    placed: np.ndarray
+    """int64 [m], the pairs of the epoch"""
+    shaping: np.ndarray
+    """int64 [k, 2], k >= 1"""
+    dropped: int
+
+    def shuffled(self, options: PlanOptions, name: str) -> np.ndarray:
+        """``placed`` in the random order of this name."""
+        text = f"{options['digest']} {options['seed']} {options['epoch']} {name}"
+        return self.placed[order(len(self.placed), text)]
+
+    def plan(self, batches: Sequence[PlannedBatch | PlannedPack], shapes: tuple[tuple[int, ...], ...]) -> Plan:
+        """The plan with these batches."""
+        return Plan(batches, shapes, len(self.placed), self.dropped, int(self.sizes[self.placed].sum()))
+
+
+def select(lengths: np.ndarray, options: PlanOptions) -> Selected:
+    """The pairs with no side above ``max_length``, of those that are chosen. ``lengths`` as ``TokenStore.lengths``.
+
+    Raises UsageError for a ``tokens`` or ``max_length`` below 1, DataError when no pair is left.
+    """
+    max_length = options["max_length"]
+    check_sizes(tokens=options["tokens"], **({} if max_length is None else {"max_length": max_length}))
+    sizes = np.asarray(lengths, np.int64).reshape(-1, 2) + 1
+    kept = np.arange(len(sizes)) if max_length is None else np.flatnonzero((sizes <= max_length).all(1))
+    if not len(kept):
+        why = f": all have more than {max_length} tokens on a side" if len(sizes) else ": the split is empty"
+        raise DataError(f"none of the {len(sizes):,} pairs can be used{why}")
+    placed = kept
+    if (chosen := options.get("chosen")) is not None:
+        place = np.minimum(np.searchsorted(kept, chosen), len(kept) - 1)
+        placed = chosen[kept[place] == chosen]
+    shaped_by = options.get("shaped_by")
+    shaping = sizes[kept] if shaped_by is None else np.asarray(shaped_by, np.int64) + 1
+    return Selected(sizes, placed, shaping, len(sizes) - len(kept))
+
+
 def bucket_plan(
     lengths: np.ndarray,
     *,
-    tokens: int,
-    max_length: int | None,
-    seed: int,
-    epoch: int,
-    digest: str,
     max_shapes: int = 12,
     multiple: int = 4,
-    chosen: np.ndarray | None = None,
     shuffle: bool = True,
+    **options: Unpack[PlanOptions],
 ) -> Plan:
     """The batches of an epoch over pairs with ``lengths`` int [n, 2] (ids without eos, as ``TokenStore.lengths``).
 
-    A batch has ``tokens // longest padded side`` rows, at least 1. ``max_length`` bounds a side with its eos; longer
-    pairs are dropped and counted; None keeps all. Padded lengths are multiples of ``multiple``; ``max_shapes`` bounds
-    the distinct shapes (one compiled program each). ``chosen`` int64 [m] names the pairs of this epoch, in any order
-    and as often as they are wanted (None: each once); shapes do not depend on it. ``shuffle=False`` keeps pairs and
-    buckets in order, for evaluation.
-    Shuffling sorts by raw Philox words, whose stream NumPy guarantees, so a plan outlives NumPy versions.
-    Raises UsageError for non-positive sizes and DataError when no pair is left.
+    A batch has ``tokens // longest padded side`` rows, at least 1. Padded lengths are multiples of ``multiple``;
+    ``max_shapes`` bounds the distinct shapes (one compiled program each). ``shuffle=False`` keeps pairs and buckets in
+    order, for evaluation. Shuffling sorts by raw Philox words, whose stream NumPy guarantees, so a plan outlives NumPy
+    versions. Raises UsageError for non-positive sizes and DataError when no pair is left.
     """
-    check_sizes(tokens=tokens, max_shapes=max_shapes, multiple=multiple)
-    sizes, kept = usable(lengths, max_length)
-    shapes = bucket_shapes(sizes[kept], tokens, max_shapes, multiple)
-    placed = among(kept, chosen)
-    placed_sizes = sizes[placed]
+    check_sizes(max_shapes=max_shapes, multiple=multiple)
+    selected = select(lengths, options)
+    shapes = bucket_shapes(selected.shaping, options["tokens"], max_shapes, multiple)
+    name = f"{options['digest']} {options['seed']} {options['epoch']}"
+    numbers = _buckets(selected.sizes[selected.placed], shapes)
     batches: list[PlannedBatch] = []
     for number, shape in enumerate(shapes):
-        inside = (placed_sizes[:, 0] > shape.source_above) & (placed_sizes[:, 0] <= shape.source_length)
-        inside &= (placed_sizes[:, 1] > shape.target_above) & (placed_sizes[:, 1] <= shape.target_length)
-        members = placed[inside]
+        members = selected.placed[numbers == number]
         if shuffle:
-            members = members[order(len(members), f"{digest} {seed} {epoch} bucket {number}")]
+            members = members[order(len(members), f"{name} bucket {number}")]
         for start in range(0, len(members), shape.rows):
             indices = members[start : start + shape.rows]
             batches.append(PlannedBatch(indices, shape.rows, shape.source_length, shape.target_length))
     if shuffle:
-        batches = [batches[place] for place in order(len(batches), f"{digest} {seed} {epoch} batches")]
-    return Plan(
-        batches=batches,
-        shapes=shapes,
-        pairs=len(placed),
-        dropped=len(sizes) - len(kept),
-        real_tokens=int(placed_sizes.sum()),
-    )
+        batches = [batches[place] for place in order(len(batches), f"{name} batches")]
+    return selected.plan(batches, shapes)
+
+
+def _buckets(sizes: np.ndarray, shapes: tuple[Shape, ...]) -> np.ndarray:
+    """int8 [n]: the bucket of each pair with ``sizes`` int [n, 2]; of pairs outside all of them, which shapes made from
+    other lengths may leave, the smallest that they fit.
+    """
+    numbers = np.full(len(sizes), -1, np.int8)
+    source, target = sizes[:, 0], sizes[:, 1]
+    for number, shape in enumerate(shapes):
+        inside = (source > shape.source_above) & (source <= shape.source_length)
+        inside &= (target > shape.target_above) & (target <= shape.target_length)
+        numbers[inside] = number
+    if len(outside := np.flatnonzero(numbers < 0)):
+        for number, shape in sorted(enumerate(shapes), key=lambda item: -item[1].source_length - item[1].target_length):
+            fits = (source[outside] <= shape.source_length) & (target[outside] <= shape.target_length)
+            numbers[outside[fits]] = number
+    return numbers
 
 
 def padding_plan(
-    lengths: np.ndarray,
-    *,
-    tokens: int,
-    max_length: int | None,
-    seed: int,
-    epoch: int,
-    digest: str,
-    max_shapes: int = 12,
-    multiple: int = 4,
-    chosen: np.ndarray | None = None,
+    lengths: np.ndarray, *, max_shapes: int = 12, multiple: int = 4, **options: Unpack[PlanOptions]
 ) -> Plan:
     """Pairs in random order, a fixed number a batch, each batch padded to its longest: the usual way, and the slowest.
 
@@ -155,26 +208,25 @@ def padding_plan(
     on average. Padded lengths are rounded up to quantiles of what the longest of so many rows is, on both sides
     together, so that there are at most ``max_shapes`` shapes.
     """
-    check_sizes(tokens=tokens, max_shapes=max_shapes, multiple=multiple)
-    sizes, kept = usable(lengths, max_length)
-    longest = np.sort(sizes[kept].max(1))
-    most = range(1, min(tokens, len(kept)) + 1)
+    check_sizes(max_shapes=max_shapes, multiple=multiple)
+    selected, tokens = select(lengths, options), options["tokens"]
+    shaping = selected.shaping
+    longest = np.sort(shaping.max(1))
+    most = range(1, min(tokens, len(shaping)) + 1)
     rows = max(1, bisect_right(most, tokens, key=lambda rows: rows * _expected_longest(longest, rows)))
-    ranked = [-(-np.sort(sizes[kept, side]) // multiple) * multiple for side in (0, 1)]
+    ranked = [-(-np.sort(shaping[:, side]) // multiple) * multiple for side in (0, 1)]
     shares = (np.arange(1, max_shapes + 1) / max_shapes) ** (1 / rows)  # F(x)^rows is that of the longest of rows
-    places = np.minimum((shares * len(kept)).astype(np.int64), len(kept) - 1)
-    places[-1] = len(kept) - 1
+    places = np.minimum((shares * len(shaping)).astype(np.int64), len(shaping) - 1)
+    places[-1] = len(shaping) - 1
     edges = np.unique(np.stack([side[places] for side in ranked], axis=1), axis=0)
-    placed = among(kept, chosen)
-    shuffled = placed[order(len(placed), f"{digest} {seed} {epoch} padding")]
+    shuffled = selected.shuffled(options, "padding")
     batches: list[PlannedBatch] = []
     for start in range(0, len(shuffled), rows):
         indices = shuffled[start : start + rows]
-        fits = (edges >= sizes[indices].max(0)).all(1)
+        fits = (edges >= selected.sizes[indices].max(0)).all(1)
         source, target = edges[int(np.argmax(fits))].tolist()
         batches.append(PlannedBatch(indices, rows, source, target))
-    shapes = tuple((rows, source, target) for source, target in edges.tolist())
-    return Plan(batches, shapes, len(placed), len(sizes) - len(kept), int(sizes[placed].sum()))
+    return selected.plan(batches, tuple((rows, source, target) for source, target in edges.tolist()))
 
 
 def _expected_longest(ranked: np.ndarray, rows: int) -> float:
@@ -188,29 +240,6 @@ def check_sizes(**sizes: int) -> None:
     for name, value in sizes.items():
         if value < 1:
             raise UsageError(f"{name} must be at least 1, got {value}")
-
-
-def usable(lengths: np.ndarray, max_length: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Sizes int64 [n, 2], eos counted, and the numbers of the pairs with no side above ``max_length``.
-
-    Raises UsageError for a ``max_length`` below 1, DataError when no pair is left.
-    """
-    if max_length is not None:
-        check_sizes(max_length=max_length)
-    sizes = np.asarray(lengths, np.int64).reshape(-1, 2) + 1
-    kept = np.flatnonzero((sizes <= max_length).all(1)) if max_length is not None else np.arange(len(sizes))
-    if len(kept):
-        return sizes, kept
-    why = f": all have more than {max_length} tokens on a side" if len(sizes) else ": the split is empty"
-    raise DataError(f"none of the {len(sizes):,} pairs can be used{why}")
-
-
-def among(kept: np.ndarray, chosen: np.ndarray | None) -> np.ndarray:
-    """Those of ``chosen`` (None: all) that are in ``kept`` (ordered)."""
-    if chosen is None:
-        return kept
-    place = np.minimum(np.searchsorted(kept, chosen), len(kept) - 1)
-    return chosen[kept[place] == chosen]
 
 
 def order(count: int, name: str) -> np.ndarray:

@@ -129,6 +129,14 @@ class TokenStore:
         start, middle, end = (int(place) for place in self.offsets[2 * index : 2 * index + 3])
         return self.tokens[start:middle].astype(np.int32), self.tokens[middle:end].astype(np.int32)
 
+    def gather(self, sequences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ids int32 of sequences (int64 numbers), one after another, and their lengths int64."""
+        starts = np.asarray(self.offsets[sequences])
+        lengths = self.offsets[sequences + 1] - starts
+        ends = np.cumsum(lengths)
+        places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+        return self.tokens[places].astype(np.int32), lengths
+
     def lengths(self) -> np.ndarray:
         """int32 [n, 2]: number of ids of each source and target, without bos and eos."""
         return np.diff(self.offsets).astype(np.int32).reshape(-1, 2)

@@ -120,6 +120,10 @@ class SentencePieceTokenizer:
         """What one id stands for, for people to read."""
         return self._processor.id_to_piece(token)
 
+    def score(self, token: int) -> float:
+        """The log probability of a piece (unigram), or a number that is larger the earlier it is merged (BPE)."""
+        return self._processor.get_score(token)
+
     def save(self, folder: str | Path) -> None:
         """Writes ``tokenizer.model`` and the metadata into a folder, each atomically."""
         Path(folder).mkdir(parents=True, exist_ok=True)

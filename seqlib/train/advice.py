@@ -72,7 +72,8 @@ def text_bytes(paths: Sequence[str]) -> int:
 def advice(trainer: Trainer, forecast: MemoryForecast) -> list[str]:
     """Two lines: what was chosen for this corpus, or given, and why; what the run then comes to."""
     config, epochs = trainer.config, trainer.epochs
-    pairs, tokens = len(epochs.lengths), int(epochs.lengths[:, 1].sum()) + len(epochs.lengths)
+    lengths = epochs.store.lengths()
+    pairs, tokens = len(lengths), int(lengths[:, 1].sum()) + len(lengths)
     why = ""
     if config.hparams_set and config.hparams_set == propose_preset(config):
         own = any(config.hparams_set.endswith(f"_{family}") for family in _families(config.problem))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -11,12 +12,11 @@ import numpy as np
 
 from seqlib.core.program import ARENAS
 from seqlib.core.rng import Generator
-from seqlib.data.batch import collate
 from seqlib.data.plan import Plan
 from seqlib.train.config import RunConfig
 from seqlib.train.setup import build_model, build_optimizer, make_epochs
 from seqlib.train.step import CompiledStep
-from seqlib.util.errors import DataError
+from seqlib.util.errors import UsageError
 from seqlib.util.log import get_logger
 from seqlib.util.memory import available_bytes, parse_size, resident_bytes
 
@@ -60,15 +60,17 @@ def _measure(config: RunConfig, data: Any) -> dict[int, float]:
     step = CompiledStep(model, optimizer, generator, config.optim.smoothing, config.batch.accumulate)
     held = resident_bytes()
     speeds: dict[int, float] = {}
+    smallest = make_epochs(_with_tokens(config, _SIZES[0]), data)
     for size in _SIZES:
+        epochs = replace(smallest, tokens=size)
         try:
-            plan = make_epochs(_with_tokens(config, size), data).plan(0)
-        except DataError:
+            plan = epochs.plan(0)
+        except UsageError:
             continue  # packed rows must hold the longest sentence
         if speeds and len(plan.batches) < _UPDATES:
             break
         planned = max(plan.batches, key=lambda batch: (batch.cells, len(batch.indices)))
-        batches = [collate(data.store("train"), part, data.spec) for part in planned.cut(config.batch.accumulate)]
+        batches = epochs.collated(planned, data.spec, 0)
         need = max(program.arena_bytes for program in step.lower(batches))
         if speeds and held + need > room:
             break

@@ -55,6 +55,9 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Tokenizer pieces; 0: the problem's own, or a size proposed from the corpus."""
     tokenizer: str = ""
     """unigram, bpe, characters or bytes; by default the problem's own."""
+    subword_sampling: float = 0.0
+    """Words are cut into other pieces in every epoch, by this alpha of a unigram tokenizer (such as 0.2; the smaller,
+    the more even the chances), or with this share of a bpe tokenizer's merges left out (such as 0.1); 0: never."""
     encoding: str = "utf-8"
     """Text encoding of own files."""
     reverse: bool = False
@@ -187,6 +190,7 @@ ALIASES: dict[str, str] = {
     "test_size": "data.test_size",
     "columns": "data.columns",
     "languages": "data.languages",
+    "subword_sampling": "data.subword_sampling",
     "encoding": "data.encoding",
     "cache_dir": "data.cache_dir",
     "vocab_size": "data.vocab_size",

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from seqlib.core.program import ARENAS
-from seqlib.data.batch import collate
 from seqlib.util.errors import OutOfMemoryError
 from seqlib.util.memory import available_bytes, parse_size, peak_bytes, resident_bytes, size_text
 
@@ -47,10 +46,8 @@ class MemoryForecast(NamedTuple):
 
 def largest_batch(trainer: Trainer) -> list[Any]:
     """The micro-batches of the epoch's batch with the most places, the fullest among those."""
-    config = trainer.config
     planned = max(trainer.plan.batches, key=lambda batch: (batch.cells, len(batch.indices)))
-    store, spec = trainer.data.store("train"), trainer.data.spec
-    return [collate(store, part, spec) for part in planned.cut(config.batch.accumulate)]
+    return trainer.epochs.collated(planned, trainer.data.spec, trainer.position.epoch)
 
 
 def forecast_memory(trainer: Trainer) -> MemoryForecast:

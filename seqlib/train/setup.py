@@ -14,7 +14,9 @@ from seqlib.bundle.architecture import Build, builder, config_type, is_location
 from seqlib.core.rng import Generator
 from seqlib.data.epochs import Epochs
 from seqlib.data.mixing import Mixture, parse_mix
+from seqlib.data.sampled import Sampling
 from seqlib.data.sources import parse_data
+from seqlib.data.subword import SubwordSampler, check_strength
 from seqlib.models.preset import Preset
 from seqlib.train import callbacks
 from seqlib.train import config as run_config
@@ -182,6 +184,8 @@ def prepare_data(config: RunConfig, problem: Any) -> Any:
     from seqlib.data.prepare import prepare
 
     data: DataConfig = config.data
+    if data.subword_sampling:
+        check_strength(data.tokenizer or problem.tokenizer, data.subword_sampling)
     return prepare(
         problem,
         data.cache_dir or None,
@@ -201,8 +205,12 @@ def make_epochs(config: RunConfig, data: Any) -> Epochs:
         mixture = Mixture((*sizes, *[0] * (len(weights) - len(sizes))), weights, config.data.temperature)
         names = [",".join(config.data.paths), *(files for files, _ in mix)]
         get_logger().info("the mixture of corpora:\n%s", mixture.report(names))
+    store, sampling = data.store("train"), None
+    if config.data.subword_sampling:
+        sampler = SubwordSampler(data.tokenizer, config.data.subword_sampling)
+        sampling = Sampling(store, sampler, data.digest, config.seed, batch.max_length)
     return Epochs(
-        data.store("train").lengths(),
+        store,
         digest=data.digest,
         seed=config.seed,
         tokens=batch.size,
@@ -211,6 +219,7 @@ def make_epochs(config: RunConfig, data: Any) -> Epochs:
         shapes=batch.shapes,
         parts=batch.accumulate,
         mixture=mixture,
+        sampling=sampling,
     )
 
 

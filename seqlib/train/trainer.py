@@ -59,7 +59,7 @@ class Trainer:
         )
         self.epochs = make_epochs(config, data)
         self.plan: Plan = self.epochs.plan(0)
-        self.end = End(config, default_epochs(len(self.epochs.lengths)) * len(self.plan.batches))
+        self.end = End(config, default_epochs(len(self.epochs.store)) * len(self.plan.batches))
         self.rate = Rate(config, self.model_config, self.end)
         self.scorer = Scorer(self.model, problem, data, config, self.model_config.max_length)
         self.log = RunLog(folder / "log.jsonl" if folder else None)
@@ -93,8 +93,7 @@ class Trainer:
         self.model.train()
         self._tell("on_train_begin")
         total = self.end.steps or None
-        store, spec = self.data.store("train"), self.data.spec
-        made = self.epochs.batches(store, spec, self.plan, at.epoch, at.batch)
+        made = self.epochs.batches(self.data.spec, self.plan, at.epoch, at.batch)
         with stop_on_signals() as request, progress(total, "training", done=at.step) as bar, Prefetch(made) as batches:
             while not self._ended() and not stopped:
                 self._one(self._next(batches), clock)

@@ -27,11 +27,13 @@ def mixed(settings: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     return settings | {"data": data}
 
 
-@pytest.mark.parametrize("kind", ["packing", "padding", "mixed packing"])
+@pytest.mark.parametrize("kind", ["packing", "padding", "mixed packing", "sampled buckets"])
 def test_a_resumed_run_has_the_same_bits(settings: dict[str, Any], tmp_path: Path, kind: str) -> None:
     if kind.startswith("mixed"):
         settings = mixed(settings, tmp_path)
-    settings["batch"] = settings["batch"] | {"kind": kind.split()[-1], "tokens": 1536 if kind == "padding" else 512}
+    if kind.startswith("sampled"):
+        settings["data"] = settings["data"] | {"tokenizer": "bpe", "subword_sampling": 0.3}
+    settings["batch"] = settings["batch"] | {"kind": kind.split()[-1], "tokens": 512 if "packing" in kind else 1536}
     settings["train_steps"] = 40
     run.train(make_config(settings | {"output_dir": str(tmp_path / "whole")}))
     stopped = run.train(make_config(settings | {"output_dir": str(tmp_path / "halves")}), [Stop(17)])
@@ -49,6 +51,42 @@ def test_packing_is_refused_for_a_model_with_a_row_for_each_sentence(settings: d
         UsageError, match=r"model 'lstm_seq2seq' needs a row for each sentence; use batch\.kind buckets"
     ):
         make_config(settings)
+
+
+def test_subword_sampling_from_settings_to_batches(settings: dict[str, Any]) -> None:
+    """The prepared folder is that of a run without; batches hold the same sentences, cut otherwise in every epoch."""
+    settings["data"] = settings["data"] | {"tokenizer": "unigram"}
+    configs = [make_config(settings)]
+    configs.append(make_config(settings | {"data": settings["data"] | {"subword_sampling": 0.5}}))
+    data, same = (prepare_data(config, open_problem(config)) for config in configs)
+    assert data.folder == same.folder
+    plain, sampled = (make_epochs(config, data) for config in configs)
+    assert plain.store_in(3) is data.train and plain.sampling is None
+    planned = sampled.plan(1).batches[0]
+    batch = sampled.collated(planned, data.spec, 1)[0]
+    again = make_epochs(configs[1], data).collated(planned, data.spec, 1)[0]
+    assert all(np.array_equal(one, other) for one, other in zip(batch[:-1], again[:-1], strict=True))
+    cut_otherwise = 0
+    for row, index in enumerate(planned.indices.tolist()):
+        source, target = data.train.pair(index)
+        found = batch.src[row, : batch.src_lengths[row] - 1]
+        assert data.tokenizer.decode(found) == data.tokenizer.decode(source)
+        assert data.tokenizer.decode(batch.tgt_out[row][batch.tgt_out[row] > 2]) == data.tokenizer.decode(target)
+        cut_otherwise += not np.array_equal(found, source)
+    assert cut_otherwise > 0
+
+
+def test_subword_sampling_needs_pieces(settings: dict[str, Any], tmp_path: Path) -> None:
+    for tokenizer, strength, message in (
+        ("characters", 0.1, "characters knows only one way to cut a word"),
+        ("bpe", 1.5, "between 0 and 1, such as 0.1; got 1.5"),
+        ("unigram", -1.0, "alpha above 0, such as 0.2; got -1"),
+    ):
+        asked = {"tokenizer": tokenizer, "subword_sampling": strength, "cache_dir": str(tmp_path)}
+        config = make_config(settings | {"data": settings["data"] | asked})
+        with pytest.raises(UsageError, match=message):
+            prepare_data(config, open_problem(config))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_mixture_from_settings_to_batches(settings: dict[str, Any], tmp_path: Path) -> None:

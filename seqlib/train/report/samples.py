@@ -10,7 +10,6 @@ import numpy as np
 from seqlib.core.hooks import hooks
 from seqlib.core.rng import Generator
 from seqlib.core.tape import no_grad
-from seqlib.data.batch import collate
 from seqlib.decode.translate import Translation, Translator
 from seqlib.train.config import RunConfig
 from seqlib.train.metrics import bleu_available
@@ -29,7 +28,7 @@ def length_section(config: RunConfig, data: Any) -> Section:
     """How long sentences are in tokens, and how much of a batch is padding."""
     epochs = make_epochs(config, data)
     plan = epochs.plan(0)
-    lengths = epochs.lengths + 1
+    lengths = epochs.store_in(0).lengths() + 1
     longest = min(int(lengths.max()), config.batch.max_length)
     width = max(1, -(-longest // _BINS))
     edges = np.arange(0, longest + width, width) + 1
@@ -106,10 +105,9 @@ def step_profile(config: RunConfig, data: Any, model: Any) -> list[tuple[str, in
     generator = Generator(config.seed)
     optimizer = build_optimizer(config, model.train())
     step = CompiledStep(model, optimizer, generator, config.optim.smoothing, config.batch.accumulate)
-    plan = make_epochs(config, data).plan(0)
-    planned = max(plan.batches, key=lambda batch: (batch.cells, len(batch.indices)))
-    parts = planned.cut(config.batch.accumulate)
-    batches = [collate(data.store("train"), part, data.spec) for part in parts]
+    epochs = make_epochs(config, data)
+    planned = max(epochs.plan(0).batches, key=lambda batch: (batch.cells, len(batch.indices)))
+    batches = epochs.collated(planned, data.spec, 0)
     step(batches)  # kernels are compiled and the memory is touched
     with hooks(finite=False) as seen:
         step(batches)

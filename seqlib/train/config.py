@@ -379,7 +379,8 @@ def read(path: Path) -> RunConfig:
         raise UsageError(f"{path}: no run can be read here ({error.strerror})") from error
     except (msgspec.DecodeError, UnicodeDecodeError, UsageError) as error:
         raise UsageError(
-            f"{path}: not a run configuration of this version ({error}); bring back the file as it was, or use the seqlib that wrote it"
+            f"{path}: not a run configuration of this version ({error}); "
+            "bring back the file as it was, or use the seqlib that wrote it"
         ) from error
 
 

@@ -157,12 +157,8 @@ def read(path: str | Path, *, check_digests: bool = True, model: str | None = No
     as ``file.py:name``, and that file is run. `check_digests=False` skips reading the weights for their sha256;
     sizes are still checked.
     """
-    folder = Path(path)
-    if not (folder / "seqlib.json").exists() and (folder / "model" / "seqlib.json").is_file():
-        folder = folder / "model"
-    record = _record(folder)
-    _check_files(folder, record["files"], check_digests)
-    config = _object(folder / "config.json")
+    folder, record = read_record(path, check_digests)
+    config = read_object(folder / "config.json")
     architecture = config.pop("architecture", None)
     if not isinstance(architecture, str):
         raise BundleError(f"{folder / 'config.json'}: has no architecture")
@@ -175,9 +171,20 @@ def read(path: str | Path, *, check_digests: bool = True, model: str | None = No
         architecture=architecture,
         model_config=model_config,
         spec=_convert(folder / "seqlib.json", record["spec"], ProblemSpec),
-        generation=_object(folder / "generation_config.json"),
+        generation=read_object(folder / "generation_config.json"),
         record=record,
     )
+
+
+def read_record(path: str | Path, check_digests: bool = True) -> tuple[Path, dict[str, Any]]:
+    """The bundle's folder and all of its seqlib.json, files checked as `read` does; for a model of anybody's, since
+    nothing is built. Raises BundleError."""
+    folder = Path(path)
+    if not (folder / "seqlib.json").exists() and (folder / "model" / "seqlib.json").is_file():
+        folder = folder / "model"
+    record = _record(folder)
+    _check_files(folder, record["files"], check_digests)
+    return folder, record
 
 
 def _chosen(folder: Path, saved: str, given: str | None) -> str:
@@ -202,7 +209,7 @@ def _record(folder: Path) -> dict[str, Any]:
         run = (folder / "checkpoints").is_dir()
         hint = f"; it is a run that has not ended: `seqlib train --resume {folder}`" if run else ""
         raise BundleError(f"{folder}: not a saved model: seqlib.json is missing{hint}")
-    record = _object(folder / "seqlib.json")
+    record = read_object(folder / "seqlib.json")
     version = record.get("format_version")
     if version != FORMAT_VERSION:
         newer = isinstance(version, int) and version > FORMAT_VERSION
@@ -239,7 +246,8 @@ def _check_files(folder: Path, files: Any, check_digests: bool) -> None:
             raise BundleError(f"{file}: is damaged: its sha256 is not the one in seqlib.json{_AGAIN}")
 
 
-def _object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a bundle; BundleError where there is none."""
     try:
         found = msgspec.json.decode(path.read_bytes())
     except OSError as error:

@@ -6,7 +6,6 @@ the memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from seqlib.core.backends import BACKENDS
@@ -31,10 +30,10 @@ class Launch(NamedTuple):
     scratch: tuple[Storage, ...]
     attrs: Attrs
     scope: str
-    flops: int
+    line: str
+    flops: int = 0
     op: Op | None = None
     kernel: Kernel | None = None
-    line: str = ""
 
     @property
     def nbytes(self) -> int:
@@ -60,6 +59,26 @@ class Plan(NamedTuple):
         return sum(buffer.nbytes for group in self.hoisted for buffer in group.kept)
 
 
+class _Call(NamedTuple):
+    """A node that becomes a launch; `number` is its place in the graph."""
+
+    number: int
+    node: Node
+    ins: list[Storage | None]
+    kernel: Kernel | None
+
+    def shared(self, slot: int) -> list[int]:
+        """The inputs that output number `slot` may lie where they lie, and must if the kernel works in place."""
+        pairs = () if self.kernel is None else (*self.kernel.overlap, *self.kernel.in_place)
+        return [i for o, i in pairs if o == slot]
+
+    def in_place(self, slot: int) -> list[tuple[Storage, Value]]:
+        """The inputs that output number `slot` must lie where they lie."""
+        pairs = () if self.kernel is None else self.kernel.in_place
+        both = ((self.ins[i], self.node.inputs[i]) for o, i in pairs if o == slot)
+        return [(place, value) for place, value in both if place is not None and value is not None]
+
+
 class _Lowering:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -73,6 +92,7 @@ class _Lowering:
         self.written = {id(variable) for variable, _ in graph.updates}
         self.locations: dict[int, Storage] = {}
         self.residents: dict[Buffer, list[Value]] = {}  # what a location's storage has held
+        self.root: dict[Value, Value] = {}  # a view → the value that it views
         self.last_use = self._last_uses()
         self.group_of, self.outside = hoist(graph, self.root)
         self.group: Group | None = None  # that of the launches being made
@@ -86,18 +106,19 @@ class _Lowering:
 
     def _last_uses(self) -> dict[Value, int]:
         """The node number after which a value is not read, its views counted as the value itself."""
-        root: dict[Value, Value] = {}
         last: dict[Value, int] = {}
         for i, node in enumerate(self.graph.nodes):
-            for v in node.inputs:
-                if v is not None:
-                    last[root.get(v, v)] = i
-            if node.op.view_rule is not None and node.inputs[0] is not None:
-                root[node.outputs[0]] = root.get(node.inputs[0], node.inputs[0])
+            roots = [None if v is None else self.root.get(v, v) for v in node.inputs]
+            last.update((v, i) for v in roots if v is not None)
+            if node.op.view_rule is not None and roots[0] is not None:
+                self.root[node.outputs[0]] = roots[0]
         for v in (*self.graph.outputs, *(v for _, v in self.graph.updates)):
-            last[root.get(v, v)] = FOREVER
-        self.root = root
+            last[self.root.get(v, v)] = FOREVER
         return last
+
+    def _last(self, value: Value) -> int:
+        """The node number after which a value is not read, -1 where nobody does."""
+        return self.last_use.get(self.root.get(value, value), -1)
 
     def _new(self, meta: Meta) -> Storage:
         buffer = Buffer("arena", meta.nbytes, self.now)
@@ -117,9 +138,8 @@ class _Lowering:
         self.group = None
         outputs = [self._place(v) for v in self.graph.outputs]
         copies = self._end_copies()
-        end = len(self.launches)
         for place in (*outputs, *(source for _, source in copies)):
-            place.buffer.last = max(place.buffer.last, end)
+            place.buffer.last = max(place.buffer.last, self.now)
         if len(self.launches) > MAX_LAUNCHES:
             raise TraceError(f"the compiled function needs {len(self.launches)} launches, more than {MAX_LAUNCHES}")
         hoisted = [group for group in self.groups if group.launches]
@@ -132,58 +152,44 @@ class _Lowering:
 
     def _node(self, number: int, node: Node) -> None:
         ins = [None if v is None else self._place(v) for v in node.inputs]
-        if node.op.view_rule is not None:
-            source = ins[0]
-            assert source is not None
-            layout = node.op.view_rule(source.layout, **node.attrs)
-            out = node.outputs[0]
+        op, source, out = node.op, ins[0] if ins else None, node.outputs[0]
+        if op.view_rule is not None and source is not None:
+            layout = op.view_rule(source.layout, **node.attrs)
             if layout is not None:
                 self.storage[out] = Storage(source.buffer, out.meta, layout)
-                return
-            # A reshape that no strides express: a copy in row-major order.
-            target = self._output(number, node, 0, ins, None)
-            if target is not None:
-                to = Storage(target.buffer, source.meta)
-                self._launch(node.op.name, self.backend.copy, [to], [source], [], {}, node.scope, line=node.line)
+            elif (target := self._output(_Call(number, node, ins, None), 0)) is not None:
+                # A reshape that no strides express: a copy in row-major order.
+                self._copy(op.name, Storage(target.buffer, source.meta), source, node)
             return
         metas = [None if v is None else v.meta for v in node.inputs]
-        fn, kernel = self.backend.bind(node.op, metas, [v.meta for v in node.outputs], node.attrs)
+        fn, kernel = self.backend.bind(op, metas, [v.meta for v in node.outputs], node.attrs)
+        scratch: list[Storage] = []
         if kernel is not None:
-            ins = [
-                p if p is None or kernel.takes(i, p.layout) else self._contiguous(p, node) for i, p in enumerate(ins)
-            ]
-        outs = [self._output(number, node, slot, ins, kernel) for slot in range(len(node.outputs))]
-        scratch = [] if kernel is None else [self._new(m) for m in scratch_metas(kernel, metas, node.attrs)]
-        flops = node.op.flops_rule(*metas, **node.attrs) if node.op.flops_rule is not None else 0
-        self._launch(node.op.name, fn, outs, ins, scratch, node.attrs, node.scope, flops, node.op, kernel, node.line)
+            fits = [p is None or kernel.takes(i, p.layout) for i, p in enumerate(ins)]
+            ins = [p if p is None or fit else self._contiguous(p, node) for p, fit in zip(ins, fits, strict=True)]
+        call = _Call(number, node, ins, kernel)
+        outs = [self._output(call, slot) for slot in range(len(node.outputs))]
+        if kernel is not None:
+            scratch = [self._new(m) for m in scratch_metas(kernel, metas, node.attrs)]
+        flops = op.flops_rule(*metas, **node.attrs) if op.flops_rule is not None else 0
+        places = tuple(outs), tuple(ins), tuple(scratch)
+        self._launch(Launch(op.name, fn, *places, node.attrs, node.scope, node.line, flops, op, kernel))
 
-    def _launch(
-        self,
-        name: str,
-        fn: Function,
-        outs: Any,
-        ins: Any,
-        scratch: Any,
-        attrs: Attrs,
-        scope: str = "",
-        flops: int = 0,
-        op: Op | None = None,
-        kernel: Kernel | None = None,
-        line: str = "",
-    ) -> None:
-        for place in (*outs, *ins, *scratch):
+    def _launch(self, launch: Launch) -> None:
+        for place in (*launch.outs, *launch.ins, *launch.scratch):
             if place is not None:
                 place.buffer.last = max(place.buffer.last, self.now)
-        (self.launches if self.group is None else self.group.launches).append(
-            Launch(name, fn, tuple(outs), tuple(ins), tuple(scratch), attrs, scope, flops, op, kernel, line)
-        )
+        (self.launches if self.group is None else self.group.launches).append(launch)
+
+    def _copy(self, name: str, to: Storage, source: Storage, node: Node | None = None) -> None:
+        asked = ("", "") if node is None else (node.scope, node.line)
+        self._launch(Launch(name, self.backend.copy, (to,), (source,), (), {}, *asked))
 
     def _contiguous(self, place: Storage, node: Node) -> Storage:
         owner = self._steady(place) if self.group is None else None
         if owner is None:
             copy = self._new(place.meta)
-            self._launch("contiguous", self.backend.copy, [copy], [place], [], {}, node.scope, line=node.line)
-            copy.buffer.last = self.now
+            self._copy("contiguous", copy, place, node)
             return copy
         found = self.copied.get((place.buffer, place.layout))
         if found is None:
@@ -192,7 +198,7 @@ class _Lowering:
             at = place.buffer.source[1] if place.buffer.kind == "kept" else id(place.buffer.source)
             owner.key.append(("contiguous", at, place.layout, place.meta.dtype))
             self.group = owner
-            self._launch("contiguous", self.backend.copy, [found], [place], [], {}, node.scope, line=node.line)
+            self._copy("contiguous", found, place, node)
             self.group = None
         return found
 
@@ -208,102 +214,63 @@ class _Lowering:
             return self.groups[-1]
         return None
 
-    def _output(
-        self, number: int, node: Node, slot: int, ins: Sequence[Storage | None], kernel: Kernel | None
-    ) -> Storage | None:
-        value = node.outputs[slot]
-        if self.root.get(value, value) not in self.last_use:
+    def _output(self, call: _Call, slot: int) -> Storage | None:
+        value = call.node.outputs[slot]
+        if self._last(value) < 0:
             return None  # nobody needs it
         if self.group is not None and self.root.get(value, value) in self.outside:
             self.storage[value] = Storage(self.group.keep(value.meta.nbytes), value.meta)
             return self.storage[value]
-        place = self._location_for(number, node, slot, ins, kernel) or self._taken_over(number, node, slot, ins, kernel)
-        if place is None:
-            if kernel is not None:
-                self._refuse_copied_cache(node, slot, ins, kernel)
-            place = self._new(value.meta)
-        self.storage[value] = place
-        if place.buffer.kind == "location":
-            self.residents[place.buffer].append(value)
-        return place
+        buffer = self._location_for(call, slot) or self._taken_over(call, slot)
+        if buffer is None:
+            self._refuse_copied_cache(call, slot)
+            buffer = self._new(value.meta).buffer
+        elif buffer.kind == "location":
+            self.residents[buffer].append(value)
+        self.storage[value] = Storage(buffer, value.meta)
+        return self.storage[value]
 
-    def _pairs(self, kernel: Kernel | None, slot: int) -> list[int]:
-        return [] if kernel is None else [i for o, i in (*kernel.overlap, *kernel.in_place) if o == slot]
-
-    def _location_for(
-        self, number: int, node: Node, slot: int, ins: Sequence[Storage | None], kernel: Kernel | None
-    ) -> Storage | None:
+    def _location_for(self, call: _Call, slot: int) -> Buffer | None:
         """The location whose final value this is, if its old content is not wanted after (or, unshared, by)
         this node.
         """
-        value = node.outputs[slot]
-        variable = self.final.get(value)
+        variable = self.final.get(call.node.outputs[slot])
         if variable is None:
             # Not the last value of its location: only an op that must work in place may write there already.
-            for i in self._pairs(kernel, slot) if kernel is not None else []:
-                place, v = ins[i], node.inputs[i]
-                if place is None or v is None or kernel is None or (slot, i) not in kernel.in_place:
-                    continue
+            for place, v in call.in_place(slot):
                 held = place.buffer.kind == "location" and place.whole and id(place.buffer.source) in self.written
-                if held and self._dies(v, number):
-                    return Storage(place.buffer, value.meta)
+                if held and self._last(v) <= call.number:
+                    return place.buffer
             return None
-        target = self.locations[id(variable)]
-        for v in self.residents[target.buffer]:
-            last = self.last_use.get(self.root.get(v, v), -1)
-            if last > number:
-                return None
-            if last == number:
-                readers = [i for i, p in enumerate(ins) if p is not None and p.buffer is target.buffer]
-                allowed = self._pairs(kernel, slot)
-                if any(i not in allowed or not ins[i].whole for i in readers):  # type: ignore[union-attr]
-                    return None
-        return Storage(target.buffer, value.meta)
+        buffer, allowed = self.locations[id(variable)].buffer, call.shared(slot)
+        read_here = [(i, p) for i, p in enumerate(call.ins) if p is not None and p.buffer is buffer]
+        free = all(self._last(v) <= call.number for v in self.residents[buffer])
+        return buffer if free and all(i in allowed and p.whole for i, p in read_here) else None
 
-    def _dies(self, value: Value, number: int) -> bool:
-        return self.last_use.get(self.root.get(value, value), -1) <= number
-
-    def _taken_over(
-        self, number: int, node: Node, slot: int, ins: Sequence[Storage | None], kernel: Kernel | None
-    ) -> Storage | None:
+    def _taken_over(self, call: _Call, slot: int) -> Buffer | None:
         """An input's arena buffer, when the kernel may write over it and nobody reads it later."""
-        value = node.outputs[slot]
-        allowed = self._pairs(kernel, slot)
+        value, allowed = call.node.outputs[slot], call.shared(slot)
+        taken = [self.storage[o].buffer for o in call.node.outputs[:slot] if o in self.storage]
         for i in allowed:
-            place, v = ins[i], node.inputs[i]
-            if (
-                place is None
-                or v is None
-                or place.buffer.kind != "arena"
-                or not place.whole
-                or place.meta.dtype != value.dtype
-            ):
+            place, v = call.ins[i], call.node.inputs[i]
+            if place is None or v is None or place.buffer.kind != "arena" or place.buffer in taken:
                 continue
-            if place.meta.shape != value.shape or not self._dies(v, number) or self._shared(place, i, ins, allowed):
-                continue
-            if any(o in self.storage and self.storage[o].buffer is place.buffer for o in node.outputs[:slot]):
-                continue
-            return Storage(place.buffer, value.meta)
+            # Another input in the same buffer must be read at the very elements that are being written.
+            apart = any(
+                p is not None and p.buffer is place.buffer and (p.layout != place.layout or k not in allowed)
+                for k, p in enumerate(call.ins)
+            )
+            if place.whole and place.meta == value.meta and self._last(v) <= call.number and not apart:
+                return place.buffer
         return None
 
-    def _shared(self, place: Storage, index: int, ins: Sequence[Storage | None], allowed: Sequence[int]) -> bool:
-        """True when another input of the node lies in the same buffer and is not read at the very elements
-        that are being written: it has another layout, or the kernel does not allow the overlap for it.
-        """
-        return any(
-            p is not None and p.buffer is place.buffer and (p.layout != place.layout or k not in allowed)
-            for k, p in enumerate(ins)
-            if k != index
-        )
-
-    def _refuse_copied_cache(self, node: Node, slot: int, ins: Sequence[Storage | None], kernel: Kernel) -> None:
-        for o, i in kernel.in_place:
-            place = ins[i]
-            if o == slot and place is not None and place.buffer.kind == "location":
+    def _refuse_copied_cache(self, call: _Call, slot: int) -> None:
+        for place, _ in call.in_place(slot):
+            if place.buffer.kind == "location":
                 raise TraceError(
-                    f"{node.op.name}: {place.buffer.source.name or 'a Variable'} can't be updated in place, because "
-                    f"its old content is read later or it is not assigned the result ({node.line}); assign the "
-                    "result and read that"
+                    f"{call.node.op.name}: {place.buffer.source.name or 'a Variable'} can't be updated in place, "
+                    f"because its old content is read later or it is not assigned the result ({call.node.line}); "
+                    "assign the result and read that"
                 )
 
     def _end_copies(self) -> list[tuple[Storage, Storage]]:
@@ -314,7 +281,7 @@ class _Lowering:
                 continue
             if source.buffer.kind == "location":  # it may itself be overwritten by another copy
                 staged = self._new(value.meta)
-                self._launch("stage", self.backend.copy, [staged], [source], [], {})
+                self._copy("stage", staged, source)
                 source = staged
             copies.append((target, source))
         return copies

@@ -88,6 +88,18 @@ class Held(NamedTuple):
         return f"{size_text(self.nbytes)}  {self.meta.dtype}{list(self.meta.shape)}  {self.op}{layer}{line}"
 
 
+class _Binding(NamedTuple):
+    """A plan with its arrays. `storage` is what the locations held when it was bound."""
+
+    launches: list[Bound]
+    hoisted: list[list[Bound]]
+    inputs: list[Array]
+    outputs: list[Array]
+    copies: list[tuple[Array, Array]]
+    storage: list[tuple[Any, Any]]
+    replay: Callable[[], None]
+
+
 class Program:
     """A lowered graph that runs. `launch_count` and `arena_bytes` say what a run costs, `reason` in what the call that
     it was built for differed from those before.
@@ -100,16 +112,9 @@ class Program:
         self.reason = reason
         self.backend = BACKENDS[graph.device]
         self.arena = ARENAS[graph.device]
-        self._bound = False
-        self._replay: Callable[[], None] | None = None
+        self._binding: _Binding | None = None
         self._moves = 0
-        self._storage: list[tuple[Any, Any]] = []  # what the locations held when it was bound
-        self._launches: list[Bound] = []
-        self._hoisted: list[list[Bound]] = []
         self._kept: list[_Kept] = []  # one for each group of the plan, once the program has run
-        self._inputs: list[Array] = []
-        self._outputs: list[Array] = []
-        self._copies: list[tuple[Array, Array]] = []
 
     @property
     def launch_count(self) -> int:
@@ -148,52 +153,49 @@ class Program:
 
     def sources(self) -> str:
         """The source of every distinct kernel of the program: an elementwise op's expression, else the Python code."""
-        found: dict[tuple[str, int], str] = {}
-        hoisted = [launch for group in self.plan.hoisted for launch in group.launches]
-        for launch in (*hoisted, *self.plan.launches):
+        found: list[str] = []
+        for launch in (*(launch for group in self.plan.hoisted for launch in group.launches), *self.plan.launches):
             if launch.op is None:
                 continue
-            reference = launch.kernel is None
-            kind = "reference" if reference else "kernel"
             if launch.op.expression is not None:
-                text = f"--- {launch.name}: expression\n{launch.op.expression}"
-            else:
-                fn: Any = launch.op.fn if reference else launch.fn
-                fn = getattr(fn, "py_func", fn)  # what numba compiled
-                code = inspect.unwrap(fn).__code__
-                text = f"--- {launch.name}: {kind}, {code.co_filename}:{code.co_firstlineno}\n{inspect.getsource(fn)}"
-            found.setdefault((launch.name, id(launch.fn if not reference else launch.op)), text.rstrip())
-        return "\n".join(found.values())
+                found.append(f"--- {launch.name}: expression\n{launch.op.expression}")
+                continue
+            kind, fn = ("reference", launch.op.fn) if launch.kernel is None else ("kernel", launch.fn)
+            fn = getattr(fn, "py_func", fn)  # what numba compiled
+            code = inspect.unwrap(fn).__code__
+            source = inspect.getsource(fn).rstrip()
+            found.append(f"--- {launch.name}: {kind}, {code.co_filename}:{code.co_firstlineno}\n{source}")
+        return "\n".join(dict.fromkeys(found))
 
     def unbind(self) -> None:
         """Drop every reference to the arena; the next run binds again."""
-        self._bound = False
-        self._replay = None
-        self._launches, self._hoisted, self._storage = [], [], []
-        self._inputs, self._outputs, self._copies = [], [], []
+        self._binding = None
 
-    def _bind(self) -> None:
-        if self._bound and self._moves != mode_changes():  # a Variable may have been to another device
-            self._moves = mode_changes()
-            if any(variable.data is not array for variable, array in self._storage):
-                self.unbind()
-        if self._bound:
-            return
+    def _bind(self) -> _Binding:
+        bound, moves = self._binding, mode_changes()
+        if bound is not None and self._moves != moves and any(v.data is not array for v, array in bound.storage):
+            bound = None  # a Variable has been to another device
+        self._moves = moves
+        if bound is not None:
+            return bound
         try:
             self.arena.reserve(self.plan.arena_bytes)
         except MemoryError as error:
             raise self.out_of_memory() from error
         self.arena.bound.add(self)
-        self._moves = mode_changes()
-        self._storage = [(variable, variable.data) for variable, _ in self.graph.locations]
-        view = self._view
-        self._kept = self._kept or [self._keep(group) for group in self.plan.hoisted]
-        self._launches = [self._bound_launch(launch) for launch in self.plan.launches]
-        self._hoisted = [[self._bound_launch(launch) for launch in group.launches] for group in self.plan.hoisted]
-        self._inputs = [_some(view(p)) for p in self.plan.inputs]
-        self._outputs = [_some(view(p)) for p in self.plan.outputs]
-        self._copies = [(_some(view(a)), _some(view(b))) for a, b in self.plan.copies]
-        self._bound = True
+        plan, view = self.plan, self._view
+        self._kept = self._kept or [self._keep(group) for group in plan.hoisted]
+        launches = [self._bound_launch(launch) for launch in plan.launches]
+        self._binding = _Binding(
+            launches,
+            [[self._bound_launch(launch) for launch in group.launches] for group in plan.hoisted],
+            [view(p) for p in plan.inputs],
+            [view(p) for p in plan.outputs],
+            [(view(a), view(b)) for a, b in plan.copies],
+            [(variable, variable.data) for variable, _ in self.graph.locations],
+            self.backend.record(launches),
+        )
+        return self._binding
 
     def _keep(self, group: Group) -> _Kept:
         found = _kept.get(tuple(group.key))
@@ -202,70 +204,70 @@ class Program:
         return found
 
     def _bound_launch(self, launch: Launch) -> Bound:
-        outs, ins, scratch = ([self._view(p) for p in places] for places in (launch.outs, launch.ins, launch.scratch))
+        places = (launch.outs, launch.ins, launch.scratch)
+        outs, ins, scratch = ([None if p is None else self._view(p) for p in each] for each in places)
         allocates = launch.op is not None and launch.kernel is None  # a reference does
         return launch.fn, outs, ins, scratch, launch.attrs, allocates
 
-    def _view(self, place: Storage | None) -> Array | None:
-        if place is None:
-            return None
-        buffer = place.buffer
+    def _view(self, place: Storage) -> Array:
+        buffer, meta, layout = place.buffer, place.meta, place.layout
+        if meta.size == 0:
+            return self.backend.xp.empty(meta.shape, meta.dtype)
+        start = 0
         if buffer.kind == "arena":
             memory, start = self.arena.memory, buffer.offset
         elif buffer.kind == "kept":
             group, index = cast("tuple[Group, int]", buffer.source)
-            memory, start = self._kept[self.plan.hoisted.index(group)].arrays[index], 0
+            memory = self._kept[self.plan.hoisted.index(group)].arrays[index]
         elif buffer.kind == "constant":
-            memory, start = self.backend.adopt(buffer.source.reshape(-1).view(np.uint8)), 0
+            memory = self.backend.adopt(buffer.source.reshape(-1).view(np.uint8))
+        elif isinstance(buffer.source.data, Meta):
+            raise no_memory("run", buffer.source)
         else:
-            array: Any = buffer.source.data
-            if isinstance(array, Meta):
-                raise no_memory("run", buffer.source)
-            memory, start = array.reshape(-1).view(np.uint8), 0
-        size = place.meta.dtype.itemsize
-        layout = place.layout
-        if place.meta.size == 0:
-            return self.backend.xp.empty(place.meta.shape, place.meta.dtype)
-        return self.backend.view(memory, start + layout.offset * size, place.meta, [s * size for s in layout.strides])
+            memory = buffer.source.data.reshape(-1).view(np.uint8)
+        size = meta.dtype.itemsize
+        return self.backend.view(memory, start + layout.offset * size, meta, [s * size for s in layout.strides])
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """Run once on `arrays` (one for each graph input); returns fresh arrays and leaves the locations
         updated.
         """
         if hooks.active() or debug.level() < 2:
-            return self._run(arrays, self._watched if hooks.active() else None)
-        seconds = np.zeros(self.launch_count)
-        results = self._run(arrays, lambda _, launches: np.copyto(seconds, self.backend.timed(launches)))
-        self._emit(seconds)
+            return self._run(arrays)
+        with hooks.hooks(finite=False) as seen:
+            results = self._run(arrays)
+        self._emit(self._seconds(seen))
         return results
 
-    def _run(self, arrays: Sequence[Array], execute: Execute | None) -> list[Array]:
-        """`execute` runs launches under watch or one by one; None replays them at full speed."""
+    def _run(self, arrays: Sequence[Array]) -> list[Array]:
         backend = self.backend
         with self.arena.lock, backend.running():
-            self._bind()
-            self._refresh(self._watched if hooks.active() else None)
-            for held, given in zip(self._inputs, arrays, strict=True):
+            bound = self._bind()
+            self._refresh(bound)
+            for held, given in zip(bound.inputs, arrays, strict=True):
                 backend.write(held, given)
-            if execute is not None:
-                execute(self.plan.launches, self._launches)
+            if hooks.active():
+                self._watched(self.plan.launches, bound.launches)
             else:
-                self._replay = self._replay or backend.record(self._launches)
-                self._replay()
-            results = [backend.xp.array(o, order="C") for o in self._outputs]
-            for location, value in self._copies:
+                bound.replay()
+            results = [backend.xp.array(o, order="C") for o in bound.outputs]
+            for location, value in bound.copies:
                 backend.write(location, value)
             for variable, _ in self.graph.updates:
                 variable.version += 1
         return results
 
-    def _refresh(self, execute: Execute | None) -> None:
+    def _refresh(self, binding: _Binding) -> None:
         """Compute again what was hoisted and has read a location that was written to since."""
-        for group, kept, bound in zip(self.plan.hoisted, self._kept, self._hoisted, strict=True):
+        for group, kept, bound in zip(self.plan.hoisted, self._kept, binding.hoisted, strict=True):
             versions = [variable.version for variable in group.variables]
             if versions != kept.versions:
                 kept.versions = []  # in case that it fails half-way
-                (execute or _execute)(group.launches, bound)
+                if hooks.active():
+                    self._watched(group.launches, bound)
+                else:
+                    for fn, outs, ins, scratch, attrs, _ in bound:
+                        fn(outs, ins, scratch, **attrs)
                 kept.versions = versions
 
     def profile(self, arrays: Sequence[Array], repeats: int = 1) -> npt.NDArray[np.float64]:
@@ -273,13 +275,19 @@ class Program:
 
         Each repeat is a run on `arrays`: the locations are updated `repeats` times.
         """
-        seconds = np.zeros((repeats, self.launch_count))
-        for row in seconds:
-            self._run(arrays, lambda _, launches, row=row: np.copyto(row, self.backend.timed(launches)))
-        return seconds
+        seconds: list[list[float]] = []
+        for _ in range(repeats):
+            with hooks.hooks(finite=False) as seen:
+                self._run(arrays)
+            seconds.append(self._seconds(seen))
+        return np.array(seconds).reshape(repeats, self.launch_count)
+
+    def _seconds(self, seen: hooks.Seen) -> list[float]:
+        """Those of the launches in a run; what was hoisted ran before them."""
+        return [call.seconds for call in seen.calls[len(seen.calls) - self.launch_count :]]
 
     def _watched(self, launches: Sequence[Launch], bound: Sequence[Bound]) -> None:
-        """The launches under the hooks in force."""
+        """Run launches under the hooks in force."""
         for seen in hooks.active():
             seen.peak_bytes = max(seen.peak_bytes, self.arena_bytes)
         for launch, (fn, outs, ins, scratch, attrs, _) in zip(launches, bound, strict=True):
@@ -310,23 +318,10 @@ class Program:
         alive = [held for buffer, held in made.items() if buffer.first <= at <= buffer.last]
         return sorted(alive, key=lambda held: -held.nbytes)[:count]
 
-    def _emit(self, seconds: npt.NDArray[np.float64]) -> None:
-        for launch, s in zip(self.plan.launches, seconds.tolist(), strict=True):
+    def _emit(self, seconds: Sequence[float]) -> None:
+        for launch, s in zip(self.plan.launches, seconds, strict=True):
             shapes = " ".join(str(p.meta.shape) for p in launch.ins if p is not None)
             debug.emit(
                 f"{s * 1e6:9.1f} µs {launch.flops / s / 1e9:7.1f} GFLOP/s "
                 f"{launch.nbytes / s / 1e9:6.1f} GB/s  {launch.name} {shapes}  {launch.scope}"
             )
-
-
-Execute = Callable[[Sequence[Launch], Sequence[Bound]], None]
-
-
-def _execute(launches: Sequence[Launch], bound: Sequence[Bound]) -> None:
-    for fn, outs, ins, scratch, attrs, _ in bound:
-        fn(outs, ins, scratch, **attrs)
-
-
-def _some(array: Array | None) -> Array:
-    assert array is not None
-    return array

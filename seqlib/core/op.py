@@ -362,6 +362,16 @@ def need_int(op: str, argument: str, meta: Meta) -> None:
         raise dtype_error(op, argument, "int32 or int64", meta.dtype)
 
 
+def need_alike(op: str, **metas: Meta | None) -> None:
+    """Raise DtypeError unless all that are given are floating, of the first one's dtype."""
+    given = {name: meta for name, meta in metas.items() if meta is not None}
+    first, dtype = next((name, meta.dtype) for name, meta in given.items())
+    for name, meta in given.items():
+        need_float(op, name, meta)
+        if meta.dtype != dtype:
+            raise dtype_error(op, name, f"{dtype}, as {first}", meta.dtype)
+
+
 def normalize_axis(op: str, axis: int, ndim: int, argument: str = "axis") -> int:
     """`axis` counted from the front. Raises ShapeError when it is out of range, DtypeError when it is no int."""
     if not isinstance(axis, int) or isinstance(axis, bool):  # pyright: ignore[reportUnnecessaryIsInstance]

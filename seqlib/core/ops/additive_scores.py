@@ -5,10 +5,7 @@ B batch, T query time, S key time, A hidden units. Kernels: additive_scores_cpu.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from seqlib.core.op import Meta, VjpContext, dtype_error, fused, need_float, shape_error
+from seqlib.core.op import Meta, dtype_error, fused, need_float, shape_error
 from seqlib.core.ops.blocks import float32_only
 from seqlib.core.ops.elementwise import tanh
 from seqlib.core.ops.matmul import matmul
@@ -55,14 +52,10 @@ def additive_scores_bwd(g: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Ten
     return sum(d, axis=2), sum(d, axis=1), sum(g * hidden, axis=(0, 1, 2))
 
 
-@additive_scores_bwd.infer
-def _(g: Meta, q: Meta, k: Meta, v: Meta) -> list[Meta]:
-    return [q, k, v]
+additive_scores_bwd.infer(lambda g, q, k, v: [q, k, v])
 
 
-@_additive_scores.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return additive_scores_bwd(g, *ctx.inputs)
+_additive_scores.vjp(lambda ctx, g: additive_scores_bwd(g, *ctx.inputs))
 
 
 _additive_scores.flops(lambda q, k, v: 3 * q.size * k.shape[1])

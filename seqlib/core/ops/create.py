@@ -17,9 +17,7 @@ def _full(xp: Any, *, shape: tuple[int, ...], value: float, dtype: Any) -> Any:
     return xp.full(shape, value, dtype)
 
 
-@_full.infer
-def _(*, shape: tuple[int, ...], value: float, dtype: Any) -> list[Meta]:
-    return [Meta(tuple(shape), dtypes.canonical(dtype))]
+_full.infer(lambda *, shape, value, dtype: [Meta(tuple(shape), dtypes.canonical(dtype))])
 
 
 @_full.cpu(strided=True)
@@ -35,9 +33,7 @@ def iota(xp: Any, *, start: float, step: float, size: int, dtype: Any) -> Any:
     ).astype(dtype)
 
 
-@iota.infer
-def _(*, start: float, step: float, size: int, dtype: Any) -> list[Meta]:
-    return [Meta((size,), dtypes.canonical(dtype))]
+iota.infer(lambda *, start, step, size, dtype: [Meta((size,), dtypes.canonical(dtype))])
 
 
 @primitive(differentiable=False)
@@ -46,9 +42,7 @@ def advance_generator(xp: Any, state: Any, *, draws: int) -> Any:
     return state + xp.asarray([0, draws], state.dtype)
 
 
-@advance_generator.infer
-def _(state: Meta, *, draws: int) -> list[Meta]:
-    return [state]
+advance_generator.infer(lambda state, *, draws: [state])
 
 
 def zeros(shape: Any, dtype: Any = dtypes.float32) -> Tensor:

@@ -6,12 +6,11 @@ primitives: the tape keeps the ids alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from seqlib.core.op import Meta, VjpContext, need_float, need_int, primitive, shape_error
+from seqlib.core.op import Meta, need_float, need_int, primitive, shape_error
 from seqlib.core.ops.blocks import float32_only
 from seqlib.core.ops.bounds import check_bounds
 from seqlib.core.tensor import Tensor
@@ -59,14 +58,10 @@ embedding_grad.cpu("embedding_numpy:gradient")
 embedding_grad.cpu("embedding_cpu:gradient", needs="numba", when=float32_only(0))
 
 
-@_embedding.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return None, embedding_grad(g, ctx.inputs[0], size=ctx.inputs[1].shape[0])
+_embedding.vjp(lambda ctx, g: (None, embedding_grad(g, ctx.inputs[0], size=ctx.inputs[1].shape[0])))
 
 
-@embedding_grad.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return _embedding(ctx.inputs[1], g), None
+embedding_grad.vjp(lambda ctx, g: (_embedding(ctx.inputs[1], g), None))
 
 
 def embedding(ids: Tensor, table: Tensor) -> Tensor:

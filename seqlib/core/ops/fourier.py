@@ -87,9 +87,7 @@ def _weighted(x: Tensor, n: int, weight: float) -> Tensor:
     return x * reshape(where(alone, 1.0, weight).astype(x.dtype), (n // 2 + 1, 1))
 
 
-@_fft.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return (_fft(g, inverse=not ctx.attrs["inverse"], norm=_ADJOINT[ctx.attrs["norm"]]),)
+_fft.vjp(lambda ctx, g: (_fft(g, inverse=not ctx.attrs["inverse"], norm=_ADJOINT[ctx.attrs["norm"]]),))
 
 
 @_rfft.vjp
@@ -98,9 +96,7 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     return (_irfft(_weighted(g, n, 0.5), n=n, norm=_ADJOINT[ctx.attrs["norm"]]),)
 
 
-@_irfft.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return (_weighted(_rfft(g, norm=_ADJOINT[ctx.attrs["norm"]]), ctx.attrs["n"], 2.0),)
+_irfft.vjp(lambda ctx, g: (_weighted(_rfft(g, norm=_ADJOINT[ctx.attrs["norm"]]), ctx.attrs["n"], 2.0),))
 
 
 def _cut(x: Tensor, axis: int, n: int) -> Tensor:

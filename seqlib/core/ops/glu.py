@@ -43,14 +43,10 @@ def glu_bwd(g: Tensor, x: Tensor, *, activation: str) -> Tensor:
     return concatenate([g * y, slope], axis=-1)
 
 
-@glu_bwd.infer
-def _(g: Meta, x: Meta, *, activation: str) -> list[Meta]:
-    return [x]
+glu_bwd.infer(lambda g, x, *, activation: [x])
 
 
-@_glu.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return (glu_bwd(g, ctx.inputs[0], **ctx.attrs),)
+_glu.vjp(lambda ctx, g: (glu_bwd(g, ctx.inputs[0], **ctx.attrs),))
 
 
 def _fast(metas: Sequence[Meta | None], attrs: dict[str, Any]) -> bool:

@@ -9,13 +9,12 @@ fixed order, so bits repeat.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, VjpContext, need_int, normalize_axis, primitive, shape_error
+from seqlib.core.op import Meta, need_int, normalize_axis, primitive, shape_error
 from seqlib.core.ops.bounds import check_bounds
 from seqlib.core.tensor import Tensor, as_tensor
 
@@ -41,9 +40,7 @@ def _(x: Meta, indices: Meta, *, axis: int) -> list[Meta]:
 _take.cpu("index_numpy:take")
 
 
-@_take.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return _take_grad(g, ctx.inputs[1], shape=ctx.inputs[0].shape, axis=ctx.attrs["axis"]), None
+_take.vjp(lambda ctx, g: (_take_grad(g, ctx.inputs[1], shape=ctx.inputs[0].shape, axis=ctx.attrs["axis"]), None))
 
 
 @primitive(saves="indices")
@@ -54,17 +51,13 @@ def _take_grad(xp: Any, g: Any, indices: Any, *, shape: tuple[int, ...], axis: i
     return out
 
 
-@_take_grad.infer
-def _(g: Meta, indices: Meta, *, shape: tuple[int, ...], axis: int) -> list[Meta]:
-    return [Meta(shape, g.dtype)]
+_take_grad.infer(lambda g, indices, *, shape, axis: [Meta(shape, g.dtype)])
 
 
 _take_grad.cpu("index_numpy:take_gradient", strided=True)
 
 
-@_take_grad.vjp
-def _(ctx: VjpContext, h: Tensor) -> Sequence[Any]:
-    return _take(h, ctx.inputs[1], axis=ctx.attrs["axis"]), None
+_take_grad.vjp(lambda ctx, h: (_take(h, ctx.inputs[1], axis=ctx.attrs["axis"]), None))
 
 
 def take(x: Tensor, indices: Tensor, axis: int | None = None) -> Tensor:
@@ -100,9 +93,7 @@ def _(x: Meta, indices: Meta, updates: Meta, *, axis: int) -> list[Meta]:
 _scatter_add.cpu("index_numpy:scatter_add", strided=True, overlap=((0, 0),))
 
 
-@_scatter_add.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return g, None, _take(g, ctx.inputs[1], axis=ctx.attrs["axis"]) if ctx.needs[2] else None
+_scatter_add.vjp(lambda ctx, g: (g, None, _take(g, ctx.inputs[1], axis=ctx.attrs["axis"]) if ctx.needs[2] else None))
 
 
 def scatter_add(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0) -> Tensor:
@@ -147,9 +138,7 @@ def _(x: Meta, indices: Meta, *, axis: int) -> list[Meta]:
 _gather.cpu("index_numpy:gather")
 
 
-@_gather.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return _gather_grad(g, ctx.inputs[1], shape=ctx.inputs[0].shape, axis=ctx.attrs["axis"]), None
+_gather.vjp(lambda ctx, g: (_gather_grad(g, ctx.inputs[1], shape=ctx.inputs[0].shape, axis=ctx.attrs["axis"]), None))
 
 
 @primitive(saves="indices")
@@ -160,17 +149,13 @@ def _gather_grad(xp: Any, g: Any, indices: Any, *, shape: tuple[int, ...], axis:
     return out.reshape(shape)
 
 
-@_gather_grad.infer
-def _(g: Meta, indices: Meta, *, shape: tuple[int, ...], axis: int) -> list[Meta]:
-    return [Meta(shape, g.dtype)]
+_gather_grad.infer(lambda g, indices, *, shape, axis: [Meta(shape, g.dtype)])
 
 
 _gather_grad.cpu("index_numpy:gather_gradient")
 
 
-@_gather_grad.vjp
-def _(ctx: VjpContext, h: Tensor) -> Sequence[Any]:
-    return _gather(h, ctx.inputs[1], axis=ctx.attrs["axis"]), None
+_gather_grad.vjp(lambda ctx, h: (_gather(h, ctx.inputs[1], axis=ctx.attrs["axis"]), None))
 
 
 def gather(x: Tensor, indices: Tensor, axis: int = -1) -> Tensor:

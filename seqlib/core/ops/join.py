@@ -82,9 +82,7 @@ def _unstack(xp: Any, x: Any, *, axis: int) -> Any:
     return tuple(xp.moveaxis(x, axis, 0))
 
 
-@_unstack.infer
-def _(x: Meta, *, axis: int) -> list[Meta]:
-    return [Meta((*x.shape[:axis], *x.shape[axis + 1 :]), x.dtype)] * x.shape[axis]
+_unstack.infer(lambda x, *, axis: [Meta((*x.shape[:axis], *x.shape[axis + 1 :]), x.dtype)] * x.shape[axis])
 
 
 @_unstack.cpu(strided=True)
@@ -163,9 +161,7 @@ def _(outs: Any, ins: Any, scratch: Any, *, widths: Widths, value: float) -> Non
     outs[0][tuple(slice(a, a + d) for d, (a, _) in zip(ins[0].shape, widths, strict=True))] = ins[0]
 
 
-@_pad.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return (slice_(g, [a for a, _ in ctx.attrs["widths"]], ctx.inputs[0].shape),)
+_pad.vjp(lambda ctx, g: (slice_(g, [a for a, _ in ctx.attrs["widths"]], ctx.inputs[0].shape),))
 
 
 def pad(x: Tensor, widths: Any, value: float = 0.0) -> Tensor:

@@ -57,9 +57,7 @@ def layer_norm_bwd(g: Tensor, x: Tensor, w: Tensor, mean_: Tensor, rstd: Tensor)
     return gx, sum_to(g * unit, w.shape), sum_to(g, w.shape)
 
 
-@layer_norm_bwd.infer
-def _(g: Meta, x: Meta, w: Meta, mean_: Meta, rstd: Meta) -> list[Meta]:
-    return [x, w, w]
+layer_norm_bwd.infer(lambda g, x, w, mean_, rstd: [x, w, w])
 
 
 def _two_blocks(metas: Sequence[Meta | None], attrs: Any) -> list[Meta]:

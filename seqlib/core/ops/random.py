@@ -3,13 +3,12 @@ again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import debug, dtypes, philox
-from seqlib.core.op import Meta, VjpContext, dtype_error, need_float, primitive, shape_error
+from seqlib.core.op import Meta, dtype_error, need_float, primitive, shape_error
 from seqlib.core.ops.blocks import float32_only
 from seqlib.core.rng import current_generator
 from seqlib.core.tensor import Tensor, as_tensor
@@ -68,9 +67,7 @@ _dropout.cpu("random_numpy:forward", overlap=((0, 0),))
 _dropout.cpu("random_cpu:forward", needs="numba", when=float32_only(0), overlap=((0, 0),))
 
 
-@_dropout.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return _dropout(g, ctx.inputs[1], **ctx.attrs), None
+_dropout.vjp(lambda ctx, g: (_dropout(g, ctx.inputs[1], **ctx.attrs), None))
 
 
 @primitive(differentiable=False)

@@ -56,9 +56,7 @@ def _(outs: Any, ins: Any, scratch: Any, *, axis: Axes, keepdims: bool) -> None:
     np.sum(ins[0], axis=axis, keepdims=keepdims, dtype=outs[0].dtype, out=outs[0])
 
 
-@_sum.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return (expand_reduced(g, ctx.inputs[0].shape, ctx.attrs["axis"]),)
+_sum.vjp(lambda ctx, g: (expand_reduced(g, ctx.inputs[0].shape, ctx.attrs["axis"]),))
 
 
 def sum(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -232,9 +230,7 @@ def _logical(name: str) -> Op:
     reference.__doc__ = f"Whether {name} of the elements differ from zero."
     op = primitive(saves="", differentiable=False)(reference)
 
-    @op.infer
-    def _(x: Meta, *, axis: Axes, keepdims: bool) -> list[Meta]:
-        return [Meta(reduced_shape(x.shape, axis, keepdims), dtypes.bool_)]
+    op.infer(lambda x, *, axis, keepdims: [Meta(reduced_shape(x.shape, axis, keepdims), dtypes.bool_)])
 
     @op.cpu(strided=True)
     def _(outs: Any, ins: Any, scratch: Any, *, axis: Axes, keepdims: bool) -> None:

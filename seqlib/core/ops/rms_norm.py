@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, VjpContext, dtype_error, fused, need_float, shape_error
+from seqlib.core.op import Meta, dtype_error, fused, need_float, shape_error
 from seqlib.core.ops.blocks import block_scratch, float32_only, same_float
 from seqlib.core.ops.elementwise import rsqrt
 from seqlib.core.ops.reduce import mean, sum_to
@@ -41,14 +41,10 @@ def rms_norm_bwd(g: Tensor, x: Tensor, w: Tensor, rstd: Tensor) -> tuple[Tensor,
     return scale * (h - unit * mean(h * unit, axis=-1, keepdims=True)), sum_to(g * unit, w.shape)
 
 
-@rms_norm_bwd.infer
-def _(g: Meta, x: Meta, w: Meta, rstd: Meta) -> list[Meta]:
-    return [x, w]
+rms_norm_bwd.infer(lambda g, x, w, rstd: [x, w])
 
 
-@_rms_norm.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return rms_norm_bwd(g, *ctx.inputs, ctx.outputs[1])
+_rms_norm.vjp(lambda ctx, g: rms_norm_bwd(g, *ctx.inputs, ctx.outputs[1]))
 
 
 def _scratch(metas: Sequence[Meta | None], attrs: Any) -> list[Meta]:

@@ -18,19 +18,13 @@ def identity(xp: Any, x: Any) -> Any:
     return x
 
 
-@identity.infer
-def _(x: Meta) -> list[Meta]:
-    return [x]
+identity.infer(lambda x: [x])
 
 
-@identity.view
-def _(layout: Layout) -> Layout:
-    return layout
+identity.view(lambda layout: layout)
 
 
-@identity.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return (g,)
+identity.vjp(lambda ctx, g: (g,))
 
 
 @primitive(saves="")
@@ -39,19 +33,13 @@ def compute_copy(xp: Any, copy: Any, parameter: Any) -> Any:
     return copy
 
 
-@compute_copy.infer
-def _(copy: Meta, parameter: Meta) -> list[Meta]:
-    return [copy]
+compute_copy.infer(lambda copy, parameter: [copy])
 
 
-@compute_copy.view
-def _(layout: Layout) -> Layout:
-    return layout
+compute_copy.view(lambda layout: layout)
 
 
-@compute_copy.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return None, cast(g, ctx.inputs[1].dtype)
+compute_copy.vjp(lambda ctx, g: (None, cast(g, ctx.inputs[1].dtype)))
 
 
 @primitive(saves="")
@@ -59,9 +47,7 @@ def _cast(xp: Any, x: Any, *, dtype: Any) -> Any:
     return x.astype(dtype)
 
 
-@_cast.infer
-def _(x: Meta, *, dtype: Any) -> list[Meta]:
-    return [Meta(x.shape, dtypes.canonical(dtype))]
+_cast.infer(lambda x, *, dtype: [Meta(x.shape, dtypes.canonical(dtype))])
 
 
 @_cast.cpu(strided=True)
@@ -97,9 +83,7 @@ def _(x: Meta, *, shape: tuple[int, ...]) -> list[Meta]:
     return [result]
 
 
-@_reshape.view
-def _(layout: Layout, *, shape: tuple[int, ...]) -> Layout | None:
-    return reshaped_layout(layout, shape)
+_reshape.view(lambda layout, *, shape: reshaped_layout(layout, shape))
 
 
 def reshaped_layout(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
@@ -134,9 +118,7 @@ def reshaped_layout(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
     return Layout(shape, tuple(strides), layout.offset)
 
 
-@_reshape.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return (reshape(g, ctx.inputs[0].shape),)
+_reshape.vjp(lambda ctx, g: (reshape(g, ctx.inputs[0].shape),))
 
 
 def reshape(x: Tensor, shape: Any) -> Tensor:
@@ -269,9 +251,7 @@ def _index(sizes: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ..
     )
 
 
-@_slice_grad.infer
-def _(g: Meta, *, shape: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> list[Meta]:
-    return [Meta(shape, g.dtype)]
+_slice_grad.infer(lambda g, *, shape, starts, steps: [Meta(shape, g.dtype)])
 
 
 @_slice_grad.cpu(strided=True)

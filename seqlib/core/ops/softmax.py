@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, Op, VjpContext, fused, need_float, normalize_axis, shape_error
+from seqlib.core.op import Meta, Op, fused, need_float, normalize_axis, shape_error
 from seqlib.core.ops.blocks import block_scratch, same_float
 from seqlib.core.ops.elementwise import exp, log
 from seqlib.core.ops.reduce import max, sum
@@ -35,9 +32,7 @@ _softmax.cpu("softmax_numpy:softmax", when=same_float(), overlap=((0, 0),))
 softmax_bwd.cpu("softmax_numpy:softmax_gradient", when=same_float(), overlap=((0, 0),))
 
 
-@_softmax.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return (softmax_bwd(g, ctx.outputs[0]),)
+_softmax.vjp(lambda ctx, g: (softmax_bwd(g, ctx.outputs[0]),))
 
 
 # -- log_softmax ---------------------------------------------------------------------------------------------
@@ -61,9 +56,7 @@ _log_softmax.cpu("softmax_numpy:log_softmax", when=same_float(), scratch=block_s
 log_softmax_bwd.cpu("softmax_numpy:log_softmax_gradient", when=same_float(), scratch=block_scratch, overlap=((0, 0),))
 
 
-@_log_softmax.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return (log_softmax_bwd(g, ctx.outputs[0]),)
+_log_softmax.vjp(lambda ctx, g: (log_softmax_bwd(g, ctx.outputs[0]),))
 
 
 # -- what they share -----------------------------------------------------------------------------------------

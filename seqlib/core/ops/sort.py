@@ -26,9 +26,7 @@ def _argsort(xp: Any, x: Any, *, axis: int, descending: bool) -> Any:
     return stable_order(xp, x, axis, descending)
 
 
-@_argsort.infer
-def _(x: Meta, *, axis: int, descending: bool) -> list[Meta]:
-    return [Meta(x.shape, dtypes.int32)]
+_argsort.infer(lambda x, *, axis, descending: [Meta(x.shape, dtypes.int32)])
 
 
 def argsort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:

@@ -109,9 +109,7 @@ def _cumsum(xp: Any, x: Any, *, axis: int) -> Any:
     return xp.cumsum(x, axis=axis, dtype=x.dtype if x.dtype != bool else np.int32)
 
 
-@_cumsum.infer
-def _(x: Meta, *, axis: int) -> list[Meta]:
-    return [Meta(x.shape, dtypes.int32 if x.dtype == dtypes.bool_ else x.dtype)]
+_cumsum.infer(lambda x, *, axis: [Meta(x.shape, dtypes.int32 if x.dtype == dtypes.bool_ else x.dtype)])
 
 
 @_cumsum.cpu(strided=True)

@@ -50,6 +50,10 @@ class Meta(NamedTuple):
         return self.size * self.dtype.itemsize
 
 
+Metas = Sequence[Any]
+"""One Meta for each input; None for an absent one."""
+
+
 class Layout(NamedTuple):
     """Where the elements of a value lie in its buffer; strides and offset count elements."""
 
@@ -90,8 +94,8 @@ class Kernel:
     """
 
     fn: Callable[..., None] | str
-    when: Callable[[Sequence[Meta | None], Attrs], bool] | None = None
-    scratch: Callable[[Sequence[Meta | None], Attrs], list[Meta]] | None = None
+    when: Callable[[Metas, Attrs], bool] | None = None
+    scratch: Callable[[Metas, Attrs], list[Meta]] | None = None
     strided: bool | Callable[[int, Layout], bool] = False
     needs: str | None = None
     overlap: tuple[tuple[int, int], ...] = ()

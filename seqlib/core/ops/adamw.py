@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from seqlib.core import dtypes
-from seqlib.core.op import Attrs, Meta, dtype_error, fused, need_float, shape_error
+from seqlib.core.op import Attrs, Meta, Metas, fused, need_alike, need_float, shape_error
 from seqlib.core.ops.blocks import CACHE, float32_only, same_float
 from seqlib.core.ops.create import full
 from seqlib.core.ops.elementwise import isfinite, mul, power, sqrt, where
@@ -45,12 +44,10 @@ def _adamw(
 @_adamw.infer
 def _(*metas: Any, **attrs: Any) -> list[Meta]:
     p, g, m, v, lr, step, scale = metas
-    need_float("adamw", "p", p)
+    need_alike("adamw", p=p, g=g, m=m, v=v)
     for name, meta in (("g", g), ("m", m), ("v", v)):
         if meta.shape != p.shape:
             raise shape_error("adamw", name, f"of p's shape {p.shape}", meta.shape)
-        if meta.dtype != p.dtype:
-            raise dtype_error("adamw", name, f"{p.dtype}, as p", meta.dtype)
     for name, meta in (("lr", lr), ("step", step), ("scale", scale)):
         need_float("adamw", name, meta)
         if meta.shape != ():
@@ -58,9 +55,8 @@ def _(*metas: Any, **attrs: Any) -> list[Meta]:
     return [p, p, p]
 
 
-def _scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
+def _scratch(metas: Metas, attrs: Attrs) -> list[Meta]:
     p = metas[0]
-    assert p is not None
     return [Meta((min(p.size, CACHE // 2 // p.dtype.itemsize),), p.dtype)] * 2
 
 

@@ -5,10 +5,8 @@ The pass `fuse_patterns` puts these two ops in the place of dropout, add and lay
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from seqlib.core import dtypes
-from seqlib.core.op import OPS, Attrs, Meta, dtype_error, fused, shape_error
+from seqlib.core.op import OPS, Attrs, Meta, Metas, dtype_error, fused, shape_error
 from seqlib.core.ops.blocks import float32_only
 from seqlib.core.ops.layer_norm import layer_norm_bwd
 from seqlib.core.ops.random import need_state
@@ -74,13 +72,12 @@ def _need_wide(op: str, argument: str, meta: Meta) -> None:
         raise dtype_error(op, argument, "float32 or float64", meta.dtype)
 
 
-def _chunks(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
+def _chunks(metas: Metas, attrs: Attrs) -> list[Meta]:
     w = metas[3]
-    assert w is not None
     return [Meta((32, 2, w.size), w.dtype)]
 
 
-def _wide(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+def _wide(metas: Metas, attrs: Attrs) -> bool:
     # As layer_norm_bwd: the gradient of a row of one element is exactly 0 without fused multiply-adds alone.
     w = metas[3]
     return float32_only(0, 1, 2, 3, 4, 5)(metas, attrs) and w is not None and w.size > 1

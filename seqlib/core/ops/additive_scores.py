@@ -5,7 +5,7 @@ B batch, T query time, S key time, A hidden units. Kernels: additive_scores_cpu.
 
 from __future__ import annotations
 
-from seqlib.core.op import Meta, dtype_error, fused, need_float, shape_error
+from seqlib.core.op import Meta, fused, need_alike, shape_error
 from seqlib.core.ops.blocks import float32_only
 from seqlib.core.ops.elementwise import tanh
 from seqlib.core.ops.matmul import matmul
@@ -29,10 +29,7 @@ def _additive_scores(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @_additive_scores.infer
 def _(q: Meta, k: Meta, v: Meta) -> list[Meta]:
-    for name, m in (("q", q), ("k", k), ("v", v)):
-        need_float("additive_scores", name, m)
-        if m.dtype != q.dtype:
-            raise dtype_error("additive_scores", name, f"{q.dtype}, as q", m.dtype)
+    need_alike("additive_scores", q=q, k=k, v=v)
     if len(q.shape) != 3:
         raise shape_error("additive_scores", "q", "[B, T, A]", q.shape)
     if len(k.shape) != 3 or (k.shape[0], k.shape[2]) != (q.shape[0], q.shape[2]):

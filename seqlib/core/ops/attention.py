@@ -11,17 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seqlib.core import dtypes, philox
-from seqlib.core.op import (
-    Attrs,
-    Meta,
-    VjpContext,
-    broadcast_shapes,
-    dtype_error,
-    fused,
-    need_float,
-    need_int,
-    shape_error,
-)
+from seqlib.core.op import Attrs, Meta, Metas, VjpContext, broadcast_shapes, fused, need_alike, need_int, shape_error
 from seqlib.core.ops.attention_parts import (
     heads_first,
     heads_last,
@@ -160,11 +150,7 @@ def _check_packing(q: Meta, k: Meta | None, v: Meta | None, kv_heads: int) -> No
 @_attention.infer
 def _(*metas: Any, dropout: float, kv_heads: int, **attrs: Any) -> list[Meta]:
     q, k, v, bias, lengths, q_offsets, k_offsets, state = metas
-    for name, m in (("q", q), ("k", k), ("v", v), ("bias", bias)):
-        if m is not None:
-            need_float("attention", name, m)
-            if m.dtype != q.dtype:
-                raise dtype_error("attention", name, f"{q.dtype}, as q", m.dtype)
+    need_alike("attention", q=q, k=k, v=v, bias=bias)
     _check_packing(q, k, v, kv_heads)
     q, k, v = unpacked_metas(q, k, v, kv_heads)
     packed = q_offsets is not None or k_offsets is not None
@@ -246,7 +232,7 @@ for _module, _needs, _when in (("numpy", None, same_float), ("cpu", "numba", flo
 def _rows_apart(floats: Callable[..., bool]) -> Callable[..., bool]:
     """The kernels' `when` for padded rows without gradients, where a sentence must not notice its neighbours."""
 
-    def when(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+    def when(metas: Metas, attrs: Attrs) -> bool:
         apart = attrs.get("independent") and not attrs["dropout"] and metas[5] is None
         return bool(apart) and floats(metas, attrs)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from seqlib.core import dtypes
-from seqlib.core.op import Attrs, Meta
+from seqlib.core.op import Attrs, Meta, Metas
 
 CACHE = 1 << 17
 """Bytes of one array's piece: three or four of them fit the second-level cache of common processors."""
@@ -30,7 +30,7 @@ def same_float(*positions: int) -> Any:
     """A kernel's `when`: the inputs at `positions` (those that are present; all, if none are named) share
     float32 or float64."""
 
-    def when(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+    def when(metas: Metas, attrs: Attrs) -> bool:
         chosen = [metas[i] for i in positions] if positions else metas
         found = {m.dtype for m in chosen if m is not None}
         return len(found) == 1 and found <= {dtypes.float32, dtypes.float64}
@@ -41,17 +41,16 @@ def same_float(*positions: int) -> Any:
 def float32_only(*positions: int) -> Any:
     """A kernel's `when`: the inputs at `positions` that are present are float32, and none is empty."""
 
-    def when(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+    def when(metas: Metas, attrs: Attrs) -> bool:
         chosen = [m for i in positions if (m := metas[i]) is not None]
         return all(m.dtype == dtypes.float32 and m.size > 0 for m in chosen)
 
     return when
 
 
-def block_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
+def block_scratch(metas: Metas, attrs: Attrs) -> list[Meta]:
     """A kernel's `scratch`: one piece of the first input's rows (its last axis)."""
     x = metas[0]
-    assert x is not None
     width = x.shape[-1]
     rows = x.size // max(width, 1)
     return [Meta((rows_per_block(rows, width, x.dtype.itemsize), width), x.dtype)]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from seqlib.core import dtypes
 from seqlib.core.op import Meta, VjpContext, dtype_error, normalize_axis, primitive, shape_error
 from seqlib.core.ops.bounds import check_bounds
@@ -18,14 +16,15 @@ from seqlib.core.tensor import Tensor, as_tensor
 @primitive(saves="index")
 def _update_slice(xp: Any, cache: Any, x: Any, index: Any, *, axis: int) -> Any:
     out = cache.copy()
-    out[_block(index, cache.shape, x.shape, axis)] = x
+    out[block(index, cache.shape, x.shape, axis)] = x
     return out
 
 
-def _block(index: Any, cache: tuple[int, ...], block: tuple[int, ...], axis: int) -> tuple[slice, ...]:
-    check_bounds("update_slice", "index", index, cache[axis] - block[axis] + 1, negative=False)
+def block(index: Any, cache: tuple[int, ...], part: tuple[int, ...], axis: int) -> tuple[slice, ...]:
+    """The index of the part of a cache that an update writes."""
+    check_bounds("update_slice", "index", index, cache[axis] - part[axis] + 1, negative=False)
     start = int(index)
-    return (*(slice(None),) * axis, slice(start, start + block[axis]))
+    return (*(slice(None),) * axis, slice(start, start + part[axis]))
 
 
 @_update_slice.infer
@@ -44,13 +43,7 @@ def _(cache: Meta, x: Meta, index: Meta, *, axis: int) -> list[Meta]:
     return [cache]
 
 
-@_update_slice.cpu(strided=True, in_place=((0, 0),))
-def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
-    cache, x, index = ins
-    block = _block(index, cache.shape, x.shape, axis)
-    if not np.may_share_memory(outs[0], cache):  # eager: the result is an array of its own
-        np.copyto(outs[0], cache)
-    outs[0][block] = x
+_update_slice.cpu("copy_numpy:update_slice", strided=True, in_place=((0, 0),))
 
 
 @_update_slice.vjp

@@ -14,7 +14,7 @@ from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
 from seqlib.core import dtypes
-from seqlib.core.op import Attrs, Meta
+from seqlib.core.op import Attrs, Metas
 
 FUNCTIONS = {
     **dict.fromkeys(("exp", "log", "sqrt", "tanh", "sin", "cos", "erf", "abs", "sign", "floor", "number"), 1),
@@ -190,13 +190,13 @@ _NUMPYS = frozenset(("exp", "log", "tanh", "sin", "cos", "erf", "power"))
 """What loops leave to NumPy: its vectorised functions are as fast, and then values do not depend on who runs."""
 
 
-def loop_when(plan: Plan) -> Callable[[Sequence[Meta | None], Attrs], bool]:
+def loop_when(plan: Plan) -> Callable[[Metas, Attrs], bool]:
     """The `when` of a compiled loop: float32 (with perhaps bool), large, and better done in loops than by ufuncs,
     which need a pass over the cache for each step."""
     turns = 1 + sum(s.fn in _NUMPYS for s in plan.steps)
     gain = sum(2 if s.fn in _SLOW else 1 for s in plan.steps if s.fn not in _NUMPYS)
 
-    def when(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+    def when(metas: Metas, attrs: Attrs) -> bool:
         found = {m.dtype for m in metas if m is not None}
         size = max((m.size for m in metas if m is not None), default=0)
         worth = gain > turns and size >= LARGE * turns

@@ -5,10 +5,9 @@ Both halves come of one product and their gradients go into one buffer, so neith
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from seqlib.core.op import Meta, Op, VjpContext, fused, need_float, shape_error
+from seqlib.core.op import Meta, Metas, Op, VjpContext, fused, need_float, shape_error
 from seqlib.core.ops.blocks import float32_only, same_float
 from seqlib.core.ops.elementwise import gelu_erf, gelu_tanh, relu, sigmoid, silu
 from seqlib.core.ops.join import concatenate, split
@@ -49,7 +48,7 @@ glu_bwd.infer(lambda g, x, *, activation: [x])
 _glu.vjp(lambda ctx, g: (glu_bwd(g, ctx.inputs[0], **ctx.attrs),))
 
 
-def _fast(metas: Sequence[Meta | None], attrs: dict[str, Any]) -> bool:
+def _fast(metas: Metas, attrs: dict[str, Any]) -> bool:
     return attrs["activation"] in ("gelu", "silu") and float32_only(0)(metas, attrs)
 
 

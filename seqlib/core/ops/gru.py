@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from seqlib.core.op import Meta, VjpContext, dtype_error, fused, shape_error
+from seqlib.core.op import Meta, Metas, VjpContext, fused, need_alike, shape_error
 from seqlib.core.ops.blocks import float32_only, same_float
 from seqlib.core.ops.create import zeros
 from seqlib.core.ops.elementwise import sigmoid, tanh, where
@@ -51,8 +51,7 @@ def _(x: Meta, w: Meta, b: Meta, h0: Meta, lengths: Meta | None, *, reverse: boo
     check_sequence("gru", 3, x, w, h0, lengths)
     if b.shape != w.shape[:1]:
         raise shape_error("gru", "bias_h", f"{w.shape[:1]}, one for each gate", b.shape)
-    if b.dtype != x.dtype:
-        raise dtype_error("gru", "bias_h", f"{x.dtype}, as x", b.dtype)
+    need_alike("gru", x=x, bias_h=b)
     (steps, rows, _), width = x.shape, w.shape[1]
     each = Meta((steps, rows, width), x.dtype)
     return [each, h0, Meta((steps, rows, 4 * width), x.dtype), each]
@@ -105,19 +104,17 @@ _gru.flops(lambda x, w, *_, **attrs: 2 * x.size * w.shape[1])
 gru_bwd.flops(lambda w, gates, states, *_, **attrs: 2 * states.size * w.shape[0])
 
 
-def _scratch(metas: Sequence[Meta | None], attrs: Any) -> list[Meta]:
+def _scratch(metas: Metas, attrs: Any) -> list[Meta]:
     """w transposed, a step's product, its gates, the states of two steps and the outputs of one."""
     w, h0 = metas[1], metas[3]
-    assert w is not None and h0 is not None
     rows, width = h0.shape
     shapes = ((width, 3 * width), (rows, 3 * width), (1, rows, 4 * width), (3, rows, width))
     return [Meta(shape, w.dtype) for shape in shapes]
 
 
-def _scratch_bwd(metas: Sequence[Meta | None], attrs: Any) -> list[Meta]:
+def _scratch_bwd(metas: Metas, attrs: Any) -> list[Meta]:
     """What goes to the step before: past the product with w, and through it."""
     states = metas[2]
-    assert states is not None
     return [Meta((2, *states.shape[1:]), states.dtype)]
 
 

@@ -35,9 +35,7 @@ def _(*xs: Meta, axis: int) -> list[Meta]:
     return [Meta((*first.shape[:axis], total, *first.shape[axis + 1 :]), dtype)]
 
 
-@_concatenate.cpu(strided=True)
-def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
-    np.concatenate(ins, axis=axis, out=outs[0], casting="same_kind")
+_concatenate.cpu("copy_numpy:concatenate", strided=True)
 
 
 @_concatenate.vjp
@@ -85,11 +83,7 @@ def _unstack(xp: Any, x: Any, *, axis: int) -> Any:
 _unstack.infer(lambda x, *, axis: [Meta((*x.shape[:axis], *x.shape[axis + 1 :]), x.dtype)] * x.shape[axis])
 
 
-@_unstack.cpu(strided=True)
-def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
-    for out, part in zip(outs, np.moveaxis(ins[0], axis, 0), strict=True):
-        if out is not None:
-            np.copyto(out, part)
+_unstack.cpu("copy_numpy:unstack", strided=True)
 
 
 @_unstack.vjp
@@ -155,12 +149,7 @@ def _(x: Meta, *, widths: Widths, value: float) -> list[Meta]:
     return [Meta(tuple(a + d + b for d, (a, b) in zip(x.shape, widths, strict=True)), x.dtype)]
 
 
-@_pad.cpu(strided=True)
-def _(outs: Any, ins: Any, scratch: Any, *, widths: Widths, value: float) -> None:
-    outs[0].fill(value)
-    outs[0][tuple(slice(a, a + d) for d, (a, _) in zip(ins[0].shape, widths, strict=True))] = ins[0]
-
-
+_pad.cpu("copy_numpy:pad", strided=True)
 _pad.vjp(lambda ctx, g: (slice_(g, [a for a, _ in ctx.attrs["widths"]], ctx.inputs[0].shape),))
 
 

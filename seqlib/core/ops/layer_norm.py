@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, VjpContext, fused, need_float, shape_error
+from seqlib.core.op import Meta, Metas, VjpContext, fused, need_float, shape_error
 from seqlib.core.ops.blocks import block_scratch, float32_only, same_float
 from seqlib.core.ops.elementwise import rsqrt
 from seqlib.core.ops.reduce import mean, sum_to
@@ -60,16 +60,15 @@ def layer_norm_bwd(g: Tensor, x: Tensor, w: Tensor, mean_: Tensor, rstd: Tensor)
 layer_norm_bwd.infer(lambda g, x, w, mean_, rstd: [x, w, w])
 
 
-def _two_blocks(metas: Sequence[Meta | None], attrs: Any) -> list[Meta]:
+def _two_blocks(metas: Metas, attrs: Any) -> list[Meta]:
     w = metas[2]
-    assert w is not None
     return block_scratch(metas, attrs) * 2 + [Meta((w.size,), w.dtype)]
 
 
 layer_norm_bwd.cpu("layer_norm_numpy:backward", when=same_float(), scratch=_two_blocks, overlap=((0, 0), (0, 1)))
 
 
-def _wide_float32(metas: Sequence[Meta | None], attrs: Any) -> bool:
+def _wide_float32(metas: Metas, attrs: Any) -> bool:
     # The gradient of a row of one element is exactly 0 without fused multiply-adds alone.
     w = metas[2]
     return float32_only(0, 1, 2, 3, 4)(metas, attrs) and w is not None and w.size > 1
@@ -79,7 +78,7 @@ layer_norm_bwd.cpu(
     "layer_norm_cpu:backward",
     needs="numba",
     when=_wide_float32,
-    scratch=lambda metas, attrs: [Meta((32, 2, metas[2].size), metas[2].dtype)],  # type: ignore[union-attr]
+    scratch=lambda metas, attrs: [Meta((32, 2, metas[2].size), metas[2].dtype)],
     overlap=((0, 0), (0, 1)),
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqlib.core import dtypes
-from seqlib.core.op import Attrs, Meta, VjpContext, dtype_error, fused, need_float, need_int, shape_error
+from seqlib.core.op import Attrs, Meta, Metas, VjpContext, fused, need_alike, need_int, shape_error
 from seqlib.core.ops.blocks import float32_only, rows_per_block, same_float
 from seqlib.core.ops.create import full, zeros
 from seqlib.core.ops.cross_entropy import _cross_entropy, check_weights, cross_entropy_bwd, need_smoothing
@@ -59,10 +59,8 @@ def _(
     want_w: bool,
 ) -> list[Meta]:
     name = "linear_cross_entropy"
-    need_float(name, "x", x)
+    need_alike(name, x=x, w=w)
     need_int(name, "targets", targets)
-    if w.dtype != x.dtype:
-        raise dtype_error(name, "w", f"{x.dtype}, as x", w.dtype)
     if len(x.shape) != 2:
         raise shape_error(name, "x", "[N, D]", x.shape)
     if len(w.shape) != 2 or w.shape[1] != x.shape[1] or w.shape[0] == 0:
@@ -80,10 +78,9 @@ def _(x: Meta, w: Meta, *rest: Any, want_x: bool, want_w: bool, **attrs: Any) ->
     return 2 * (1 + want_x + want_w) * x.size * w.shape[0]
 
 
-def _scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
+def _scratch(metas: Metas, attrs: Attrs) -> list[Meta]:
     """A block of logits, its rows of x and its rows of gx."""
     x, w = metas[0], metas[1]
-    assert x is not None and w is not None
     (n, d), v, size = x.shape, w.shape[0], x.dtype.itemsize
     rows = max(min(n, 64), rows_per_block(n, v, size, _LOGITS))
     return [Meta(s, x.dtype) for s in ((rows, v), (rows, d), (rows, d))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from seqlib.core.op import Meta, VjpContext, dtype_error, fused, need_float, need_int, shape_error
+from seqlib.core.op import Meta, Metas, VjpContext, fused, need_alike, need_int, shape_error
 from seqlib.core.ops.blocks import float32_only, same_float
 from seqlib.core.ops.create import arange, zeros
 from seqlib.core.ops.elementwise import less, sigmoid, tanh, where
@@ -55,10 +55,7 @@ def _lstm(
 
 def check_sequence(op: str, gates: int, x: Meta, w: Meta, h0: Meta, lengths: Meta | None) -> None:
     """What lstm and gru ask of x [T,B,gates·H], w [gates·H,H], h0 [B,H] and lengths [B]."""
-    for name, m in (("x", x), ("w_h", w), ("h0", h0)):
-        need_float(op, name, m)
-        if m.dtype != x.dtype:
-            raise dtype_error(op, name, f"{x.dtype}, as x", m.dtype)
+    need_alike(op, x=x, w_h=w, h0=h0)
     if len(w.shape) != 2 or w.shape[0] != gates * w.shape[1] or w.shape[1] == 0:
         raise shape_error(op, "w_h", f"[{gates}·H, H]", w.shape)
     if len(x.shape) != 3 or x.shape[2] != w.shape[0]:
@@ -144,18 +141,16 @@ _lstm.flops(lambda x, w, *_, **attrs: 2 * x.size * w.shape[1])
 lstm_bwd.flops(lambda w, gates, *_, **attrs: 2 * gates.size * w.shape[1])
 
 
-def _scratch(metas: Sequence[Meta | None], attrs: Any) -> list[Meta]:
+def _scratch(metas: Metas, attrs: Any) -> list[Meta]:
     """w transposed, the gates of a step, cells and states of two steps, and the tanhs and outputs of one."""
     _, w, h0 = metas[:3]
-    assert w is not None and h0 is not None
     (rows, width), dtype = h0.shape, w.dtype
     return [Meta((width, 4 * width), dtype), Meta((rows, 4 * width), dtype), Meta((6, rows, width), dtype)]
 
 
-def _scratch_bwd(metas: Sequence[Meta | None], attrs: Any) -> list[Meta]:
+def _scratch_bwd(metas: Metas, attrs: Any) -> list[Meta]:
     """What goes to the step before: through the product with w, and past it; the cells' share."""
     cells = metas[2]
-    assert cells is not None
     return [Meta((3, *cells.shape[1:]), cells.dtype)]
 
 

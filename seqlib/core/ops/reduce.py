@@ -4,10 +4,9 @@ this file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from seqlib.core import dtypes
 from seqlib.core.op import OPS, Meta, Op, VjpContext, normalize_axis, primitive, shape_error
@@ -41,28 +40,41 @@ def expand_reduced(g: Tensor, shape: tuple[int, ...], axes: Axes) -> Tensor:
     return broadcast_to(reshape(g, reduced_shape(shape, axes, True)), shape)
 
 
+def _result(op: Op, x: Meta, axes: Axes, keepdims: bool, dtype: dtypes.DType) -> list[Meta]:
+    """The shape rule of what chooses from elements."""
+    result = Meta(reduced_shape(x.shape, axes, keepdims), dtype)
+    if result.size and not x.size:
+        raise shape_error(op.name, "x", f"non-empty along axis {', '.join(map(str, axes))}", x.shape)
+    return [result]
+
+
+def over(op: Op, x: Any, axis: Any, keepdims: bool, **attrs: Any) -> Tensor:
+    """A reduction by `op` over `axis`: an int, several, or None for all."""
+    x = as_tensor(x)
+    return op(x, axis=axes_of(op.name, axis, x.ndim), keepdims=bool(keepdims), **attrs)
+
+
+# -- sum and mean ----------------------------------------------------------------------------------
+
+
+def summed_dtype(dtype: dtypes.DType) -> dtypes.DType:
+    """What a sum of `dtype` is made in: bool is counted as int32."""
+    return dtypes.int32 if dtype == dtypes.bool_ else dtype
+
+
 @primitive(saves="")
 def _sum(xp: Any, x: Any, *, axis: Axes, keepdims: bool) -> Any:
-    return xp.sum(x, axis=axis, keepdims=keepdims, dtype=x.dtype if x.dtype != bool else np.int32)
+    return xp.sum(x, axis=axis, keepdims=keepdims, dtype=summed_dtype(x.dtype))
 
 
-@_sum.infer
-def _(x: Meta, *, axis: Axes, keepdims: bool) -> list[Meta]:
-    return [Meta(reduced_shape(x.shape, axis, keepdims), dtypes.int32 if x.dtype == dtypes.bool_ else x.dtype)]
-
-
-@_sum.cpu(strided=True)
-def _(outs: Any, ins: Any, scratch: Any, *, axis: Axes, keepdims: bool) -> None:
-    np.sum(ins[0], axis=axis, keepdims=keepdims, dtype=outs[0].dtype, out=outs[0])
-
-
+_sum.infer(lambda x, *, axis, keepdims: [Meta(reduced_shape(x.shape, axis, keepdims), summed_dtype(x.dtype))])
+_sum.cpu("reduce_numpy:sum", strided=True)
 _sum.vjp(lambda ctx, g: (expand_reduced(g, ctx.inputs[0].shape, ctx.attrs["axis"]),))
 
 
 def sum(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Sum of x over `axis` (int, tuple or None for all; kept with size 1 if `keepdims`). bool is counted as int32."""
-    x = as_tensor(x)
-    return _sum(x, axis=axes_of("sum", axis, x.ndim), keepdims=bool(keepdims))
+    return over(_sum, x, axis, keepdims)
 
 
 def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -74,14 +86,8 @@ def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
     return reshape(_sum(g, axis=axes, keepdims=False), shape) if axes else reshape(g, shape)
 
 
-# -- mean ------------------------------------------------------------------------------------------
-
-
 def _count(shape: tuple[int, ...], axes: Axes) -> int:
-    n = 1
-    for a in axes:
-        n *= shape[a]
-    return n
+    return math.prod(shape[a] for a in axes)
 
 
 @primitive(saves="")
@@ -96,10 +102,7 @@ def _(x: Meta, *, axis: Axes, keepdims: bool) -> list[Meta]:
     return [Meta(reduced_shape(x.shape, axis, keepdims), dtype)]
 
 
-@_mean.cpu(strided=True)
-def _(outs: Any, ins: Any, scratch: Any, *, axis: Axes, keepdims: bool) -> None:
-    np.sum(ins[0], axis=axis, keepdims=keepdims, dtype=outs[0].dtype, out=outs[0])
-    np.true_divide(outs[0], outs[0].dtype.type(_count(ins[0].shape, axis)), out=outs[0])
+_mean.cpu("reduce_numpy:mean", strided=True)
 
 
 @_mean.vjp
@@ -114,46 +117,41 @@ def mean(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Mean over `axis` (int, tuple or None for all); integers and bool give float32. Over nothing it is
     NaN.
     """
-    x = as_tensor(x)
-    return _mean(x, axis=axes_of("mean", axis, x.ndim), keepdims=bool(keepdims))
+    return over(_mean, x, axis, keepdims)
 
 
-# -- max and min -----------------------------------------------------------------------------------
+# -- what NumPy calls by the same name -------------------------------------------------------------
 
 
-def _extremum(name: str) -> Op:
-    """Declare max or min: the gradient is shared evenly by the elements that tie."""
+def _by_name(name: str, doc: str, saves: str = "") -> Op:
+    """Declare max, min, any or all."""
 
     def reference(xp: Any, x: Any, *, axis: Axes, keepdims: bool) -> Any:
         return getattr(xp, name)(x, axis=axis, keepdims=keepdims)
 
-    reference.__name__ = name
-    reference.__doc__ = f"The {name} over axes."
-    op = primitive(saves="x y")(reference)
-
-    @op.infer
-    def _(x: Meta, *, axis: Axes, keepdims: bool) -> list[Meta]:
-        result = Meta(reduced_shape(x.shape, axis, keepdims), x.dtype)
-        if result.size and not x.size:
-            raise shape_error(name, "x", f"non-empty along axis {axis}", x.shape)
-        return [result]
-
-    @op.cpu(strided=True)
-    def _(outs: Any, ins: Any, scratch: Any, *, axis: Axes, keepdims: bool) -> None:
-        getattr(np, name)(ins[0], axis=axis, keepdims=keepdims, out=outs[0])
-
-    @op.vjp
-    def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-        x, y, axes = ctx.inputs[0], ctx.outputs[0], ctx.attrs["axis"]
-        chosen = cast(OPS["equal"](x, expand_reduced(y, x.shape, axes)), x.dtype)
-        share = reshape(g, reduced_shape(x.shape, axes, True)) / _sum(chosen, axis=axes, keepdims=True)
-        return (chosen * share,)
-
+    reference.__name__, reference.__doc__ = name, doc
+    op = primitive(saves=saves, differentiable=bool(saves))(reference)
+    op.cpu(f"reduce_numpy:{name}", strided=True)
     return op
 
 
-_max = _extremum("max")
-_min = _extremum("min")
+_max, _min = (_by_name(name, f"The {name} over axes.", saves="x y") for name in ("max", "min"))
+_any, _all = (_by_name(name, f"Whether {name} of the elements differ from zero.") for name in ("any", "all"))
+for _op in (_any, _all):
+    _op.infer(lambda x, *, axis, keepdims: [Meta(reduced_shape(x.shape, axis, keepdims), dtypes.bool_)])
+
+
+def _extremum_gradient(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
+    """Shared evenly by the elements that tie."""
+    x, y, axes = ctx.inputs[0], ctx.outputs[0], ctx.attrs["axis"]
+    chosen = cast(OPS["equal"](x, expand_reduced(y, x.shape, axes)), x.dtype)
+    share = reshape(g, reduced_shape(x.shape, axes, True)) / _sum(chosen, axis=axes, keepdims=True)
+    return (chosen * share,)
+
+
+for _op in (_max, _min):
+    _op.infer(lambda x, *, axis, keepdims, op=_op: _result(op, x, axis, keepdims, x.dtype))
+    _op.vjp(_extremum_gradient)
 
 
 def max(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
@@ -162,39 +160,41 @@ def max(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
     Raises ShapeError when there is nothing to choose from.
     """
-    x = as_tensor(x)
-    return _max(x, axis=axes_of("max", axis, x.ndim), keepdims=bool(keepdims))
+    return over(_max, x, axis, keepdims)
 
 
 def min(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Least element over `axis` (int, tuple or None for all), as `max`."""
-    x = as_tensor(x)
-    return _min(x, axis=axes_of("min", axis, x.ndim), keepdims=bool(keepdims))
+    return over(_min, x, axis, keepdims)
+
+
+def any(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """True where an element over `axis` (int, tuple or None for all) is not zero; False over nothing."""
+    return over(_any, x, axis, keepdims)
+
+
+def all(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """True where all elements over `axis` (int, tuple or None for all) are not zero; True over nothing."""
+    return over(_all, x, axis, keepdims)
 
 
 # -- argmax and argmin -----------------------------------------------------------------------------
 
 
-def _arg_extremum(name: str) -> Op:
-    def reference(xp: Any, x: Any, *, axis: int) -> Any:
-        return getattr(xp, name)(x, axis=axis)
-
-    reference.__name__ = name
-    reference.__doc__ = f"The index of the first {name[3:]} along an axis, int32."
-    op = primitive(saves="", differentiable=False)(reference)
-
-    @op.infer
-    def _(x: Meta, *, axis: int) -> list[Meta]:
-        result = Meta(reduced_shape(x.shape, (axis,), False), dtypes.int32)
-        if result.size and not x.size:
-            raise shape_error(name, "x", f"non-empty along axis {axis}", x.shape)
-        return [result]
-
-    return op
+@primitive(saves="", differentiable=False)
+def _argmax(xp: Any, x: Any, *, axis: int) -> Any:
+    """The index of the first max along an axis, int32."""
+    return xp.argmax(x, axis=axis)
 
 
-_argmax = _arg_extremum("argmax")
-_argmin = _arg_extremum("argmin")
+@primitive(saves="", differentiable=False)
+def _argmin(xp: Any, x: Any, *, axis: int) -> Any:
+    """The index of the first min along an axis, int32."""
+    return xp.argmin(x, axis=axis)
+
+
+for _op in (_argmax, _argmin):
+    _op.infer(lambda x, *, axis, op=_op: _result(op, x, (axis,), False, dtypes.int32))
 
 
 def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
@@ -217,39 +217,3 @@ def _arg(op: Op, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
     if not keepdims:
         return found
     return reshape(found, reduced_shape(x.shape, tuple(range(x.ndim)) if axis is None else (at,), True))
-
-
-# -- any and all -----------------------------------------------------------------------------------
-
-
-def _logical(name: str) -> Op:
-    def reference(xp: Any, x: Any, *, axis: Axes, keepdims: bool) -> Any:
-        return getattr(xp, name)(x, axis=axis, keepdims=keepdims)
-
-    reference.__name__ = name
-    reference.__doc__ = f"Whether {name} of the elements differ from zero."
-    op = primitive(saves="", differentiable=False)(reference)
-
-    op.infer(lambda x, *, axis, keepdims: [Meta(reduced_shape(x.shape, axis, keepdims), dtypes.bool_)])
-
-    @op.cpu(strided=True)
-    def _(outs: Any, ins: Any, scratch: Any, *, axis: Axes, keepdims: bool) -> None:
-        getattr(np, name)(ins[0], axis=axis, keepdims=keepdims, out=outs[0])
-
-    return op
-
-
-_any = _logical("any")
-_all = _logical("all")
-
-
-def any(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """True where an element over `axis` (int, tuple or None for all) is not zero; False over nothing."""
-    x = as_tensor(x)
-    return _any(x, axis=axes_of("any", axis, x.ndim), keepdims=bool(keepdims))
-
-
-def all(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """True where all elements over `axis` (int, tuple or None for all) are not zero; True over nothing."""
-    x = as_tensor(x)
-    return _all(x, axis=axes_of("all", axis, x.ndim), keepdims=bool(keepdims))

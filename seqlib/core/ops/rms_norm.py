@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, dtype_error, fused, need_float, shape_error
+from seqlib.core.op import Meta, Metas, fused, need_alike, shape_error
 from seqlib.core.ops.blocks import block_scratch, float32_only, same_float
 from seqlib.core.ops.elementwise import rsqrt
 from seqlib.core.ops.reduce import mean, sum_to
@@ -22,13 +21,11 @@ def _rms_norm(x: Tensor, w: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
 
 @_rms_norm.infer
 def _(x: Meta, w: Meta, *, eps: float) -> list[Meta]:
-    need_float("rms_norm", "x", x)
+    need_alike("rms_norm", x=x, w=w)
     if not x.shape or x.shape[-1] == 0:
         raise shape_error("rms_norm", "x", "of at least 1 dimension, the last not empty", x.shape)
     if w.shape != x.shape[-1:]:
         raise shape_error("rms_norm", "w", f"of shape {x.shape[-1:]}, the last axis of x {x.shape}", w.shape)
-    if w.dtype != x.dtype:
-        raise dtype_error("rms_norm", "w", f"{x.dtype}, as x", w.dtype)
     return [x, Meta(x.shape[:-1], x.dtype)]
 
 
@@ -47,9 +44,8 @@ rms_norm_bwd.infer(lambda g, x, w, rstd: [x, w])
 _rms_norm.vjp(lambda ctx, g: rms_norm_bwd(g, *ctx.inputs, ctx.outputs[1]))
 
 
-def _scratch(metas: Sequence[Meta | None], attrs: Any) -> list[Meta]:
+def _scratch(metas: Metas, attrs: Any) -> list[Meta]:
     w = metas[2]
-    assert w is not None
     return block_scratch(metas, attrs) * 2 + [w]
 
 
@@ -60,7 +56,7 @@ rms_norm_bwd.cpu(
     "rms_norm_cpu:backward",
     needs="numba",
     when=float32_only(0, 1, 2, 3),
-    scratch=lambda metas, attrs: [Meta((32, metas[2].size), metas[2].dtype)],  # type: ignore[union-attr]
+    scratch=lambda metas, attrs: [Meta((32, metas[2].size), metas[2].dtype)],
     overlap=((0, 0), (0, 1)),
 )
 

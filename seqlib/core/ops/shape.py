@@ -50,9 +50,7 @@ def _cast(xp: Any, x: Any, *, dtype: Any) -> Any:
 _cast.infer(lambda x, *, dtype: [Meta(x.shape, dtypes.canonical(dtype))])
 
 
-@_cast.cpu(strided=True)
-def _(outs: Any, ins: Any, scratch: Any, *, dtype: Any) -> None:
-    np.copyto(outs[0], ins[0], casting="unsafe")
+_cast.cpu("copy_numpy:cast", strided=True)
 
 
 @_cast.vjp
@@ -219,7 +217,7 @@ def broadcast_to(x: Tensor, shape: Any) -> Tensor:
 
 @primitive(saves="")
 def _slice(xp: Any, x: Any, *, starts: tuple[int, ...], sizes: tuple[int, ...], steps: tuple[int, ...]) -> Any:
-    return x[_index(sizes, starts, steps)]
+    return x[block_index(sizes, starts, steps)]
 
 
 @_slice.infer
@@ -240,11 +238,12 @@ def _(layout: Layout, *, starts: tuple[int, ...], sizes: tuple[int, ...], steps:
 def _slice_grad(xp: Any, g: Any, *, shape: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> Any:
     """Zeros of `shape` with `g` written where a slice read it."""
     out = xp.zeros(shape, g.dtype)
-    out[_index(g.shape, starts, steps)] = g
+    out[block_index(g.shape, starts, steps)] = g
     return out
 
 
-def _index(sizes: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> tuple[slice, ...]:
+def block_index(sizes: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> tuple[slice, ...]:
+    """The index of a strided block."""
     return tuple(
         slice(a, a + n * s if a + n * s >= 0 else None, s) if n else slice(0, 0)
         for a, n, s in zip(starts, sizes, steps, strict=True)
@@ -254,10 +253,7 @@ def _index(sizes: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ..
 _slice_grad.infer(lambda g, *, shape, starts, steps: [Meta(shape, g.dtype)])
 
 
-@_slice_grad.cpu(strided=True)
-def _(outs: Any, ins: Any, scratch: Any, *, shape: Any, starts: Any, steps: Any) -> None:
-    outs[0].fill(0)
-    outs[0][_index(ins[0].shape, starts, steps)] = ins[0]
+_slice_grad.cpu("copy_numpy:slice_gradient", strided=True)
 
 
 @_slice_grad.vjp

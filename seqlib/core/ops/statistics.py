@@ -6,9 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from seqlib.core import dtypes
 from seqlib.core.op import Meta, VjpContext, fused, need_float, normalize_axis, primitive
 from seqlib.core.ops import reduce
 from seqlib.core.ops.elementwise import equal, exp, isfinite, log, square, where
@@ -40,8 +37,7 @@ def var(x: Tensor, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> T
     Two passes, so it does not cancel. NaN where n ≤ `ddof`. Raises DtypeError for a dtype that is not
     floating.
     """
-    x = as_tensor(x)
-    return _var(x, axis=axes_of("var", axis, x.ndim), ddof=int(ddof), keepdims=bool(keepdims))
+    return reduce.over(_var, x, axis, keepdims, ddof=int(ddof))
 
 
 # -- logsumexp -------------------------------------------------------------------------------------
@@ -75,8 +71,7 @@ def logsumexp(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
     Raises DtypeError for a dtype that is not floating, ShapeError where there is nothing to sum.
     """
-    x = as_tensor(x)
-    return _logsumexp(x, axis=axes_of("logsumexp", axis, x.ndim), keepdims=bool(keepdims))
+    return reduce.over(_logsumexp, x, axis, keepdims)
 
 
 # -- prod ------------------------------------------------------------------------------------------
@@ -93,7 +88,7 @@ def prod(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     shape = [x.shape[i] for i in kept]
     n = math.prod(x.shape[i] for i in axes)
     size = 1 << (n - 1).bit_length() if n else 1
-    rows = reshape(transpose(cast(x, dtypes.int32) if x.dtype == dtypes.bool_ else x, (*kept, *axes)), (*shape, n))
+    rows = reshape(transpose(cast(x, reduce.summed_dtype(x.dtype)), (*kept, *axes)), (*shape, n))
     rows = pad(rows, [*[(0, 0)] * len(kept), (0, size - n)], value=1) if size > n else rows
     while size > 1:
         first, second = split(rows, 2, axis=-1)
@@ -106,15 +101,13 @@ def prod(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 @primitive(saves="")
 def _cumsum(xp: Any, x: Any, *, axis: int) -> Any:
-    return xp.cumsum(x, axis=axis, dtype=x.dtype if x.dtype != bool else np.int32)
+    return xp.cumsum(x, axis=axis, dtype=reduce.summed_dtype(x.dtype))
 
 
-_cumsum.infer(lambda x, *, axis: [Meta(x.shape, dtypes.int32 if x.dtype == dtypes.bool_ else x.dtype)])
+_cumsum.infer(lambda x, *, axis: [Meta(x.shape, reduce.summed_dtype(x.dtype))])
 
 
-@_cumsum.cpu(strided=True)
-def _(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
-    np.cumsum(ins[0], axis=axis, dtype=outs[0].dtype, out=outs[0])
+_cumsum.cpu("reduce_numpy:cumsum", strided=True)
 
 
 @_cumsum.vjp

@@ -39,7 +39,7 @@ def _(q: Meta, k: Meta, v: Meta) -> list[Meta]:
     return [Meta((*q.shape[:2], k.shape[1]), q.dtype)]
 
 
-@fused(outs="gq gk gv", visible=3, differentiable=False)
+@fused(outs="gq gk gv", visible=3, differentiable=False, like="q k v")
 def additive_scores_bwd(g: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of additive_scores: with h = tanh(q + k) and d = g v (1 - h²), gq = Σ d over keys, gk = Σ d over
     queries and gv = Σ g h over both. The hidden units are computed again."""
@@ -47,9 +47,6 @@ def additive_scores_bwd(g: Tensor, q: Tensor, k: Tensor, v: Tensor) -> tuple[Ten
     g = reshape(g, (*g.shape, 1))
     d = g * v * (1.0 - hidden * hidden)
     return sum(d, axis=2), sum(d, axis=1), sum(g * hidden, axis=(0, 1, 2))
-
-
-additive_scores_bwd.infer(lambda g, q, k, v: [q, k, v])
 
 
 _additive_scores.vjp(lambda ctx, g: additive_scores_bwd(g, *ctx.inputs))

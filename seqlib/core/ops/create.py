@@ -34,13 +34,10 @@ def iota(xp: Any, *, start: float, step: float, size: int, dtype: Any) -> Any:
 iota.infer(lambda *, start, step, size, dtype: [Meta((size,), dtypes.canonical(dtype))])
 
 
-@primitive(differentiable=False)
+@primitive(differentiable=False, like="state")
 def advance_generator(xp: Any, state: Any, *, draws: int) -> Any:
     """The generator state int64 [2] = (seed, offset) after `draws` more draws."""
     return state + xp.asarray([0, draws], state.dtype)
-
-
-advance_generator.infer(lambda state, *, draws: [state])
 
 
 def zeros(shape: Any, dtype: Any = dtypes.float32) -> Tensor:

@@ -67,7 +67,7 @@ def _(logits: Meta, targets: Meta, weights: Meta | None, *, smoothing: float, ig
 _cross_entropy.cpu("cross_entropy_numpy:forward", when=same_float(0, 2), scratch=block_scratch)
 
 
-@fused(differentiable=False)
+@fused(differentiable=False, like="logits")
 def cross_entropy_bwd(
     g: Tensor, logits: Tensor, targets: Tensor, lse: Tensor, weights: Any = None, *, smoothing: float, ignore_index: int
 ) -> Tensor:
@@ -80,9 +80,6 @@ def cross_entropy_bwd(
     if weights is not None:
         rows = rows * reshape(weights, (n, 1))
     return where(reshape(counted, (n, 1)), rows * g, 0.0)
-
-
-cross_entropy_bwd.infer(lambda g, logits, *rest, **attrs: [logits])
 
 
 cross_entropy_bwd.cpu("cross_entropy_numpy:backward", when=same_float(0, 1, 3, 4))

@@ -31,7 +31,7 @@ def _(x: Meta, *, activation: str) -> list[Meta]:
     return [Meta((*x.shape[:-1], x.shape[-1] // 2), x.dtype)]
 
 
-@fused(differentiable=False)
+@fused(differentiable=False, like="x")
 def glu_bwd(g: Tensor, x: Tensor, *, activation: str) -> Tensor:
     """The gradient of glu: (g · act(b), g · a · act'(b)) side by side."""
     a, b = split(x, 2, axis=-1)
@@ -40,9 +40,6 @@ def glu_bwd(g: Tensor, x: Tensor, *, activation: str) -> Tensor:
     assert act.vjp_rule is not None
     (slope,) = act.vjp_rule(VjpContext((b,), (y,), {}, (True,)), g * a)
     return concatenate([g * y, slope], axis=-1)
-
-
-glu_bwd.infer(lambda g, x, *, activation: [x])
 
 
 _glu.vjp(lambda ctx, g: (glu_bwd(g, ctx.inputs[0], **ctx.attrs),))

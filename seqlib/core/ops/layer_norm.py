@@ -45,7 +45,7 @@ _layer_norm.cpu("layer_norm_numpy:forward", when=same_float(), overlap=((0, 0),)
 _layer_norm.cpu("layer_norm_cpu:forward", needs="numba", when=float32_only(0, 1, 2), overlap=((0, 0),))
 
 
-@fused(outs="gx gw gb", visible=3, differentiable=False)
+@fused(outs="gx gw gb", visible=3, differentiable=False, like="x w w")
 def layer_norm_bwd(g: Tensor, x: Tensor, w: Tensor, mean_: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of layer_norm: with x̂ = (x - mean) rstd and h = g w, gx = rstd (h - mean(h) - x̂ mean(h
     x̂)), gw = Σ g x̂ and gb = Σ g over rows."""
@@ -55,9 +55,6 @@ def layer_norm_bwd(g: Tensor, x: Tensor, w: Tensor, mean_: Tensor, rstd: Tensor)
     h = g * w
     gx = scale * (h - mean(h, axis=-1, keepdims=True) - unit * mean(h * unit, axis=-1, keepdims=True))
     return gx, sum_to(g * unit, w.shape), sum_to(g, w.shape)
-
-
-layer_norm_bwd.infer(lambda g, x, w, mean_, rstd: [x, w, w])
 
 
 def _two_blocks(metas: Metas, attrs: Any) -> list[Meta]:

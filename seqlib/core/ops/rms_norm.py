@@ -29,16 +29,13 @@ def _(x: Meta, w: Meta, *, eps: float) -> list[Meta]:
     return [x, Meta(x.shape[:-1], x.dtype)]
 
 
-@fused(outs="gx gw", visible=2, differentiable=False)
+@fused(outs="gx gw", visible=2, differentiable=False, like="x w")
 def rms_norm_bwd(g: Tensor, x: Tensor, w: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of rms_norm: with x̂ = x rstd and h = g w, gx = rstd (h - x̂ mean(h x̂)), gw = Σ g x̂ over rows."""
     scale = reshape(rstd, (*x.shape[:-1], 1))
     unit = x * scale
     h = g * w
     return scale * (h - unit * mean(h * unit, axis=-1, keepdims=True)), sum_to(g * unit, w.shape)
-
-
-rms_norm_bwd.infer(lambda g, x, w, rstd: [x, w])
 
 
 _rms_norm.vjp(lambda ctx, g: rms_norm_bwd(g, *ctx.inputs, ctx.outputs[1]))

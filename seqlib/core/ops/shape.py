@@ -12,13 +12,10 @@ from seqlib.core.op import Layout, Meta, VjpContext, contiguous_layout, normaliz
 from seqlib.core.tensor import Tensor, as_tensor
 
 
-@primitive(saves="")
+@primitive(saves="", like="x")
 def identity(xp: Any, x: Any) -> Any:
     """The same content as a tensor of its own on the tape."""
     return x
-
-
-identity.infer(lambda x: [x])
 
 
 identity.view(lambda layout: layout)
@@ -27,13 +24,10 @@ identity.view(lambda layout: layout)
 identity.vjp(lambda ctx, g: (g,))
 
 
-@primitive(saves="")
+@primitive(saves="", like="copy")
 def compute_copy(xp: Any, copy: Any, parameter: Any) -> Any:
     """`copy`, which holds `parameter` in another dtype; the gradient is the parameter's, in its dtype."""
     return copy
-
-
-compute_copy.infer(lambda copy, parameter: [copy])
 
 
 compute_copy.view(lambda layout: layout)

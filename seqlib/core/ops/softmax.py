@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from seqlib.core import dtypes
 from seqlib.core.op import Meta, Op, fused, need_float, normalize_axis, shape_error
 from seqlib.core.ops.blocks import block_scratch, same_float
@@ -20,7 +22,7 @@ def _softmax(x: Tensor) -> Tensor:
     return e / sum(e, axis=-1, keepdims=True)
 
 
-@fused(differentiable=False)
+@fused(differentiable=False, like="y")
 def softmax_bwd(g: Tensor, y: Tensor) -> Tensor:
     """The gradient of softmax by its result: y (g - Σ g y)."""
     return y * (g - sum(g * y, axis=-1, keepdims=True))
@@ -44,7 +46,7 @@ def _log_softmax(x: Tensor) -> Tensor:
     return shifted - log(sum(exp(shifted), axis=-1, keepdims=True))
 
 
-@fused(differentiable=False)
+@fused(differentiable=False, like="y")
 def log_softmax_bwd(g: Tensor, y: Tensor) -> Tensor:
     """The gradient of log_softmax by its result: g - exp(y) Σ g."""
     return g - exp(y) * sum(g, axis=-1, keepdims=True)
@@ -62,19 +64,15 @@ _log_softmax.vjp(lambda ctx, g: (log_softmax_bwd(g, ctx.outputs[0]),))
 # -- what they share -----------------------------------------------------------------------------------------
 
 
-def _declare(name: str, op: Op, backward: Op) -> None:
-    def infer(x: Meta) -> list[Meta]:
-        need_float(name, "x", x)
-        if not x.shape:
-            raise shape_error(name, "x", "of at least 1 dimension", x.shape)
-        return [x]
-
-    op.infer(infer)
-    backward.infer(lambda g, y: [y])
+def _like_x(op: str, x: Meta) -> list[Meta]:
+    need_float(op, "x", x)
+    if not x.shape:
+        raise shape_error(op, "x", "of at least 1 dimension", x.shape)
+    return [x]
 
 
-_declare("softmax", _softmax, softmax_bwd)
-_declare("log_softmax", _log_softmax, log_softmax_bwd)
+_softmax.infer(partial(_like_x, "softmax"))
+_log_softmax.infer(partial(_like_x, "log_softmax"))
 
 
 def _along(op: Op, x: Tensor, axis: int) -> Tensor:

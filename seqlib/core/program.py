@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from seqlib.core import debug, hooks
 from seqlib.core.backends import BACKENDS
-from seqlib.core.backends.base import Backend, Bound
+from seqlib.core.backends.base import Backend, Bound, run_all
 from seqlib.core.graph import Graph
 from seqlib.core.hoist import Group
 from seqlib.core.lower import Launch, Plan
@@ -234,19 +234,22 @@ class Program:
         """
         if hooks.active() or debug.level() < 2:
             return self._run(arrays)
-        with hooks.hooks(finite=False) as seen:
-            results = self._run(arrays)
-        self._emit(self._seconds(seen))
+        seconds: list[float] = []
+        results = self._run(arrays, seconds)
+        self._emit(seconds)
         return results
 
-    def _run(self, arrays: Sequence[Array]) -> list[Array]:
+    def _run(self, arrays: Sequence[Array], seconds: list[float] | None = None) -> list[Array]:
+        """`run`, launch by launch if `seconds` are asked for."""
         backend = self.backend
         with self.arena.lock, backend.running():
             bound = self._bind()
             self._refresh(bound)
             for held, given in zip(bound.inputs, arrays, strict=True):
                 backend.write(held, given)
-            if hooks.active():
+            if seconds is not None:
+                seconds += backend.timed(bound.launches)
+            elif hooks.active():
                 self._watched(self.plan.launches, bound.launches)
             else:
                 bound.replay()
@@ -266,8 +269,7 @@ class Program:
                 if hooks.active():
                     self._watched(group.launches, bound)
                 else:
-                    for fn, outs, ins, scratch, attrs, _ in bound:
-                        fn(outs, ins, scratch, **attrs)
+                    run_all(bound)
                 kept.versions = versions
 
     def profile(self, arrays: Sequence[Array], repeats: int = 1) -> npt.NDArray[np.float64]:
@@ -275,16 +277,10 @@ class Program:
 
         Each repeat is a run on `arrays`: the locations are updated `repeats` times.
         """
-        seconds: list[list[float]] = []
-        for _ in range(repeats):
-            with hooks.hooks(finite=False) as seen:
-                self._run(arrays)
-            seconds.append(self._seconds(seen))
+        seconds: list[list[float]] = [[] for _ in range(repeats)]
+        for row in seconds:
+            self._run(arrays, row)
         return np.array(seconds).reshape(repeats, self.launch_count)
-
-    def _seconds(self, seen: hooks.Seen) -> list[float]:
-        """Those of the launches in a run; what was hoisted ran before them."""
-        return [call.seconds for call in seen.calls[len(seen.calls) - self.launch_count :]]
 
     def _watched(self, launches: Sequence[Launch], bound: Sequence[Bound]) -> None:
         """Run launches under the hooks in force."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,12 @@ def metas_of(arrays: Sequence[Any | None]) -> list[Meta | None]:
 
 def scratch_metas(kernel: Kernel, metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
     return kernel.scratch(metas, attrs) if kernel.scratch is not None else []
+
+
+def run_all(launches: Sequence[Bound]) -> None:
+    """Run bound launches one after the other."""
+    for fn, outs, ins, scratch, attrs, _ in launches:
+        fn(outs, ins, scratch, **attrs)
 
 
 class Backend:
@@ -48,8 +55,8 @@ class Backend:
         raise NotImplementedError
 
     def record(self, launches: Sequence[Bound]) -> Callable[[], None]:
-        """A function that runs bound launches one after the other."""
-        raise NotImplementedError
+        """A function that runs bound launches again and again."""
+        return partial(run_all, launches)
 
     def synchronize(self) -> None:
         """Wait until all that was launched has ended, for timing."""
@@ -57,9 +64,9 @@ class Backend:
     def timed(self, launches: Sequence[Bound]) -> list[float]:
         """Run bound launches once, in order; the seconds of each."""
         seconds: list[float] = []
-        for fn, outs, ins, scratch, attrs, _ in launches:
+        for launch in launches:
             start = time.perf_counter()
-            fn(outs, ins, scratch, **attrs)
+            run_all((launch,))
             seconds.append(time.perf_counter() - start)
         return seconds
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from seqlib.core.backends.base import Backend, Bound
+from seqlib.core.backends.base import Backend
 from seqlib.core.backends.threads import single_blas
 from seqlib.core.op import Meta
 
@@ -39,14 +39,6 @@ class CpuBackend(Backend):
 
     def view(self, memory: Any, offset: int, meta: Meta, strides: Sequence[int]) -> Any:
         return np.ndarray(meta.shape, meta.dtype, memory, offset, strides)
-
-    def record(self, launches: Sequence[Bound]) -> Callable[[], None]:
-
-        def replay() -> None:
-            for fn, outs, ins, scratch, attrs, _ in launches:
-                fn(outs, ins, scratch, **attrs)
-
-        return replay
 
 
 CPU = CpuBackend()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property
-from itertools import pairwise
+from functools import cache, cached_property, partial
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from seqlib.core.backends.base import Backend, Bound
+from seqlib.core.backends.base import Backend, Bound, run_all
 from seqlib.core.op import Meta
 from seqlib.util.errors import SeqlibError
 
@@ -112,7 +112,7 @@ class CudaBackend(Backend):
                 spin((1,), (1,), (np.int64(_SPIN_NS),))
                 events[0].record(self.stream)
                 for launch, after in zip(some, events[1:], strict=True):
-                    _run(launch)
+                    run_all((launch,))
                     after.record(self.stream)
                 self.stream.synchronize()
                 seconds += [self.xp.cuda.get_elapsed_time(a, b) / 1e3 for a, b in pairwise(events)]
@@ -179,8 +179,7 @@ class _Replay:
         self.calls += 1
         with self.backend.stream:
             if self.calls == 1:
-                for launch in self.launches:
-                    _run(launch)
+                run_all(self.launches)
                 return
             if self.calls == 2:
                 self._capture()
@@ -188,32 +187,18 @@ class _Replay:
                 segment()
 
     def _capture(self) -> None:
-        start = 0
-        for i in range(len(self.launches) + 1):
-            broken = i == len(self.launches) or self.launches[i][5]
-            if not broken:
-                continue
-            if i > start:
-                self.segments.append(self._graph(self.launches[start:i]))
-            if i < len(self.launches):
-                launch = self.launches[i]
-                self.segments.append(lambda launch=launch: _run(launch))
-            start = i + 1
+        for allocates, launches in groupby(self.launches, key=lambda launch: launch[5]):
+            some = list(launches)
+            self.segments.append(partial(run_all, some) if allocates else self._graph(some))
 
     def _graph(self, launches: Sequence[Bound]) -> Callable[[], None]:
         stream = self.backend.stream
         stream.begin_capture()
         try:
-            for launch in launches:
-                _run(launch)
+            run_all(launches)
         finally:
             graph = stream.end_capture()
         return lambda: graph.launch(stream)
-
-
-def _run(launch: Bound) -> None:
-    fn, outs, ins, scratch, attrs, _ = launch
-    fn(outs, ins, scratch, **attrs)
 
 
 _backend = CudaBackend()

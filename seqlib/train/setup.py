@@ -195,16 +195,17 @@ def prepare_data(config: RunConfig, problem: Any) -> Any:
     )
 
 
-def make_epochs(config: RunConfig, data: Any) -> Epochs:
-    """The plans of the run's epochs over prepared data."""
+def make_epochs(config: RunConfig, data: Any, tell: bool = False) -> Epochs:
+    """The plans of the run's epochs over prepared data; with `tell` the log says how often a mixture's pairs are seen."""
     batch, mix = config.batch, parse_mix(config.data.mix)
     mixture = None
     if mix:
         weights = (1.0, *(weight for _, weight in mix))
         sizes = data.report.splits["train"].corpora
         mixture = Mixture((*sizes, *[0] * (len(weights) - len(sizes))), weights, config.data.temperature)
-        names = [",".join(config.data.paths), *(files for files, _ in mix)]
-        get_logger().info("the mixture of corpora:\n%s", mixture.report(names))
+        if tell:
+            names = [",".join(config.data.paths), *(files for files, _ in mix)]
+            get_logger().info("the mixture of corpora:\n%s", mixture.report(names))
     store, sampling = data.store("train"), None
     if config.data.subword_sampling:
         sampler = SubwordSampler(data.tokenizer, config.data.subword_sampling)

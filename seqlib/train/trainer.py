@@ -57,7 +57,7 @@ class Trainer:
         self.step = CompiledStep(
             self.model, self.optimizer, self.generator, config.optim.smoothing, config.batch.accumulate
         )
-        self.epochs = make_epochs(config, data)
+        self.epochs = make_epochs(config, data, tell=True)
         self.plan: Plan = self.epochs.plan(0)
         self.end = End(config, default_epochs(len(self.epochs.store)) * len(self.plan.batches))
         self.rate = Rate(config, self.model_config, self.end)

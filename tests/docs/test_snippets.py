@@ -1,10 +1,15 @@
 """What README.md and docs/*.md show is executed.
 
-Python blocks of a file run in order in one namespace, in a temporary folder. A block below
-`<!-- no-run: reason -->` is left out; one below `<!-- file: NAME -->` is written to that file for the blocks after
-it. In shell blocks the flags of every `seqlib` command are parsed; a shell block below `<!-- run -->` is executed.
+Blocks of a file run in order in one temporary folder: Python blocks, in one namespace, and shell blocks below
+`<!-- run -->`, or `<!-- run: exit N -->` where they should fail. A block below `<!-- no-run: reason -->` is left out; one
+below `<!-- file: NAME -->` is written to that file for the blocks after it; one below `<!-- prints -->` shows lines that the
+block before it printed, in order: numbers may differ, a line `...` stands for
+any others, and a line that ends in `…` goes on. In shell blocks the flags of
+every `seqlib` command are parsed, run or not.
 """
 
+import contextlib
+import io
 import re
 import shlex
 import subprocess
@@ -71,15 +76,72 @@ def commands(block: Block) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": f"snippets of {path.name}"}
+    printed = ""
     for block in blocks(path):
+        where = f"{path.name}, line {block.line}"
         if file := re.fullmatch(r"<!-- file: (\S+) -->", block.comment):
             Path(file[1]).write_text(block.text, encoding="utf-8")
+        elif block.comment == "<!-- prints -->":
+            missing = unprinted(block.text, printed)
+            assert missing is None, f"{where}: this line is not printed there: {missing}\n{printed}"
+        elif run := re.fullmatch(r"<!-- run(?:: exit (\d+))? -->", block.comment):
+            code, printed = shell(block)
+            assert code == int(run[1] or 0), f"{where}: exit code {code}\n{printed}"
         elif block.language == "python" and not left_out(block):
             source = "\n" * block.line + block.text  # so that a traceback names the line of the document
-            exec(compile(source, str(path), "exec"), namespace)
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(compile(source, str(path), "exec"), namespace)
+            printed = out.getvalue()
+
+
+def shell(block: Block) -> tuple[int, str]:
+    """Run a shell block with this Python's commands; the exit code and what it printed."""
+    folder = str(Path(sys.executable).parent)
+    script = f"set -e\nPATH={shlex.quote(folder)}:$PATH\n" + "\n".join(commands(block))
+    done = subprocess.run(
+        ["bash", "-c", script],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=RUN_LIMIT,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def unprinted(shown: str, printed: str) -> str | None:
+    """The first line of a block that was not printed where it should be; numbers, digests and spaces don't count.
+
+    A line follows the one before it at once, unless "..." stands between; what follows "..." is searched for."""
+    lines = [plain(line) for line in printed.splitlines() if line.strip()]
+    at, anywhere = 0, True
+    for line in shown.splitlines():
+        if not line.strip():
+            continue
+        if line.strip() == "...":
+            anywhere = True
+            continue
+        places = range(at, len(lines) if anywhere else min(at + 1, len(lines)))
+        found = next((i for i in places if same(plain(line), lines[i])), None)
+        if found is None:
+            return line
+        at, anywhere = found + 1, False
+    return None
+
+
+def same(shown: str, line: str) -> bool:
+    return line.startswith(shown[:-1]) if shown.endswith("…") else line == shown
+
+
+def plain(line: str) -> str:
+    line = re.sub(r"[^\s,]*/(?=[\w.-]+)", "", line)  # folders
+    line = re.sub(r"\b(?=\w*\d)[0-9a-f]{8,}\b", "#", line)
+    line = " ".join(re.sub(r"-?\d[\d,.:e-]*", "#", line).split())
+    return re.sub(r"# [kMG]?B\b", "# B", line)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -88,18 +150,6 @@ def test_shell_blocks_name_real_flags(path: Path) -> None:
         if block.language in SHELL and not left_out(block):
             for line in commands(block):
                 check_command(line, f"{path.name}, line {block.line}: {line}")
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_shell_blocks_marked_run_succeed(path: Path, tmp_path: Path) -> None:
-    for block in blocks(path):
-        if block.language in SHELL and block.comment == "<!-- run -->":
-            folder = str(Path(sys.executable).parent)
-            script = f"set -e\nPATH={shlex.quote(folder)}:$PATH\n" + "\n".join(commands(block))
-            done = subprocess.run(
-                ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=RUN_LIMIT, check=False
-            )
-            assert done.returncode == 0, f"{path.name}, line {block.line}:\n{done.stdout}{done.stderr}"
 
 
 def check_command(line: str, where: str) -> None:
@@ -135,3 +185,12 @@ def test_blocks_are_found(tmp_path: Path) -> None:
         left_out(Block("python", "", 1, "<!-- no-run -->"))
     with pytest.raises(AssertionError, match="has no flag --nonsense"):
         check_command("seqlib list --nonsense | cat", "here")
+
+
+def test_printed_lines_are_compared() -> None:
+    printed = "prepared /tmp/x-0a1b2c3d4e\nloss 4.21  rate 1e-05\nstep 50\nETA 00:12\n"
+    assert unprinted("prepared x-ffff0000aa\nloss 3.9  rate 0.2\n...\nETA 01:59", printed) is None
+    assert unprinted("prepared x-ffff0000aa\nstep 50", printed) == "step 50"  # a line between
+    assert unprinted("...\nstep 50\nEND 1", printed) == "END 1"
+    assert unprinted("loss 3.9  speed 0.2", printed) == "loss 3.9  speed 0.2"
+    assert unprinted("...\nloss …", printed) is None and unprinted("...\nETA …\nmore", printed) == "more"

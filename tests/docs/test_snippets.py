@@ -1,11 +1,10 @@
 """What README.md and docs/*.md show is executed.
 
 Blocks of a file run in order in one temporary folder: Python blocks, in one namespace, and shell blocks below
-`<!-- run -->`, or `<!-- run: exit N -->` where they should fail. A block below `<!-- no-run: reason -->` is left out; one
-below `<!-- file: NAME -->` is written to that file for the blocks after it; one below `<!-- prints -->` shows lines that the
-block before it printed, in order: numbers may differ, a line `...` stands for
-any others, and a line that ends in `…` goes on. In shell blocks the flags of
-every `seqlib` command are parsed, run or not.
+`<!-- run -->`, or `<!-- run: exit N -->` where they should fail. A block below `<!-- no-run: reason -->` is left out;
+one below `<!-- file: NAME -->` is written to that file for the blocks after it; one below `<!-- prints -->` shows lines
+that the block before it printed, in order: numbers may differ, a line `...` stands for any others, and a line that ends
+in `…` goes on. In shell blocks the flags of every `seqlib` command are parsed, run or not.
 """
 
 import contextlib

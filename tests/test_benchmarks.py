@@ -121,5 +121,5 @@ def test_gpu_ops_finds_what_is_wrong(monkeypatch):
 
 
 def test_gpu_train_runs_its_parity_on_the_cpu():
-    text = run(str(BENCHMARKS / "gpu_train.py"), "parity", "--device", "cpu", "--steps", "2")
+    text = run(str(BENCHMARKS / "gpu_train.py"), "parity", "--parity", "float32", "--device", "cpu", "--steps", "2")
     assert "at most 2 times that: True" in text and "losses and weights: True" in text

@@ -9,10 +9,14 @@ import heapq
 from collections.abc import Sequence
 from typing import Any
 
+from seqlib.core import dtypes
 from seqlib.core.graph import in_gradient_of
 from seqlib.core.op import OPS, Meta, VjpContext
 from seqlib.core.tape import Edge, GradientError, Node, Region, compose, grad_mode, no_grad
 from seqlib.core.tensor import Leaf, Tensor, register_methods
+
+_WIDE = {"cast", "compute_copy", "concatenate", "reshape", "transpose"}
+"""Ops whose rules take the gradient of a 16-bit output in float32: they stand between a parameter and its use."""
 
 
 def gradients(
@@ -114,8 +118,12 @@ def _run_backward(
                 continue
             if g.shape != meta.shape:
                 raise AssertionError(f"{node.op.name}: gradient of shape {g.shape} for an input of shape {meta.shape}")
-            # An op on float32 and float64 computes in float64; each gradient has the dtype of its tensor.
-            _accumulate(grads, edge, g if g.dtype == meta.dtype else OPS["cast"](g, dtype=meta.dtype))
+            # An op on float32 and float64 computes in float64; each gradient has the dtype of its tensor, but sums over
+            # many rows stay float32 on their way to a parameter.
+            wide = (
+                edge[0].op.name in _WIDE and g.dtype == dtypes.sums(meta.dtype) if isinstance(edge[0], Node) else False
+            )
+            _accumulate(grads, edge, g if wide or g.dtype == meta.dtype else OPS["cast"](g, dtype=meta.dtype))
             queue(edge[0])
 
 

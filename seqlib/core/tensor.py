@@ -7,7 +7,7 @@ made it. Methods and operators are ops looked up by name, so this file knows no 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -418,10 +418,12 @@ class Parameter(Variable):
             return self
         return OPS["cast"](self, dtype=wanted) if copy is None else OPS["compute_copy"](copy, self)
 
-    def assign(self, value: TensorLike) -> None:
+    def assign(self, value: TensorLike, copies: Mapping[dtypes.DType, Tensor] | None = None) -> None:
+        """Write `value` here and in the compute copies; `copies` holds what is at hand of it in their dtypes."""
         super().assign(value)
         for dtype, copy in self.copies.items():
-            copy.assign(OPS["cast"](Tensor(self.data), dtype=dtype))
+            made = (copies or {}).get(dtype)
+            copy.assign(OPS["cast"](Tensor(self.data), dtype=dtype) if made is None else made)
 
     def to(self, device: str) -> Parameter:
         for copy in self.copies.values():

@@ -144,6 +144,8 @@ class Transformer(Module):
     `config` and `spec` are kept as given. Parameters start from `nn.init` under the ambient generator; see `build`.
     """
 
+    multiplied = ("output_weight",)
+
     def __init__(self, config: TransformerConfig, spec: Vocabularies):
         self.config = config
         self.spec = spec
@@ -192,7 +194,7 @@ class Transformer(Module):
             hidden = self.decode(memory, batch.src_lengths, batch.tgt_in)
         return ops.linear_cross_entropy(
             ops.reshape(hidden, shape=(-1, self.config.d_model)),
-            self.output_weight,
+            self.output_weight.as_dtype(hidden.dtype),
             ops.reshape(_ids(batch.tgt_out), shape=(-1,)),
             smoothing=smoothing,
             ignore_index=-1,
@@ -254,7 +256,7 @@ class Transformer(Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [..., D] → scores [..., V]."""
         flat = ops.reshape(hidden, shape=(-1, self.config.d_model))
-        scores = ops.matmul(flat, self.output_weight, transpose_b=True)
+        scores = ops.matmul(flat, self.output_weight.as_dtype(flat.dtype), transpose_b=True, wide=True)
         return ops.reshape(scores, shape=(*hidden.shape[:-1], self.output_weight.shape[0]))
 
     # ---- one token at a time

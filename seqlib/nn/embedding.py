@@ -9,11 +9,14 @@ __all__ = ["Embedding"]
 
 
 class Embedding(Module):
-    """Rows of `weight` [V, D] (V `vocabulary`, D `features`) by token id, times `scale`; drawn from N(0, 1/D).
+    """Rows of `weight` [V, D] (V `vocabulary`, D `features`) by token id, times `scale`, in the `compute` dtype;
+    drawn from N(0, 1/D).
 
     With ``scale = sqrt(D)`` the embedded tokens have unit variance while the same table serves as output weights
     (Vaswani et al. 2017, section 3.4).
     """
+
+    multiplied = ("weight",)
 
     def __init__(self, vocabulary: int, features: int, scale: float = 1.0):
         self.scale = scale
@@ -21,5 +24,5 @@ class Embedding(Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """int32 [...] → [..., D]."""
-        embedded = ops.embedding(ids, self.weight)
+        embedded = ops.embedding(ids, self.weight.as_dtype(self.compute or self.weight.dtype))
         return embedded if self.scale == 1.0 else embedded * self.scale

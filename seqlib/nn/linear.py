@@ -10,13 +10,14 @@ __all__ = ["Linear", "joined"]
 
 
 class Linear(Module):
-    """y = x Wᵀ + b for x [..., in]; `weight` is [out, in] (Hugging Face's layout), `bias` [out] or absent; in is
-    `in_features`, out `out_features`.
+    """y = x Wᵀ + b for x [..., in], in x's dtype; `weight` is [out, in] (Hugging Face's layout), `bias` [out] or none;
+    in is `in_features`, out `out_features`.
 
     W is drawn by `init.xavier_uniform`, b is 0.
     """
 
     bias: Parameter | None
+    multiplied = ("weight", "bias")
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
         self.weight = Parameter(init.xavier_uniform((out_features, in_features)))
@@ -24,7 +25,8 @@ class Linear(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out]. Raises ShapeError when the last axis is not `in`."""
-        return _affine(x, self.weight, self.bias)
+        bias = None if self.bias is None else self.bias.as_dtype(x.dtype)
+        return _affine(x, self.weight.as_dtype(x.dtype), bias)
 
 
 def joined(x: Tensor, *layers: Linear) -> Tensor:
@@ -32,8 +34,8 @@ def joined(x: Tensor, *layers: Linear) -> Tensor:
 
     Their weights are joined first, which is a copy of parameters, once a step; results and gradients are never copied.
     """
-    weight = ops.concatenate([layer.weight for layer in layers], axis=0)
-    biases = [layer.bias for layer in layers if layer.bias is not None]
+    weight = ops.concatenate([layer.weight.as_dtype(x.dtype) for layer in layers], axis=0)
+    biases = [layer.bias.as_dtype(x.dtype) for layer in layers if layer.bias is not None]
     return _affine(x, weight, ops.concatenate(biases, axis=0) if biases else None)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 
+from seqlib.core import dtypes
 from seqlib.core.graph import current_scope, scope
 from seqlib.core.modes import note_mode_change
 from seqlib.core.tensor import Parameter, Variable
@@ -52,6 +53,10 @@ class Module:
 
     training: bool = True
     derived: tuple[str, ...] = ()
+    multiplied: tuple[str, ...] = ()
+    """Names of the parameters that `forward` reads by `as_dtype`, so that `compute_in` keeps copies of them."""
+    compute: Any = None
+    """The dtype that a model's first layers (embeddings) compute in; None: that of their weights. See `compute_in`."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Module | Variable) or (name == "training" and value != self.training):
@@ -138,7 +143,7 @@ class Module:
         """What a compiled function is traced anew for: `training` of every module, `frozen` and
         compute copies of every parameter, and which parameters these are (`replace` brings others).
         """
-        training = [module.training for module in self.named_modules().values()]
+        training = [(module.training, module.compute) for module in self.named_modules().values()]
         return (*training, *((id(parameter), *parameter.modes()) for parameter in self.parameters()))
 
     @contextlib.contextmanager
@@ -159,6 +164,21 @@ class Module:
         """
         for variable in self.state_variables().values():
             variable.to(device)
+        return self
+
+    def compute_in(self, dtype: Any) -> Self:
+        """Compute in a dtype ("bfloat16", "float16") from the embeddings on: what is multiplied keeps a copy in it. The
+        parameters themselves, norms' gains and statistics, weights' gradients and the loss stay as they are. Returns
+        the module.
+
+        Raises DtypeError for a dtype that is not a supported one.
+        """
+        for module in self.named_modules().values():
+            module.compute = dtypes.canonical(dtype)
+            for name in module.multiplied:
+                if isinstance(parameter := getattr(module, name), Parameter):
+                    parameter.keep_copy(dtype)
+        note_mode_change()
         return self
 
     # ---- weights

@@ -28,15 +28,15 @@ class Positions(Module):
         if x.shape[1] > self.max_length:
             expected = f"at most {self.max_length} tokens long (the model's max_length)"
             raise shape_error("positions", "x", expected, x.shape)
-        return x + self.rows()[: x.shape[1]]
+        return x + self.rows()[: x.shape[1]].astype(x.dtype)
 
     def each(self, x: Tensor, positions: Tensor) -> Tensor:
         """[N, D] tokens at `positions` (int32 [N]) → [N, D]. Raises IndexRangeError for one past the table."""
-        return x + ops.take(self.rows(), positions, axis=0)
+        return x + ops.take(self.rows(), positions, axis=0).astype(x.dtype)
 
     def at(self, x: Tensor, position: Tensor) -> Tensor:
         """[R, D] tokens that all stand at one `position` (int32, 0-d) → [R, D]."""
-        return x + ops.take(self.rows(), ops.reshape(position, shape=(1,)), axis=0)
+        return x + ops.take(self.rows(), ops.reshape(position, shape=(1,)), axis=0).astype(x.dtype)
 
 
 class SinusoidalPositions(Positions):

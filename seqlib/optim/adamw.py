@@ -45,6 +45,8 @@ class AdamW(Optimizer):
         p, m, v = self.params[name], self.m[name], self.v[name]
         beta1, beta2 = self.betas
         settings = {"beta1": beta1, "beta2": beta2, "eps": self.eps, "weight_decay": self.decay[name]}
-        new = ops.adamw(p, g, m, v, self.lr, step, scale, **settings)
-        for location, value in zip((p, m, v), new, strict=True):
-            location.assign(value)
+        copy = next(iter(p.copies), None)
+        new, new_m, new_v, *made = ops.adamw(p, g, m, v, self.lr, step, scale, copy=copy, **settings)
+        p.assign(new, dict(zip(p.copies, made, strict=False)))
+        m.assign(new_m)
+        v.assign(new_v)

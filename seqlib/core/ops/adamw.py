@@ -66,6 +66,20 @@ _adamw.cpu("adamw_numpy:forward", when=same_float(0, 1, 2, 3), scratch=_scratch,
 _adamw.cpu("adamw_cpu:forward", needs="numba", when=float32_only(0, 1, 2, 3), overlap=((0, 0), (1, 2), (2, 3)))
 
 
+@fused(outs="p m v copy", visible=4, differentiable=False)
+def adamw_copy(
+    *tensors: Tensor, copy: Any, beta1: float, beta2: float, eps: float, weight_decay: float
+) -> tuple[Tensor, ...]:
+    """adamw, and the new p in the dtype `copy`."""
+    p, m, v = _adamw(*tensors, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
+    return p, m, v, p.astype(copy)
+
+
+@adamw_copy.infer
+def _(*metas: Any, copy: Any, **rates: float) -> list[Meta]:
+    return [*_adamw.infer_metas(metas, rates), Meta(metas[0].shape, copy)]
+
+
 def adamw(
     p: Tensor,
     g: Tensor,
@@ -79,8 +93,9 @@ def adamw(
     beta2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One AdamW update (Kingma and Ba 2015; Loshchilov and Hutter 2019): the new (p, m, v).
+    copy: Any = None,
+) -> tuple[Tensor, ...]:
+    """One AdamW update (Kingma and Ba 2015; Loshchilov and Hutter 2019): the new (p, m, v), and p in the dtype `copy`.
 
     With G = scale·g: m = β1·m + (1-β1)·G, v = β2·v + (1-β2)·G², and p = p - lr·( m/(1-β1^step) /
     (sqrt(v/(1-β2^step)) + eps) + weight_decay·p ). p, g, m, v have one shape and floating dtype. `lr`, `step`
@@ -88,7 +103,8 @@ def adamw(
     `scale` that is not finite leaves p, m and v as they are. Raises ShapeError and DtypeError.
     """
     rates = {"beta1": float(beta1), "beta2": float(beta2), "eps": float(eps), "weight_decay": float(weight_decay)}
-    return _adamw(p, g, m, v, lr, step, scale, **rates)
+    args = (p, g, m, v, lr, step, scale)
+    return _adamw(*args, **rates) if copy is None else adamw_copy(*args, copy=dtypes.canonical(copy), **rates)
 
 
 # -- global_norm ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 from seqlib.core import dtypes
 from seqlib.core.backends.cuda import Source, name_of, pointer
 from seqlib.core.op import Attrs, Meta
-from seqlib.core.ops.adamw import _adamw, _global_norm
+from seqlib.core.ops.adamw import _adamw, _global_norm, adamw_copy
 
 _FLOATS = ("float", "double", "bf16", "f16")
 _SOURCE = Source(
@@ -22,15 +22,18 @@ _BLOCKS = 64  # of one tensor, for its sum of squares
 _TENSORS = np.dtype([("at", "u8", (_SEVERAL,)), ("size", "i8", (_SEVERAL,))], align=True)
 
 
-def forward(outs: Any, ins: Any, scratch: Any, *, beta1: float, beta2: float, eps: float, weight_decay: float) -> None:
-    """The kernel of adamw, float32."""
+def forward(
+    outs: Any, ins: Any, scratch: Any, *, beta1: float, beta2: float, eps: float, weight_decay: float, copy: Any = None
+) -> None:
+    """The kernel of adamw and adamw_copy, float32."""
     size = ins[0].size
     if not size:
         return
     numbers = (np.float32(beta1), np.float32(beta2), np.float32(eps), np.float32(weight_decay))
-    args = (*map(pointer, outs), np.intp(0), *ins, np.int64(size), *numbers)
+    outs = [*outs, None][:4]
+    args = (*map(pointer, outs), *ins, np.int64(size), *numbers)
     blocks = min(-(-size // 256), 132 * 16)
-    _SOURCE.kernel("adamw<bf16>")((blocks,), (256,), args)
+    _SOURCE.kernel(f"adamw<{'f16' if copy == dtypes.float16 else 'bf16'}>")((blocks,), (256,), args)
 
 
 def norm_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
@@ -59,8 +62,10 @@ def global_norm(outs: Any, ins: Any, scratch: Any) -> None:
 
 
 def _all_float32(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
-    return all(m is not None and m.dtype == dtypes.float32 for m in metas)
+    half = dtypes.is_half(attrs.get("copy", dtypes.bfloat16))
+    return half and all(m is not None and m.dtype == dtypes.float32 for m in metas)
 
 
 _adamw.cuda(forward, when=_all_float32, overlap=((0, 0), (1, 2), (2, 3)))
+adamw_copy.cuda(forward, when=_all_float32, overlap=((0, 0), (1, 2), (2, 3)))
 _global_norm.cuda(global_norm, scratch=norm_scratch)

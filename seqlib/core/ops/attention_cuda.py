@@ -157,10 +157,12 @@ def _rows(strided: Sequence[int]) -> Any:
     """Inputs that may be rows [..., H, K] at any distance from each other, such as slices of a packed projection."""
 
     def takes(index: int, layout: Layout) -> bool:
+        if index not in strided:
+            return False
         in_row = layout.strides[-2:] == (layout.shape[-1], 1)
         batch = len(layout.shape) == 3 or layout.strides[0] == layout.shape[1] * layout.strides[1]
         eights = all(s % 8 == 0 for s in (layout.offset, layout.strides[-3]))
-        return index in strided and in_row and batch and eights
+        return in_row and batch and eights
 
     return takes
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from seqlib.core import dtypes
 from seqlib.core.op import Meta, need_float, need_int, primitive, shape_error
 from seqlib.core.ops.blocks import float32_only
 from seqlib.core.ops.bounds import check_bounds
@@ -37,7 +38,9 @@ _embedding.cpu("embedding_numpy:forward")
 
 @primitive(saves="ids")
 def embedding_grad(xp: Any, g: Any, ids: Any, *, size: int) -> Any:
-    """[size, D] with row r the sum of g's rows whose id is r, added in their order. g [..., D], ids [...]."""
+    """[size, D] with row r the sum of g's rows whose id is r, added in their order, in float32 for 16-bit rows.
+
+    g [..., D], ids [...]."""
     out = xp.zeros((size, g.shape[-1]), g.dtype)
     xp.add.at(out, ids.reshape(-1), g.reshape(ids.size, g.shape[-1]))
     return out
@@ -49,7 +52,7 @@ def _(g: Meta, ids: Meta, *, size: int) -> list[Meta]:
     need_int("embedding_grad", "ids", ids)
     if g.shape[:-1] != ids.shape or not g.shape:
         raise shape_error("embedding_grad", "g", f"of shape {ids.shape} + (D,)", g.shape)
-    return [Meta((size, g.shape[-1]), g.dtype)]
+    return [Meta((size, g.shape[-1]), dtypes.sums(g.dtype))]
 
 
 embedding_grad.cpu("embedding_numpy:gradient")

@@ -14,6 +14,7 @@ from seqlib.core.ops.embedding import _embedding, embedding_grad
 
 _CHUNK = 64
 _FLOATS = {"float": 4, "bf16": 8, "f16": 8, "double": 2}
+_SUMS = {"bf16": "float", "f16": "float"}
 _IDS = ("int", "i64")
 
 
@@ -23,7 +24,7 @@ def _names() -> list[str]:
         names += [f"embedding_count<{i}>", f"embedding_order<{i}>"]
         for t, lanes in _FLOATS.items():
             names += [f"embedding<{t}, {i}, {n}>" for n in (1, lanes)]
-            names += [f"embedding_sum<{t}, {t}, {i}, {n}>" for n in (1, lanes)] if t in ("float", "double") else []
+            names += [f"embedding_sum<{t}, {_SUMS.get(t, t)}, {i}, {n}>" for n in (1, lanes)]
         names += [f"embedding_parts<{t}, {i}>" for t in ("float", "double")]
     return names
 
@@ -54,14 +55,14 @@ def gradient_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
     assert g is not None and ids is not None
     size, rows, width = attrs["size"], ids.size, g.shape[-1]
     ints = [Meta((n,), dtypes.int32) for n in (size, size, rows)]
-    return [*ints, Meta((2 * (rows // _CHUNK + 1), width), g.dtype)]
+    return [*ints, Meta((2 * (rows // _CHUNK + 1), width), dtypes.sums(g.dtype))]
 
 
 def serves_gradient(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
-    """The gradient kernel's `when`: float32 or float64, and few enough rows to rank each against all before it."""
-    g, ids = metas[:2]
-    assert g is not None and ids is not None
-    return g.dtype in (dtypes.float32, dtypes.float64) and ids.size <= 1 << 18
+    """The gradient kernel's `when`: few enough rows to rank each against all before it."""
+    ids = metas[1]
+    assert ids is not None
+    return ids.size <= 1 << 18
 
 
 def gradient(outs: Any, ins: Any, scratch: Any, *, size: int) -> None:
@@ -74,16 +75,16 @@ def gradient(outs: Any, ins: Any, scratch: Any, *, size: int) -> None:
         return
     counts.fill(0)
     order.fill(-1)
-    i, t, n = name_of(ids), name_of(g), np.int32(rows)
-    lanes = _lanes(width, g, out)
+    i, t, total, n = name_of(ids), name_of(g), name_of(out), np.int32(rows)
+    lanes = _lanes(width, g, out, parts)
     args = (counts, ids, cuda().flag, n, np.int32(size))
     _SOURCE.kernel(f"embedding_count<{i}>")(grid(rows, 256), (256,), args)
     _SOURCE.kernel("embedding_scan")((1,), (1024,), (starts, counts, np.int32(size)))
     _SOURCE.kernel(f"embedding_order<{i}>")(grid(rows, 256), (256,), (order, starts, ids, n, np.int32(size)))
     args = (out, parts, g, starts, counts, order, ids, n, np.int32(size), np.int32(width))
-    _SOURCE.kernel(f"embedding_sum<{t}, {t}, {i}, {lanes}>")(grid(rows, 4), (128,), args)
+    _SOURCE.kernel(f"embedding_sum<{t}, {total}, {i}, {lanes}>")(grid(rows, 4), (128,), args)
     args = (out, parts, starts, counts, order, ids, n, np.int32(width))
-    _SOURCE.kernel(f"embedding_parts<{t}, {i}>")(grid(rows, 4), (128,), args)
+    _SOURCE.kernel(f"embedding_parts<{total}, {i}>")(grid(rows, 4), (128,), args)
 
 
 _embedding.cuda(forward)

@@ -10,7 +10,7 @@ import numpy as np
 from seqlib.core import dtypes
 from seqlib.core.op import Meta, VjpContext, normalize_axis, primitive, shape_error
 from seqlib.core.ops.create import zeros
-from seqlib.core.ops.shape import cast, reshape, slice_
+from seqlib.core.ops.shape import reshape, slice_
 from seqlib.core.tensor import Tensor, as_tensor
 
 # -- concatenate -----------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     grads: list[Tensor | None] = []
     start = 0
     for x, needed in zip(ctx.inputs, ctx.needs, strict=True):
-        grads.append(cast(_cut(g, axis, start, x.shape[axis]), x.dtype) if needed else None)
+        grads.append(_cut(g, axis, start, x.shape[axis]) if needed else None)
         start += x.shape[axis]
     return grads
 

@@ -14,12 +14,14 @@ from seqlib.core.tensor import Tensor, as_tensor
 
 
 @primitive(saves="a b")
-def _matmul(xp: Any, a: Any, b: Any, *, transpose_a: bool, transpose_b: bool, independent: bool = False) -> Any:
+def _matmul(
+    xp: Any, a: Any, b: Any, *, transpose_a: bool, transpose_b: bool, independent: bool = False, wide: bool = False
+) -> Any:
     return xp.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b)
 
 
 @_matmul.infer
-def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool, independent: bool) -> list[Meta]:
+def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool, independent: bool, wide: bool) -> list[Meta]:
     for name, x in (("a", a), ("b", b)):
         if len(x.shape) < 2:
             raise shape_error("matmul", name, "of at least 2 dimensions", x.shape)
@@ -32,11 +34,13 @@ def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool, independent: bo
         raise shape_error(
             "matmul", "b", f"of inner size {k} (a is {a_text})", f"{b.shape}{' transposed' if transpose_b else ''}"
         )
-    return [Meta((*broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2]), m, n), dtypes.promote(a.dtype, b.dtype))]
+    dtype = dtypes.promote(a.dtype, b.dtype)
+    shape = (*broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2]), m, n)
+    return [Meta(shape, dtypes.sums(dtype) if wide else dtype)]
 
 
 @_matmul.flops
-def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool, independent: bool) -> int:
+def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool, **attrs: Any) -> int:
     n = b.shape[-2] if transpose_b else b.shape[-1]
     batch = Meta(broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2]), a.dtype).size
     return 2 * batch * a.shape[-1] * a.shape[-2] * n
@@ -58,29 +62,32 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
         ga = matmul(b, g, tb, True) if ta else matmul(g, b, False, not tb)
         ga = sum_to(ga, a.shape)
     if ctx.needs[1]:
-        gb = matmul(g, a, True, ta) if tb else matmul(a, g, not ta, False)
+        wide = a.ndim == b.ndim == 2  # a weight's: a sum over all rows, in float32 where a and b have 16 bits
+        gb = matmul(g, a, True, ta, wide) if tb else matmul(a, g, not ta, False, wide)
         gb = sum_to(gb, b.shape)
     return ga, gb
 
 
-def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
+def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False, wide: bool = False) -> Tensor:
     """Matrix product over the last two axes, batched with broadcasting over the others.
 
     `transpose_a` and `transpose_b` read the last two axes of an operand exchanged, without a copy. A 1-d
-    operand is a row (a) or a column (b), as in NumPy. Where no gradients are recorded (`no_grad`), a row's bits
-    are the same whatever the other rows are and however many. Raises ShapeError when the inner sizes differ.
+    operand is a row (a) or a column (b), as in NumPy. `wide`: the product of 16-bit matrices is float32. Where no
+    gradients are recorded (`no_grad`), a row's bits are the same whatever the other rows are and however many.
+    Raises ShapeError when the inner sizes differ.
     """
     a, b = as_tensor(a), as_tensor(b)
     if a.ndim == 1:
-        return _drop_axis(matmul(reshape(a, (1, a.size)), b, False, transpose_b), -2 if b.ndim > 1 else -1)
+        row = matmul(reshape(a, (1, a.size)), b, False, transpose_b, wide)
+        return _drop_axis(row, -2 if b.ndim > 1 else -1)
     if b.ndim == 1:
-        return _drop_axis(matmul(a, reshape(b, (b.size, 1)), transpose_a, False), -1)
+        return _drop_axis(matmul(a, reshape(b, (b.size, 1)), transpose_a, False, wide), -1)
     if a.ndim > 2 and b.ndim == 2 and not transpose_a:
         # One big product instead of a batch of small ones.
-        flat = matmul(reshape(a, (-1 if a.size else 0, a.shape[-1])), b, False, transpose_b)
+        flat = matmul(reshape(a, (-1 if a.size else 0, a.shape[-1])), b, False, transpose_b, wide)
         return reshape(flat, (*a.shape[:-1], flat.shape[-1]))
     attrs = {"transpose_a": bool(transpose_a), "transpose_b": bool(transpose_b)}
-    return _matmul(a, b, **attrs, independent=not grad_enabled())
+    return _matmul(a, b, **attrs, independent=not grad_enabled(), wide=bool(wide))
 
 
 def _drop_axis(x: Tensor, axis: int) -> Tensor:

@@ -10,7 +10,9 @@ from seqlib.core.ops.matmul import _matmul
 from seqlib.core.ops.product_cuda import product
 
 
-def forward(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool, independent: bool) -> None:
+def forward(
+    outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool, independent: bool, wide: bool
+) -> None:
     """The kernel of matmul. That rows are `independent` of their neighbours to the bit is promised on the CPU alone."""
     product(ins[0], ins[1], outs[0], transpose_a, transpose_b)
 

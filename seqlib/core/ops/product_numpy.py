@@ -13,7 +13,9 @@ import numpy as np
 from seqlib.core.backends.threads import blas_controlled, single_blas, spread
 
 
-def matmul(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool, independent: bool) -> None:
+def matmul(
+    outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool, independent: bool, wide: bool
+) -> None:
     """The NumPy kernel of matmul."""
     a = ins[0].swapaxes(-1, -2) if transpose_a else ins[0]
     b = ins[1].swapaxes(-1, -2) if transpose_b else ins[1]

@@ -63,11 +63,15 @@ def summed_dtype(dtype: dtypes.DType) -> dtypes.DType:
 
 
 @primitive(saves="")
-def _sum(xp: Any, x: Any, *, axis: Axes, keepdims: bool) -> Any:
+def _sum(xp: Any, x: Any, *, axis: Axes, keepdims: bool, wide: bool = False) -> Any:
     return xp.sum(x, axis=axis, keepdims=keepdims, dtype=summed_dtype(x.dtype))
 
 
-_sum.infer(lambda x, *, axis, keepdims: [Meta(reduced_shape(x.shape, axis, keepdims), summed_dtype(x.dtype))])
+@_sum.infer
+def _(x: Meta, *, axis: Axes, keepdims: bool, wide: bool) -> list[Meta]:
+    return [Meta(reduced_shape(x.shape, axis, keepdims), (dtypes.sums if wide else summed_dtype)(x.dtype))]
+
+
 _sum.cpu("reduce_numpy:sum", strided=True)
 _sum.vjp(lambda ctx, g: (expand_reduced(g, ctx.inputs[0].shape, ctx.attrs["axis"]),))
 
@@ -78,12 +82,12 @@ def sum(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """`g` summed over the axes that broadcasting from `shape` added or stretched."""
+    """`g` summed over the axes that broadcasting from `shape` added or stretched; sums of 16-bit floats are float32."""
     if g.shape == shape:
         return g
     extra = g.ndim - len(shape)
     axes = tuple(i for i in range(g.ndim) if i < extra or (shape[i - extra] == 1 and g.shape[i] != 1))
-    return reshape(_sum(g, axis=axes, keepdims=False), shape) if axes else reshape(g, shape)
+    return reshape(_sum(g, axis=axes, keepdims=False, wide=True), shape) if axes else reshape(g, shape)
 
 
 def _count(shape: tuple[int, ...], axes: Axes) -> int:

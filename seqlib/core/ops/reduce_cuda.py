@@ -27,6 +27,7 @@ def _names() -> list[str]:
                 names += [f"reduce_rows<{t}, {out}, {op}, {block}>" for block in ("true", "false")]
                 names.append(f"reduce_columns<{t}, {out}, {op}>")
             if t in ("f16", "bf16"):  # parts of 16-bit columns are kept in float
+                names += [f"reduce_rows<{t}, float, {op}, {block}>" for block in ("true", "false") if op == "SUM"]
                 names.append(f"reduce_columns<{t}, float, {op}>")
                 names.append(f"reduce_columns<float, {t}, {op}>")
     return names
@@ -102,7 +103,7 @@ def _reduce(op: str, out: Any, x: Any, rest: Any, axis: tuple[int, ...], factor:
     second((tiles, 1, outer), (32, 8), (out, rest[0], np.int32(parts), rows, np.float64(factor)))
 
 
-def sum_(outs: Any, ins: Any, scratch: Any, *, axis: Any, keepdims: bool) -> None:
+def sum_(outs: Any, ins: Any, scratch: Any, *, axis: Any, keepdims: bool, wide: bool) -> None:
     """The kernel of sum."""
     _reduce("SUM", outs[0], ins[0], scratch, axis, 1.0)
 

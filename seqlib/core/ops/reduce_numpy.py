@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 
-def sum(outs: Any, ins: Any, scratch: Any, *, axis: Any, keepdims: bool) -> None:
+def sum(outs: Any, ins: Any, scratch: Any, *, axis: Any, keepdims: bool, wide: bool = False) -> None:
     """The kernel of sum."""
     np.sum(ins[0], axis=axis, keepdims=keepdims, dtype=outs[0].dtype, out=outs[0])
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from seqlib.core import dtypes
 from tests.core.samples import Sample, samples_of
 
 
@@ -21,6 +22,16 @@ def _() -> Iterable[Sample]:
     for bad in (np.inf, np.nan):
         scalars = (np.array(s, np.float32) for s in (1e-2, 3, bad))
         yield Sample((p, g, m, np.square(p), *scalars), {**attrs, "weight_decay": 0.0})
+
+
+@samples_of("adamw_copy")
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    attrs = {"beta1": 0.9, "beta2": 0.98, "eps": 1e-9, "weight_decay": 0.01}
+    for copy, shape in ((dtypes.bfloat16, (3, 5)), (dtypes.float16, (7,)), (dtypes.bfloat16, (0, 4))):
+        p, g, m, v = (rng.normal(size=shape).astype(np.float32) for _ in range(4))
+        scalars = (np.array(s, np.float32) for s in (1e-2, 3, 0.5))
+        yield Sample((p, g, m, np.square(v), *scalars), {**attrs, "copy": copy})
 
 
 @samples_of("global_norm")

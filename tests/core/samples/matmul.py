@@ -30,3 +30,4 @@ def _() -> Iterable[Sample]:
         a, b = draw(rows, 70), draw(70, 65)
         attrs = {"transpose_a": ta, "transpose_b": tb, "independent": True}
         yield Sample((a.T.copy() if ta else a, b.T.copy() if tb else b), attrs)
+    yield Sample((draw(5, 7), draw(3, 7)), {"transpose_a": False, "transpose_b": True, "wide": True})

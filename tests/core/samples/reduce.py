@@ -17,6 +17,7 @@ def _() -> Iterable[Sample]:
     yield Sample((x,), {"axis": (0, 1, 2), "keepdims": False})
     yield Sample((x[:, :0],), {"axis": (1,), "keepdims": False})
     yield Sample((x.reshape(-1)[:102].repeat(11)[:1023],), {"axis": (0,), "keepdims": False})
+    yield Sample((x,), {"axis": (0, 1), "keepdims": False, "wide": True})
     yield Sample((x > 0,), {"axis": (0, 1, 2), "keepdims": False}, grad=())
 
 

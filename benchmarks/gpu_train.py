@@ -191,7 +191,7 @@ class Speed:
 
 def ceilings(cuda: Any) -> tuple[dict[str, float], float]:
     """FLOP/s of large products by dtype, and bytes/s of a large copy (read plus written), best of several."""
-    from seqlib.core.backends.cublaslt import product
+    from seqlib.core.ops.product_cuda import product
 
     xp, rates, size = cuda.xp, {}, 8192
 

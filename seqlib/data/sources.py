@@ -1,4 +1,6 @@
-"""Parallel corpora on disk as streams of records: two text files, or one TSV, CSV or JSONL file; plain, .gz, .zst."""
+"""Parallel corpora as streams of records: two text files, one TSV, CSV or JSONL file, a translation memory (TMX); all
+plain, .gz or .zst; a Parquet file; a data set of the Hugging Face hub.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +14,34 @@ from typing import Any
 
 import msgspec
 
+from seqlib.data.columnar import column_names, is_hub, local_handle, read_columns, row_count
 from seqlib.data.lines import Line, count_lines, file_digest, missing_file, read_lines, suffix
 from seqlib.data.records import Record
+from seqlib.data.tmx import read_tmx, tmx_languages
 from seqlib.util.errors import DataError, UsageError, nearest
 
-__all__ = ["TABLES", "PairSource", "parse_data"]
+__all__ = ["TABLES", "PairSource", "absolute_source", "parse_data"]
 
-TABLES = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+TABLES = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".tmx": "tmx", ".parquet": "columns"}
 _DEFAULT_NAMES = (("source", "target"), ("src", "tgt"))
+_FORMS = "one TSV, CSV, JSONL, TMX or Parquet file, or hf:NAME"
 
 
 def parse_data(data: str) -> tuple[str, ...]:
-    """The one or two files named by a ``--data`` value: ``a.en,a.de`` or ``corpus.tsv``. Raises UsageError."""
-    if Path(data).exists():
+    """The one or two files named by a ``--data`` value: ``a.en,a.de`` or ``corpus.tsv``; the handle of a data set,
+    ``hf:name``, as it is. Raises UsageError.
+    """
+    if Path(data).exists() or is_hub(data):
         return (data,)
     parts = tuple(part.strip() for part in data.split(","))
     if not all(parts) or len(parts) > 2:
-        raise UsageError(f"--data {data!r}: expected two parallel text files, a.en,a.de, or one TSV, CSV or JSONL file")
+        raise UsageError(f"--data {data!r}: expected two parallel text files, a.en,a.de, or {_FORMS}")
     return parts
+
+
+def absolute_source(file: str) -> str:
+    """A file by its absolute path; a data set of the hub by its handle."""
+    return local_handle(file) if is_hub(file) else str(Path(file).absolute())
 
 
 @dataclass(frozen=True)
@@ -37,8 +49,9 @@ class PairSource:
     """Where the pairs of a corpus lie.
 
     ``files`` holds two parallel text files, or one table. ``source`` and ``target`` name the table's columns: a header
-    name, a 0-based index, or for JSONL a field (``translation.en`` for a nested one). Left out, they are found: the
-    language codes, ``source``/``target`` or ``src``/``tgt`` where a header or field has them, else columns 0 and 1.
+    name, a 0-based index, or for JSONL, Parquet and the hub a field (``translation.en`` for a nested one). Left out,
+    they are found: the language codes, ``source``/``target`` or ``src``/``tgt`` where a header or field has them, else
+    columns 0 and 1 of a TSV or CSV file. Of a TMX file they are the languages.
     ``weight`` names a column or field of numbers from 0 on, the weights of the pairs; None: all weigh 1.
     """
 
@@ -54,18 +67,31 @@ class PairSource:
             raise UsageError(f"expected two parallel text files or one table, got {len(self.files)} files")
         if (self.source is None) != (self.target is None):
             raise UsageError("name both the source and the target column, or neither")
-        if len(self.files) == 1 and suffix(self.files[0]) not in TABLES:
+        if len(self.files) == 1 and not is_hub(self.files[0]) and suffix(self.files[0]) not in TABLES:
             raise UsageError(
-                f"{self.files[0]}: one file must be .tsv, .csv or .jsonl (or .gz, .zst of these); "
+                f"{self.files[0]}: one file must be .tsv, .csv, .jsonl or .tmx (or .gz, .zst of these) or .parquet; "
                 "two parallel text files are given as a.en,a.de"
             )
         if len(self.files) == 2 and (self.source is not None or self.weight is not None):
-            raise UsageError("column names are for one TSV, CSV or JSONL file, not for two parallel text files")
+            raise UsageError(f"column names are for {_FORMS}, not for two parallel text files")
+        if self._form == "tmx" and self.weight is not None:
+            raise UsageError(f"{self.files[0]}: a translation memory has no column of weights")
+
+    @property
+    def _form(self) -> str:
+        """text, tsv, csv, jsonl, tmx or columns."""
+        if len(self.files) == 2:
+            return "text"
+        return "columns" if is_hub(self.files[0]) else TABLES[suffix(self.files[0])]
 
     def check(self) -> None:
-        """Raises DataError for a missing file, with the nearest names in its folder."""
+        """Raises DataError for a missing file, with the nearest names in its folder, and for a data set that cannot be
+        loaded.
+        """
         for file in self.files:
-            if not Path(file).is_file():
+            if self._form == "columns":
+                column_names(file)
+            elif not Path(file).is_file():
                 raise (missing_file(file) if not Path(file).is_dir() else DataError(f"{file}: is a folder, not a file"))
 
     def swapped(self) -> PairSource:
@@ -77,19 +103,34 @@ class PairSource:
         return PairSource(self.files, self.encoding, target, source, languages, self.weight)
 
     def digest(self) -> str:
-        """Hex digest of the uncompressed files and how they are read."""
+        """Hex digest of the uncompressed files, or of what is read of a data set of the hub, and how they are read."""
         self.check()
         read = self.encoding, self.source, self.target, self.languages, self.weight
         state = hashlib.sha256(repr(read).encode())
         for file in self.files:
-            state.update(f"{suffix(file) if len(self.files) == 1 else 'text'} {file_digest(file)}\n".encode())
+            if is_hub(file):
+                for record in self.records(strict=False):
+                    state.update(f"{record.source}\0{record.target}\0{record.weight}{record.problem}\n".encode())
+            else:
+                state.update(f"{suffix(file) if len(self.files) == 1 else 'text'} {file_digest(file)}\n".encode())
         return state.hexdigest()
+
+    def found_languages(self) -> tuple[str, str]:
+        """Names of the languages or columns that were given or found in a TMX or Parquet file or a data set, else two
+        empty ones. Raises DataError.
+        """
+        if self._form not in ("tmx", "columns"):
+            return "", ""
+        one, two = (str(name).rpartition(".")[2] for name in self._columns())
+        return one, two
 
     def count(self) -> int:
         """How many records there are, those that cannot be read included. Raises DataError as ``records``."""
         self.check()
-        if len(self.files) == 2:
+        if self._form == "text":
             return count_lines(self.files[0], self.encoding)
+        if self._form == "columns":
+            return row_count(self.files[0])
         return sum(1 for _ in self.records(strict=False))
 
     def records(self, strict: bool = True) -> Iterator[Record]:
@@ -99,12 +140,15 @@ class PairSource:
         with ``problem`` set; a missing file, unequal line counts and damaged compression still raise.
         """
         self.check()
-        if len(self.files) == 2:
+        if self._form == "text":
             records = self._parallel()
-        elif TABLES[suffix(self.files[0])] == "jsonl":
+        elif self._form == "jsonl":
             records = self._jsonl()
+        elif self._form == "tmx":
+            source, target = (str(name) for name in self._columns())
+            records = read_tmx(self.files[0], (source, target), self.encoding)
         else:
-            records = self._table()
+            records = self._columnar() if self._form == "columns" else self._table()
         for record in records:
             if record.problem and strict:
                 raise DataError(record.problem)
@@ -192,19 +236,17 @@ class PairSource:
         file = self.files[0]
         if self.source is not None and self.target is not None:
             return self.source, self.target
+        if self._form == "tmx":
+            one, two = self.languages
+            return (one, two) if one and two else tmx_languages(file, self.encoding)
         pairs = (self.languages, *_DEFAULT_NAMES) if all(self.languages) else _DEFAULT_NAMES
-        if TABLES[suffix(file)] == "jsonl":
+        if self._form == "columns":
+            return _found(file, column_names(file), pairs)
+        if self._form == "jsonl":
             for line in read_lines(file, self.encoding, strict=False):
                 fields = _flat(_object(file, line)) if line.text.strip() else {}
-                for one, two in pairs:
-                    for prefix in ("", "translation."):
-                        if prefix + one in fields and prefix + two in fields:
-                            return prefix + one, prefix + two
                 if fields:
-                    raise DataError(
-                        f"{file}:{line.number}: the fields are {', '.join(fields)}; "
-                        "name the two to use, --columns SOURCE,TARGET"
-                    )
+                    return _found(f"{file}:{line.number}", list(fields), pairs)
             raise DataError(f"{file}: the file is empty")
         first = next(self._rows(), None)
         if first is None:
@@ -224,11 +266,38 @@ class PairSource:
             elif line.text.strip():
                 try:
                     value = _object(file, line)
-                    one, two = (_text(file, line, value, name) for name in (source, target))
+                    one, two = (
+                        _text(f"{file}:{line.number}", _field(file, line, value, name), name)
+                        for name in (source, target)
+                    )
                     rest = [] if self.weight is None else [_field(file, line, value, str(self.weight))]
                     yield _weighted(one, two, file, line.number, *rest)
                 except DataError as error:
                     yield Record("", "", file, line.number, str(error))
+
+    def _columnar(self) -> Iterator[Record]:
+        """Rows of a Parquet file or a data set, numbered from 1."""
+        file = self.files[0]
+        names = [str(name) for name in self._columns()]
+        rest = [] if self.weight is None else [str(self.weight)]
+        for row, (source, target, *weight) in enumerate(read_columns(file, names + rest), start=1):
+            try:
+                texts = [_text(f"{file}:{row}", text, name) for text, name in zip((source, target), names, strict=True)]
+                yield _weighted(texts[0], texts[1], file, row, *weight)
+            except DataError as error:
+                yield Record("", "", file, row, str(error))
+
+
+def _found(place: str, fields: list[str], pairs: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+    """The first of ``pairs`` that the fields have, by themselves or in a ``translation``, else the only two of that."""
+    for one, two in pairs:
+        for prefix in ("", "translation."):
+            if prefix + one in fields and prefix + two in fields:
+                return prefix + one, prefix + two
+    nested = [name for name in fields if name.startswith("translation.")]
+    if len(nested) == 2:
+        return nested[0], nested[1]
+    raise DataError(f"{place}: the fields are {', '.join(fields)}; name the two to use, --columns SOURCE,TARGET")
 
 
 def _position(file: str, header: list[str], name: str) -> int:
@@ -270,10 +339,13 @@ def _field(file: str, line: Line, value: dict[str, Any], name: str) -> Any:
     return fields[name]
 
 
-def _text(file: str, line: Line, value: dict[str, Any], name: str) -> str:
-    text = _field(file, line, value, name)
+def _text(place: str, text: Any, name: str | int) -> str:
+    """The text of a field at a place. Raises DataError unless it is a string without NUL."""
     if not isinstance(text, str):
-        raise DataError(f"{file}:{line.number}: field {name!r} is {type(text).__name__}, expected a string")
+        what = "null" if text is None else type(text).__name__
+        raise DataError(f"{place}: field {name!r} is {what}, expected a string")
+    if "\0" in text:
+        raise DataError(f"{place}: field {name!r} has a NUL: the data are binary or damaged")
     return _one_line(text)
 
 

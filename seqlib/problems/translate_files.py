@@ -1,4 +1,4 @@
-"""Translation over people's own files: two parallel texts or one TSV, CSV or JSONL file, held-out parts automatic."""
+"""Translation over people's own files and data sets of the hub (see `PairSource`), held-out parts automatic."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def from_data(
     weight: str | None = None,
     cleaning: CleanRules | None = None,
 ) -> FileTranslation:
-    """The problem behind ``--data a.en,a.de`` or ``--data corpus.tsv``, or over a list of such corpora.
+    """The problem behind ``--data a.en,a.de``, ``--data corpus.tsv`` or ``--data hf:name``, or over a list of such.
 
     ``source`` and ``target`` name the columns of a table (a header name, a number from 0, or a JSON field; see
     ``PairSource`` for what is found without them). Languages left out are read off the files' suffixes or the column
@@ -53,10 +53,15 @@ def from_data(
     if not corpora:
         raise UsageError("there is no corpus to train on")
     if weight is not None and all(len(files) == 2 for files in corpora):
-        raise UsageError("--weight names a column of a TSV, CSV or JSONL file; parallel text files have none")
-    guess = _languages(corpora[0], source, target)
-    languages = (source_language or guess[0], target_language or guess[1])
+        raise UsageError("--weight names a column of a TSV, CSV, JSONL or Parquet file; parallel text files have none")
     columns = (_column(source), _column(target))
+    guess = _languages(corpora[0], source, target)
+    given = (source_language or guess[0], target_language or guess[1])
+    if not all(given) and len(corpora[0]) == 1:
+        found = PairSource(corpora[0], encoding, *columns, languages=given).found_languages()
+        if all(_CODE.fullmatch(name) for name in found) and found != ("src", "tgt"):
+            guess = found
+    languages = (given[0] or guess[0], given[1] or guess[1])
 
     def opened(files: tuple[str, ...], weight: str | int | None = None) -> PairSource:
         wanted = columns if len(files) == 1 else (None, None)

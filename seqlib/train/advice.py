@@ -8,7 +8,8 @@
 | | | | more | 32,000 | 5 |
 
 A problem with a preset of its name takes that. A size whose weights, gradients and optimizer slots (16 bytes a
-parameter) would take over half of the free memory gives way to the one below. Files with .gz and .zst count threefold.
+parameter) would take over half of the free memory gives way to the one below. Files with .gz, .zst and .parquet count
+threefold.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from seqlib.bundle.architecture import builder, is_location
 from seqlib.core.meta import meta
 from seqlib.core.rng import Generator
+from seqlib.data.columnar import data_bytes, is_hub
 from seqlib.problems.spec import ProblemSpec
 from seqlib.util.lookup import available
 from seqlib.util.memory import available_bytes, size_text
@@ -61,11 +63,16 @@ def default_epochs(pairs: int) -> int:
 
 
 def text_bytes(paths: Sequence[str]) -> int:
-    """Bytes of text in files, compressed ones counted threefold; missing ones, which are reported later, as nothing."""
+    """Bytes of text in files, compressed ones counted threefold; missing ones, which are reported later, as nothing.
+
+    A data set of the hub is fetched for it. Raises DataError when it cannot be, UsageError without the library.
+    """
     found = 0
-    for path in map(Path, paths):
-        if path.is_file():
-            found += path.stat().st_size * (3 if path.suffix in (".gz", ".zst") else 1)
+    for path in paths:
+        if is_hub(path):
+            found += data_bytes(path)
+        elif Path(path).is_file():
+            found += Path(path).stat().st_size * (3 if Path(path).suffix in (".gz", ".zst", ".parquet") else 1)
     return found
 
 

@@ -27,7 +27,8 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Where sentences come from, and how they become token ids."""
 
     paths: tuple[str, ...] = ()
-    """Own files: two line-aligned files, or one TSV, CSV or JSONL file (.gz and .zst are read)."""
+    """Own files: two line-aligned files, or one TSV, CSV, JSONL, TMX or Parquet file (.gz and .zst are read); or a data
+    set of the Hugging Face hub, hf:name[:config][:split]."""
     dev_paths: tuple[str, ...] = ()
     """Own development files; without them a part of `paths` is held out."""
     test_paths: tuple[str, ...] = ()
@@ -37,7 +38,7 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     test_size: float = 0.0
     """Part held out for testing, likewise."""
     columns: tuple[str, ...] = ()
-    """Names of the source and target column of a TSV, CSV or JSONL file."""
+    """Names of the source and target column of a TSV, CSV, JSONL or Parquet file or of a data set."""
     weight: str = ""
     """Column or field of a table with what each pair counts in the loss, a number of at least 0; by default 1."""
     mix: str = ""

@@ -15,7 +15,7 @@ from seqlib.core.rng import Generator
 from seqlib.data.epochs import Epochs
 from seqlib.data.mixing import Mixture, parse_mix
 from seqlib.data.sampled import Sampling
-from seqlib.data.sources import parse_data
+from seqlib.data.sources import absolute_source, parse_data
 from seqlib.data.subword import SubwordSampler, check_strength
 from seqlib.models.preset import Preset
 from seqlib.train import callbacks
@@ -76,10 +76,9 @@ def absolute(data: DataConfig) -> dict[str, Any]:
     """The settings that name files, as absolute paths: a run may be resumed from another folder."""
     lists = {name: getattr(data, name) for name in ("paths", "dev_paths", "test_paths")}
     folders = {name: getattr(data, name) for name in ("data_dir", "cache_dir")}
-    found: dict[str, Any] = {name: [str(Path(path).absolute()) for path in paths] for name, paths in lists.items()}
+    found: dict[str, Any] = {name: [absolute_source(path) for path in paths] for name, paths in lists.items()}
     mix = [
-        (",".join(str(Path(file).absolute()) for file in parse_data(files)), weight)
-        for files, weight in parse_mix(data.mix)
+        (",".join(absolute_source(file) for file in parse_data(files)), weight) for files, weight in parse_mix(data.mix)
     ]
     found["mix"] = "; ".join(f"{files}*{weight!r}" for files, weight in mix)
     return found | {name: str(Path(path).absolute()) for name, path in folders.items() if path}

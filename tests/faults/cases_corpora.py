@@ -85,6 +85,26 @@ def damaged_tables(stage: Stage) -> None:
     stage.accepted(line.replace("NAME", "jsonl --columns en,de"), show=r"pairs read|unreadable|corpus\.jsonl:\d+:")
 
 
+@case("Damaged translation memories", "A unit without languages, one that the file breaks off in, declared entities.")
+def damaged_memories(stage: Stage) -> None:
+    pairs = zip(stage.lines("corpus.en"), stage.lines("corpus.de"), strict=True)
+    units = [
+        f'<tu><tuv xml:lang="en-GB"><seg>{source.decode().strip()}</seg></tuv>'
+        f'<tuv xml:lang="de"><seg>{target.decode().strip()}</seg></tuv></tu>\n'
+        for source, target in pairs
+    ]
+    units[2] = units[2].replace("xml:lang", "title")
+    start, end = "<tmx>\n<body>\n", "</body>\n</tmx>\n"
+    line = "prepare --data memory.tmx --languages en,de --cache_dir prepared --data.tokenizer characters"
+    stage.write("memory.tmx", start + "".join(units) + end)
+    stage.accepted(line, show=r"pairs read|unreadable|memory\.tmx:\d+:")
+    stage.refused(line.replace("en,de", "en,fr"))
+    stage.write("memory.tmx", start + "".join(units[:40]) + units[40][:50])
+    stage.refused(line)
+    stage.write("memory.tmx", '<!DOCTYPE tmx [<!ENTITY ha "haha">]>\n' + start + "".join(units) + end)
+    stage.refused(line)
+
+
 @case("A corpus that is too small", "No pair at all, and none that is left after cleaning.")
 def empty_corpus(stage: Stage) -> None:
     stage.write("corpus.en", "")

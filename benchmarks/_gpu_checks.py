@@ -24,6 +24,9 @@ Arrays = list[Any]
 SECONDS = 150.0  # that one task may take before its process is given up
 SHARDS = {"attention": 6, "attention_bwd": 3, "lstm": 3, "gru": 3, "matmul": 3, "layer_norm": 2, "cross_entropy": 2}
 
+STORED = {"linear_cross_entropy"}
+"""Ops whose kernels store values in between, as their inputs are: the logits. The loss is float32 nevertheless."""
+
 
 class Task(NamedTuple):
     """Some of an op's cases in one dtype: every `shards`-th from number `shard` on."""
@@ -143,8 +146,8 @@ class _Runner:
         return tuple(i for i, a in enumerate(arrays) if a is not None and dtypes.is_float(a.dtype))
 
 
-def _difference(got: Any, plain: Any, exact: Any) -> str | None:
-    """What is wrong with a result by the 2x rule, None if nothing is."""
+def _difference(got: Any, plain: Any, exact: Any, stored: Any = None) -> str | None:
+    """What is wrong with a result by the 2x rule, None if nothing is. `stored` is the dtype of values in between."""
     import ml_dtypes
 
     from seqlib.core import dtypes
@@ -167,7 +170,7 @@ def _difference(got: Any, plain: Any, exact: Any) -> str | None:
         return None
     error, allowed = np.abs(got64 - exact), 2 * np.abs(plain64 - exact).max()
     several = 32 if got.dtype == np.float64 else 2  # the float64 reference is itself not exact
-    roundings = several * float(ml_dtypes.finfo(got.dtype).eps) * max(np.abs(exact).max(), 1e-6)
+    roundings = several * float(ml_dtypes.finfo(stored or got.dtype).eps) * max(np.abs(exact).max(), 1e-6)
     worst = error.max() if np.isfinite(error).all() else np.inf
     if worst <= allowed + roundings:
         return None
@@ -198,7 +201,7 @@ def _check(op: Any, case: Case, dtype: str, device: str) -> tuple[int, list[str]
         names = op.outs if kind == "values" and op.outs else [f"#{i}" for i in range(len(got))]
         for i, (g, a, p, e) in enumerate(zip(got, again, plain, exact, strict=True)):
             checks += 1
-            what = _difference(g, p, e)
+            what = _difference(g, p, e, runner.rounding if op.name in STORED else None)
             if what is None and g is not None and g.tobytes() != a.tobytes():
                 what = "other bits the second time"
             if what is not None:

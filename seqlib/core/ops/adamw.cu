@@ -4,12 +4,12 @@
 // One update of one parameter, and, where there is one, its copy in 16 bits.
 template <typename C>
 __global__ void adamw(float* p_new, float* m_new, float* v_new, C* copy, const float* p, const float* g, const float* m,
-                      const float* v, const float* lr, const float* step, const float* scale, i64 size, float beta1,
-                      float beta2, float eps, float decay) {
+                      const float* v, const float* lr, const float* step, const float* scale, i64 size, double beta1,
+                      double beta2, float eps, float decay) {
     // 1 - beta^step loses digits in float32 for small steps.
     __shared__ float rate, factor, root, s;
     if (threadIdx.x == 0) {
-        double first = 1.0 - pow(double(beta1), double(*step)), second = 1.0 - pow(double(beta2), double(*step));
+        double first = 1.0 - pow(beta1, double(*step)), second = 1.0 - pow(beta2, double(*step));
         rate = *lr;
         factor = first ? float(double(rate) / first) : INF;
         root = second ? float(1.0 / sqrt(second)) : INF;
@@ -17,12 +17,13 @@ __global__ void adamw(float* p_new, float* m_new, float* v_new, C* copy, const f
     }
     __syncthreads();
     bool good = isfinite(s);
+    float keep1 = beta1, keep2 = beta2, rest1 = 1.0 - beta1, rest2 = 1.0 - beta2;
     for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; i < size; i += i64(gridDim.x) * blockDim.x) {
         float value = p[i], first = m[i], second = v[i];
         if (good) {
             float grad = g[i] * s;
-            first = first * beta1 + grad * (1.f - beta1);
-            second = second * beta2 + grad * grad * (1.f - beta2);
+            first = first * keep1 + grad * rest1;
+            second = second * keep2 + grad * grad * rest2;
             value = value * (1.f - rate * decay) - factor * first / (root * sqrtf(second) + eps);
         }
         if (p_new) p_new[i] = value;

@@ -29,7 +29,7 @@ def forward(
     size = ins[0].size
     if not size:
         return
-    numbers = (np.float32(beta1), np.float32(beta2), np.float32(eps), np.float32(weight_decay))
+    numbers = (np.float64(beta1), np.float64(beta2), np.float32(eps), np.float32(weight_decay))
     outs = [*outs, None][:4]
     args = (*map(pointer, outs), *ins, np.int64(size), *numbers)
     blocks = min(-(-size // 256), 132 * 16)

@@ -111,13 +111,13 @@ def scatter_add(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0) -> T
 # -- gather ----------------------------------------------------------------------------------------
 
 
-def flat_positions(index: Any, shape: tuple[int, ...], axis: int) -> Any:
+def flat_positions(xp: Any, index: Any, shape: tuple[int, ...], axis: int) -> Any:
     """Row-major positions in an array of `shape` of the elements that take_along_axis reads."""
     inner = math.prod(shape[axis + 1 :])
-    positions = np.where(index < 0, index + shape[axis], index).astype(np.int64) * inner
+    positions = xp.where(index < 0, index + shape[axis], index).astype(np.int64) * inner
     ndim = len(shape)
-    outer = np.arange(math.prod(shape[:axis])).reshape(*shape[:axis], *(1,) * (ndim - axis)) * (shape[axis] * inner)
-    return positions + outer + np.arange(inner).reshape(shape[axis + 1 :])
+    outer = xp.arange(math.prod(shape[:axis])).reshape(*shape[:axis], *(1,) * (ndim - axis)) * (shape[axis] * inner)
+    return positions + outer + xp.arange(inner).reshape(shape[axis + 1 :])
 
 
 @primitive(saves="indices")
@@ -145,7 +145,7 @@ _gather.vjp(lambda ctx, g: (_gather_grad(g, ctx.inputs[1], shape=ctx.inputs[0].s
 def _gather_grad(xp: Any, g: Any, indices: Any, *, shape: tuple[int, ...], axis: int) -> Any:
     """Zeros of `shape` with g added at the positions that a `gather` read."""
     out = xp.zeros(math.prod(shape), g.dtype)
-    xp.add.at(out, flat_positions(indices, shape, axis).reshape(-1), g.reshape(-1))
+    xp.add.at(out, flat_positions(xp, indices, shape, axis).reshape(-1), g.reshape(-1))
     return out.reshape(shape)
 
 

@@ -67,12 +67,12 @@ def gather(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
     x, indices = ins
     check_bounds("gather", "indices", indices, x.shape[axis])
     if outs[0].size:
-        np.take(x.reshape(-1), flat_positions(indices, x.shape, axis), out=outs[0], mode="clip")
+        np.take(x.reshape(-1), flat_positions(np, indices, x.shape, axis), out=outs[0], mode="clip")
 
 
 def gather_gradient(outs: Any, ins: Any, scratch: Any, *, shape: tuple[int, ...], axis: int) -> None:
     outs[0].fill(0)
-    np.add.at(outs[0].reshape(-1), flat_positions(ins[1], shape, axis).reshape(-1), ins[0].reshape(-1))
+    np.add.at(outs[0].reshape(-1), flat_positions(np, ins[1], shape, axis).reshape(-1), ins[0].reshape(-1))
 
 
 def one_hot(outs: Any, ins: Any, scratch: Any, *, depth: int, dtype: Any) -> None:

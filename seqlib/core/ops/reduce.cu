@@ -20,6 +20,21 @@ template <int OP, typename A> __device__ __forceinline__ A meet(A a, A b) {
     return (OP == MAX) == (a > b) ? a : b;
 }
 
+// A running value. Sums of float are compensated (Kahan 1965): a thread may add many thousands.
+template <int OP, typename A> struct Running {
+    A value;
+    __device__ __forceinline__ void add(A x) { value = meet<OP>(value, x); }
+};
+template <> struct Running<SUM, float> {
+    float value, lost = 0.f;
+    __device__ __forceinline__ Running(float start) : value(start) {}
+    __device__ __forceinline__ void add(float x) {
+        float y = x - lost, sum = value + y;
+        lost = isfinite(sum) ? (sum - value) - y : 0.f;
+        value = sum;
+    }
+};
+
 // inner = 1: a warp (or, with BLOCK, 256 threads) a row.
 template <typename T, typename O, int OP, bool BLOCK>
 __global__ void reduce_rows(O* out, const T* x, i64 rows, int along, double factor) {
@@ -30,8 +45,9 @@ __global__ void reduce_rows(O* out, const T* x, i64 rows, int along, double fact
     int lane = BLOCK ? threadIdx.x : threadIdx.x % WARP;
     if (row >= rows) return;
     const T* from = x + row * along;
-    A value = OP == SUM ? A(0) : load(from[0]);
-    for (int i = lane; i < along; i += GROUP) value = meet<OP>(value, A(load(from[i])));
+    Running<OP, A> run{OP == SUM ? A(0) : A(load(from[0]))};
+    for (int i = lane; i < along; i += GROUP) run.add(A(load(from[i])));
+    A value = run.value;
     for (int o = WARP / 2; o; o /= 2) value = meet<OP>(value, A(__shfl_xor_sync(~0u, value, o)));
     if (BLOCK) {
         if (threadIdx.x % WARP == 0) room[threadIdx.x / WARP] = value;
@@ -51,9 +67,10 @@ __global__ void reduce_columns(O* out, const T* x, int along, i64 inner, double 
     int first = i64(along) * blockIdx.y / gridDim.y, last = i64(along) * (blockIdx.y + 1) / gridDim.y;
     const T* from = x + i64(blockIdx.z) * along * inner + column;
     bool inside = column < inner;
-    A value = OP == SUM ? A(0) : inside ? A(load(from[i64(first) * inner])) : A(0);
+    Running<OP, A> run{OP == SUM || !inside ? A(0) : A(load(from[i64(first) * inner]))};
     if (inside)
-        for (int i = first + threadIdx.y; i < last; i += 8) value = meet<OP>(value, A(load(from[i64(i) * inner])));
+        for (int i = first + threadIdx.y; i < last; i += 8) run.add(A(load(from[i64(i) * inner])));
+    A value = run.value;
     room[threadIdx.y][threadIdx.x] = value;
     __syncthreads();
     if (threadIdx.y || !inside) return;

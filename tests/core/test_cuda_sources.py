@@ -53,12 +53,13 @@ def _compile(text: str, name: str, names: tuple[str, ...], architecture: int) ->
 
 
 def _fewer(names: tuple[str, ...]) -> tuple[str, ...]:
-    """One instance of each kernel for each of its first template arguments: what the gate has time for."""
+    """One instance of each kernel for each of its first and last template arguments: what the gate has time for."""
     kept: dict[tuple[str, str], str] = {}
     for name in names:
         kernel, _, rest = name.partition("<")
-        kept.setdefault((kernel, rest.split(",")[0]), name)
-    return tuple(kept.values())
+        for argument in (rest.split(",")[0], rest.split(",")[-1]):
+            kept.setdefault((kernel, argument), name)
+    return tuple(dict.fromkeys(kept.values()))
 
 
 SOURCES = [pytest.param(s, id=s.file) for s in Source.all]

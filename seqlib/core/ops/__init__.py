@@ -46,8 +46,8 @@ from seqlib.core.ops import (  # noqa: E402
     copy_cuda,
     cross_entropy_cuda,
     embedding_cuda,
-    layer_norm_cuda,
     matmul_cuda,
+    norm_cuda,
     random_cuda,
     reduce_cuda,
 )

@@ -6,7 +6,7 @@ The pass `fuse_patterns` puts these two ops in the place of dropout, add and lay
 from __future__ import annotations
 
 from seqlib.core import dtypes
-from seqlib.core.op import OPS, Attrs, Meta, Metas, dtype_error, fused, shape_error
+from seqlib.core.op import OPS, Attrs, Meta, Metas, fused, need_float, shape_error
 from seqlib.core.ops.blocks import float32_only
 from seqlib.core.ops.layer_norm import layer_norm_bwd
 from seqlib.core.ops.random import need_state
@@ -29,7 +29,7 @@ def add_dropout_layer_norm(
 @add_dropout_layer_norm.infer
 def _(x: Meta, branch: Meta, state: Meta, w: Meta, b: Meta, *, p: float, draw: int, eps: float) -> list[Meta]:
     need_state("add_dropout_layer_norm", state)
-    _need_wide("add_dropout_layer_norm", "x", x)
+    need_float("add_dropout_layer_norm", "x", x)
     if branch != x:
         raise shape_error("add_dropout_layer_norm", "branch", f"{x.dtype} {x.shape}, as x", branch)
     return [x, *OPS["layer_norm"].infer_metas([x, w, b], {"eps": eps})]
@@ -60,16 +60,10 @@ def add_dropout_layer_norm_bwd(
 def _(
     g: Meta, gtotal: Meta, total: Meta, w: Meta, mean: Meta, rstd: Meta, state: Meta, *, p: float, draw: int
 ) -> list[Meta]:
-    _need_wide("add_dropout_layer_norm_bwd", "g", g)
+    need_float("add_dropout_layer_norm_bwd", "g", g)
     if not g == gtotal == total:
         raise shape_error("add_dropout_layer_norm_bwd", "g, gtotal", f"{total}, as total", (g, gtotal))
     return [total, total, w, w]
-
-
-def _need_wide(op: str, argument: str, meta: Meta) -> None:
-    """Only the pass makes these ops, and only where the kernel serves; half precision stays in its parts."""
-    if meta.dtype not in (dtypes.float32, dtypes.float64):
-        raise dtype_error(op, argument, "float32 or float64", meta.dtype)
 
 
 def _chunks(metas: Metas, attrs: Attrs) -> list[Meta]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, Metas, fused, need_alike, shape_error
+from seqlib.core.op import Meta, Metas, fused, need_alike, need_float, shape_error
 from seqlib.core.ops.blocks import block_scratch, float32_only, same_float
 from seqlib.core.ops.elementwise import rsqrt
 from seqlib.core.ops.reduce import mean, sum_to
@@ -21,12 +21,14 @@ def _rms_norm(x: Tensor, w: Tensor, *, eps: float) -> tuple[Tensor, Tensor]:
 
 @_rms_norm.infer
 def _(x: Meta, w: Meta, *, eps: float) -> list[Meta]:
-    need_alike("rms_norm", x=x, w=w)
+    if w.dtype != dtypes.sums(x.dtype):  # float32 weights are right beside 16 bits
+        need_alike("rms_norm", x=x, w=w)
+    need_float("rms_norm", "x", x)
     if not x.shape or x.shape[-1] == 0:
         raise shape_error("rms_norm", "x", "of at least 1 dimension, the last not empty", x.shape)
     if w.shape != x.shape[-1:]:
         raise shape_error("rms_norm", "w", f"of shape {x.shape[-1:]}, the last axis of x {x.shape}", w.shape)
-    return [x, Meta(x.shape[:-1], x.dtype)]
+    return [x, Meta(x.shape[:-1], dtypes.sums(x.dtype))]
 
 
 @fused(outs="gx gw", visible=2, differentiable=False, like="x w")

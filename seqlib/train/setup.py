@@ -195,7 +195,7 @@ def prepare_data(config: RunConfig, problem: Any) -> Any:
 
 
 def make_epochs(config: RunConfig, data: Any, tell: bool = False) -> Epochs:
-    """The plans of the run's epochs over prepared data; with `tell` the log says how often pairs of a mixture are seen."""
+    """The plans of the run's epochs over prepared data; `tell` logs how often pairs of a mixture are seen."""
     batch, mix = config.batch, parse_mix(config.data.mix)
     mixture = None
     if mix:

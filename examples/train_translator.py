@@ -1,4 +1,7 @@
-"""A translator of one's own: two files, a configuration, a run, a saved model, translations with their confidence."""
+"""A translator of one's own: two files, a configuration, a run, a saved model, translations with their confidence.
+
+20 seconds on a CPU.
+"""
 
 import tempfile
 from pathlib import Path

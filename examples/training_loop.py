@@ -1,7 +1,7 @@
 """A training loop by hand: an encoder-decoder learns to copy and to reverse sequences of letters.
 
 The first sign says which: ">" asks for a copy, "<" for the letters from the end. A small Transformer learns it in a few
-hundred steps, and does it for sequences that it has never seen.
+hundred steps, and does it for sequences that it has never seen. Ten seconds on a CPU.
 """
 
 from typing import Any

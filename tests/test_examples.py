@@ -1,6 +1,8 @@
 """Every example runs and is short."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,13 @@ SECONDS = 180
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_example_is_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_example_says_what_it_shows_and_how_long_it_takes(path: Path) -> None:
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
+    assert re.search(r"\b(second|seconds) on a CPU\.", text), f"{path.name}: its docstring should say how long it takes"
+    assert f"[{path.name}]({path.name}): " in (path.parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_own_problem_and_model_fit_40_lines() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from seqlib.cli.main import CONTEXT, OWN_MODEL
+from seqlib.cli.main import CONTEXT, DEVICE, OWN_MODEL
 
 __all__ = ["command"]
 
@@ -48,6 +48,8 @@ def _evaluate(
     alpha: float | None,
     limit: int,
     translations: str | None,
+    device: str,
+    precision: str,
 ) -> None:
     from seqlib import bundle as bundles
     from seqlib.decode.load import from_bundle
@@ -57,7 +59,7 @@ def _evaluate(
     bundle = bundles.read(folder, model=model)
     problem = bundle_problem(bundle, _data(bundle, data, data_dir))
     pairs = read_pairs(problem, "test" if data is not None else split, limit)
-    translator = from_bundle(bundle)
+    translator = from_bundle(bundle, device=device, precision=precision)
     scores, found = evaluate_pairs(
         translator,
         pairs,
@@ -86,6 +88,7 @@ command = click.Command(
         click.Option(["--alpha"], type=float, help="Length penalty ((5 + n) / 6) ** alpha.  [the model's own]"),
         click.Option(["--limit"], type=click.IntRange(min=0), default=0, help="Score the first N pairs only; 0: all."),
         click.Option(["--translations"], metavar="FILE", help="Write the translations to FILE, one a line."),
+        *DEVICE,
     ],
     help=HELP,
     context_settings=CONTEXT,

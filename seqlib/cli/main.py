@@ -19,7 +19,7 @@ import click
 import seqlib
 from seqlib.util.errors import SeqlibError, nearest, unknown
 
-__all__ = ["CONTEXT", "OWN_MODEL", "Commands", "main"]
+__all__ = ["CONTEXT", "DEVICE", "OWN_MODEL", "Commands", "main"]
 
 # '-' equals '_' in every flag and command name.
 CONTEXT = {
@@ -32,6 +32,24 @@ OWN_MODEL = click.Option(
     ["--model"], metavar="FILE.py:NAME", help="Where the code of a model of your own is now; it is run."
 )
 """For commands that read a saved model."""
+
+DEVICE = (
+    click.Option(
+        ["--device"],
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where to compute; auto: on the GPU where there is one.",
+    ),
+    click.Option(
+        ["--precision"],
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        default="auto",
+        show_default=True,
+        help="Arithmetic; auto: bf16 on a GPU that has it, else fp32.",
+    ),
+)
+"""For commands that run a model."""
 
 _ADVICE = {
     errno.EACCES: "change its permissions, or name another place",

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from seqlib.cli.main import CONTEXT, OWN_MODEL
+from seqlib.cli.main import CONTEXT, DEVICE, OWN_MODEL
 from seqlib.util.errors import DataError, UsageError
 
 __all__ = ["command", "prompt"]
@@ -116,13 +116,15 @@ def _translate(
     flag_low_confidence: bool,
     batch_rows: int,
     prefixes: str | None,
+    device: str,
+    precision: str,
     **options: Any,
 ) -> None:
     from seqlib.decode.load import load
 
     options = {name: value for name, value in options.items() if value is not None}
     options["sampling"] = _sampling(options)
-    translator = load(*folders, model=model)
+    translator = load(*folders, model=model, device=device, precision=precision)
     if n_best > 1 and options.get("beam", translator.beam) < n_best:
         options["beam"] = n_best
     if sys.stdin.isatty():
@@ -204,6 +206,7 @@ command = click.Command(
             show_default=True,
             help="Sentences decoded together.",
         ),
+        *DEVICE,
         click.Option(["--json", "json_"], is_flag=True, help="One JSON object a line, with score and confidence."),
         click.Option(
             ["--flag_low_confidence"],

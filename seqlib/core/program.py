@@ -25,7 +25,7 @@ from seqlib.core.meta import no_memory
 from seqlib.core.modes import mode_changes
 from seqlib.core.op import Meta
 from seqlib.util.errors import OutOfMemoryError
-from seqlib.util.memory import available_bytes, size_text
+from seqlib.util.memory import size_text
 
 Array = np.ndarray[Any, Any]
 
@@ -139,7 +139,7 @@ class Program:
 
     def out_of_memory(self) -> OutOfMemoryError:
         """The error for a program whose arena there is no room for: bytes, and the largest tensors at its peak."""
-        free = available_bytes()
+        free = self.backend.free_bytes()
         free_text = "" if free is None else f", {size_text(free)} are free"
         tensors = "\n  ".join(map(str, self.largest(5)))
         return OutOfMemoryError(

@@ -124,6 +124,10 @@ class Tensor:
         """A copy of the content as a NumPy array. Raises TraceError inside a compiled function."""
         return host(self._concrete("numpy()"))
 
+    def on_host(self) -> npt.NDArray[Any]:
+        """The content as a NumPy array: the storage itself where it lies in main memory, a copy of one on a device."""
+        return host(self.data) if is_cuda(self.data) else self.data
+
     def item(self) -> Any:
         """The content of a one-element tensor as a Python scalar."""
         array = self._concrete("item()")

@@ -7,32 +7,43 @@ from typing import Any
 
 from seqlib import bundle
 from seqlib.bundle.tensors import load_tensors
+from seqlib.core.backends import choose_device
 from seqlib.decode.confidence import SOURCE_FILE, Calibration
 from seqlib.decode.ensemble import Ensemble
 from seqlib.decode.translate import Translator
+from seqlib.nn.precision import resolve_precision
 from seqlib.util.errors import BundleError
 
 
-def load(path: str | Path, *others: str | Path, threshold: float | None = None, model: str | None = None) -> Any:
+def load(
+    path: str | Path,
+    *others: str | Path,
+    threshold: float | None = None,
+    model: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Any:
     """What lies at `path`: of a folder the saved model as a `Translator`, with its decoding defaults and its calibrated
     confidence; of a file what `seqlib.save` wrote (or another tool, as safetensors), with tensors at its leaves.
 
     With `others` all models translate together, with the mean of their probabilities; confidence is then that of an
     uncalibrated model. `threshold` replaces the stored one. `model` says where the code of a model of your own is,
-    ``file.py:name``. Raises BundleError, naming the file, when a folder is no saved model, is damaged or of another
-    format version, or when vocabularies differ, and DataError when the calibration or a file of tensors is damaged.
+    ``file.py:name``. The model computes on a `device` ("cpu", "cuda", "auto": the GPU where there is one) in a
+    `precision` (see `nn.precision.resolve_precision`). Raises BundleError, naming the file, when a folder is no saved
+    model, is damaged or of another format version, or when vocabularies differ, DataError when the calibration or a
+    file of tensors is damaged, UsageError and CudaMissing for a device or precision that can't be had.
     """
     if Path(path).is_file():
         return load_tensors(path)
     first = bundle.read(path, model=model)
     if not others:
-        return from_bundle(first, threshold=threshold)
+        return from_bundle(first, threshold=threshold, device=device, precision=precision)
     saved = [first, *(bundle.read(other, model=model) for other in others)]
     for other in saved[1:]:
         _check_agrees(first, other)
     defaults = first.generation
     return Translator(
-        Ensemble([each.build_model() for each in saved]).eval(),
+        Ensemble([placed(each.build_model(), device, precision) for each in saved]).eval(),
         first.tokenizer,
         first.spec,
         threshold=threshold,
@@ -54,7 +65,16 @@ def _check_agrees(first: bundle.Bundle, other: bundle.Bundle) -> None:
         )
 
 
-def from_bundle(saved: bundle.Bundle, *, threshold: float | None = None) -> Translator:
+def placed(model: Any, device: str, precision: str) -> Any:
+    """The model on a device and computing in a precision. Raises UsageError and CudaMissing for what can't be had."""
+    chosen = choose_device(device)
+    resolve_precision(precision, chosen, model).apply(model)
+    return model.to(chosen)
+
+
+def from_bundle(
+    saved: bundle.Bundle, *, threshold: float | None = None, device: str = "auto", precision: str = "auto"
+) -> Translator:
     """As `load`, of a bundle that was read."""
     calibration = None
     if saved.confidence is not None:
@@ -63,7 +83,7 @@ def from_bundle(saved: bundle.Bundle, *, threshold: float | None = None) -> Tran
         calibration = Calibration.from_dict(saved.confidence, files, str(saved.path))
     defaults = saved.generation
     return Translator(
-        saved.build_model(),
+        placed(saved.build_model(), device, precision),
         saved.tokenizer,
         saved.spec,
         calibration=calibration,

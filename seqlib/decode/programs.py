@@ -11,9 +11,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from seqlib.core import ops
+from seqlib.core.backends import BACKENDS
 from seqlib.core.compile import compile
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor
+from seqlib.core.trace import collect_variables
 from seqlib.nn.cache import Cache
 from seqlib.util.errors import UsageError
 
@@ -54,7 +56,7 @@ class Place:
     """One cache of a given size with the two programs that use it."""
 
     def __init__(self, model: IncrementalModel, size: Size) -> None:
-        self.size = size
+        self.size, self._model = size, model
         rows = size.sentences * size.beams
         cache: Cache = model.new_cache(size.sentences, size.source, rows, size.length)
 
@@ -68,6 +70,8 @@ class Place:
                 logits = model.step(tokens, position, cache)
                 return logits, ops.logsumexp(logits, axis=-1)
 
+        for variable in collect_variables(cache).values():
+            variable.to(_device(model))
         self.cache = cache
         self.bytes = sum(variable.data.nbytes for variable in cache.state_variables().values())
         self._fill = compile(fill, state=[model, cache])
@@ -80,14 +84,15 @@ class Place:
     def step(self, tokens: np.ndarray, parents: np.ndarray, position: int) -> tuple[np.ndarray, np.ndarray]:
         """tokens and parents int32 [R] at `position` → logits float32 [R,V] and their logsumexp float32 [R]."""
         logits, normalizers = self._step(tokens, parents, np.array(position, np.int32))
-        return logits.data, normalizers.data  # fresh buffers of this call
+        return logits.on_host(), normalizers.on_host()  # fresh buffers of this call
 
     def take_over(self, other: Place, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
         """Copy sentences `keep` (int [A], positions in `other`) with `used` time steps from a cache of another size.
 
         `parents` int [R of other] is the reordering that other's rows still wait for. A must not exceed B.
         """
-        self.cache.take_over(other.cache, keep, parents, used)
+        with BACKENDS[_device(self._model)].running():
+            self.cache.take_over(other.cache, keep, parents, used)
 
 
 class Programs:
@@ -114,6 +119,11 @@ class Programs:
             _, oldest = self._places.popitem(last=False)
             total -= oldest.bytes
         return found
+
+
+def _device(model: Any) -> str:
+    """Where a model's parameters lie."""
+    return next((v.device for v in collect_variables(model).values()), "cpu")
 
 
 def shrunk(need: int, sentences: int) -> int:

@@ -145,6 +145,7 @@ class Transformer(Module):
     """
 
     multiplied = ("output_weight",)
+    half = True
 
     def __init__(self, config: TransformerConfig, spec: Vocabularies):
         self.config = config
@@ -269,7 +270,8 @@ class Transformer(Module):
             )
         heads, width = self.config.heads, self.config.d_model
         own = self.config.kv_heads or heads
-        return DecodeCache(len(self.decoder), sentences, rows, source_length, max_length, own, width // heads)
+        sizes = (sentences, rows, source_length, max_length, own, width // heads)
+        return DecodeCache(len(self.decoder), *sizes, dtype=self.compute or np.float32)
 
     def fill_cache(self, cache: DecodeCache, memory: Tensor, src_lengths: Any) -> None:
         """Start new sentences in a cache: compute the cross-attention keys and values of memory [B,S,D] once.

@@ -143,7 +143,7 @@ class MultiHeadAttention(Module):
             q,
             k,
             v,
-            bias=bias,
+            bias=bias if bias is None else bias.astype((q if k is None else k).dtype),
             lengths=lengths,
             q_offsets=packed[0] and packed[0].offsets,
             k_offsets=packed[1] and packed[1].offsets,

@@ -52,11 +52,19 @@ class DecodeCache:
     B `sentences` of `source_length` S, R `rows` of `max_length` L, J = R/B beams, H `heads` of `head_width` K.
 
     `self_k`, `self_v`: [B, L·J, H, K] a layer; `cross_k`, `cross_v`: [B, S, H, K] a layer, shared by the beams of a
-    sentence; `source_lengths`: int32 [B]; `ancestry`: int32 [R, L], absent for one beam.
+    sentence; all in `dtype`. `source_lengths`: int32 [B]; `ancestry`: int32 [R, L], absent for one beam.
     """
 
     def __init__(
-        self, layers: int, sentences: int, rows: int, source_length: int, max_length: int, heads: int, head_width: int
+        self,
+        layers: int,
+        sentences: int,
+        rows: int,
+        source_length: int,
+        max_length: int,
+        heads: int,
+        head_width: int,
+        dtype: Any = np.float32,
     ):
         if rows < 1 or sentences < 1 or rows % sentences:
             raise ShapeError(f"cache: rows: expected a multiple of the {sentences} sentences, got {rows}")
@@ -65,10 +73,11 @@ class DecodeCache:
         self.heads, self.head_width = heads, head_width
         own = (sentences, max_length * self.beams, heads, head_width)
         cross = (sentences, source_length, heads, head_width)
-        self.self_k = [_zeros(own, f"self_k.{i}") for i in range(layers)]
-        self.self_v = [_zeros(own, f"self_v.{i}") for i in range(layers)]
-        self.cross_k = [_zeros(cross, f"cross_k.{i}") for i in range(layers)]
-        self.cross_v = [_zeros(cross, f"cross_v.{i}") for i in range(layers)]
+        self.dtype = dtype
+        self.self_k, self.self_v, self.cross_k, self.cross_v = (
+            [Variable(np.zeros(shape, dtype), name=f"{name}.{i}") for i in range(layers)]
+            for name, shape in (("self_k", own), ("self_v", own), ("cross_k", cross), ("cross_v", cross))
+        )
         self.source_lengths = Variable(np.ones(sentences, np.int32), name="source_lengths")
         self.ancestry: Variable | None = None
         if self.beams > 1:
@@ -136,7 +145,7 @@ class DecodeCache:
     def take_sentences(self, keep: np.ndarray) -> DecodeCache:
         """A smaller (or larger) cache that holds sentences `keep` (int [B'], repeats allowed) as they stand."""
         keep = np.asarray(keep)
-        sizes = (self.source_length, self.max_length, self.heads, self.head_width)
+        sizes = (self.source_length, self.max_length, self.heads, self.head_width, self.dtype)
         other = DecodeCache(self.layers, len(keep), len(keep) * self.beams, *sizes)
         for name, variable in self.state_variables().items():
             values = variable.numpy()
@@ -146,7 +155,3 @@ class DecodeCache:
                 values = values[keep]
             other.state_variables()[name].assign(values)
         return other
-
-
-def _zeros(shape: tuple[int, ...], name: str) -> Variable:
-    return Variable(np.zeros(shape, np.float32), name=name)

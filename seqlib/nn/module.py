@@ -55,6 +55,8 @@ class Module:
     derived: tuple[str, ...] = ()
     multiplied: tuple[str, ...] = ()
     """Names of the parameters that `forward` reads by `as_dtype`, so that `compute_in` keeps copies of them."""
+    half: bool = False
+    """Whether all of a model can compute in 16 bits; its author says so."""
     compute: Any = None
     """The dtype that a model's first layers (embeddings) compute in; None: that of their weights. See `compute_in`."""
 
@@ -186,7 +188,7 @@ class Module:
     def state_dict(self, copy: bool = True) -> dict[str, np.ndarray]:
         """All saved values by path, each tied weight once under its first path; ``copy=False``: the storage itself."""
         found = _unique(self._paths())
-        return {name: variable.numpy() if copy else variable.data for name, variable in found.items()}
+        return {name: variable.numpy() if copy else variable.on_host() for name, variable in found.items()}
 
     def load(self, weights: Mapping[str, np.ndarray], strict: bool = True) -> None:
         """Copy `weights` (by path) into the module's parameters, in place; dtypes are cast to the parameter's.

@@ -2,8 +2,9 @@
 
 from seqlib.optim.adafactor import Adafactor
 from seqlib.optim.adamw import AdamW
+from seqlib.optim.loss_scale import LossScale
 from seqlib.optim.optimizer import Optimizer
 from seqlib.optim.schedule import FACTORS, Schedule
 from seqlib.optim.sgd import SGD
 
-__all__ = ["FACTORS", "SGD", "Adafactor", "AdamW", "Optimizer", "Schedule"]
+__all__ = ["FACTORS", "SGD", "Adafactor", "AdamW", "LossScale", "Optimizer", "Schedule"]

@@ -12,6 +12,7 @@ from seqlib.core import ops
 from seqlib.core.op import Meta
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Parameter, Tensor, Variable
+from seqlib.optim.loss_scale import LossScale
 from seqlib.util.errors import SeqlibError, UsageError
 
 __all__ = ["Optimizer", "is_matrix"]
@@ -39,7 +40,8 @@ class Optimizer:
 
     With `ema` above 0 a moving average of the parameters is kept beside them (Polyak and Juditsky 1992): after
     update t, e = d·e + (1-d)·p with d = min(ema, (t-1)/(t+9)), so that early weights do not weigh on it.
-    `averaged` is the block in which the parameters hold it.
+    `averaged` is the block in which the parameters hold it. `loss_scale` is the `LossScale` of training in float16, set
+    after construction; it belongs to the state.
 
     Raises UsageError for settings out of range, or without parameters.
     """
@@ -67,6 +69,7 @@ class Optimizer:
         self.steps = Variable(np.float32(0), name="steps")
         self.ema = ema
         self.averages = {name: _copy(p, f"ema.{name}") for name, p in params.items() if ema}
+        self.loss_scale: LossScale | None = None
         self._slots: list[Variable] = []
 
     def need(self, name: str, value: float, below: float = float("inf")) -> None:
@@ -89,7 +92,7 @@ class Optimizer:
         a `scale` that is not finite means: all stays."""
         raise NotImplementedError(f"{type(self).__name__} has no move")
 
-    def update(self, grads: Mapping[str, Tensor]) -> Tensor:
+    def update(self, grads: Mapping[str, Tensor], loss_scale: LossScale | None = None) -> Tensor:
         """One update from the gradients by parameter name; returns their global norm before clipping (0-d float32).
 
         Works eagerly and inside a compiled function. Raises SeqlibError when names differ from those of `params`.
@@ -100,8 +103,10 @@ class Optimizer:
             raise SeqlibError(f"{self.name}: gradients missing for {missing}, unexpected for {unexpected}")
         with no_grad():
             norm = ops.global_norm(list(grads.values()))
+            norm = norm if loss_scale is None else norm / loss_scale.scale
             finite = ops.isfinite(norm)
             clipped = ops.minimum(self.clip_norm / ops.maximum(norm, _TINY), 1.0) if self.clip_norm else 1.0
+            clipped = clipped if loss_scale is None else clipped / loss_scale.scale
             scale = ops.where(finite, clipped, float("nan"))
             step = self.steps + 1.0
             for name in self.params:
@@ -112,6 +117,8 @@ class Optimizer:
                 for name, average in self.averages.items():
                     average.assign(average + (self.params[name] - average) * share)
             self.steps.assign(ops.where(finite, step, self.steps))
+            if loss_scale is not None:
+                loss_scale.update(finite)
         return norm
 
     @contextmanager
@@ -128,7 +135,8 @@ class Optimizer:
 
     def state_variables(self) -> dict[str, Variable]:
         """Slots, rate and step counter, for compiled functions. The parameters belong to the model."""
-        return {v.name: v for v in (self.lr, self.steps, *self._slots, *self.averages.values())}
+        scale = {} if self.loss_scale is None else self.loss_scale.state_variables()
+        return {v.name: v for v in (self.lr, self.steps, *self._slots, *self.averages.values(), *scale.values())}
 
     def to(self, device: str) -> Self:
         """Move slots, rate and step counter to a device, in place. Returns the optimizer."""
@@ -139,7 +147,7 @@ class Optimizer:
     def state_dict(self, copy: bool = True) -> dict[str, np.ndarray]:
         """All that a resumed run needs: slots, ``steps``, ``lr``; ``copy=False``: the storage itself."""
         found = self.state_variables()
-        return {name: variable.numpy() if copy else variable.data for name, variable in found.items()}
+        return {name: variable.numpy() if copy else variable.on_host() for name, variable in found.items()}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state_dict` gave, in place. Raises SeqlibError that lists all missing, unexpected and

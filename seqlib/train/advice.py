@@ -1,4 +1,4 @@
-"""What a corpus asks for: size of the model, vocabulary, epochs, by written rules; and the two lines that say so.
+"""What a corpus asks for: size of the model, vocabulary, epochs, by written rules; and the lines that say so.
 
 | text, both sides | preset | | pairs | pieces | epochs |
 |---|---|---|---|---|---|
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqlib.bundle.architecture import builder, is_location
+from seqlib.core.backends import BACKENDS
 from seqlib.core.meta import meta
 from seqlib.core.rng import Generator
 from seqlib.data.columnar import data_bytes, is_hub
@@ -77,7 +78,8 @@ def text_bytes(paths: Sequence[str]) -> int:
 
 
 def advice(trainer: Trainer, forecast: MemoryForecast) -> list[str]:
-    """Two lines: what was chosen for this corpus, or given, and why; what the run then comes to."""
+    """Three lines: what was chosen for this corpus, or given, and why; what the run then comes to; where and in what it
+    computes."""
     config, epochs = trainer.config, trainer.epochs
     lengths = epochs.store.lengths()
     pairs, tokens = len(lengths), int(lengths[:, 1].sum()) + len(lengths)
@@ -90,12 +92,14 @@ def advice(trainer: Trainer, forecast: MemoryForecast) -> list[str]:
     length = f"{steps:,} steps ({steps / per_epoch:,.1f} epochs)" if steps else f"{trainer.end.limit:,.0f} seconds"
     if steps and not config.train_steps:
         length += f", as for {pairs:,} pairs"
-    free = available_bytes()
+    free = BACKENDS[trainer.device].free_bytes()
+    where = f"{trainer.device}, {trainer.precision}"
     room = f" of {size_text(free)} free" if free is not None else ""
     return [
         f"{pairs:,} pairs, {tokens:,} target tokens: {config.hparams_set or config.model} with "
         f"{trainer.model.num_parameters():,} parameters{why}, {trainer.data.spec.target_vocab:,} pieces",
         f"batches of {config.batch.size:,} tokens, {per_epoch:,} an epoch; {length}; memory {forecast}{room}",
+        f"device {where}",
     ]
 
 

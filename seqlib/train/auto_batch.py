@@ -10,15 +10,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from seqlib.core.backends import BACKENDS
 from seqlib.core.program import ARENAS
 from seqlib.core.rng import Generator
 from seqlib.data.plan import Plan
 from seqlib.train.config import RunConfig
-from seqlib.train.setup import build_model, build_optimizer, make_epochs
+from seqlib.train.setup import build_model, make_epochs, place
 from seqlib.train.step import CompiledStep
 from seqlib.util.errors import UsageError
 from seqlib.util.log import get_logger
-from seqlib.util.memory import available_bytes, parse_size, resident_bytes
+from seqlib.util.memory import parse_size, resident_bytes
 
 _SIZES = tuple(256 << n for n in range(10))  # tokens a side
 _ENOUGH = 0.95  # of the best speed
@@ -52,13 +53,15 @@ def _with_tokens(config: RunConfig, tokens: int) -> RunConfig:
 
 def _measure(config: RunConfig, data: Any) -> dict[int, float]:
     """Target tokens a second by batch size, for the sizes that were tried; at least one."""
-    room = _SHARE * (parse_size(config.memory_limit) if config.memory_limit else _all_there_is())
     generator = Generator(config.seed)
     model, _ = build_model(config, data.spec, generator)
-    optimizer = build_optimizer(config, model.train())
+    optimizer, _ = place(config, model.train(), generator)
     optimizer.lr.assign(np.float32(0))
     step = CompiledStep(model, optimizer, generator, config.optim.smoothing, config.batch.accumulate)
-    held = resident_bytes()
+    device = optimizer.lr.device
+    held, free = resident_bytes() if device == "cpu" else 0, BACKENDS[device].free_bytes()
+    all_there_is = float("inf") if free is None else held + free
+    room = _SHARE * (parse_size(config.memory_limit) if config.memory_limit else all_there_is)
     speeds: dict[int, float] = {}
     smallest = make_epochs(_with_tokens(config, _SIZES[0]), data)
     for size in _SIZES:
@@ -80,7 +83,8 @@ def _measure(config: RunConfig, data: Any) -> dict[int, float]:
             break
     del model, optimizer, step
     gc.collect()
-    ARENAS["cpu"].release()
+    for arena in ARENAS.values():
+        arena.release()
     return speeds
 
 
@@ -94,8 +98,3 @@ def _speed(step: CompiledStep, batches: list[Any], plan: Plan) -> float:
         seconds.append(time.perf_counter() - began)
     places = sum(int(batch.tgt_in.size) for batch in batches)
     return places * (1 - plan.padding_share) / min(seconds)
-
-
-def _all_there_is() -> float:
-    available = available_bytes()
-    return float("inf") if available is None else resident_bytes() + available

@@ -174,10 +174,10 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Most memory the run may take, `8GB`; one that is forecast to take more is refused. By default what is free."""
     seed: int = 1
     """Seed of initial weights, dropout and data order."""
-    precision: str = "fp32"
-    """Arithmetic; fp32 is the one there is."""
+    precision: str = "auto"
+    """Arithmetic: fp32; bf16 or fp16, with weights and sums in fp32; auto: bf16 on a GPU that has it, else fp32."""
     device: str = "auto"
-    """auto or cpu."""
+    """cpu or cuda; auto: the GPU where there is one."""
 
 
 ALIASES: dict[str, str] = {
@@ -329,14 +329,16 @@ def _where(message: str) -> str:
 
 def check(config: RunConfig) -> None:
     """Refuse values outside their range (`UsageError`), before any work is done."""
+    from seqlib.nn.precision import PRECISIONS  # here: `--help` should not wait for the core
+
     if config.time_limit:
         parse_duration(config.time_limit)
     if config.memory_limit:
         parse_size(config.memory_limit)
-    if config.precision != "fp32":
-        raise UsageError(f"precision {config.precision!r} is not available; fp32 is the one there is")
-    if config.device not in ("auto", "cpu"):
-        raise UsageError(f"device {config.device!r} is not available; training runs on the cpu (auto or cpu)")
+    if config.precision not in PRECISIONS:
+        raise unknown("precision", config.precision, PRECISIONS)
+    if config.device not in (devices := ("auto", "cpu", "cuda")):
+        raise unknown("device", config.device, devices)
     if config.optim.name not in (names := ("adamw", "adafactor", "sgd")):
         raise unknown("optimizer", config.optim.name, names)
     if config.data.tokenizer not in ("", *KINDS):

@@ -18,7 +18,7 @@ _STEPS = 3
 def forecast(trainer: Trainer) -> dict[str, Any]:
     """Size, memory and time of a run, after steps on its largest batch (the trainer is of no use afterwards).
 
-    `advice`, the two lines that a run begins with; `parameters`; bytes of `weights`, `optimizer` and `activations` (the
+    `advice`, the lines that a run begins with; `parameters`; bytes of `weights`, `optimizer` and `activations` (the
     largest program's planned arena, gradients included), the `memory_bytes` that were forecast for the whole process
     (see `MemoryForecast`), and the most that it had during these steps, `measured_bytes`; seconds `first_step` (program
     building included) and `step` (the largest batch, median of three); `steps` planned (None for a time limit) and

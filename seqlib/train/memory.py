@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from seqlib.core.backends import BACKENDS
 from seqlib.core.program import ARENAS
+from seqlib.core.trace import collect_variables
 from seqlib.util.errors import OutOfMemoryError
-from seqlib.util.memory import available_bytes, parse_size, peak_bytes, resident_bytes, size_text
+from seqlib.util.memory import parse_size, peak_bytes, resident_bytes, size_text
 
 if TYPE_CHECKING:
     from seqlib.train.config import RunConfig
@@ -17,12 +19,13 @@ if TYPE_CHECKING:
 
 _NUMBA = 55_000_000  # measured: compiled kernels and the threads' buffers of BLAS, which the first step brings
 _PLAIN = 5_000_000  # the same where numba is not installed
+_PRODUCTS = 32 << 20  # on a GPU: the workspace of matrix products
 _PROGRAM = 2_000_000  # measured: the launches of one program as Python objects
 
 
 class MemoryForecast(NamedTuple):
     """Bytes of a run. `activations` is the planned arena of the largest batch, gradients included; `rest` is Python,
-    libraries, data, and the programs of the other shapes.
+    libraries, data, and the programs of the other shapes. On a GPU all of it is memory of the device.
 
     `total` is what the process will hold at most during steps, dev losses and checkpoints. Translating for dev scores
     adds key-value caches to it.
@@ -56,6 +59,9 @@ def forecast_memory(trainer: Trainer) -> MemoryForecast:
     programs = trainer.step.lower(largest_batch(trainer))
     weights, optimizer = (held_bytes(owner) for owner in (trainer.model, trainer.optimizer))
     optimizer += held_bytes(trainer.step)
+    if trainer.device == "cuda":
+        activations = max(ARENAS["cuda"].nbytes, *(program.arena_bytes for program in programs))
+        return MemoryForecast(weights, optimizer, activations, _PRODUCTS)
     others = _PROGRAM * (len(trainer.plan.shapes) - 1)
     loaded = _NUMBA if sys.modules.get("numba") else _PLAIN
     resident = max(resident_bytes(), weights + optimizer)
@@ -72,10 +78,11 @@ def check_memory(trainer: Trainer, forecast: MemoryForecast) -> None:
         room = parse_size(limit)
         why = f"The run would take {size_text(forecast.total)}, memory_limit is {limit}"
     else:
-        available = available_bytes()
+        available = BACKENDS[trainer.device].free_bytes()
         if available is None:
             return
-        room = resident_bytes() + available
+        held = forecast.weights + forecast.optimizer if trainer.device == "cuda" else resident_bytes()
+        room = held + available
         why = f"The run would take {size_text(forecast.total)}; {size_text(room)} is what it can have"
     if forecast.total > room:
         batches = largest_batch(trainer)
@@ -96,4 +103,4 @@ def explained(error: MemoryError, batches: list[Any], config: RunConfig, why: st
 
 def held_bytes(owner: Any) -> int:
     """Bytes of the locations of a module, an optimizer or a step."""
-    return sum(int(np.prod(v.shape)) * v.dtype.itemsize for v in owner.state_variables().values())
+    return sum(int(np.prod(v.shape)) * v.dtype.itemsize for v in collect_variables(owner).values())

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from seqlib.bundle.architecture import Build, builder, config_type, is_location
+from seqlib.core.backends import choose_device
 from seqlib.core.rng import Generator
 from seqlib.data.epochs import Epochs
 from seqlib.data.mixing import Mixture, parse_mix
@@ -18,6 +19,8 @@ from seqlib.data.sampled import Sampling
 from seqlib.data.sources import absolute_source, parse_data
 from seqlib.data.subword import SubwordSampler, check_strength
 from seqlib.models.preset import Preset
+from seqlib.nn.precision import Precision, resolve_precision
+from seqlib.optim.loss_scale import LossScale
 from seqlib.train import callbacks
 from seqlib.train import config as run_config
 from seqlib.train.advice import propose_preset
@@ -227,6 +230,23 @@ def build_model(config: RunConfig, spec: Any, generator: Generator) -> tuple[Any
     """(model, its configuration), with initial weights drawn from the generator."""
     chosen = model_config(config)
     return model_builder(config)(chosen, spec, generator), chosen
+
+
+def place(config: RunConfig, model: Any, generator: Generator) -> tuple[Any, Precision]:
+    """Let a model compute in the run's precision, and move it and the generator to the run's device; returns the
+    optimizer, there too, and the precision.
+
+    Raises UsageError and CudaMissing for a precision or device that can't be had.
+    """
+    device = choose_device(config.device)
+    precision = resolve_precision(config.precision, device, model)
+    precision.apply(model)
+    model.to(device)
+    generator.to(device)
+    optimizer = build_optimizer(config, model)
+    if precision.scales_loss:
+        optimizer.loss_scale = LossScale()
+    return optimizer.to(device), precision
 
 
 def build_optimizer(config: RunConfig, model: Any) -> Any:

@@ -24,18 +24,20 @@ def training_step(model: Any, optimizer: Any, generator: Generator, smoothing: f
     """The uncompiled step: batch → (loss sum, target tokens, gradient norm), float32 scalars.
 
     Parameters, optimizer slots and the generator's offset are updated in place. The gradient is that of the mean loss
-    per target token.
+    per target token; with the optimizer's `loss_scale` it is taken of as many times the loss.
     """
     params = model.trainable_parameters()
+    loss_scale = optimizer.loss_scale
 
     def step(batch: Batch | PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
         def mean_loss(batch: Batch | PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
             total, weight = model.loss(batch, smoothing)
-            return total / ops.maximum(weight, _LEAST), total, weight
+            mean = total / ops.maximum(weight, _LEAST)
+            return mean if loss_scale is None else mean * loss_scale.scale, total, weight
 
         with use_generator(generator):
             (_, total, weight), grads = value_and_grad(mean_loss, params=params)(batch)
-            norm = optimizer.update(grads)
+            norm = optimizer.update(grads, loss_scale)
         return total, weight, norm
 
     return step

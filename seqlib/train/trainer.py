@@ -23,7 +23,7 @@ from seqlib.train.progress import Clock, Due, End, Position
 from seqlib.train.rate import Rate
 from seqlib.train.runlog import RunLog
 from seqlib.train.scores import Scorer
-from seqlib.train.setup import build_model, build_optimizer, make_epochs
+from seqlib.train.setup import build_model, make_epochs, place
 from seqlib.train.signals import stop_on_signals
 from seqlib.train.step import CompiledStep
 from seqlib.train.window import Window
@@ -53,7 +53,8 @@ class Trainer:
         self.position = Position()
         self.generator = Generator(config.seed)
         self.model, self.model_config = build_model(config, data.spec, self.generator)
-        self.optimizer = build_optimizer(config, self.model)
+        self.optimizer, self.precision = place(config, self.model, self.generator)
+        self.device = self.optimizer.lr.device
         self.step = CompiledStep(
             self.model, self.optimizer, self.generator, config.optim.smoothing, config.batch.accumulate
         )
@@ -133,7 +134,7 @@ class Trainer:
         for callback in self.callbacks:
             rate = callback.learning_rate(self, at.step + 1, rate)
         self.optimizer.lr.assign(np.float32(rate))
-        self._batches, self._drawn = batches, self.generator.state.numpy()
+        self._batches, self._drawn = batches, self.generator.state.detach()
         try:
             total, weight, norm = self.last = self.step(batches)
         except MemoryError as error:

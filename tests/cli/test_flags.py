@@ -202,3 +202,10 @@ def test_build_gets_what_was_given_and_the_own_options(monkeypatch: pytest.Monke
 def test_an_alias_of_nothing_is_a_defect() -> None:
     with pytest.raises(ValueError, match="is no path"):
         config_command("train", Run, print, help="", aliases={"x": "optim.x"})
+
+
+def test_precisions_that_commands_offer_are_those_there_are() -> None:
+    from seqlib.cli.main import DEVICE
+    from seqlib.nn.precision import PRECISIONS
+
+    assert tuple(DEVICE[1].type.choices) == PRECISIONS  # pyright: ignore[reportAttributeAccessIssue]

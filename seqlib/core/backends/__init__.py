@@ -16,6 +16,18 @@ BACKENDS: dict[str, Backend] = {"cpu": CPU, "cuda": cuda()}
 """By device. Naming the GPU's loads nothing yet."""
 
 
+def choose_device(wanted: str) -> str:
+    """ "cpu" or "cuda" for a wish: "auto" is the GPU where one is usable, else the CPU. Raises UsageError for another
+    device, CudaMissing for "cuda" where none is usable."""
+    if wanted not in (*BACKENDS, "auto"):
+        raise unknown("device", wanted, (*BACKENDS, "auto"))
+    if wanted == "auto":
+        return "cuda" if cuda().usable() else "cpu"
+    if wanted == "cuda":
+        cuda().xp  # noqa: B018  (raises CudaMissing)
+    return wanted
+
+
 def backend_of(arrays: Iterable[Any]) -> Backend:
     """The backend of arrays: the GPU's if one of them lies there."""
     return BACKENDS["cuda" if any(is_cuda(a) for a in arrays) else "cpu"]

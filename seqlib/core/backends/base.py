@@ -12,6 +12,7 @@ import numpy as np
 
 from seqlib.core import dtypes
 from seqlib.core.op import Attrs, Kernel, Layout, Meta, Op
+from seqlib.util.memory import available_bytes
 
 Launch = Callable[..., None]
 Bound = tuple[Any, Any, Any, Any, Attrs, bool]
@@ -69,6 +70,10 @@ class Backend:
             run_all((launch,))
             seconds.append(time.perf_counter() - start)
         return seconds
+
+    def free_bytes(self) -> int | None:
+        """Bytes that may still be taken; None where that can't be read."""
+        return available_bytes()
 
     def adopt(self, array: Any) -> Any:
         """The array on this device: itself if it lies there already."""

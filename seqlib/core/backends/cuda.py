@@ -6,6 +6,7 @@ CuPy is imported at first use. Kernels are `.cu` files in core/ops; CuPy keeps w
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import numpy as np
 
 from seqlib.core.backends.base import Backend, Bound, run_all
 from seqlib.core.op import Meta
-from seqlib.util.errors import SeqlibError
+from seqlib.util.errors import OutOfMemoryError, SeqlibError
 
 OPS = Path(__file__).parent.parent / "ops"
 INCLUDE = OPS / "include"
@@ -48,9 +49,10 @@ class CudaBackend(Backend):
         """CuPy. Raises CudaMissing with what to do; lowering alone does not need it."""
         try:
             import cupy  # pyright: ignore[reportMissingImports]
+            import nvmath  # noqa: F401  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise CudaMissing(
-                f"device cuda: CuPy is not installed ({error}); in the checkout: pip install '.[gpu]'"
+                f"device cuda: {error}; in the checkout: pip install '.[gpu]' (seqlib doctor tells what is missing)"
             ) from None
         try:
             count = cupy.cuda.runtime.getDeviceCount()
@@ -62,10 +64,22 @@ class CudaBackend(Backend):
             raise CudaMissing("device cuda: no GPU was found; nvidia-smi tells whether the driver runs")
         return cupy
 
+    def usable(self) -> bool:
+        """Whether there is a GPU with what it needs; a look that costs little where CuPy is not installed."""
+        try:
+            return importlib.util.find_spec("cupy") is not None and self.xp is not None
+        except CudaMissing:
+            return False
+
     @cached_property
     def stream(self) -> Any:
         """The one stream of all that we launch."""
         return self.xp.cuda.Stream(non_blocking=True)
+
+    @cached_property
+    def pinned(self) -> _Pinned:
+        """What uploads go through."""
+        return _Pinned(self)
 
     @cached_property
     def flag(self) -> Any:
@@ -118,12 +132,20 @@ class CudaBackend(Backend):
                 seconds += [self.xp.cuda.get_elapsed_time(a, b) / 1e3 for a, b in pairwise(events)]
         return seconds
 
+    def free_bytes(self) -> int | None:
+        """Of the device, with what CuPy's pool holds unused."""
+        return self.xp.cuda.runtime.memGetInfo()[0] + self.xp.get_default_memory_pool().free_bytes()
+
     def adopt(self, array: Any) -> Any:
         return array if isinstance(array, self.xp.ndarray) else self._upload(array)
 
     def _upload(self, array: Any) -> Any:
         with self.stream:
-            return self.xp.asarray(array)
+            try:
+                return self.xp.asarray(array)
+            except MemoryError as error:
+                text = f"{array.nbytes:,} bytes are needed on the GPU, {self.free_bytes():,} are free"
+                raise OutOfMemoryError(f"out of memory: {text}") from error
 
     def to_host(self, array: Any) -> Any:
         with self.stream:
@@ -134,7 +156,7 @@ class CudaBackend(Backend):
     def write(self, to: Any, value: Any) -> None:
         with self.stream:
             if isinstance(value, np.ndarray):
-                to.set(np.ascontiguousarray(value), stream=self.stream)
+                self.pinned.upload(to, value)
             else:
                 to[...] = value
 
@@ -156,6 +178,35 @@ class CudaBackend(Backend):
         run of kernels between references (which allocate, so they break the graph) as a CUDA graph.
         """
         return _Replay(self, launches)
+
+
+class _Pinned:
+    """Pinned memory on the way to the GPU: a ring of pieces, so that the host waits only when it is as many uploads ahead
+    of the GPU. An upload from other memory would wait for all that was launched before it."""
+
+    COUNT = 64
+
+    def __init__(self, backend: CudaBackend) -> None:
+        self.backend = backend
+        self.pieces: list[tuple[Any, Any]] = [(None, None)] * self.COUNT  # memory, and the event after its last use
+        self.next = 0
+
+    def upload(self, to: Any, array: Any) -> None:
+        """Copy a NumPy array into an array on the GPU, of the same shape and dtype; it may be changed right after."""
+        cuda, stream = self.backend.xp.cuda, self.backend.stream
+        memory, event = self.pieces[self.next]
+        if event is None:
+            event = cuda.Event(disable_timing=True)
+        else:
+            event.synchronize()
+        if memory is None or memory.size() < array.nbytes:
+            memory = cuda.alloc_pinned_memory(max(array.nbytes, 1))
+        held = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+        np.copyto(held, array)
+        to.set(held, stream=stream)
+        event.record(stream)
+        self.pieces[self.next] = memory, event
+        self.next = (self.next + 1) % self.COUNT
 
 
 _AHEAD = 200  # launches that are timed together

@@ -46,6 +46,7 @@ from seqlib.core.ops import (  # noqa: E402
     copy_cuda,
     cross_entropy_cuda,
     embedding_cuda,
+    index_cuda,
     matmul_cuda,
     norm_cuda,
     random_cuda,

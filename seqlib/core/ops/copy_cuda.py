@@ -10,12 +10,19 @@ import numpy as np
 from seqlib.core import dtypes
 from seqlib.core.backends.cuda import Source, grid, name_of
 from seqlib.core.op import Attrs, Meta
-from seqlib.core.ops import create, join, shape
+from seqlib.core.ops import create, join
+from seqlib.core.ops import shape as shape_
 
 
 def cast(outs: Any, ins: Any, scratch: Any, *, dtype: Any) -> None:
     """The kernel of cast."""
     outs[0][...] = ins[0]
+
+
+def slice_gradient(outs: Any, ins: Any, scratch: Any, *, shape: Any, starts: Any, steps: Any) -> None:
+    """The kernel of slice_grad."""
+    outs[0].fill(0)
+    outs[0][shape_.block_index(ins[0].shape, starts, steps)] = ins[0]
 
 
 def full(outs: Any, ins: Any, scratch: Any, *, shape: Any, value: float, dtype: Any) -> None:
@@ -52,6 +59,7 @@ def _not_half(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
 
 
 create.iota.cuda(iota, when=_not_half)
-shape._cast.cuda(cast, strided=True)
+shape_._slice_grad.cuda(slice_gradient, strided=True)
+shape_._cast.cuda(cast, strided=True)
 create._full.cuda(full)
 join._concatenate.cuda(concatenate, strided=True)

@@ -1,0 +1,28 @@
+// Rows read and written by an index that lies on the device. x is seen as [outer, size, inner]; values are only moved,
+// so T stands for their width.
+#include "common.cuh"
+
+template <typename T, typename I>
+__global__ void take(T* out, const T* x, const I* index, int* flag, i64 total, i64 count, i64 size, i64 inner) {
+    for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; i < total; i += i64(gridDim.x) * blockDim.x) {
+        i64 row = i / inner, outer = row / count, at = i64(index[row - outer * count]);
+        if (at < 0) at += size;
+        bool inside = at >= 0 && at < size;
+        if (!inside) *flag = 1;
+        out[i] = inside ? x[(outer * size + at) * inner + i - row * inner] : T(0);
+    }
+}
+
+// x [outer, count, inner] written into cache [outer, size, inner] from *index on.
+template <typename T, typename I>
+__global__ void update_slice(T* cache, const T* x, const I* index, int* flag, i64 total, i64 count, i64 size, i64 inner) {
+    i64 start = i64(*index);
+    if (start < 0 || start + count > size) {
+        if (!blockIdx.x && !threadIdx.x) *flag = 1;
+        return;
+    }
+    for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; i < total; i += i64(gridDim.x) * blockDim.x) {
+        i64 row = i / inner, outer = row / count, at = start + row - outer * count;
+        cache[(outer * size + at) * inner + i - row * inner] = x[i];
+    }
+}

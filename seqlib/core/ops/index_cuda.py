@@ -1,0 +1,42 @@
+"""The CUDA kernels of take and update_slice: launches of index.cu."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from seqlib.core.backends.cuda import Source, cuda, grid, name_of
+from seqlib.core.ops.cache import _update_slice
+from seqlib.core.ops.index import _take
+
+_WIDTHS = {1: "unsigned char", 2: "u16", 4: "u32", 8: "u64"}
+_NAMES = [f"{kernel}<{t}, {i}>" for kernel in ("take", "update_slice") for t in _WIDTHS.values() for i in ("int", "i64")]
+_SOURCE = Source("index.cu", _NAMES)
+
+
+def _launch(kernel: str, out: Any, x: Any, index: Any, total: int, *sizes: int) -> None:
+    if total:
+        name = f"{kernel}<{_WIDTHS[x.itemsize]}, {name_of(index)}>"
+        args = (out, x, index, cuda().flag, *map(np.int64, (total, *sizes)))
+        _SOURCE.kernel(name)((min(grid(total, 256)[0], 4096),), (256,), args)
+
+
+def take(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
+    """The kernel of take. An index out of range gives 0 and is told at the next look at a result."""
+    x, index = ins
+    _launch("take", outs[0], x, index, outs[0].size, index.size, x.shape[axis], math.prod(x.shape[axis + 1 :]))
+
+
+def update_slice(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
+    """The kernel of update_slice. Nothing is written for an index out of range, which is told later."""
+    cache, x, index = ins
+    if outs[0].data.ptr != cache.data.ptr:
+        outs[0][...] = cache
+    inner = math.prod(x.shape[axis + 1 :])
+    _launch("update_slice", outs[0], x, index, x.size, x.shape[axis], cache.shape[axis], inner)
+
+
+_take.cuda(take)
+_update_slice.cuda(update_slice, in_place=((0, 0),))

@@ -1,0 +1,64 @@
+"""In which dtype a model keeps its parameters, in which it computes, and why."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from seqlib.core.backends.cuda import cuda
+from seqlib.nn.module import Module
+from seqlib.util.errors import UsageError, unknown
+
+__all__ = ["PRECISIONS", "Precision", "resolve_precision"]
+
+_COMPUTE = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+PRECISIONS = ("auto", *_COMPUTE)
+"""What may be asked for."""
+
+
+class Precision(NamedTuple):
+    """Dtypes of parameters (with the optimizer's slots) and of computation; `reason` says why these."""
+
+    params: str
+    compute: str
+    reason: str
+
+    @property
+    def scales_loss(self) -> bool:
+        """True where gradients of small numbers would be lost: float16 has 5 bits of exponent."""
+        return self.compute == "float16"
+
+    def apply(self, model: Module) -> None:
+        """Let a model compute in it."""
+        if self.compute != self.params:
+            model.compute_in(self.compute)
+
+    def __str__(self) -> str:
+        kept = f", parameters and sums in {self.params}" if self.compute != self.params else ""
+        return f"{self.compute}{kept} ({self.reason})"
+
+
+def resolve_precision(wanted: str, device: str, model: Module) -> Precision:
+    """What `wanted` ("auto", "fp32", "bf16", "fp16") means for a model on a device ("cpu", "cuda").
+
+    "auto" is bfloat16 on a GPU that has it (compute capability 8.0) for models that compute in 16 bits throughout
+    (`Module.half`), else float32. Raises UsageError for an unknown name, and for 16 bits where they can't be had.
+    """
+    if wanted not in PRECISIONS:
+        raise unknown("precision", wanted, PRECISIONS)
+    name = type(model).__name__
+    if wanted == "fp32":
+        return Precision("float32", "float32", "as asked for")
+    if device == "cpu":
+        against = "on the CPU all arithmetic is in float32"
+    elif not model.half:
+        against = f"{name} has parts that compute in float32 only"
+    elif wanted != "fp16" and cuda().capability < 80:
+        against = f"a GPU of compute capability {cuda().capability / 10} has no bfloat16 arithmetic"
+    else:
+        reason = (
+            f"{name} on a GPU of compute capability {cuda().capability / 10}" if wanted == "auto" else "as asked for"
+        )
+        return Precision("float32", _COMPUTE.get(wanted, "bfloat16"), reason)
+    if wanted != "auto":
+        raise UsageError(f"precision {wanted}: {against}; fp32 or auto is what there is")
+    return Precision("float32", "float32", against)

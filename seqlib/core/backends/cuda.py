@@ -47,13 +47,11 @@ class CudaBackend(Backend):
     @cached_property
     def xp(self) -> Any:  # type: ignore[override]
         """CuPy. Raises CudaMissing with what to do; lowering alone does not need it."""
-        try:
-            import cupy  # pyright: ignore[reportMissingImports]
-            import nvmath  # noqa: F401  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise CudaMissing(
-                f"device cuda: {error}; in the checkout: pip install '.[gpu]' (seqlib doctor tells what is missing)"
-            ) from None
+        for package in ("cupy", "nvmath"):
+            if importlib.util.find_spec(package) is None:
+                raise CudaMissing(f"device cuda: {package} is not installed; in the checkout: pip install '.[gpu]'")
+        import cupy  # pyright: ignore[reportMissingImports]
+
         try:
             count = cupy.cuda.runtime.getDeviceCount()
         except cupy.cuda.runtime.CUDARuntimeError as error:
@@ -65,9 +63,9 @@ class CudaBackend(Backend):
         return cupy
 
     def usable(self) -> bool:
-        """Whether there is a GPU with what it needs; a look that costs little where CuPy is not installed."""
+        """Whether there is a GPU with what it needs; costs little where CuPy is not installed."""
         try:
-            return importlib.util.find_spec("cupy") is not None and self.xp is not None
+            return self.xp is not None
         except CudaMissing:
             return False
 
@@ -181,8 +179,8 @@ class CudaBackend(Backend):
 
 
 class _Pinned:
-    """Pinned memory on the way to the GPU: a ring of pieces, so that the host waits only when it is as many uploads ahead
-    of the GPU. An upload from other memory would wait for all that was launched before it."""
+    """Pinned memory on the way to the GPU: a ring of pieces, so that the host waits only when it is that many uploads
+    ahead. An upload from other memory would wait for all that was launched before it."""
 
     COUNT = 64
 

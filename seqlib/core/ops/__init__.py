@@ -51,4 +51,5 @@ from seqlib.core.ops import (  # noqa: E402
     norm_cuda,
     random_cuda,
     reduce_cuda,
+    rotary_cuda,
 )

@@ -12,7 +12,9 @@ from seqlib.core.ops.cache import _update_slice
 from seqlib.core.ops.index import _take
 
 _WIDTHS = {1: "unsigned char", 2: "u16", 4: "u32", 8: "u64"}
-_NAMES = [f"{kernel}<{t}, {i}>" for kernel in ("take", "update_slice") for t in _WIDTHS.values() for i in ("int", "i64")]
+_NAMES = [
+    f"{kernel}<{t}, {i}>" for kernel in ("take", "update_slice") for t in _WIDTHS.values() for i in ("int", "i64")
+]
 _SOURCE = Source("index.cu", _NAMES)
 
 

@@ -7,6 +7,7 @@ winning: the defaults below, the training half of the preset (`hparams_set`), a 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from operator import attrgetter
@@ -367,6 +368,12 @@ def check(config: RunConfig) -> None:
     for name, (value, bound) in least.items():
         if value < bound:
             raise UsageError(f"{name} {value} must be at least {bound}")
+    if not 0 <= config.seed < 2**64:
+        raise UsageError(f"seed {config.seed} must be at least 0 and below 2**64")
+    for group in ("data", "optim", "batch", "decode"):
+        for name, value in msgspec.structs.asdict(getattr(config, group)).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"{group}.{name} {value} must be a finite number")
 
 
 def to_json(config: RunConfig) -> bytes:

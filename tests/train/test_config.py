@@ -47,6 +47,8 @@ def test_layers_win_in_order() -> None:
         ({"optim.name": "adamx"}, "adamw"),
         ({"data.tokenizer": "unigrams"}, "did you mean unigram"),
         ({"batch.tokens": 0}, "batch.tokens 0 must be at least 1"),
+        ({"seed": -1}, "seed -1 must be at least 0"),
+        ({"optim.lr": float("nan")}, "optim.lr nan must be a finite number"),
         ({"optim.smoothing": 1.0}, "optim.smoothing"),
         ({"time_limit": "long"}, "time limit 'long'"),
         ({"save_every": "x"}, "save_every 'x'"),

@@ -83,6 +83,15 @@ def test_a_run_ends_with_a_report_of_all_of_it(finished: Path) -> None:
     assert text.count("⟨end⟩") >= 2, "the heat map's last row and column"
 
 
+def test_translations_that_fill_the_model_have_their_attention_too(settings: dict[str, Any], tmp_path: Path) -> None:
+    """A model that knows nothing yet writes until it has no more positions, and some sources have more words."""
+    settings |= {"report": True, "train_steps": 1, "decode": {"dev_sentences": 5, "beam": 1}}
+    settings["hparams"] |= {"max_length": 16}
+    settings["batch"] |= {"max_length": 16}
+    run.train(make_config(settings))
+    assert "Attention of one sentence" in _read(tmp_path / "run" / "REPORT.html").headings
+
+
 def test_a_run_that_goes_on_and_one_whose_data_are_gone(
     settings: dict[str, Any], tmp_path: Path, finished: Path
 ) -> None:

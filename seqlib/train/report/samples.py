@@ -84,15 +84,19 @@ def attention_section(translator: Translator, sources: list[str], found: list[Tr
     weigh = getattr(model, "cross_attention", None)
     if weigh is None:
         return Section(title, paragraph(f"{type(model).__name__} does not tell where it looks."))
-    source = [*tokenizer.encode(sources[chosen])[: translator.engine.longest_source], spec.eos_id]
-    target = [spec.bos_id, *found[chosen].tokens]
+    longest, translation = translator.engine.longest_source, found[chosen]
+    source = [*tokenizer.encode(sources[chosen])[:longest], spec.eos_id]
+    # A translation that was cut at the model's length has no end token, nor a place for one.
+    ended = translation.stop_reason != "length" and len(translation.tokens) <= longest
+    written = [*translation.tokens, *[spec.eos_id] * ended]
+    target = [spec.bos_id, *written[:-1]]
     with no_grad(), model.evaluating():
         weights = weigh(
             np.array([source], np.int32), np.array([len(source)], np.int32), np.array([target], np.int32)
         ).numpy()[0]
     columns = [_piece(tokenizer, token, spec) for token in source]
-    rows = [_piece(tokenizer, token, spec) for token in (*found[chosen].tokens, spec.eos_id)]
-    text = f"{sources[chosen]} → {found[chosen].text}"
+    rows = [_piece(tokenizer, token, spec) for token in written]
+    text = f"{sources[chosen]} → {translation.text}"
     note = "Rows are the tokens that were written, columns those that were read; each row sums to 1."
     chart = heat_map(weights, rows, columns)
     return Section(title, f'{paragraph(text)}{paragraph(note)}<div class="scroll">{chart}</div>')

@@ -11,21 +11,19 @@ from seqlib.core.ops.attention import attention
 from seqlib.core.ops.bounds import IndexRangeError
 from seqlib.core.ops.cache import update_slice
 from seqlib.core.ops.create import advance_generator, arange, full, iota, ones, ones_like, zeros, zeros_like
-from seqlib.core.ops.cross_entropy import cross_entropy
+from seqlib.core.ops.cross_entropy import cross_entropy, linear_cross_entropy
 from seqlib.core.ops.elementwise import *  # noqa: F403
 from seqlib.core.ops.elementwise import abs_ as abs
 from seqlib.core.ops.embedding import embedding
 from seqlib.core.ops.fourier import fft, ifft, irfft, rfft
 from seqlib.core.ops.getitem import getitem
 from seqlib.core.ops.glu import glu
-from seqlib.core.ops.gru import gru, gru_step
 from seqlib.core.ops.index import gather, one_hot, scatter_add, take
 from seqlib.core.ops.join import concatenate, expand_dims, pad, split, squeeze, stack, unstack
 from seqlib.core.ops.layer_norm import layer_norm
-from seqlib.core.ops.linear_cross_entropy import linear_cross_entropy
-from seqlib.core.ops.lstm import lstm, lstm_step
 from seqlib.core.ops.matmul import matmul
 from seqlib.core.ops.random import dropout, multinomial, random_bits
+from seqlib.core.ops.recurrent import gru, gru_step, lstm, lstm_step
 from seqlib.core.ops.reduce import all, any, argmax, argmin, max, mean, min, sum, sum_to
 from seqlib.core.ops.rms_norm import rms_norm
 from seqlib.core.ops.rotary import rotary

@@ -1,4 +1,5 @@
-"""Cross entropy of logits with label smoothing and ignored targets. N rows (tokens), V classes.
+"""Cross entropy of logits with label smoothing and ignored targets; and with the output layer in one, so that the
+logits never exist as a whole. N rows (tokens), D width, V classes, R rows of a block.
 
 With log p = log_softmax(logits), ε the smoothing (Szegedy et al. 2016) and t the target, a row costs
 (1-ε)·(-log p[t]) + ε·mean over V of -log p; rows whose target is `ignore_index` cost and weigh nothing.
@@ -10,26 +11,36 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, VjpContext, fused, need_float, need_int, shape_error
-from seqlib.core.ops.blocks import block_scratch, same_float
+from seqlib.core.op import Attrs, Meta, Metas, VjpContext, fused, need_alike, need_float, need_int, shape_error
+from seqlib.core.ops.blocks import block_scratch, float32_only, rows_per_block, same_float
+from seqlib.core.ops.create import full, zeros
 from seqlib.core.ops.elementwise import exp, not_equal, where
 from seqlib.core.ops.index import gather, one_hot
+from seqlib.core.ops.matmul import matmul
 from seqlib.core.ops.reduce import mean, sum
 from seqlib.core.ops.shape import reshape
 from seqlib.core.ops.statistics import logsumexp
+from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Tensor, as_tensor
 from seqlib.util.errors import UsageError
 
 
-def need_smoothing(op: str, smoothing: float) -> float:
+def _smoothing(op: str, smoothing: float) -> float:
     """Label smoothing as a float. Raises UsageError unless it is in [0, 1]."""
     if not 0.0 <= smoothing <= 1.0:
         raise UsageError(f"{op}: smoothing should be in [0, 1], got {smoothing}")
     return float(smoothing)
 
 
-def check_weights(op: str, weights: Meta | None, targets: Meta, x: Meta) -> None:
-    """Raises ShapeError unless the weights, if any, fit the targets and have x's dtype."""
+def _constant(weights: Any) -> Tensor | None:
+    return None if weights is None else as_tensor(weights).detach()
+
+
+def _check_targets(op: str, targets: Meta, weights: Meta | None, x: Meta) -> None:
+    """Targets, one for each row of x, and their weights, if any, in x's dtype."""
+    need_int(op, "targets", targets)
+    if targets.shape != x.shape[:1]:
+        raise shape_error(op, "targets", f"[N] = {x.shape[:1]}", targets.shape)
     if weights is not None and (weights.shape, weights.dtype) != (targets.shape, x.dtype):
         expected = f"{x.dtype} of shape {targets.shape}, one for each target"
         raise shape_error(op, "weights", expected, f"{weights.dtype} {weights.shape}")
@@ -54,12 +65,9 @@ def _cross_entropy(
 @_cross_entropy.infer
 def _(logits: Meta, targets: Meta, weights: Meta | None, *, smoothing: float, ignore_index: int) -> list[Meta]:
     need_float("cross_entropy", "logits", logits)
-    need_int("cross_entropy", "targets", targets)
     if len(logits.shape) != 2 or logits.shape[1] == 0:
         raise shape_error("cross_entropy", "logits", "[N, V] with V > 0", logits.shape)
-    if targets.shape != logits.shape[:1]:
-        raise shape_error("cross_entropy", "targets", f"[N] = {logits.shape[:1]}", targets.shape)
-    check_weights("cross_entropy", weights, targets, logits)
+    _check_targets("cross_entropy", targets, weights, logits)
     scalar = Meta((), dtypes.sums(logits.dtype))
     return [scalar, scalar, Meta(targets.shape, dtypes.sums(logits.dtype))]
 
@@ -108,7 +116,105 @@ def cross_entropy(
     return _cross_entropy(
         logits,
         targets,
-        None if weights is None else as_tensor(weights).detach(),
-        smoothing=need_smoothing("cross_entropy", smoothing),
+        _constant(weights),
+        smoothing=_smoothing("cross_entropy", smoothing),
         ignore_index=int(ignore_index),
+    )
+
+
+# -- with the output layer -----------------------------------------------------------------------------------
+
+# The gradients for a cotangent of 1 are made in the forward pass, while a block of logits is at hand, and scaled by the
+# cotangent in the backward pass.
+_LOGITS = 1 << 23
+"""Bytes of a block of logits: enough rows for the products to run at full speed."""
+
+
+@fused(outs="loss weight gx gw", visible=2, saves="x w targets weights gx gw")
+def _linear_cross_entropy(
+    x: Tensor,
+    w: Tensor,
+    targets: Tensor,
+    weights: Any = None,
+    *,
+    smoothing: float,
+    ignore_index: int,
+    want_x: bool,
+    want_w: bool,
+) -> tuple[Tensor, ...]:
+    attrs = {"smoothing": smoothing, "ignore_index": ignore_index}
+    logits = matmul(x, w, False, True)
+    loss, weight, lse = _cross_entropy.fn(logits, targets, weights, **attrs)
+    gx = gw = zeros((0,), x.dtype)
+    if want_x or want_w:
+        one = full((), 1.0, x.dtype)
+        g = cross_entropy_bwd.fn(one, logits.detach(), targets, lse.detach(), weights, **attrs)
+        gx = matmul(g, w.detach()) if want_x else gx
+        gw = matmul(g, x.detach(), True, False) if want_w else gw
+    return loss, weight, gx, gw
+
+
+@_linear_cross_entropy.infer
+def _(x: Meta, w: Meta, targets: Meta, weights: Meta | None, *, want_x: bool, want_w: bool, **attrs: Any) -> list[Meta]:
+    name = "linear_cross_entropy"
+    need_alike(name, x=x, w=w)
+    if len(x.shape) != 2:
+        raise shape_error(name, "x", "[N, D]", x.shape)
+    if len(w.shape) != 2 or w.shape[1] != x.shape[1] or w.shape[0] == 0:
+        raise shape_error(name, "w", f"[V, {x.shape[1]}] with V > 0 (x is {x.shape})", w.shape)
+    _check_targets(name, targets, weights, x)
+    scalar, nothing = Meta((), dtypes.sums(x.dtype)), Meta((0,), x.dtype)
+    gw = Meta(w.shape, dtypes.sums(w.dtype))  # a sum over all rows
+    return [scalar, scalar, x if want_x else nothing, gw if want_w else nothing]
+
+
+@_linear_cross_entropy.flops
+def _(x: Meta, w: Meta, *rest: Any, want_x: bool, want_w: bool, **attrs: Any) -> int:
+    return 2 * (1 + want_x + want_w) * x.size * w.shape[0]
+
+
+def _scratch(metas: Metas, attrs: Attrs) -> list[Meta]:
+    """A block of logits, its rows of x and its rows of gx."""
+    x, w = metas[0], metas[1]
+    (n, d), v, size = x.shape, w.shape[0], x.dtype.itemsize
+    rows = max(min(n, 64), rows_per_block(n, v, size, _LOGITS))
+    return [Meta(s, x.dtype) for s in ((rows, v), (rows, d), (rows, d))]
+
+
+_linear_cross_entropy.cpu("linear_cross_entropy_numpy:forward", when=same_float(0, 1, 3), scratch=_scratch)
+_linear_cross_entropy.cpu(
+    "linear_cross_entropy_cpu:forward", needs="numba", when=float32_only(0, 1, 3), scratch=_scratch
+)
+
+
+@_linear_cross_entropy.vjp
+def _(ctx: VjpContext, g: Tensor | None, weight: Any) -> Sequence[Any]:
+    if g is None:
+        return None, None, None, None
+    gx, gw = ctx.outputs[2:]
+    return gx * g if ctx.needs[0] else None, gw * g if ctx.needs[1] else None, None, None
+
+
+def linear_cross_entropy(
+    x: Tensor, w: Tensor, targets: Tensor, smoothing: float = 0.0, ignore_index: int = -1, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`cross_entropy(x wᵀ, targets)` in blocks of rows: (sum of the losses in nats, number of counted rows),
+    0-d.
+
+    x floating [N, D], w [V, D] in the same dtype, targets int [N], `weights` as there. The
+    gradients by x and w are computed at once if one of them requires it. Raises IndexRangeError for a target that is
+    neither in [0, V) nor `ignore_index` (in a compiled function when it runs), UsageError for a smoothing outside
+    [0, 1], ShapeError, DtypeError.
+    """
+    x, w = as_tensor(x), as_tensor(w)
+    tracking = grad_enabled()
+    return _linear_cross_entropy(
+        x,
+        w,
+        targets,
+        _constant(weights),
+        smoothing=_smoothing("linear_cross_entropy", smoothing),
+        ignore_index=int(ignore_index),
+        want_x=tracking and x.requires_grad,
+        want_w=tracking and w.requires_grad,
     )

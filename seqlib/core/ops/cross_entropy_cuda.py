@@ -13,8 +13,7 @@ import numpy as np
 from seqlib.core import dtypes
 from seqlib.core.backends.cuda import Source, cuda, name_of, pointer
 from seqlib.core.op import Attrs, Meta
-from seqlib.core.ops.cross_entropy import _cross_entropy
-from seqlib.core.ops.linear_cross_entropy import _linear_cross_entropy
+from seqlib.core.ops.cross_entropy import _cross_entropy, _linear_cross_entropy
 from seqlib.core.ops.product_cuda import product
 
 _FLOATS = ("float", "bf16", "f16")

@@ -1,4 +1,4 @@
-"""Samples of lstm.py."""
+"""Samples of recurrent.py."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.ops.lstm import _lstm
+from seqlib.core.ops.recurrent import _gru, _lstm
 from seqlib.core.tensor import as_tensor
 from tests.core.samples import Sample, samples_of
 
 
-def sequence_samples(gates: int, states: int) -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
+def _cases(gates: int, states: int) -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
     """x, w_h, as many states of [B,H], lengths: of odd sizes, of one step, of none, of one row and of none."""
     rng = np.random.default_rng(0)
     for steps, rows, width, lengths, reverse in (
@@ -32,7 +32,7 @@ def sequence_samples(gates: int, states: int) -> Iterable[tuple[tuple[Any, ...],
 
 @samples_of("lstm")
 def _() -> Iterable[Sample]:
-    for inputs, attrs in sequence_samples(4, 2):
+    for inputs, attrs in _cases(4, 2):
         yield Sample(inputs, attrs)
         yield Sample(inputs, {**attrs, "independent": True})
 
@@ -40,10 +40,35 @@ def _() -> Iterable[Sample]:
 @samples_of("lstm_bwd")
 def _() -> Iterable[Sample]:
     rng = np.random.default_rng(1)
-    for (x, w, h0, c0, lengths), attrs in sequence_samples(4, 2):
+    for (x, w, h0, c0, lengths), attrs in _cases(4, 2):
         given = [None if a is None else as_tensor(a) for a in (x, w, h0, c0, lengths)]
         with np.errstate(all="ignore"):
             y, h, c, *kept = (t.numpy() for t in _lstm.fn(*given, **attrs))
         cotangents = [rng.normal(size=a.shape).astype(np.float32) for a in (y, h, c)]
         yield Sample((w, *kept[:3], lengths, *cotangents), attrs)
     yield Sample((w, *kept[:3], lengths, None, cotangents[1], None), attrs)
+
+
+def _gru_cases() -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
+    for (x, w, h0, lengths), attrs in _cases(3, 1):
+        b = np.random.default_rng(2).normal(size=len(w)).astype(np.float32)
+        yield (x, w, b, h0, lengths), attrs
+
+
+@samples_of("gru")
+def _() -> Iterable[Sample]:
+    for inputs, attrs in _gru_cases():
+        yield Sample(inputs, attrs)
+        yield Sample(inputs, {**attrs, "independent": True})
+
+
+@samples_of("gru_bwd")
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(1)
+    for inputs, attrs in _gru_cases():
+        with np.errstate(all="ignore"):
+            outs = _gru.fn(*(None if a is None else as_tensor(a) for a in inputs), **attrs)
+        y, h, *kept = (t.numpy() for t in outs)
+        gy, gh = (rng.normal(size=a.shape).astype(np.float32) for a in (y, h))
+        yield Sample((inputs[1], *kept, inputs[4], gy, gh), attrs)
+    yield Sample((inputs[1], *kept, inputs[4], None, gh), attrs)

@@ -86,8 +86,9 @@ def advice(trainer: Trainer, forecast: MemoryForecast) -> list[str]:
     why = ""
     if config.hparams_set and config.hparams_set == propose_preset(config):
         own = any(config.hparams_set.endswith(f"_{family}") for family in _families(config.problem))
-        text = size_text(text_bytes(config.data.paths))
-        why = ", made for this problem" if own else f", the size for {text} of text"
+        size = text_bytes(config.data.paths)
+        known = f", the size for {size_text(size)} of text" if size else ", the smallest: the size of its text is not known"
+        why = ", made for this problem" if own else known
     steps, per_epoch = trainer.end.steps, len(trainer.plan.batches)
     length = f"{steps:,} steps ({steps / per_epoch:,.1f} epochs)" if steps else f"{trainer.end.limit:,.0f} seconds"
     if steps and not config.train_steps:

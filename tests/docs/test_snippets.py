@@ -167,6 +167,9 @@ def check_command(line: str, where: str) -> None:
             assert command is not None, f"{where}: there is no command {words[0]}"
             known = command.params
             flags = {flag for param in known for flag in (*param.opts, *param.secondary_opts)} | {"--help"}
+        if words[0] == "train":
+            needed = {"--output_dir", "--resume", "--dry_run", "--dump_config"}
+            assert needed & {word.partition("=")[0] for word in words}, f"{where}: train needs one of {sorted(needed)}"
         for word in words[1:]:
             if word.startswith("--") and word != "--":
                 flag = "--" + word[2:].partition("=")[0].replace("-", "_")

@@ -87,7 +87,9 @@ def advice(trainer: Trainer, forecast: MemoryForecast) -> list[str]:
     if config.hparams_set and config.hparams_set == propose_preset(config):
         own = any(config.hparams_set.endswith(f"_{family}") for family in _families(config.problem))
         size = text_bytes(config.data.paths)
-        known = f", the size for {size_text(size)} of text" if size else ", the smallest: the size of its text is not known"
+        known = (
+            f", the size for {size_text(size)} of text" if size else ", the smallest: the size of its text is not known"
+        )
         why = ", made for this problem" if own else known
     steps, per_epoch = trainer.end.steps, len(trainer.plan.batches)
     length = f"{steps:,} steps ({steps / per_epoch:,.1f} epochs)" if steps else f"{trainer.end.limit:,.0f} seconds"

@@ -150,6 +150,20 @@ class Speed:
             found.append(time.perf_counter() - start)
         return float(np.median(found))
 
+    def host_profile(self, steps: int = 50) -> None:
+        """Where the host's time of steps goes, by function."""
+        import cProfile
+        import pstats
+
+        profile = cProfile.Profile()
+        for n in range(steps):
+            self.cuda.synchronize()
+            profile.enable()
+            self.ours.step([self.batches[n % 4]])
+            profile.disable()
+        print(f"\nthe host's time of {steps} steps:")
+        pstats.Stats(profile, stream=sys.stdout).sort_stats("tottime").print_stats(14)
+
     def memory(self) -> float:
         """Bytes that CuPy's pool took from the device."""
         return float(self.cuda.xp.get_default_memory_pool().total_bytes())
@@ -159,7 +173,8 @@ class Speed:
         from _profile import Row, rows
 
         flops, copy = ceilings(self.cuda)
-        table: list[Row] = rows(self.ours.program, list(self.batches[0]), repeats)
+        arrays = [array for array in self.batches[0] if array is not None]
+        table: list[Row] = rows(self.ours.program, arrays, repeats)
         named = ", ".join(f"{name} {rate / 1e12:.0f} TFLOP/s" for name, rate in flops.items())
         print(f"\nceilings now: {named} in products; {copy / 1e12:.2f} TB/s in copies")
         print(f"{'op':30s} {'launches':>8s} {'ms':>8s} {'floor':>8s} {'× floor':>7s} {'share':>6s}")
@@ -172,7 +187,7 @@ class Speed:
                 f"{row.seconds / max(floor, 1e-9):7.1f} {row.seconds / total:6.1%}"
             )
         print(f"{'all':30s} {sum(r.launches for r in table):8d} {total * 1e3:8.3f} {least * 1e3:8.3f}")
-        detailed = rows(self.ours.program, list(self.batches[0]), 1, True)[:25]
+        detailed = rows(self.ours.program, arrays, 1, True)[:25]
         print("\nthe slowest by shapes, ms of all launches:")
         for row in detailed:
             rate = f"{row.flops / row.seconds / 1e12:7.1f} TFLOP/s" if row.flops else " " * 15
@@ -254,6 +269,7 @@ def w1(options: argparse.Namespace) -> None:
     )
     if options.profile:
         speed.profile()
+        speed.host_profile()
 
 
 def main(arguments: list[str] | None = None) -> None:

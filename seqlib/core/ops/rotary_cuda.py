@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from seqlib.core import dtypes
 from seqlib.core.backends.cuda import Source, grid, name_of
 from seqlib.core.ops.rotary import _rotary
 
-_SOURCE = Source("rotary.cu", [f"rotary<{t}, {i}>" for t in ("float", "double", "f16", "bf16") for i in ("int", "i64")])
+_SOURCE = Source("rotary.cu", [f"rotary<{t}, {i}>" for t in ("float", "f16", "bf16") for i in ("int", "i64")])
 
 
 def forward(outs: Any, ins: Any, scratch: Any, *, base: float, inverse: bool, heads: int) -> None:
@@ -25,4 +26,4 @@ def forward(outs: Any, ins: Any, scratch: Any, *, base: float, inverse: bool, he
     kernel((min(grid(x.size // 2, 256)[0], 4096),), (256,), args)
 
 
-_rotary.cuda(forward, overlap=((0, 0),))
+_rotary.cuda(forward, when=lambda metas, attrs: metas[0].dtype != dtypes.float64, overlap=((0, 0),))

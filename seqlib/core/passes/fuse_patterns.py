@@ -37,10 +37,12 @@ class Pattern(NamedTuple):
     marked: dict[Any, str]  # an attribute's name by the mark it was traced with
 
 
-def trace_pattern(op: Op, metas: Sequence[Meta | None], attrs: Attrs, marked: dict[Any, str]) -> Pattern:
-    """The composition of `op`, as the passes before this one leave it. Outputs that are not visible and that only
+def trace_pattern(
+    op: Op, metas: Sequence[Meta | None], attrs: Attrs, marked: dict[Any, str], device: str = "cpu"
+) -> Pattern:
+    """The composition of `op` on a device, as the passes before this one leave it. Outputs that are not visible and that only
     they compute are left out."""
-    graph = Graph()
+    graph = Graph(device)
     with recording(graph), no_grad():
         inputs = [None if m is None else Tensor(graph.add_input(m, f"in{i}")) for i, m in enumerate(metas)]
         found: Any = op.fn(*inputs, **attrs)
@@ -151,7 +153,7 @@ def _place(pattern: Pattern, last: Node, node: Node, device: str) -> tuple[_Matc
         return None
     if pattern.op.kernel(device, metas, attrs) is None or len(metas) < len(pattern.op.params):
         return None
-    exact = trace_pattern(pattern.op, metas, attrs, {})
+    exact = trace_pattern(pattern.op, metas, attrs, {}, device)
     proof = _Match(exact, strict=True)
     proof.values.update(zip(exact.graph.inputs, inputs, strict=True))
     end = exact.graph.nodes[-1]

@@ -12,7 +12,7 @@ from typing import Any
 from seqlib.core import dtypes
 from seqlib.core.graph import in_gradient_of
 from seqlib.core.op import OPS, Meta, VjpContext
-from seqlib.core.tape import Edge, GradientError, Node, Region, compose, grad_mode, no_grad
+from seqlib.core.tape import Edge, GradientError, Node, Region, below, cast_to, compose, filled, grad_mode, no_grad
 from seqlib.core.tensor import Leaf, Tensor, register_methods
 
 _WIDE = {"cast", "compute_copy", "concatenate", "reshape", "transpose"}
@@ -38,7 +38,7 @@ def gradients(
                 raise GradientError("the output does not depend on anything that requires a gradient")
             if cotangents is None and output.size != 1:
                 raise GradientError(f"a gradient without a cotangent needs a scalar output, got shape {output.shape}")
-            cotangent = _ones_like(output) if cotangents is None else cotangents[i]
+            cotangent = filled(output, 1.0) if cotangents is None else cotangents[i]
             if cotangent.shape != output.shape:
                 raise GradientError(
                     f"the cotangent should have the output's shape {output.shape}, got {cotangent.shape}"
@@ -47,10 +47,6 @@ def gradients(
         wanted = {(t.node, t.slot) for t in targets if t.node is not None}
         _run_backward([o.node for o in outputs], {n for n, _ in wanted}, wanted, grads, create_graph)
     return [None if t.node is None else grads.get((t.node, t.slot)) for t in targets]
-
-
-def _ones_like(t: Tensor) -> Tensor:
-    return OPS["full"](shape=t.shape, value=1.0, dtype=t.dtype)
 
 
 def _accumulate(grads: dict[Edge, Tensor], edge: Edge, g: Tensor) -> None:
@@ -62,18 +58,10 @@ def _extend_leads(leads: dict[Any, bool], roots: Sequence[Any], target_nodes: se
     """Note for every node below the roots: does a path lead from it to a target? Inputs come before outputs in
     `seq`.
     """
-    found: set[Any] = {root for root in roots if root not in leads}
-    stack = list(found)
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Node):
-            for edge in node.edges:
-                if edge is not None and edge[0] not in found and edge[0] not in leads:
-                    found.add(edge[0])
-                    stack.append(edge[0])
+    found = below(roots, lambda node: node not in leads)
     for node in sorted(found, key=lambda n: n.seq):
-        below = isinstance(node, Node) and any(e is not None and leads[e[0]] for e in node.edges)
-        leads[node] = below or node in target_nodes
+        above = isinstance(node, Node) and any(e is not None and leads[e[0]] for e in node.edges)
+        leads[node] = above or node in target_nodes
 
 
 def _run_backward(
@@ -120,10 +108,9 @@ def _run_backward(
                 raise AssertionError(f"{node.op.name}: gradient of shape {g.shape} for an input of shape {meta.shape}")
             # An op on float32 and float64 computes in float64; each gradient has the dtype of its tensor, but sums over
             # many rows stay float32 on their way to a parameter.
-            wide = (
-                edge[0].op.name in _WIDE and g.dtype == dtypes.sums(meta.dtype) if isinstance(edge[0], Node) else False
-            )
-            _accumulate(grads, edge, g if wide or g.dtype == meta.dtype else OPS["cast"](g, dtype=meta.dtype))
+            to_parameter = isinstance(edge[0], Node) and edge[0].op.name in _WIDE
+            wide = to_parameter and g.dtype == dtypes.sums(meta.dtype)
+            _accumulate(grads, edge, g if wide else cast_to(g, meta.dtype))
             queue(edge[0])
 
 
@@ -194,15 +181,7 @@ def backward(output: Tensor, cotangent: Tensor | None = None) -> None:
     """Add the gradient of `output` to `.grad` of every leaf that it depends on."""
     if output.node is None:
         raise GradientError("backward: the tensor does not depend on anything that requires a gradient")
-    found: set[Any] = set()
-    stack = [output.node]
-    while stack:
-        node = stack.pop()
-        if node in found:
-            continue
-        found.add(node)
-        if isinstance(node, Node):
-            stack += [e[0] for e in node.edges if e is not None]
+    found = below([output.node], lambda node: True)
     leaves = [t for leaf in found if isinstance(leaf, Leaf) and (t := leaf.tensor()) is not None]
     for leaf, g in zip(leaves, gradients([output], None if cotangent is None else [cotangent], leaves), strict=True):
         if g is not None:

@@ -10,7 +10,7 @@ from seqlib.core.ambient import ambient
 from seqlib.core.graph import checkpointed
 from seqlib.core.op import Meta
 from seqlib.core.rng import Draws
-from seqlib.core.tape import Edge, GradientError, Node, Region, call_op, grad_enabled, grad_mode, next_seq, watching
+from seqlib.core.tape import Edge, GradientError, Region, below, call_op, grad_enabled, grad_mode, next_seq, watching
 from seqlib.core.tensor import Tensor, Variable
 
 
@@ -37,7 +37,9 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with checkpointed(False, layers), draws.recording(), watching(read):
         leaves, treedef = tree.flatten(fn(*args, **kwargs))
     made = [i for i, t in enumerate(leaves) if isinstance(t, Tensor) and t.node is not None and t.node.seq > since]
-    edges = _reaching_out([leaves[i].node for i in made], since)
+    inside = below([leaves[i].node for i in made], lambda node: node.seq > since)
+    reached = [(e, d) for node in inside for e, d in zip(node.edges, node.inputs, strict=True) if e is not None]
+    edges: dict[Edge, Meta] = {e: Meta(d.shape, d.dtype) for e, d in reached if e[0] not in inside}
     metas = tuple(Meta(leaves[i].shape, leaves[i].dtype) for i in made)
 
     def again() -> Sequence[Tensor]:
@@ -53,25 +55,7 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return outs
 
     inputs, versions = tuple(edges.values()), tuple(read.values())
-    node = Region(call_op("checkpoint", len(made)), inputs, metas, {}, tuple(edges), versions)
-    node.again = again
+    node = Region(call_op("checkpoint", len(made)), inputs, metas, {}, tuple(edges), versions, again=again)
     for slot, i in enumerate(made):
         leaves[i] = Tensor(leaves[i].data, node, slot)
     return tree.unflatten(treedef, leaves)
-
-
-def _reaching_out(roots: Sequence[Node], since: int) -> dict[Edge, Meta]:
-    """The edges from nodes younger than `since` below the roots to older ones and to leaves, with their Metas."""
-    found: dict[Edge, Meta] = {}
-    seen, stack = set(roots), list(roots)
-    while stack:
-        node = stack.pop()
-        for edge, data in zip(node.edges, node.inputs, strict=True):
-            if edge is None or edge[0] in seen:
-                continue
-            if edge[0].seq > since:
-                seen.add(edge[0])
-                stack.append(edge[0])
-            else:
-                found[edge] = Meta(data.shape, data.dtype)
-    return found

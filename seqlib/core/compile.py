@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -30,6 +31,14 @@ from seqlib.util.log import get_logger
 MANY = 12  # programs of one function after which the log tells of the next
 
 
+class _Call(NamedTuple):
+    """Arguments: their structure, a Meta for each tensor or array and the leaf itself for anything else, the arrays."""
+
+    structure: tree.TreeDef
+    leaves: list[Any]
+    arrays: list[Any]
+
+
 class Compiled:
     """A function that runs as programs, one for each signature. Made by `compile`.
 
@@ -42,7 +51,8 @@ class Compiled:
         self.max_programs = max_programs
         self.device = device
         self._programs: dict[Key, _Built] = {}
-        self._built = self._calls = 0
+        self._built = 0
+        self._calls = itertools.count()
         self._in_state: set[int] | None = None
         self._modes_read: tuple[int, tuple[tuple[Any, ...], str | None]] | None = None
         self.__name__ = getattr(fn, "__name__", type(fn).__name__)
@@ -55,21 +65,17 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if active_graph() is not None:
             return self.fn(*args, **kwargs)  # inside another trace it is part of that
-        leaves, treedef = tree.flatten((args, kwargs))
-        arrays, signature = _signature(self.__name__, leaves)
-        found = self._find(treedef, signature, arrays)
-        traced, program = found.traced, found.program
-        results = program.run(arrays)
-        flat = [Tensor(results[leaf]) if is_tensor else leaf for is_tensor, leaf in traced.result_leaves]
-        return tree.unflatten(traced.result_tree, flat)
+        call = self._call(args, kwargs)
+        found = self._find(call)
+        results = found.program.run(call.arrays)
+        flat = [Tensor(results[leaf]) if is_tensor else leaf for is_tensor, leaf in found.traced.result_leaves]
+        return tree.unflatten(found.traced.result_tree, flat)
 
     def lower(self, *args: Any, **kwargs: Any) -> Program:
         """The program for these arguments (tensors, arrays, or `Meta` for shapes alone), built if need be but
         not run.
         """
-        leaves, treedef = tree.flatten((args, kwargs))
-        arrays, signature = _signature(self.__name__, leaves)
-        return self._find(treedef, signature, arrays).program
+        return self._find(self._call(args, kwargs)).program
 
     def find_non_finite(self, *args: Any, **kwargs: Any) -> NonFinite | None:
         """The first launch of a call with these arguments that makes NaN or infinity; None where none does.
@@ -78,33 +84,51 @@ class Compiled:
         put back. To repeat a step that has been taken, put the generator back first: its draws are those of the next
         step otherwise.
         """
-        leaves, treedef = tree.flatten((args, kwargs))
-        arrays, signature = _signature(self.__name__, leaves)
-        device = self._modes()[1] or backend_of(arrays).device
+        call = self._call(args, kwargs)
         with setting(fusion=False):
-            program = self._build(treedef, signature, device, "").program
+            program = self._build(call, self._modes()[1] or backend_of(call.arrays).device, "").program
         written = [(v, v.numpy()) for v, _ in program.graph.updates]
         try:
             with hooks() as seen:
-                program.run(arrays)
+                program.run(call.arrays)
         finally:
             for variable, content in written:
                 variable.assign(content)
         return seen.first_non_finite
 
-    def _find(self, treedef: tree.TreeDef, signature: list[Any], arrays: list[Any]) -> _Built:
-        leaves = tuple(leaf if isinstance(leaf, Meta) else static(leaf) for leaf in signature)
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+        given, structure = tree.flatten((args, kwargs))
+        call = _Call(structure, [], [])
+        for leaf in given:
+            if isinstance(leaf, Variable):
+                text = f"the Variable {leaf.name or leaf!r} is an argument; list it in state instead"
+                raise TraceError(f"compile {self.__name__}: {text}")
+            if isinstance(leaf, (Tensor, np.ndarray, np.generic)) or is_cuda(leaf):
+                array = cast("Any", leaf.data if isinstance(leaf, Tensor) else leaf)
+                array = array if is_cuda(array) else as_array(array)
+                call.arrays.append(array)
+                call.leaves.append(Meta(array.shape, array.dtype))
+                continue
+            try:
+                hash(leaf)
+            except TypeError:
+                text = f"compile {self.__name__}: the argument {leaf!r} is neither a tensor nor hashable"
+                raise TraceError(text) from None
+            call.leaves.append(leaf)
+        return call
+
+    def _find(self, call: _Call) -> _Built:
+        leaves = tuple(leaf if isinstance(leaf, Meta) else static(leaf) for leaf in call.leaves)
         modes, device = self._modes()
-        device = device or backend_of(arrays).device
-        key = Key(treedef, leaves, grad_enabled(), debug.switches(), self._generator(), modes, device)
+        device = device or backend_of(call.arrays).device
+        key = Key(call.structure, leaves, grad_enabled(), debug.switches(), self._generator(), modes, device)
         found = self._programs.get(key)
         if found is None:
-            found = self._build(treedef, signature, device, why(key, self._programs))
+            found = self._build(call, device, why(key, self._programs))
             if len(self._programs) >= self.max_programs:
                 del self._programs[min(self._programs, key=lambda k: self._programs[k].last_call)]
             self._programs[key] = found
-        self._calls += 1
-        found.last_call = self._calls
+        found.last_call = next(self._calls)
         return found
 
     def _generator(self) -> Generator | None:
@@ -125,13 +149,13 @@ class Compiled:
             self._modes_read = (changes, (tuple(_modes(self.state)), device))
         return self._modes_read[1]
 
-    def _build(self, treedef: tree.TreeDef, signature: list[Any], device: str, reason: str) -> _Built:
+    def _build(self, call: _Call, device: str, reason: str) -> _Built:
         start = time.perf_counter()
         variables = _variables(self.state)
         for name, variable in variables.items():
             if not variable.name:
                 variable.name = name
-        traced = trace(self.fn, treedef, signature, variables, device)
+        traced = trace(self.fn, call.structure, call.leaves, variables, device)
         optimize(traced.graph)
         program = Program(traced.graph, lower(traced.graph), time.perf_counter() - start, reason)
         self._built += 1
@@ -176,31 +200,6 @@ def _modes(state: Any) -> Iterator[Any]:
             yield from _modes(owner)
     elif hasattr(state, "modes"):
         yield from state.modes()
-
-
-def _signature(name: str, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
-    """The arrays among the arguments, and for each argument its Meta (tensor or array) or itself (static)."""
-    arrays: list[Any] = []
-    signature: list[Any] = []
-    for leaf in leaves:
-        if isinstance(leaf, Variable):
-            raise TraceError(
-                f"compile {name}: the Variable {leaf.name or leaf!r} is an argument; list it in state instead"
-            )
-        if isinstance(leaf, (Tensor, np.ndarray, np.generic)) or is_cuda(leaf):
-            given = cast("Any", leaf.data if isinstance(leaf, Tensor) else leaf)
-            array: Any = given if is_cuda(given) else as_array(given)
-            arrays.append(array)
-            signature.append(Meta(array.shape, array.dtype))
-        elif isinstance(leaf, Meta):
-            signature.append(leaf)
-        else:
-            try:
-                hash(leaf)
-            except TypeError:
-                raise TraceError(f"compile {name}: the argument {leaf!r} is neither a tensor nor hashable") from None
-            signature.append(leaf)
-    return arrays, signature
 
 
 def compile(step: Callable[..., Any], state: Any = None, max_programs: int = 64, device: str | None = None) -> Compiled:

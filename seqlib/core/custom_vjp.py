@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from seqlib.core import dtypes, tree
-from seqlib.core.op import OPS, Meta, VjpContext, shape_error
+from seqlib.core.op import VjpContext, as_tuple, metas_of, shape_error
 from seqlib.core.rng import Draws
-from seqlib.core.tape import GradientError, Node, call_op, grad_enabled, no_grad
+from seqlib.core.tape import GradientError, Node, call_op, edges_of, filled, grad_enabled, no_grad
 from seqlib.core.tensor import Tensor, Variable, as_tensor
 
 
@@ -40,7 +40,7 @@ class CustomVjp:
         draws = Draws()
         with no_grad(), draws.recording():
             result, residuals = self._pair(forward(*tensors, **static))
-        outputs = cast("tuple[Any, ...]", result) if isinstance(result, tuple) else (result,)
+        outputs = as_tuple(result)
         for i, t in enumerate(outputs):
             if not isinstance(t, Tensor):
                 raise GradientError(f"{self._name}: output {i} of forward is a {type(t).__name__}, not a tensor")
@@ -52,31 +52,31 @@ class CustomVjp:
             if grad_enabled():  # a second gradient may follow: what was kept has to hang on the inputs
                 with draws.replaying():
                     saved = self._pair(forward(*ctx.inputs, **static))[1]
-            zeros = [_zeros(m) if c is None else c for c, m in zip(cotangents, ctx.outputs, strict=True)]
-            return self._checked(backward(saved, *zeros), ctx.inputs)
+            pairs = zip(cotangents, ctx.outputs, strict=True)
+            given = [filled(m, 0.0) if c is None and dtypes.is_float(m.dtype) else c for c, m in pairs]
+            return self._checked(backward(saved, *given), ctx.inputs)
 
         op = call_op(self._name, len(outputs))
         op.vjp_rule = rule
         node = Node(
             op,
             tuple(None if t is None else t.data for t in tensors),
-            tuple(Meta(t.shape, t.dtype) for t in outputs),
+            tuple(metas_of(outputs)),
             {},
-            tuple(None if t is None or t.node is None else (t.node, t.slot) for t in tensors),
+            edges_of(tensors),
             tuple((v, v.version) for v in kept),
         )
-        made = tuple(
-            Tensor(t.data, node, i) if dtypes.is_float(t.dtype) else Tensor(t.data) for i, t in enumerate(outputs)
-        )
+        made = node.tensors([t.data for t in outputs])
         return made if isinstance(result, tuple) else made[0]
 
     def _pair(self, result: Any) -> tuple[Any, Any]:
-        if not isinstance(result, tuple) or len(cast("tuple[Any, ...]", result)) != 2:
+        pair = as_tuple(result)
+        if len(pair) != 2:
             raise GradientError(f"{self._name}: forward should return (outputs, residuals), got {result!r}")
-        return cast("tuple[Any, Any]", result)
+        return pair[0], pair[1]
 
     def _checked(self, result: Any, inputs: Sequence[Any]) -> Sequence[Tensor | None]:
-        grads = cast("Sequence[Any]", result if isinstance(result, (tuple, list)) else (result,))
+        grads = as_tuple(tuple(cast("list[Any]", result)) if isinstance(result, list) else result)
         if len(grads) != len(inputs):
             raise GradientError(
                 f"{self._name}: backward should return {len(inputs)} gradients, one for each tensor, got {len(grads)}"
@@ -91,10 +91,6 @@ class CustomVjp:
     def _argument(self, index: int) -> str:
         names = list(inspect.signature(self._fn).parameters)
         return names[index] if index < len(names) else f"input {index}"
-
-
-def _zeros(meta: Meta) -> Tensor | None:
-    return OPS["full"](shape=meta.shape, value=0.0, dtype=meta.dtype) if dtypes.is_float(meta.dtype) else None
 
 
 def custom_vjp(fn: Callable[..., Any]) -> CustomVjp:

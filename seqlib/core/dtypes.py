@@ -25,15 +25,7 @@ int32: DType = np.dtype(np.int32)
 int64: DType = np.dtype(np.int64)
 bool_: DType = np.dtype(np.bool_)
 
-_BY_NAME: dict[str, DType] = {
-    "float16": float16,
-    "bfloat16": bfloat16,
-    "float32": float32,
-    "float64": float64,
-    "int32": int32,
-    "int64": int64,
-    "bool": bool_,
-}
+_BY_NAME = {d.name: d for d in (float16, bfloat16, float32, float64, int32, int64, bool_)}
 _SUPPORTED: frozenset[DType] = frozenset(_BY_NAME.values())
 _FLOATS: frozenset[DType] = frozenset({float16, bfloat16, float32, float64})
 _HALF: frozenset[DType] = frozenset({float16, bfloat16})
@@ -80,21 +72,11 @@ def is_int(dtype: DType) -> bool:
 @lru_cache(maxsize=256)
 def promote(a: DType, b: DType) -> DType:
     """The dtype in which an operation on `a` and `b` is computed."""
-    if a == b:
-        return a
-    if a in _FLOATS and b in _FLOATS:
-        if a in _HALF and b in _HALF:
-            return float32
-        return a if a.itemsize >= b.itemsize else b
-    if a in _FLOATS:
-        return a
-    if b in _FLOATS:
-        return b
-    if a == bool_:
-        return b
-    if b == bool_:
-        return a
-    return int64
+    if a != b and a in _HALF and b in _HALF:
+        return float32
+    floats = [d for d in (a, b) if d in _FLOATS]
+    ints = [d for d in (a, b) if d in _INTS]
+    return max(floats or ints or [bool_], key=lambda d: d.itemsize)
 
 
 def scalar_dtype(value: bool | int | float, tensor_dtype: DType | None) -> DType:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from seqlib.core import dtypes, tree
 from seqlib.core.backward import gradients
-from seqlib.core.op import OPS
-from seqlib.core.tape import GradientError, grad_mode
+from seqlib.core.op import OPS, as_tuple
+from seqlib.core.tape import GradientError, filled, grad_mode
 from seqlib.core.tensor import Leaf, Parameter, Tensor, Variable, tensor
 
 
@@ -39,12 +39,12 @@ def value_and_grad(
                     new_args[n] = value
                 args = tuple(new_args)
             result = fn(*args, **kwargs)
-            loss = _first(result)
+            loss = as_tuple(result)[0]
             if not isinstance(loss, Tensor) or loss.size != 1:
                 raise GradientError(f"value_and_grad: the function should return a scalar tensor first, got {loss!r}")
             found = gradients([loss], None, leaves, create_graph) if loss.node is not None else [None] * len(leaves)
-            filled = [g if g is not None else _zeros_like(t) for g, t in zip(found, leaves, strict=True)]
-        grads = tree.unflatten(treedef, filled)
+            grads = [g if g is not None else filled(t, 0.0) for g, t in zip(found, leaves, strict=True)]
+        grads = tree.unflatten(treedef, grads)
         if params is None:
             grads = grads[0] if isinstance(argnums, int) else tuple(grads)
         return result, grads
@@ -62,10 +62,6 @@ def grad(
         return both(*args, **kwargs)[1]
 
     return wrapped
-
-
-def _first(result: Any) -> Any:
-    return cast("tuple[Any, ...]", result)[0] if isinstance(result, tuple) else result
 
 
 def _check_parameters(leaves: Sequence[Any]) -> None:
@@ -89,7 +85,3 @@ def _fresh(leaf: Any) -> Tensor:
     fresh = Tensor(data)
     fresh.node = Leaf(fresh)
     return fresh
-
-
-def _zeros_like(t: Tensor) -> Tensor:
-    return OPS["full"](shape=t.shape, value=0.0, dtype=t.dtype)

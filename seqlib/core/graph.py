@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from seqlib.core import debug
 from seqlib.core.ambient import ambient, setting
-from seqlib.core.op import Attrs, Meta, Op
+from seqlib.core.op import Attrs, Meta, Op, metas_of
 
 _ids = itertools.count()
 
@@ -26,19 +27,12 @@ class Value:
 
     __slots__ = ("constant", "dtype", "id", "name", "node", "shape", "slot")
 
-    def __init__(
-        self,
-        meta: Meta,
-        node: Node | None = None,
-        slot: int = 0,
-        name: str = "",
-        constant: npt.NDArray[Any] | None = None,
-    ) -> None:
+    def __init__(self, meta: Meta, name: str = "", constant: npt.NDArray[Any] | None = None) -> None:
         self.id = next(_ids)
         self.shape = meta.shape
         self.dtype = meta.dtype
-        self.node = node
-        self.slot = slot
+        self.node: Node | None = None
+        self.slot = 0
         self.name = name
         self.constant = constant
 
@@ -50,21 +44,29 @@ class Value:
         return f"{self.name or 'v' + str(self.id)}:{self.dtype}{list(self.shape)}"
 
 
+@dataclass(eq=False, slots=True, repr=False)
 class Node:
     """One op in a graph, with the layer (`scope`) and the user's line that asked for it."""
 
-    __slots__ = ("attrs", "inputs", "line", "op", "outputs", "region", "scope")
+    op: Op
+    inputs: list[Value | None]
+    attrs: Attrs
+    scope: str
+    line: str
+    region: int = 0  # of a recomputation; nodes of two regions are never one (0: none)
+    outputs: list[Value] = field(default_factory=list[Value])
 
-    def __init__(
-        self, op: Op, inputs: list[Value | None], attrs: Attrs, scope: str, line: str, region: int = 0
-    ) -> None:
-        self.op = op
-        self.inputs = inputs
-        self.attrs = attrs
-        self.scope = scope
-        self.line = line
-        self.region = region  # of a recomputation; nodes of two regions are never one (0: none)
-        self.outputs: list[Value] = []
+    @property
+    def reads(self) -> list[Value]:
+        """The inputs that are not absent."""
+        return [v for v in self.inputs if v is not None]
+
+    def give(self, values: list[Value]) -> Node:
+        """Make these its outputs."""
+        self.outputs = values
+        for slot, value in enumerate(values):
+            value.node, value.slot = self, slot
+        return self
 
 
 class Graph:
@@ -78,6 +80,16 @@ class Graph:
         self.outputs: list[Value] = []
         self.updates: list[tuple[Any, Value]] = []  # (Variable, the value it holds at the end)
         self._constants: dict[tuple[bytes, tuple[int, ...], Any], Value] = {}
+
+    @property
+    def results(self) -> list[Value]:
+        """What it gives and what it writes."""
+        return [*self.outputs, *(value for _, value in self.updates)]
+
+    @property
+    def written(self) -> set[int]:
+        """The ids of the Variables that it writes."""
+        return {id(variable) for variable, _ in self.updates}
 
     def add_input(self, meta: Meta, name: str) -> Value:
         value = Value(meta, name=name)
@@ -103,10 +115,9 @@ class Graph:
 
     def record(self, op: Op, inputs: Sequence[Value | None], attrs: Attrs) -> list[Value]:
         """Append a node and return its output values; shapes by the op's rule."""
-        metas = op.infer_metas([None if v is None else v.meta for v in inputs], attrs)
+        metas = op.infer_metas(metas_of(inputs), attrs)
         node = Node(op, list(inputs), attrs, current_scope(), debug.user_line(), ambient.region)
-        node.outputs = [Value(meta, node, slot) for slot, meta in enumerate(metas)]
-        self.nodes.append(node)
+        self.nodes.append(node.give([Value(meta) for meta in metas]))
         return node.outputs
 
     def __str__(self) -> str:

@@ -45,10 +45,10 @@ def hoist(graph: Graph, root: dict[Value, Value]) -> tuple[dict[Node, Group], se
     variables, nodes = _candidates(graph)
     nodes = _worthwhile(nodes)
     chosen = set(nodes)
-    outside = {*graph.outputs, *(v for _, v in graph.updates)}
+    outside = set(graph.results)
     for node in graph.nodes:
         if node not in chosen:
-            outside.update(v for v in node.inputs if v is not None)
+            outside.update(node.reads)
     outside = {root.get(v, v) for v in outside}
     groups: dict[Node, Group] = {}
     for members in _components(nodes):
@@ -59,13 +59,13 @@ def hoist(graph: Graph, root: dict[Value, Value]) -> tuple[dict[Node, Group], se
 
 def _candidates(graph: Graph) -> tuple[dict[Value, Any], list[Node]]:
     """The locations that are read only, by their values, and the nodes that follow from them."""
-    written = {id(variable) for variable, _ in graph.updates}
     final = {value for _, value in graph.updates}
+    written = graph.written
     variables = {value: variable for variable, value in graph.locations if id(variable) not in written}
     reads = {value: frozenset((value,)) for value in variables}
     found: list[Node] = []
     for node in graph.nodes:
-        ins = [v for v in node.inputs if v is not None]
+        ins = node.reads
         if any(v not in reads and v.constant is None for v in ins):
             continue
         sources = frozenset[Value]().union(*(reads[v] for v in ins if v in reads))
@@ -84,7 +84,7 @@ def _worthwhile(nodes: list[Node]) -> list[Node]:
     kept: list[Node] = []
     needed: set[Value] = set()
     for node in reversed(nodes):
-        ins = [v for v in node.inputs if v is not None]
+        ins = node.reads
         if _nbytes(ins) + _nbytes(node.outputs) >= LEAST or not needed.isdisjoint(node.outputs):
             kept.append(node)
             needed.update(ins)
@@ -99,7 +99,7 @@ def _components(nodes: list[Node]) -> list[list[Node]]:
     """The nodes by connection, each part in order."""
     label: dict[Value, int] = {}
     for i, node in enumerate(nodes):
-        joined = {label[v] for v in node.inputs if v is not None and v in label}
+        joined = {label[v] for v in node.reads if v in label}
         for v in [v for v, old in label.items() if old in joined] if len(joined) > 1 else []:
             label[v] = min(joined)
         label.update(dict.fromkeys(node.outputs, min(joined, default=i)))
@@ -123,10 +123,6 @@ def _group(
                 names[v] = (v.shape, v.dtype, v.constant.tobytes())
         ins = tuple(None if v is None else names[v] for v in node.inputs)
         kept = tuple(root.get(v, v) in outside for v in node.outputs)
-        group.key.append((node.op.name, tuple(sorted(node.attrs.items(), key=_by_name)), ins, kept))
+        group.key.append((node.op.name, frozenset(node.attrs.items()), ins, kept))
         names.update({v: (i, slot) for slot, v in enumerate(node.outputs)})
     return group
-
-
-def _by_name(item: tuple[str, Any]) -> str:
-    return item[0]

@@ -14,7 +14,7 @@ from seqlib.core.backends.base import scratch_metas
 from seqlib.core.graph import Graph, Node, Value
 from seqlib.core.hoist import LEAST, MOST, Group, hoist
 from seqlib.core.memory import FOREVER, Buffer, Storage, assign_offsets
-from seqlib.core.op import Attrs, Kernel, Layout, Meta, Op
+from seqlib.core.op import Attrs, Kernel, Layout, Meta, Op, metas_of
 from seqlib.util.errors import TraceError
 
 MAX_LAUNCHES = 20_000
@@ -89,7 +89,7 @@ class _Lowering:
         self.final: dict[Value, Any] = {}
         for variable, value in graph.updates:
             self.final.setdefault(value, variable)
-        self.written = {id(variable) for variable, _ in graph.updates}
+        self.written = graph.written
         self.locations: dict[int, Storage] = {}
         self.residents: dict[Buffer, list[Value]] = {}  # what a location's storage has held
         self.root: dict[Value, Value] = {}  # a view → the value that it views
@@ -112,7 +112,7 @@ class _Lowering:
             last.update((v, i) for v in roots if v is not None)
             if node.op.view_rule is not None and roots[0] is not None:
                 self.root[node.outputs[0]] = roots[0]
-        for v in (*self.graph.outputs, *(v for _, v in self.graph.updates)):
+        for v in self.graph.results:
             last[self.root.get(v, v)] = FOREVER
         return last
 
@@ -161,7 +161,7 @@ class _Lowering:
                 # A reshape that no strides express: a copy in row-major order.
                 self._copy(op.name, Storage(target.buffer, source.meta), source, node)
             return
-        metas = [None if v is None else v.meta for v in node.inputs]
+        metas = metas_of(node.inputs)
         fn, kernel = self.backend.bind(op, metas, [v.meta for v in node.outputs], node.attrs)
         scratch: list[Storage] = []
         if kernel is not None:

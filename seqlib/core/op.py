@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -52,6 +52,16 @@ class Meta(NamedTuple):
 
 Metas = Sequence[Any]
 """One Meta for each input; None for an absent one."""
+
+
+def metas_of(arrays: Sequence[Any]) -> list[Meta | None]:
+    """Those of arrays, tensors or values, None for None."""
+    return [None if a is None else Meta(a.shape, a.dtype) for a in arrays]
+
+
+def as_tuple(result: Any) -> tuple[Any, ...]:
+    """What a function with one result or several returned, as a tuple."""
+    return cast("tuple[Any, ...]", result) if isinstance(result, tuple) else (result,)
 
 
 class Layout(NamedTuple):

@@ -8,16 +8,17 @@ Tensor cycles would leave memory to the garbage collector. Gradients are keyed b
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any
 
 from seqlib.core import debug, dtypes, hooks
 from seqlib.core.ambient import ambient, setting
 from seqlib.core.backends import backend_of
 from seqlib.core.graph import Graph, Value, active_graph, current_scope
 from seqlib.core.meta import no_memory
-from seqlib.core.op import OPS, Attrs, Meta, Op, set_dispatch
+from seqlib.core.op import OPS, Attrs, Meta, Op, as_tuple, metas_of, set_dispatch
 from seqlib.core.tensor import Tensor, Variable, as_array
 from seqlib.util.errors import SeqlibError, TraceError
 
@@ -54,37 +55,51 @@ def watching(seen: dict[int, tuple[Variable, int]]) -> AbstractContextManager[No
     return setting(watchers=(*ambient.watchers, seen))
 
 
+@dataclass(eq=False, slots=True, repr=False)
 class Node:
     """An op on the tape: what its gradient rule reads, and where its inputs came from."""
 
-    __slots__ = ("attrs", "edges", "inputs", "layers", "op", "outputs", "seq", "versions")
+    op: Op
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    attrs: Attrs
+    edges: tuple[Edge | None, ...]
+    versions: tuple[tuple[Variable, int], ...]  # of the locations among the saved inputs, which may be written to
+    seq: int = field(default_factory=_sequence.__next__)
+    layers: tuple[str, ...] = field(default_factory=lambda: ambient.scopes)  # the gradient's ops belong to them, too
 
-    def __init__(
-        self,
-        op: Op,
-        inputs: tuple[Any, ...],
-        outputs: tuple[Any, ...],
-        attrs: Attrs,
-        edges: tuple[Edge | None, ...],
-        versions: tuple[tuple[Variable, int], ...],
-    ) -> None:
-        self.seq = next(_sequence)
-        self.layers = ambient.scopes  # the gradient's ops belong to them, too
-        self.op = op
-        self.inputs = inputs
-        self.outputs = outputs
-        self.attrs = attrs
-        self.edges = edges
-        self.versions = versions  # of the locations among the saved inputs: their storage may be written to
+    def tensors(self, datas: Sequence[Any]) -> tuple[Tensor, ...]:
+        """Its outputs as tensors, on the tape where they are visible and floating."""
+        return tuple(
+            Tensor(d, self, slot) if slot < self.op.visible and dtypes.is_float(d.dtype) else Tensor(d)
+            for slot, d in enumerate(datas)
+        )
 
 
+@dataclass(eq=False, slots=True, repr=False)
 class Region(Node):
     """A stretch of code on the tape as one node: its gradient runs `again()`, which gives the node's outputs anew,
     on the tape, and goes on through what that recorded. Its edges are those by which the stretch reached outside.
     """
 
-    __slots__ = ("again",)
-    again: Callable[[], Sequence[Tensor]]
+    again: Callable[[], Sequence[Tensor]] = field(kw_only=True)
+
+
+def edges_of(tensors: Sequence[Tensor | None]) -> tuple[Edge | None, ...]:
+    return tuple(None if t is None or t.node is None else (t.node, t.slot) for t in tensors)
+
+
+def below(roots: Iterable[Any], enter: Callable[[Any], bool]) -> dict[Any, None]:
+    """The nodes and leaves from the roots down, as far as `enter` lets in."""
+    found: dict[Any, None] = {}
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node not in found and enter(node):
+            found[node] = None
+            if isinstance(node, Node):
+                stack += [edge[0] for edge in node.edges if edge is not None]
+    return found
 
 
 def call_op(name: str, outputs: int) -> Op:
@@ -125,11 +140,12 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
             return results
         outs = [t.data for t in results]
     elif graph is not None:
-        outs = graph.record(op, _checked(op, tensors), attrs)
+        _check_traced(op, tensors)
+        outs = graph.record(op, datas, attrs)
     else:
-        arrays = _checked_eager(op, tensors)
+        _check_eager(op, tensors)
         watched = hooks.active() and op.view_rule is None
-        outs = _watched(op, tensors, arrays, attrs) if watched else backend_of(arrays).execute(op, arrays, attrs)
+        outs = _watched(op, tensors, datas, attrs) if watched else backend_of(datas).execute(op, datas, attrs)
         if op.view_rule is not None and isinstance(tensors[0], Variable):
             outs = [outs[0].copy(order="K")]  # the location may be assigned to; what was read before then stays
     if not tracked:
@@ -139,13 +155,10 @@ def apply_all(op: Op, args: tuple[Any, ...], attrs: Attrs) -> tuple[Tensor, ...]
         tuple(d if d is None or op.saves_input(i) else Meta(d.shape, d.dtype) for i, d in enumerate(datas)),
         tuple(o if op.saves_output(i) else Meta(o.shape, o.dtype) for i, o in enumerate(outs)),
         attrs,
-        tuple(None if t is None or t.node is None else (t.node, t.slot) for t in tensors),
+        edges_of(tensors),
         tuple((t, t.version) for i, t in enumerate(tensors) if isinstance(t, Variable) and op.saves_input(i)),
     )
-    return tuple(
-        Tensor(o, node, slot) if slot < op.visible and dtypes.is_float(o.dtype) else Tensor(o)
-        for slot, o in enumerate(outs)
-    )
+    return node.tensors(outs)
 
 
 set_dispatch(apply)
@@ -173,15 +186,14 @@ def _needs_composition(op: Op, datas: Sequence[Any], attrs: Attrs) -> bool:
     """True when no kernel serves these inputs. Raises what the op's shape rule raises, so that a message names
     this op and not one that it is made of.
     """
-    metas = [None if d is None else Meta(d.shape, d.dtype) for d in datas]
+    metas = metas_of(datas)
     op.infer_metas(metas, attrs)
     graph = active_graph()
     device = backend_of(datas).device if graph is None else graph.device
     return op.kernel(device, metas, attrs) is None
 
 
-def _checked(op: Op, tensors: Sequence[Tensor | None]) -> list[Value | None]:
-    values: list[Value | None] = []
+def _check_traced(op: Op, tensors: Sequence[Tensor | None]) -> None:
     for i, t in enumerate(tensors):
         if t is not None and not isinstance(t.data, Value):
             name = t.name if isinstance(t, Variable) and t.name else "a tensor"
@@ -190,11 +202,9 @@ def _checked(op: Op, tensors: Sequence[Tensor | None]) -> list[Value | None]:
                 f"neither an argument nor in state=[…] (at {debug.where()}); pass it as an argument, or list its "
                 "owner in state"
             )
-        values.append(None if t is None else t.data)
-    return values
 
 
-def _checked_eager(op: Op, tensors: Sequence[Tensor | None]) -> list[Any]:
+def _check_eager(op: Op, tensors: Sequence[Tensor | None]) -> None:
     for i, t in enumerate(tensors):
         if t is not None and isinstance(t.data, Value):
             raise TraceError(
@@ -203,7 +213,6 @@ def _checked_eager(op: Op, tensors: Sequence[Tensor | None]) -> list[Any]:
             )
         if t is not None and isinstance(t.data, Meta):
             raise no_memory(f"{op.name}: {op.argument(i)}", t)
-    return [None if t is None else t.data for t in tensors]
 
 
 def _watched(op: Op, tensors: Sequence[Tensor | None], arrays: list[Any], attrs: Attrs) -> list[Any]:
@@ -225,18 +234,18 @@ def _watched(op: Op, tensors: Sequence[Tensor | None], arrays: list[Any], attrs:
 
 def compose(op: Op, tensors: Sequence[Tensor | None], attrs: Attrs) -> tuple[Tensor, ...]:
     """Run a fused op by its composition; half precision is widened before and rounded once after."""
-    half = next((t.dtype for t in tensors if t is not None and dtypes.is_half(t.dtype)), None)
-    if half is not None:
-        metas = op.infer_metas([None if t is None else Meta(t.shape, t.dtype) for t in tensors], attrs)
-        widened = [
-            OPS["cast"](t, dtype=dtypes.float32) if t is not None and dtypes.is_half(t.dtype) else t for t in tensors
-        ]
-        outs = _tuple(op.fn(*widened, **attrs))
-        return tuple(
-            OPS["cast"](o, dtype=m.dtype) if o.dtype != m.dtype else o for o, m in zip(outs, metas, strict=True)
-        )
-    return _tuple(op.fn(*tensors, **attrs))
+    if not any(t is not None and dtypes.is_half(t.dtype) for t in tensors):
+        return as_tuple(op.fn(*tensors, **attrs))
+    metas = op.infer_metas(metas_of(tensors), attrs)
+    wide = [None if t is None else cast_to(t, dtypes.sums(t.dtype)) for t in tensors]
+    outs = as_tuple(op.fn(*wide, **attrs))
+    return tuple(cast_to(o, m.dtype) for o, m in zip(outs, metas, strict=True))
 
 
-def _tuple(result: Any) -> tuple[Any, ...]:
-    return cast("tuple[Any, ...]", result) if isinstance(result, tuple) else (result,)
+def cast_to(t: Tensor, dtype: dtypes.DType) -> Tensor:
+    return t if t.dtype == dtype else OPS["cast"](t, dtype=dtype)
+
+
+def filled(like: Tensor | Meta, value: float) -> Tensor:
+    """`value` everywhere, in the shape and dtype of `like`."""
+    return OPS["full"](shape=like.shape, value=value, dtype=like.dtype)

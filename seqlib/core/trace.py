@@ -34,13 +34,10 @@ def collect_variables(state: Any, prefix: str = "") -> dict[str, Variable]:
 
     Each Variable is listed once, under its first name. Raises TypeError for an object that holds none.
     """
-    found: dict[str, Variable] = {}
-    seen: set[int] = set()
+    found: dict[int, tuple[str, Variable]] = {}
     for name, variable in _walk(state, prefix):
-        if id(variable) not in seen:
-            seen.add(id(variable))
-            found[name] = variable
-    return found
+        found.setdefault(id(variable), (name, variable))
+    return dict(found.values())
 
 
 def _walk(state: Any, prefix: str) -> Iterator[tuple[str, Variable]]:
@@ -68,14 +65,11 @@ def _substituted(variables: dict[str, Variable], graph: Graph) -> Generator[None
     values.
     """
     storage = [(v, v.data) for v in variables.values()]
-    start: list[tuple[Variable, Value]] = []
     try:
         for name, variable in variables.items():
-            value = graph.add_location(variable, Meta(variable.shape, variable.dtype), name)
-            start.append((variable, value))
-            variable.data = value
+            variable.data = graph.add_location(variable, Meta(variable.shape, variable.dtype), name)
         yield
-        graph.updates = [(v, v.data) for v, initial in start if v.data is not initial]
+        graph.updates = [(v, v.data) for v, initial in graph.locations if v.data is not initial]
     finally:
         for variable, array in storage:
             variable.data = array

@@ -11,16 +11,12 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Attrs, Kernel, Layout, Meta, Op
+from seqlib.core.op import Attrs, Kernel, Layout, Meta, Op, as_tuple, metas_of
 from seqlib.util.memory import available_bytes
 
 Launch = Callable[..., None]
 Bound = tuple[Any, Any, Any, Any, Attrs, bool]
 """A launch with its arrays: function, outs, ins, scratch, attributes, and whether it allocates (a reference does)."""
-
-
-def metas_of(arrays: Sequence[Any | None]) -> list[Meta | None]:
-    return [None if a is None else Meta(a.shape, a.dtype) for a in arrays]
 
 
 def scratch_metas(kernel: Kernel, metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
@@ -134,8 +130,7 @@ class Backend:
     def _reference(self, op: Op, arrays: Sequence[Any | None], attrs: Attrs, out_metas: Sequence[Meta]) -> list[Any]:
         # Half precision: widen, compute in float32, round once.
         widened = [a.astype(np.float32) if a is not None and dtypes.is_half(a.dtype) else a for a in arrays]
-        result = op.fn(self.xp, *widened, **attrs)
-        results = result if isinstance(result, tuple) else (result,)
+        results = as_tuple(op.fn(self.xp, *widened, **attrs))
         outs: list[Any] = []
         for i, (array, meta) in enumerate(zip(results, out_metas, strict=True)):
             out = self.xp.asarray(array, dtype=meta.dtype, order="C")

@@ -23,7 +23,7 @@ def eliminate_common_subexpressions(graph: Graph) -> None:
             node.op.name,
             node.region,
             tuple(None if v is None else v.id for v in node.inputs),
-            tuple(sorted(node.attrs.items(), key=_by_name)),
+            frozenset(node.attrs.items()),
         )
         same = first.setdefault(key, node)
         if same is node:
@@ -33,7 +33,3 @@ def eliminate_common_subexpressions(graph: Graph) -> None:
     graph.nodes = kept
     graph.outputs = [replaced.get(v, v) for v in graph.outputs]
     graph.updates = [(variable, replaced.get(v, v)) for variable, v in graph.updates]
-
-
-def _by_name(item: tuple[str, Any]) -> str:
-    return item[0]

@@ -6,10 +6,10 @@ from seqlib.core.graph import Graph, Node, Value
 
 
 def eliminate_dead_code(graph: Graph) -> None:
-    needed: set[Value] = {*graph.outputs, *(v for _, v in graph.updates)}
+    needed: set[Value] = set(graph.results)
     kept: list[Node] = []
     for node in reversed(graph.nodes):
         if any(v in needed for v in node.outputs):
             kept.append(node)
-            needed.update(v for v in node.inputs if v is not None)
+            needed.update(node.reads)
     graph.nodes = kept[::-1]

@@ -57,19 +57,18 @@ class _Groups:
         self.root: dict[Value, Value] = {}  # a view of a member's result → that result
         self.position = {node: i for i, node in enumerate(graph.nodes)}
         self.readers: dict[Value, list[Node]] = {}  # of a result, through such views
-        written = {id(variable) for variable, _ in graph.updates}
         # What only depends on locations that stay is computed once for many runs (`hoist`): not beside the rest.
+        written = graph.written
         self.fixed = {v for variable, v in graph.locations if id(variable) not in written}
         for node in graph.nodes:
             if all(v is None or v.constant is not None or v in self.fixed for v in node.inputs):
                 self.fixed.update(node.outputs)
-            for v in node.inputs:
-                if v is not None:
-                    if node.op.name in _VIEWS:
-                        self.root[node.outputs[0]] = self.root.get(v, v)
-                    else:
-                        self.readers.setdefault(self.root.get(v, v), []).append(node)
-        self.wanted = {self.root.get(v, v) for v in (*graph.outputs, *(v for _, v in graph.updates))}
+            for v in node.reads:
+                if node.op.name in _VIEWS:
+                    self.root[node.outputs[0]] = self.root.get(v, v)
+                else:
+                    self.readers.setdefault(self.root.get(v, v), []).append(node)
+        self.wanted = {self.root.get(v, v) for v in graph.results}
 
     def producer(self, value: Value | None) -> Any:
         return None if value is None else self.root.get(value, value).node
@@ -86,30 +85,22 @@ class _Groups:
 
     def _may_join(self, number: int, other: list[Node], group: list[Node]) -> bool:
         a, b = other[0].outputs[0], group[-1].outputs[0]
-        if Meta(a.shape, a.dtype).size != Meta(b.shape, b.dtype).size or _compute_dtype(other[0]) != _compute_dtype(
-            group[-1]
-        ):
-            return False
-        if (a in self.fixed) != (b in self.fixed):
+        if a.meta.size != b.meta.size or (a in self.fixed) != (b in self.fixed):
             return False
         members = {*other, *group}
-        shapes = {m.outputs[0].shape for m in members}
-        if len(members) > MAX_MEMBERS or common_shape(shapes) is None:
+        if _compute_dtype(other[0]) != _compute_dtype(group[-1]) or len(members) > MAX_MEMBERS:
             return False
-        for member in other:
-            for reader in self.readers.get(member.outputs[0], []):
-                if self.position[reader] < number and reader not in members:
-                    return False
+        if common_shape({m.outputs[0].shape for m in members}) is None:
+            return False
+        readers = (reader for m in other for reader in self.readers.get(m.outputs[0], []))
+        if any(self.position[reader] < number and reader not in members for reader in readers):
+            return False
         inputs = {v for m in members for v in m.inputs if self.producer(v) not in members}
         return len(inputs) + len(self.results(members)) <= MAX_ARRAYS
 
     def results(self, members: Any) -> list[Value]:
         """The values of a group that somebody else reads, or that the program gives."""
-        found: list[Value] = []
-        for member in members:
-            if self.read_outside(member.outputs[0], members):
-                found.append(member.outputs[0])
-        return found
+        return [m.outputs[0] for m in members if self.read_outside(m.outputs[0], members)]
 
     def read_outside(self, value: Value, members: Any) -> bool:
         return value in self.wanted or any(reader not in members for reader in self.readers.get(value, []))
@@ -173,60 +164,47 @@ def _fused(group: list[Node], groups: _Groups) -> Iterator[Node]:
     assert common is not None
     results = groups.results(set(group))
     results = [m.outputs[0] for m in group if m.outputs[0] in results]
-    builder = _Builder(group, groups, common)
-    expression = builder.expression(results)
-    op = fused_elementwise(expression, len(builder.inputs))
-    line = group[-1].line
-    scope = next((m.scope for m in reversed(group) if m.scope), "")
+    builder = _Builder(groups, common)
+    expression = builder.expression(group, results)
+    asked = next((m.scope for m in reversed(group) if m.scope), ""), group[-1].line
     inputs: list[Value | None] = []
     for value, shape in builder.inputs:
         if value.shape != shape:
-            view = Node(OPS["reshape"], [value], {"shape": shape}, scope, line)
-            view.outputs = [Value(Meta(shape, value.dtype), view)]
+            view = Node(OPS["reshape"], [value], {"shape": shape}, *asked).give([Value(Meta(shape, value.dtype))])
             yield view
             value = view.outputs[0]
         inputs.append(value)
-    fused = Node(op, inputs, {"shape": common, "expression": expression}, scope, line)
-    yield fused
-    for slot, value in enumerate(results):
-        if value.shape == common:
-            value.node, value.slot = fused, slot
-            fused.outputs.append(value)
-            continue
-        fused.outputs.append(Value(Meta(common, value.dtype), fused, slot))
-        view = Node(OPS["reshape"], [fused.outputs[-1]], {"shape": value.shape}, scope, line)
-        value.node, value.slot = view, 0
-        view.outputs = [value]
-        yield view
+    op, attrs = fused_elementwise(expression, len(inputs)), {"shape": common, "expression": expression}
+    made = [v if v.shape == common else Value(Meta(common, v.dtype)) for v in results]
+    yield Node(op, inputs, attrs, *asked).give(made)
+    for value, wide in zip(results, made, strict=True):
+        if value is not wide:
+            yield Node(OPS["reshape"], [wide], {"shape": value.shape}, *asked).give([value])
 
 
 class _Builder(ast.NodeTransformer):
-    """Composes the expression of a group. `inputs` lists (value, shape beside the group's common shape)."""
+    """Composes the expression of a group. `inputs` numbers its (value, shape beside the group's common shape)."""
 
-    def __init__(self, group: list[Node], groups: _Groups, common: tuple[int, ...]) -> None:
-        self.group = group
+    def __init__(self, groups: _Groups, common: tuple[int, ...]) -> None:
         self.groups = groups
         self.common = common
-        self.inputs: list[tuple[Value, tuple[int, ...]]] = []
+        self.inputs: dict[tuple[Value, tuple[int, ...]], int] = {}
         self.names: dict[Value, str] = {}
         self.scope: dict[str, ast.expr] = {}
-        self.count = 0
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return self.scope.get(node.id, node)
 
-    def expression(self, results: list[Value]) -> str:
+    def expression(self, group: list[Node], results: list[Value]) -> str:
         statements: list[str] = []
-        for member in self.group:
+        for member in group:
             text = _expression(member)
             assert text is not None
             self.scope = self._arguments(member)
             for statement in ast.parse(text).body:
-                name = f"t{self.count}"
-                self.count += 1
+                name = f"t{len(statements)}"
                 assert isinstance(statement, (ast.Assign, ast.Expr))
-                value = ast.unparse(self.visit(statement.value))
-                statements.append(f"{name} = {value}")
+                statements.append(f"{name} = {ast.unparse(self.visit(statement.value))}")
                 if isinstance(statement, ast.Assign):
                     assert isinstance(statement.targets[0], ast.Name)
                     self.scope[statement.targets[0].id] = ast.Name(name)
@@ -248,14 +226,9 @@ class _Builder(ast.NodeTransformer):
             elif root in self.names:
                 found[param] = ast.Name(self.names[root])
             else:
-                found[param] = ast.Name(f"x{self._input(value, member.outputs[0].shape)}")
+                entry = (value, split_shape(value.shape, member.outputs[0].shape, self.common))
+                found[param] = ast.Name(f"x{self.inputs.setdefault(entry, len(self.inputs))}")
         return found
-
-    def _input(self, value: Value, result: tuple[int, ...]) -> int:
-        entry = (value, split_shape(value.shape, result, self.common))
-        if entry not in self.inputs:
-            self.inputs.append(entry)
-        return self.inputs.index(entry)
 
 
 def _number(value: Value) -> float | None:

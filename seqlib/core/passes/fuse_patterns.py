@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, cast, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
 from seqlib.core.graph import Graph, Node, Value, recording
-from seqlib.core.op import OPS, Attrs, Meta, Op
+from seqlib.core.op import OPS, Attrs, Meta, Op, as_tuple, metas_of
 from seqlib.core.passes.cse import eliminate_common_subexpressions
 from seqlib.core.passes.dce import eliminate_dead_code
 from seqlib.core.tape import no_grad
@@ -45,9 +45,7 @@ def trace_pattern(
     graph = Graph(device)
     with recording(graph), no_grad():
         inputs = [None if m is None else Tensor(graph.add_input(m, f"in{i}")) for i, m in enumerate(metas)]
-        found: Any = op.fn(*inputs, **attrs)
-    tensors: tuple[Any, ...] = cast("tuple[Any, ...]", found) if isinstance(found, tuple) else (found,)
-    results: list[Value] = [t.data for t in tensors]
+        results: list[Value] = [t.data for t in as_tuple(op.fn(*inputs, **attrs))]
     graph.outputs = results[: op.visible]
     eliminate_dead_code(graph)
     made = {v for node in graph.nodes for v in node.outputs}
@@ -165,19 +163,15 @@ def _replace(graph: Graph, op: Op, node: Node, match: _Match, attrs: Attrs) -> N
     inside = {v.node for p, v in match.values.items() if p.node is not None}
     results = [match.values.get(p) if p.node is not None else None for p in match.pattern.graph.outputs]
     until = graph.nodes.index(node)
-    wanted = {*graph.outputs, *(v for _, v in graph.updates)}
+    wanted = set(graph.results)
     for at, reader in enumerate(graph.nodes):
         if reader not in inside:
             if at < until and any(v in results for v in reader.inputs):
                 return
-            wanted.update(v for v in reader.inputs if v is not None)
+            wanted.update(reader.reads)
     if any(v in wanted and v not in results for n in inside if n is not None for v in n.outputs):
         return
     fused = Node(op, [match.values[p] for p in match.pattern.graph.inputs], attrs, node.scope, node.line)
-    metas = op.infer_metas([v.meta for v in fused.inputs if v is not None], attrs)
-    for slot, (value, meta) in enumerate(zip(results, metas, strict=True)):
-        if value is None:
-            value = Value(meta)
-        value.node, value.slot = fused, slot
-        fused.outputs.append(value)
+    metas = op.infer_metas(metas_of(fused.inputs), attrs)
+    fused.give([Value(meta) if v is None else v for v, meta in zip(results, metas, strict=True)])
     graph.nodes = [fused if n is node else n for n in graph.nodes if n is node or n not in inside]

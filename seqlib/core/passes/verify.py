@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seqlib.core.graph import Graph, Value
+from seqlib.core.op import metas_of
 
 
 class GraphError(AssertionError):
@@ -15,10 +16,10 @@ def verify(graph: Graph, after: str) -> None:
     """
     known: set[Value] = {*graph.inputs, *(v for _, v in graph.locations)}
     for node in graph.nodes:
-        for v in node.inputs:
-            if v is not None and v not in known and v.constant is None:
+        for v in node.reads:
+            if v not in known and v.constant is None:
                 raise GraphError(f"after {after}: {node.op.name} reads {v!r} before it is made ({node.line})")
-        metas = node.op.infer_metas([None if v is None else v.meta for v in node.inputs], node.attrs)
+        metas = node.op.infer_metas(metas_of(node.inputs), node.attrs)
         if metas != [v.meta for v in node.outputs]:
             raise GraphError(
                 f"after {after}: {node.op.name} gives {metas}, the graph says {node.outputs} ({node.line})"

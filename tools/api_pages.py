@@ -286,6 +286,7 @@ def _fields(cls: type) -> Iterator[str]:
 
 
 def _members(cls: type) -> Iterator[str]:
+    bare: list[str] = []  # those whose names and types say it all
     for name, member in vars(cls).items():
         if name.startswith("_"):
             continue
@@ -299,6 +300,11 @@ def _members(cls: type) -> Iterator[str]:
             continue
         if text:
             yield (f"\n**`{head}`**" if "\n" not in head else f"\n```python\n{head}\n```") + f"\n\n{prose(text)}"
+        elif "\n" not in head:
+            bare.append(f"`{head}`")
+    if bare:
+        yield f"\nBesides: {', '.join(bare)}."
+
 
 
 def _class(name: str, cls: type) -> Iterator[str]:

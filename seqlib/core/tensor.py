@@ -58,7 +58,8 @@ class Tensor:
 
     Make one with `seqlib.tensor`. Tensors are values: no op writes into one. `grad` is filled by
     `backward()`. `data` is an array, or what stands for one while a function is traced; `node` and `slot` say which
-    output of which node of the tape it is.
+    output of which node of the tape it is. Operators (+ - * / ** @, comparisons, & | ~, indexing) and methods are the
+    functions of `seqlib` of these names.
     """
 
     __slots__ = ("__weakref__", "data", "grad", "node", "slot")

@@ -1,11 +1,14 @@
 """Every CPU kernel of every op, not only the one that is chosen; and that threads do not change bits."""
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import seqlib.core.ops  # noqa: F401  (declares the ops)
+import seqlib
+import seqlib.core.ops
 from seqlib.core.backends import base, threads
 from seqlib.core.op import OPS, Kernel, Op, _installed
 from seqlib.core.tape import apply_all
@@ -73,3 +76,32 @@ def test_importing_the_ops_imports_no_compiler() -> None:
 
     code = "import sys, seqlib.core.ops; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _names(loop: ast.For) -> tuple[set[str], set[str], set[str]]:
+    """Arrays that a loop writes, those that it reads, and scalars that it adds up."""
+    written, read, summed = set(), set(), set()
+    for node in ast.walk(loop):
+        if isinstance(node, ast.Subscript):
+            (read if isinstance(node.ctx, ast.Load) else written).add(ast.unparse(node.value))
+        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            summed.add(node.target.id)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            summed |= {name} & {n.id for n in ast.walk(node.value) if isinstance(n, ast.Name)}
+    return written, read, summed
+
+
+def test_no_sum_depends_on_where_arrays_lie() -> None:
+    """The rule of `jit_cpu.kernel`: a loop that adds up writes only what it reads, or nothing."""
+    found = []
+    for path in sorted((Path(seqlib.__file__).parent / "core" / "ops").glob("*_cpu.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            inner = isinstance(node, ast.For) and not any(
+                isinstance(n, ast.For) for b in node.body for n in ast.walk(b)
+            )
+            if inner:
+                written, read, summed = _names(node)
+                if summed and written and written | read != written:
+                    found.append(f"{path.name}:{node.lineno}: {', '.join(summed)} beside {', '.join(written)}")
+    assert not found, found

@@ -43,9 +43,10 @@ def _forward(first, last, rows, seed, offset, threshold, scale, eps, x, branch, 
         _kept(top * width, seed, offset, threshold, scale, words, factors[: height * width])
         for r in range(top, top + height):
             xs, bs, factor = x[r], branch[r], factors[(r - top) * width : (r - top + 1) * width]
-            whole = np.float32(0.0)
             for j in range(width):
                 sums[j] = xs[j] + bs[j] * factor[j]
+            whole = np.float32(0.0)
+            for j in range(width):  # a loop of its own: see jit_cpu.kernel
                 whole += sums[j]
             mean = whole / np.float32(width)
             squares = np.float32(0.0)

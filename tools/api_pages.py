@@ -86,6 +86,8 @@ PAGES = (
             "seqlib.data.mixing": "Mixture parse_mix",
             "seqlib.data.tokenizer": "Tokenizer load_tokenizer train_tokenizer normalise SentencePieceTokenizer "
             "CharacterTokenizer BytesTokenizer",
+            "seqlib.data.subword": "SubwordSampler",
+            "seqlib.data.sampled": "SampledStore Sampling",
             "seqlib.data.store": "TokenStore write_store",
             "seqlib.data.plan": "bucket_plan padding_plan Plan PlannedBatch Shape",
             "seqlib.data.packing": "pack_plan PlannedPack",
@@ -117,6 +119,8 @@ PAGES = (
             "seqlib.train.setup": "make_config",
             "seqlib.train.config": "RunConfig DataConfig OptimConfig BatchConfig DecodeConfig",
             "seqlib.train.callback": "Callback",
+            "seqlib.train.trainer": "Trainer",
+            "seqlib.train.summary": "Summary Layer Pass empty_batch",
             "seqlib.train.step": "training_step CompiledStep compiled_loss",
         },
     ),
@@ -304,7 +308,6 @@ def _members(cls: type) -> Iterator[str]:
             bare.append(f"`{head}`")
     if bare:
         yield f"\nBesides: {', '.join(bare)}."
-
 
 
 def _class(name: str, cls: type) -> Iterator[str]:

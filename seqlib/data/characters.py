@@ -13,7 +13,8 @@ __all__ = ["BytesTokenizer", "CharacterTokenizer"]
 
 
 class CharacterTokenizer:
-    """Characters, most frequent first; other characters as their UTF-8 bytes (ids 4..259)."""
+    """Characters, most frequent first; other characters as their UTF-8 bytes (ids 4..259). Raises UsageError when
+    one occurs twice."""
 
     kind: str = "characters"
     pad_id, bos_id, eos_id, unk_id = 0, 1, 2, 3

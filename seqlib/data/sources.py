@@ -53,6 +53,7 @@ class PairSource:
     they are found: the language codes, ``source``/``target`` or ``src``/``tgt`` where a header or field has them, else
     columns 0 and 1 of a TSV or CSV file. Of a TMX file they are the languages.
     ``weight`` names a column or field of numbers from 0 on, the weights of the pairs; None: all weigh 1.
+    Raises UsageError for what does not fit together.
     """
 
     files: tuple[str, ...]

@@ -30,7 +30,7 @@ class HashSplit:
     """Sends a sentence to test, dev or train by ``source_key`` alone.
 
     So all copies of a source land in the same split, whatever their order, and with the same fractions a sentence
-    keeps its split when the corpus grows.
+    keeps its split when the corpus grows. `dev` and `test` are fractions; raises UsageError when they leave nothing.
     """
 
     dev: float

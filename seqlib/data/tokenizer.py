@@ -42,7 +42,7 @@ class SentencePieceTokenizer:
     """A trained SentencePiece model; the ``tokenizer.model`` in its folder is what other tools read as well.
 
     Text is normalised by ``seqlib.data.tokenizer.normalise`` and by nothing else. The one thing that does not survive
-    a round trip is U+2581 (``▁``), SentencePiece's own mark for a space.
+    a round trip is U+2581 (``▁``), SentencePiece's own mark for a space. Raises DataError for a damaged model.
     """
 
     pad_id, bos_id, eos_id, unk_id = 0, 1, 2, 3

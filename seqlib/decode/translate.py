@@ -72,7 +72,7 @@ class Translator:
     """A model with its tokenizer, ready to translate.
 
     `threshold` overrides the calibration's; a translation whose confidence is below it is flagged. `beam` and `alpha`
-    are what `translate` uses when it is not told.
+    are what `translate` uses when it is not told. Raises UsageError for a threshold that is no confidence.
     """
 
     def __init__(

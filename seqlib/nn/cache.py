@@ -53,6 +53,7 @@ class DecodeCache:
 
     `self_k`, `self_v`: [B, L·J, H, K] a layer; `cross_k`, `cross_v`: [B, S, H, K] a layer, shared by the beams of a
     sentence; all in `dtype`. `source_lengths`: int32 [B]; `ancestry`: int32 [R, L], absent for one beam.
+    Raises ShapeError when R is no multiple of B.
     """
 
     def __init__(

@@ -183,7 +183,7 @@ class GRU(Recurrent):
 class LuongAttention(Module):
     """Multiplicative attention (Luong et al. 2015): score(q, m) = qᵀ W m ("general"), or qᵀ m without W ("dot").
 
-    Queries and memory have one width M, `features`.
+    Queries and memory have one width M, `features`. Raises UsageError for another `score`.
     """
 
     def __init__(self, features: int, score: Literal["general", "dot"] = "general"):
@@ -258,7 +258,7 @@ class RecurrentCache:
     B `sentences` of `source_length` S at most, R `rows`. `h`, `c`: [R,H] in each of the `layers`; `feed`: [R,F], what
     a step hands to the next beside them (absent for F = 0). `keys` [B,S,A], `memory` [B,S,M] and `source_lengths`
     int32 [B] belong to the source, shared by a sentence's beams. The state of a row is small, so beams are reordered
-    by moving it.
+    by moving it. Raises ShapeError when R is no multiple of B.
     """
 
     def __init__(

@@ -188,7 +188,7 @@ def summary(
     arguments of any other module (the sum of its outputs is); tensors, arrays, or `seqlib.core.op.Meta` for a shape
     alone. The model may have been made under `seqlib.meta()`, and is not changed. `optimizer` (default: AdamW) is the
     one that a training step ends with, over the model's trainable parameters. With `accumulate` above 1 the batch is
-    one of so many micro-batches.
+    one of so many micro-batches; `smoothing` is the label smoothing of the loss.
 
     FLOPs are those of products: matmul, attention, recurrent cells, the output layer with its loss; a multiplication
     and its addition are 2. Attention among packed sentences depends on their lengths and is not counted.

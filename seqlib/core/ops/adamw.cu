@@ -1,11 +1,35 @@
-// AdamW (Loshchilov and Hutter 2019) and the sum of squares that clips its gradients.
+// AdamW (Loshchilov and Hutter 2019) and the sum of squares that clips its gradients, over several tensors at once. A
+// block owns a chunk of one of them.
 #include "common.cuh"
 
-// One update of one parameter, and, where there is one, its copy in 16 bits.
+constexpr int BLOCK = 256;
+constexpr int CHUNK = 8192;
+constexpr int TENSORS = 40;  // what the space for a kernel's parameters has room for
+
+// The tensor of a block: `first` counts the blocks of all tensors before each one.
+template <int N> __device__ __forceinline__ int owner(const int (&first)[N], int block) {
+    int low = 0, high = N - 1;
+    while (low < high) {
+        int middle = (low + high + 1) / 2;
+        if (first[middle] <= block) low = middle;
+        else high = middle - 1;
+    }
+    return low;
+}
+
+struct Updates {
+    float *p_new[TENSORS], *m_new[TENSORS], *v_new[TENSORS];
+    void* copy[TENSORS];  // p in 16 bits; null: none
+    const float *p[TENSORS], *g[TENSORS], *m[TENSORS], *v[TENSORS];
+    i64 size[TENSORS];
+    float decay[TENSORS];
+    int first[TENSORS];
+};
+
 template <typename C>
-__global__ void adamw(float* p_new, float* m_new, float* v_new, C* copy, const float* p, const float* g, const float* m,
-                      const float* v, const float* lr, const float* step, const float* scale, i64 size, double beta1,
-                      double beta2, float eps, float decay) {
+__global__ void __launch_bounds__(BLOCK)
+adamw(const __grid_constant__ Updates all, const float* lr, const float* step, const float* scale, double beta1,
+      double beta2, float eps) {
     // 1 - beta^step loses digits in float32 for small steps.
     __shared__ float rate, factor, root, s;
     if (threadIdx.x == 0) {
@@ -18,42 +42,54 @@ __global__ void adamw(float* p_new, float* m_new, float* v_new, C* copy, const f
     __syncthreads();
     bool good = isfinite(s);
     float keep1 = beta1, keep2 = beta2, rest1 = 1.0 - beta1, rest2 = 1.0 - beta2;
-    for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; i < size; i += i64(gridDim.x) * blockDim.x) {
-        float value = p[i], first = m[i], second = v[i];
+    int t = owner(all.first, blockIdx.x);
+    i64 start = i64(blockIdx.x - all.first[t]) * CHUNK, end = min(start + CHUNK, all.size[t]);
+    float shrink = 1.f - rate * all.decay[t];
+    C* copy = reinterpret_cast<C*>(all.copy[t]);
+#pragma unroll 4
+    for (i64 i = start + threadIdx.x; i < end; i += BLOCK) {
+        float value = all.p[t][i], first = all.m[t][i], second = all.v[t][i];
         if (good) {
-            float grad = g[i] * s;
+            float grad = all.g[t][i] * s;
             first = first * keep1 + grad * rest1;
             second = second * keep2 + grad * grad * rest2;
-            value = value * (1.f - rate * decay) - factor * first / (root * sqrtf(second) + eps);
+            value = value * shrink - factor * first / (root * sqrtf(second) + eps);
         }
-        if (p_new) p_new[i] = value;
-        if (m_new) m_new[i] = first;
-        if (v_new) v_new[i] = second;
+        if (all.p_new[t]) all.p_new[t][i] = value;
+        if (all.m_new[t]) all.m_new[t][i] = first;
+        if (all.v_new[t]) all.v_new[t][i] = second;
         if (copy) copy[i] = store<C>(value);
     }
 }
 
-constexpr int BLOCK = 512;
+constexpr int SQUARES = 160;
+struct Several {
+    const void* at[SQUARES];
+    i64 size[SQUARES];
+    int first[SQUARES];
+};
 
-// Sums of squares of up to 64 tensors: parts[tensor, block], each in float64.
-struct Several { const void* at[64]; i64 size[64]; };
+// Sums of squares, one for each block, in float64.
 template <typename T>
-__global__ void __launch_bounds__(BLOCK) squares(double* parts, Several xs) {
+__global__ void __launch_bounds__(BLOCK) squares(double* parts, const __grid_constant__ Several xs) {
     __shared__ double room[BLOCK / WARP];
-    const T* x = reinterpret_cast<const T*>(xs.at[blockIdx.y]);
-    i64 size = xs.size[blockIdx.y];
+    int t = owner(xs.first, blockIdx.x);
+    const T* x = reinterpret_cast<const T*>(xs.at[t]);
+    i64 start = i64(blockIdx.x - xs.first[t]) * CHUNK, end = min(start + CHUNK, xs.size[t]);
     double sum = 0;
-    for (i64 i = i64(blockIdx.x) * BLOCK + threadIdx.x; i < size; i += i64(gridDim.x) * BLOCK) {
+#pragma unroll 4
+    for (i64 i = start + threadIdx.x; i < end; i += BLOCK) {
         double v = load(x[i]);
         sum += v * v;
     }
     sum = block_sum(sum, room);
-    if (threadIdx.x == 0) parts[i64(blockIdx.y) * gridDim.x + blockIdx.x] = sum;
+    if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
-__global__ void __launch_bounds__(BLOCK) root_of_sum(float* norm, const double* parts, int count) {
-    __shared__ double room[BLOCK / WARP];
+__global__ void __launch_bounds__(1024) root_of_sum(float* norm, const double* parts, int count) {
+    __shared__ double room[1024 / WARP];
     double sum = 0;
-    for (int i = threadIdx.x; i < count; i += BLOCK) sum += parts[i];
+#pragma unroll 4
+    for (int i = threadIdx.x; i < count; i += 1024) sum += parts[i];
     sum = block_sum(sum, room);
     if (threadIdx.x == 0) *norm = sqrt(sum);
 }

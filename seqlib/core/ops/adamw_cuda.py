@@ -68,7 +68,9 @@ def several(launches: Sequence[Bound]) -> None:
                     struct[name][i] = 0 if x is None else x.data.ptr
                 struct["decay"][i] = attrs["weight_decay"]
             blocks = _placed(struct, [launch[2][0].size for launch in piece])
-            kernel((blocks,), (_BLOCK,), (struct, *piece[0][2][4:], np.float64(beta1), np.float64(beta2), np.float32(eps)))
+            kernel(
+                (blocks,), (_BLOCK,), (struct, *piece[0][2][4:], np.float64(beta1), np.float64(beta2), np.float32(eps))
+            )
 
 
 def norm_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:

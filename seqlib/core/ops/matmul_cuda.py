@@ -1,11 +1,13 @@
-"""The CUDA kernel of matmul: a planned product (product_cuda.py)."""
+"""The CUDA kernels of matmul and matmul_bias: planned products (product_cuda.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from seqlib.core import dtypes
 from seqlib.core.op import Attrs, Layout, Meta
+from seqlib.core.ops.epilogue import matmul_bias
 from seqlib.core.ops.matmul import _matmul
 from seqlib.core.ops.product_cuda import product
 
@@ -15,6 +17,17 @@ def forward(
 ) -> None:
     """The kernel of matmul. That rows are `independent` of their neighbours to the bit is promised on the CPU alone."""
     product(ins[0], ins[1], outs[0], transpose_a, transpose_b)
+
+
+def forward_bias(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool, relu: bool) -> None:
+    """The kernel of matmul_bias."""
+    product(*ins[:2], outs[0], transpose_a, transpose_b, bias=ins[2], relu=relu)
+
+
+def _with_bias(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+    a, b, _ = metas
+    assert a is not None and b is not None
+    return a.dtype == b.dtype != dtypes.float64 and a.size > 0 and b.size > 0
 
 
 def _same_dtype(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
@@ -30,3 +43,4 @@ def _takes(index: int, layout: Layout) -> bool:
 
 
 _matmul.cuda(forward, when=_same_dtype, strided=_takes)
+matmul_bias.cuda(forward_bias, when=_with_bias, strided=lambda index, layout: index < 2 and _takes(index, layout))

@@ -36,8 +36,8 @@ template <typename W, typename A, int N> __device__ __forceinline__ void read_we
 // Dropout of N neighbours from element `at`, a multiple of N: what is kept is multiplied by `keep`.
 struct Dropout {
     u64 draw;
+    double keep;
     u32 threshold;
-    float keep;
 };
 template <typename A, int N>
 __device__ __forceinline__ void drop(A (&v)[N], const i64* state, const Dropout& d, u64 at) {
@@ -142,21 +142,26 @@ norm_backward(T* gx, T* gbranch, typename Compute<T>::type* parts, const T* g, c
     }
     int first = i64(rows) * blockIdx.x / gridDim.x, last = i64(rows) * (blockIdx.x + 1) / gridDim.x;
     for (int row = first + warp; row < last; row += STEP) {
-        A grad[L][N], unit[L][N], mean = KIND == RMS ? A(0) : means[row], rstd = rstds[row], total = 0, along = 0;
+        A mean = KIND == RMS ? A(0) : means[row], rstd = rstds[row], total = 0, along = 0;
+        Pack<T, N> gs[L], xs[L];  // as they lie: half the registers
 #pragma unroll
         for (int l = 0; l < L; ++l) {
             int c = (l * GROUP + lane) * N;
             if (c >= width) continue;
-            read(grad[l], g + i64(row) * width + c);
-            read(unit[l], x + i64(row) * width + c);
+            gs[l] = *reinterpret_cast<const Pack<T, N>*>(g + i64(row) * width + c);
+            xs[l] = *reinterpret_cast<const Pack<T, N>*>(x + i64(row) * width + c);
+        }
+#pragma unroll
+        for (int l = 0; l < L; ++l) {
+            if ((l * GROUP + lane) * N >= width) continue;
 #pragma unroll
             for (int j = 0; j < N; ++j) {
-                unit[l][j] = (unit[l][j] - mean) * rstd;
-                to_w[l][j] += grad[l][j] * unit[l][j];
-                to_b[l][j] += grad[l][j];
-                grad[l][j] *= scale[l][j];
-                total += grad[l][j];
-                along += grad[l][j] * unit[l][j];
+                A grad = load(gs[l].at[j]), unit = (load(xs[l].at[j]) - mean) * rstd;
+                to_w[l][j] += grad * unit;
+                to_b[l][j] += grad;
+                grad *= scale[l][j];
+                total += grad;
+                along += grad * unit;
             }
         }
         total = KIND == RMS ? A(0) : group_sum<GROUP>(total, room) / A(width);
@@ -166,17 +171,17 @@ norm_backward(T* gx, T* gbranch, typename Compute<T>::type* parts, const T* g, c
             int c = (l * GROUP + lane) * N;
             i64 at = i64(row) * width + c;
             if (c >= width) continue;
+            A v[N], other[N];
+            if (KIND == ADD) read(other, more + at);
 #pragma unroll
-            for (int j = 0; j < N; ++j) unit[l][j] = rstd * (grad[l][j] - total - unit[l][j] * along);
-            if (KIND == ADD) {
-                read(grad[l], more + at);
-#pragma unroll
-                for (int j = 0; j < N; ++j) unit[l][j] += grad[l][j];
+            for (int j = 0; j < N; ++j) {
+                A unit = (load(xs[l].at[j]) - mean) * rstd;
+                v[j] = rstd * (load(gs[l].at[j]) * scale[l][j] - total - unit * along) + (KIND == ADD ? other[j] : A(0));
             }
-            if (gx) write(gx + at, unit[l]);
+            if (gx) write(gx + at, v);
             if (KIND == ADD && gbranch) {
-                drop(unit[l], state, d, at);
-                write(gbranch + at, unit[l]);
+                drop(v, state, d, at);
+                write(gbranch + at, v);
             }
         }
     }

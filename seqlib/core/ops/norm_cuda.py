@@ -44,11 +44,11 @@ def _names() -> list[str]:
 
 _SOURCE = Source("norm.cu", _names())
 _LAYER, _RMS, _ADD = range(3)
-_DROPOUT = np.dtype([("draw", "u8"), ("threshold", "u4"), ("keep", "f4")], align=True)
+_DROPOUT = np.dtype([("draw", "u8"), ("keep", "f8"), ("threshold", "u4")], align=True)
 
 
 def _dropout(p: float, draw: int) -> Any:
-    return np.array((draw, philox.keep_threshold(p), philox.keep_scale(p)), _DROPOUT)
+    return np.array((draw, philox.keep_scale(p), philox.keep_threshold(p)), _DROPOUT)
 
 
 _NO_DROPOUT = np.zeros((), _DROPOUT)

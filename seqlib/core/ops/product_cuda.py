@@ -41,6 +41,7 @@ class Key(NamedTuple):
     out: Operand
     accumulate: bool
     tf32: bool
+    epilogue: str = "DEFAULT"  # BIAS, RELU_BIAS: a vector is added, negatives become 0
 
 
 def operand(x: Any, transposed: bool) -> Operand | None:
@@ -83,6 +84,9 @@ class Product:
         self._desc = lt.matmul_desc_create(compute, _REAL["float64" if double else "float32"])
         for name, x in (("TRANSA", key.b), ("TRANSB", key.a)):
             self._set(lt.MatmulDescAttribute[name], int(x.transposed))
+        if key.epilogue != "DEFAULT":
+            self._set(lt.MatmulDescAttribute.EPILOGUE, int(lt.Epilogue[key.epilogue]))
+            self._set(lt.MatmulDescAttribute.BIAS_POINTER, self._workspace)
         self._a = self._layout(key.b, key.n, key.k)
         self._b = self._layout(key.a, key.k, key.m)
         self._d = self._layout(key.out, key.n, key.m)
@@ -122,8 +126,10 @@ class Product:
             raise RuntimeError(f"cuBLASLt has no algorithm for {self.key}")
         return [np.array(found[i]["algo"]) for i in range(int(count[0]))]
 
-    def run(self, a: int, b: int, out: int, stream: int) -> None:
+    def run(self, a: int, b: int, out: int, stream: int, bias: int = 0) -> None:
         """Compute on the arrays at these addresses."""
+        if bias:
+            self._set(self._lt.MatmulDescAttribute.BIAS_POINTER, bias)
         self._lt.matmul(
             self._handle, self._desc, self._alpha.ctypes.data, b, self._a, a, self._b, self._beta.ctypes.data, out,
             self._d, out, self._d, self.algorithms[self.choice].ctypes.data, self._workspace, WORKSPACE, stream,
@@ -138,10 +144,10 @@ def planned(key: Key) -> Product:
 
 def product(
     a: Any, b: Any, out: Any, transpose_a: bool = False, transpose_b: bool = False, accumulate: bool = False,
-    tf32: bool = False,
+    tf32: bool = False, bias: Any = None, relu: bool = False,
 ) -> None:  # fmt: skip
     """out = a b (or out += a b) over the last two axes, batched with broadcasting; operands may be strided views of one
-    dtype; out may be wider than they are.
+    dtype; out may be wider than they are. A `bias` of out's dtype is added to the rows of a matrix, before `relu`.
     """
     if out.size == 0:
         return
@@ -166,5 +172,7 @@ def product(
             a, b = (copied, b) if i == 0 else (a, copied)
             found[i] = operand(copied, (transpose_a, transpose_b)[i])
     m, n = out.shape[-2:]
-    key = Key(m, n, inner, batch[0] if batch else 1, *found, accumulate, tf32)  # type: ignore[arg-type]
-    planned(key).run(a.data.ptr, b.data.ptr, out.data.ptr, cuda().stream.ptr)
+    epilogue = "DEFAULT" if bias is None else "RELU_BIAS" if relu else "BIAS"
+    key = Key(m, n, inner, batch[0] if batch else 1, *found, accumulate, tf32, epilogue)  # type: ignore[arg-type]
+    places = [x.data.ptr for x in (a, b, out)]
+    planned(key).run(*places, cuda().stream.ptr, 0 if bias is None else bias.data.ptr)

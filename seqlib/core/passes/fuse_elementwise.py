@@ -55,6 +55,7 @@ class _Groups:
     def __init__(self, graph: Graph) -> None:
         self.of: dict[Node, list[Node]] = {}
         self.root: dict[Value, Value] = {}  # a view of a member's result → that result
+        self.device = graph.device
         self.position = {node: i for i, node in enumerate(graph.nodes)}
         self.readers: dict[Value, list[Node]] = {}  # of a result, through such views
         # What only depends on locations that stay is computed once for many runs (`hoist`): not beside the rest.
@@ -74,7 +75,8 @@ class _Groups:
         return None if value is None else self.root.get(value, value).node
 
     def visit(self, number: int, node: Node) -> None:
-        if _compute_dtype(node) is None:
+        dtype = _compute_dtype(node)
+        if dtype is None or (dtypes.is_half(dtype) and self.device == "cpu"):
             return
         group = self.of[node] = [node]
         for v in node.inputs:
@@ -107,7 +109,7 @@ class _Groups:
 
 
 def _compute_dtype(node: Node) -> dtypes.DType | None:
-    """float32 or float64 for an op that a group may take, else None.
+    """The floating dtype of an op that a group may take (16 bits on a GPU, where they are kept in float32), else None.
 
     All its values have that dtype or are bool, and one input at least has it, so that numbers in the expression are
     computed with in that dtype.
@@ -115,7 +117,7 @@ def _compute_dtype(node: Node) -> dtypes.DType | None:
     if _expression(node) is None or len(node.outputs) != 1 or node.outputs[0].meta.size == 0:
         return None
     found = {v.dtype for v in (*node.inputs, *node.outputs) if v is not None} - {dtypes.bool_}
-    if len(found) != 1 or not found <= {dtypes.float32, dtypes.float64}:
+    if len(found) != 1 or not dtypes.is_float(next(iter(found))):
         return None
     (dtype,) = found
     return dtype if node.op.name == "cast" or any(v is not None and v.dtype == dtype for v in node.inputs) else None

@@ -38,7 +38,7 @@ class FeedForward(Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] → [..., D]."""
         if self.gate_proj is None:
-            hidden = ACTIVATIONS[self.activation](self.in_proj(x))
+            hidden = self.in_proj(x, ACTIVATIONS[self.activation])
         else:
             hidden = ops.glu(joined(x, self.in_proj, self.gate_proj), GATED[self.activation])
         return self.out_proj(self.dropout(hidden))

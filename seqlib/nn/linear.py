@@ -1,5 +1,7 @@
 """Linear: an affine map of the last axis, and several of them in one product."""
 
+from collections.abc import Callable
+
 from seqlib.core import ops
 from seqlib.core.op import shape_error
 from seqlib.core.tensor import Parameter, Tensor
@@ -23,10 +25,10 @@ class Linear(Module):
         self.weight = Parameter(init.xavier_uniform((out_features, in_features)))
         self.bias = Parameter(init.zeros((out_features,))) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., in] → [..., out]. Raises ShapeError when the last axis is not `in`."""
+    def forward(self, x: Tensor, activation: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """[..., in] → [..., out], then an elementwise `activation`. Raises ShapeError when the last axis is not `in`."""
         bias = None if self.bias is None else self.bias.as_dtype(x.dtype)
-        return _affine(x, self.weight.as_dtype(x.dtype), bias)
+        return _affine(x, self.weight.as_dtype(x.dtype), bias, activation)
 
 
 def joined(x: Tensor, *layers: Linear) -> Tensor:
@@ -39,7 +41,9 @@ def joined(x: Tensor, *layers: Linear) -> Tensor:
     return _affine(x, weight, ops.concatenate(biases, axis=0) if biases else None)
 
 
-def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _affine(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     out_features, in_features = weight.shape
     if x.shape[-1] != in_features:
         raise shape_error("Linear", "x", f"of a last axis of {in_features}", x.shape)
@@ -47,4 +51,6 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     y = ops.matmul(ops.reshape(x, shape=(-1, in_features)), weight, transpose_b=True)
     if bias is not None:
         y = y + bias
+    if activation is not None:
+        y = activation(y)
     return ops.reshape(y, shape=(*x.shape[:-1], out_features))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property, partial
 from itertools import groupby, pairwise
@@ -244,11 +244,8 @@ class _Replay:
         stream = self.backend.stream
         stream.begin_capture()
         try:
-            for several in _independent(launches):
-                if several[0][0] in _MERGED:
-                    _MERGED[several[0][0]](several)
-                else:
-                    run_all(several)
+            for fn, same in groupby(launches, key=lambda launch: launch[0]):
+                _MERGED.get(fn, run_all)(list(same))
         finally:
             graph = stream.end_capture()
         return lambda: graph.launch(stream)
@@ -258,36 +255,8 @@ _MERGED: dict[Any, Callable[[Sequence[Bound]], None]] = {}
 
 
 def merge(fn: Any, several: Callable[[Sequence[Bound]], None]) -> None:
-    """Say that `several` does at once what launches of the kernel `fn` do one after the other."""
+    """Say that `several` does in fewer launches what launches of the kernel `fn` that follow one another do."""
     _MERGED[fn] = several
-
-
-def _independent(launches: Sequence[Bound]) -> Iterator[list[Bound]]:
-    """The launches in order, neighbours of one kernel that can be merged together if none needs what another writes."""
-    for fn, same in groupby(launches, key=lambda launch: launch[0]):
-        if fn not in _MERGED:
-            yield list(same)
-            continue
-        some: list[Bound] = []
-        read, written = np.empty((0, 2), np.int64), np.empty((0, 2), np.int64)
-        for launch in same:
-            ins, outs = _extents(launch[2]), _extents(launch[1])
-            if some and (_overlap(ins, written) or _overlap(outs, written) or _overlap(outs, read)):
-                yield some
-                some, read, written = [], read[:0], written[:0]
-            some.append(launch)
-            read, written = np.concatenate([read, ins]), np.concatenate([written, outs])
-        yield some
-
-
-def _extents(arrays: Sequence[Any]) -> Any:
-    """Where contiguous arrays begin and end, [arrays, 2]."""
-    found = [(a.data.ptr, a.data.ptr + a.nbytes) for a in arrays if a is not None and a.size]
-    return np.array(found, np.int64).reshape(-1, 2)
-
-
-def _overlap(a: Any, b: Any) -> bool:
-    return bool(((a[:, None, 0] < b[None, :, 1]) & (b[None, :, 0] < a[:, None, 1])).any())
 
 
 _backend = CudaBackend()

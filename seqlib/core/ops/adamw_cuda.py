@@ -51,8 +51,38 @@ def forward(outs: Any, ins: Any, scratch: Any, **attrs: Any) -> None:
     several([(forward, outs, ins, scratch, attrs, False)])
 
 
+def _independent(launches: Sequence[Bound]) -> Iterator[list[Bound]]:
+    """The launches in runs in which none needs what another writes."""
+    some: list[Bound] = []
+    read, written = np.empty((0, 2), np.int64), np.empty((0, 2), np.int64)
+    for launch in launches:
+        ins, outs = _extents(launch[2]), _extents(launch[1])
+        if some and (_overlap(ins, written) or _overlap(outs, written) or _overlap(outs, read)):
+            yield some
+            some, read, written = [], read[:0], written[:0]
+        some.append(launch)
+        read, written = np.concatenate([read, ins]), np.concatenate([written, outs])
+    yield some
+
+
+def _extents(arrays: Sequence[Any]) -> Any:
+    """Where contiguous arrays begin and end, [arrays, 2]."""
+    found = [(a.data.ptr, a.data.ptr + a.nbytes) for a in arrays if a is not None and a.size]
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    return bool(((a[:, None, 0] < b[None, :, 1]) & (b[None, :, 0] < a[:, None, 1])).any())
+
+
+def merged(launches: Sequence[Bound]) -> None:
+    """Launches of `forward` that follow one another, together."""
+    for some in _independent(launches):
+        several(some)
+
+
 def several(launches: Sequence[Bound]) -> None:
-    """Several such launches in as few as there is room for."""
+    """Several independent updates in as few launches as there is room for."""
     alike: dict[Any, list[Bound]] = {}
     for launch in launches:
         _, _, ins, _, attrs, _ = launch
@@ -103,4 +133,4 @@ def _all_float32(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
 _adamw.cuda(forward, when=_all_float32, overlap=((0, 0), (1, 2), (2, 3)))
 adamw_copy.cuda(forward, when=_all_float32, overlap=((0, 0), (1, 2), (2, 3)))
 _global_norm.cuda(global_norm, scratch=norm_scratch)
-merge(forward, several)
+merge(forward, merged)

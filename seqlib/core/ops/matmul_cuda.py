@@ -1,4 +1,4 @@
-"""The CUDA kernels of matmul and matmul_bias: planned products (product_cuda.py)."""
+"""The CUDA kernels of matmul, matmul_bias and matmul_bias_relu: planned products (product_cuda.py)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from seqlib.core import dtypes
 from seqlib.core.op import Attrs, Layout, Meta
-from seqlib.core.ops.epilogue import matmul_bias
+from seqlib.core.ops.epilogue import matmul_bias, matmul_bias_relu
 from seqlib.core.ops.matmul import _matmul
 from seqlib.core.ops.product_cuda import product
 
@@ -19,9 +19,14 @@ def forward(
     product(ins[0], ins[1], outs[0], transpose_a, transpose_b)
 
 
-def forward_bias(outs: Any, ins: Any, scratch: Any, *, transpose_a: bool, transpose_b: bool, relu: bool) -> None:
+def with_bias(outs: Any, ins: Any, scratch: Any) -> None:
     """The kernel of matmul_bias."""
-    product(*ins[:2], outs[0], transpose_a, transpose_b, bias=ins[2], relu=relu)
+    product(ins[0], ins[1], outs[0], transpose_b=True, bias=ins[2])
+
+
+def with_bias_and_relu(outs: Any, ins: Any, scratch: Any) -> None:
+    """The kernel of matmul_bias_relu."""
+    product(ins[0], ins[1], outs[0], transpose_b=True, bias=ins[2], relu=True)
 
 
 def _with_bias(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
@@ -43,4 +48,5 @@ def _takes(index: int, layout: Layout) -> bool:
 
 
 _matmul.cuda(forward, when=_same_dtype, strided=_takes)
-matmul_bias.cuda(forward_bias, when=_with_bias, strided=lambda index, layout: index < 2 and _takes(index, layout))
+for _op, _fn in ((matmul_bias, with_bias), (matmul_bias_relu, with_bias_and_relu)):
+    _op.cuda(_fn, when=_with_bias, strided=lambda index, layout: index < 2 and _takes(index, layout))

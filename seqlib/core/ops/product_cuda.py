@@ -174,5 +174,5 @@ def product(
     m, n = out.shape[-2:]
     epilogue = "DEFAULT" if bias is None else "RELU_BIAS" if relu else "BIAS"
     key = Key(m, n, inner, batch[0] if batch else 1, *found, accumulate, tf32, epilogue)  # type: ignore[arg-type]
-    places = [x.data.ptr for x in (a, b, out)]
-    planned(key).run(*places, cuda().stream.ptr, 0 if bias is None else bias.data.ptr)
+    to = 0 if bias is None else bias.data.ptr
+    planned(key).run(a.data.ptr, b.data.ptr, out.data.ptr, cuda().stream.ptr, to)

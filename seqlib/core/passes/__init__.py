@@ -10,7 +10,6 @@ from seqlib.core import debug
 from seqlib.core.graph import Graph
 from seqlib.core.passes.cse import eliminate_common_subexpressions
 from seqlib.core.passes.dce import eliminate_dead_code
-from seqlib.core.passes.epilogues import join_epilogues
 from seqlib.core.passes.fold_casts import fold_casts
 from seqlib.core.passes.fuse_elementwise import fuse_elementwise
 from seqlib.core.passes.fuse_patterns import fuse_patterns
@@ -22,7 +21,7 @@ PASSES: tuple[Callable[[Graph], None], ...] = (
     fold_casts,
     eliminate_dead_code,
 )
-FUSIONS: tuple[Callable[[Graph], None], ...] = (fuse_patterns, join_epilogues, fuse_elementwise, eliminate_dead_code)
+FUSIONS: tuple[Callable[[Graph], None], ...] = (fuse_patterns, fuse_elementwise, eliminate_dead_code)
 """What SEQLIB_FUSE=0 leaves out."""
 
 

@@ -9,11 +9,8 @@ import numpy as np
 from tests.core.samples import Sample, samples_of
 
 
-@samples_of("matmul_bias")
+@samples_of("matmul_bias", "matmul_bias_relu")
 def _() -> Iterable[Sample]:
     rng = np.random.default_rng(0)
     for m, n, k in ((5, 7, 3), (33, 1023, 9), (0, 4, 3)):
-        for ta, tb, relu in ((False, True, False), (True, False, True)):
-            shapes = ((k, m) if ta else (m, k), (n, k) if tb else (k, n), (n,))
-            attrs = {"transpose_a": ta, "transpose_b": tb, "relu": relu}
-            yield Sample(tuple(rng.normal(size=s).astype(np.float32) for s in shapes), attrs)
+        yield Sample(tuple(rng.normal(size=s).astype(np.float32) for s in ((m, k), (n, k), (n,))))

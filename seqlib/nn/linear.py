@@ -26,7 +26,7 @@ class Linear(Module):
         self.bias = Parameter(init.zeros((out_features,))) if bias else None
 
     def forward(self, x: Tensor, activation: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """[..., in] → [..., out], then an elementwise `activation`. Raises ShapeError when the last axis is not `in`."""
+        """[..., in] → [..., out], then an elementwise `activation`. ShapeError when the last axis is not `in`."""
         bias = None if self.bias is None else self.bias.as_dtype(x.dtype)
         return _affine(x, self.weight.as_dtype(x.dtype), bias, activation)
 

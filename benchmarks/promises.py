@@ -21,9 +21,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import numpy as np  # noqa: E402
 from _compare import Measure, Measures, Spread, alternate, processor  # noqa: E402
 
+from seqlib.core.ops import product_numpy  # noqa: E402
 from seqlib.core.rng import Generator  # noqa: E402
 from seqlib.data.batch import Batch  # noqa: E402
-from seqlib.models.transformer import TransformerConfig, build  # noqa: E402
+from seqlib.decode.engine import Engine  # noqa: E402
+from seqlib.models.transformer import Transformer, TransformerConfig, build  # noqa: E402
 from seqlib.optim import AdamW  # noqa: E402
 from seqlib.problems.spec import ProblemSpec  # noqa: E402
 from seqlib.train import checkpoint  # noqa: E402
@@ -31,19 +33,23 @@ from seqlib.train.step import CompiledStep  # noqa: E402
 from seqlib.util import manifest  # noqa: E402
 
 
-def step(smoke: bool, rows: int, parts: int = 1) -> tuple[CompiledStep, list[Batch]]:
-    """A training step of the multi30k shape without dropout, and its batches: `rows` sentences of 24 tokens."""
+def model_of(smoke: bool) -> tuple[Transformer, ProblemSpec]:
+    """The multi30k shape without dropout."""
     sizes = {"encoder_layers": 1 if smoke else 4, "decoder_layers": 1 if smoke else 4, "d_model": 128, "d_ff": 256}
     drop = {"dropout": 0.0, "attention_dropout": 0.0, "ff_dropout": 0.0}
     vocabulary = 400 if smoke else 4000
-    generator = Generator(1)
     spec = ProblemSpec(source_vocab=vocabulary, target_vocab=vocabulary)
-    model = build(TransformerConfig(heads=4, **sizes, **drop), spec, generator)
+    return build(TransformerConfig(heads=4, **sizes, **drop), spec, Generator(1)), spec
+
+
+def step(smoke: bool, rows: int, parts: int = 1) -> tuple[CompiledStep, list[Batch]]:
+    """A training step of the multi30k shape without dropout, and its batches: `rows` sentences of 24 tokens."""
+    model, spec = model_of(smoke)
     optimizer = AdamW(model.trainable_parameters(), lr=1e-3)
-    drawn = np.random.default_rng(0).integers(4, vocabulary, (rows, 24)).astype(np.int32)
+    drawn = np.random.default_rng(0).integers(4, spec.source_vocab, (rows, 24)).astype(np.int32)
     lengths = np.full(rows // parts, 24, np.int32)
     batches = [Batch(part, lengths, part, part, lengths) for part in np.split(drawn, parts)]
-    return CompiledStep(model, optimizer, generator, 0.1, accumulate=parts), batches
+    return CompiledStep(model, optimizer, Generator(1), 0.1, accumulate=parts), batches
 
 
 def fusion(smoke: bool) -> dict[str, Callable[[], object]]:
@@ -71,6 +77,26 @@ def accumulation(smoke: bool) -> dict[str, Callable[[], object]]:
         compiled(batches)
         runs[name] = lambda c=compiled, b=batches: c(b)
     return runs
+
+
+def invariance(smoke: bool, batch: int, beam: int) -> dict[str, Callable[[], object]]:
+    """Decoding with products whose rows don't depend on each other, and with plain ones; 32 tokens a sentence."""
+    model, spec = model_of(smoke)
+    engine = Engine(model.eval(), spec)
+    rng = np.random.default_rng(0)
+    count, length = (2, 4) if smoke else (max(batch, 8), 32)
+    sources = [rng.integers(4, spec.source_vocab, n).tolist() for n in rng.integers(6, 20, count)]
+
+    def decode() -> None:
+        for start in range(0, count, batch):
+            engine.decode(sources[start : start + batch], beam=beam, max_length=length, min_length=length)
+
+    def plain() -> None:
+        with mock.patch("seqlib.core.ops.product_numpy.row_product", product_numpy.product):
+            decode()
+
+    decode()
+    return {"independent rows": decode, "plain products": plain}
 
 
 def saving(smoke: bool, folder: Path) -> dict[str, Callable[[], object]]:
@@ -127,6 +153,14 @@ def main() -> None:
         for title, runs in (
             ("compiled = eager to the bit: without fusion / with", fusion(given.smoke)),
             ("accumulation = the big batch", accumulation(given.smoke)),
+            *(
+                (
+                    f"a sentence alone = in any batch: {batch} at a time, beam {beam}",
+                    invariance(given.smoke, batch, beam),
+                )
+                for batch in (32, 7, 1)
+                for beam in (1, 4)
+            ),
             ("a kill at any moment: a checkpoint", saving(given.smoke, folder)),
             ("damage is found: prepared data at the start of a run", checking(given.smoke, folder)),
         ):

@@ -90,7 +90,13 @@ def test_the_floor_counts_every_product():
 
 def test_promises_runs():
     text = run(str(BENCHMARKS / "promises.py"), "--smoke")
-    for part in ("SEQLIB_FUSE=0", "4 micro-batches", "safe checkpoint", "checked against the manifest"):
+    for part in (
+        "SEQLIB_FUSE=0",
+        "4 micro-batches",
+        "independent rows",
+        "safe checkpoint",
+        "checked against the manifest",
+    ):
         assert part in text
 
 

@@ -53,9 +53,9 @@ def _compiled(fn: Callable[..., Any], **options: Any) -> Any:
 def kernel(fn: Callable[..., Any]) -> Any:
     """Decorator: compile at the first call, with the fast-math rules that keep NaN and infinity.
 
-    A loop that adds up writes to no array that it does not read at the same place: where its reads might meet its writes,
-    compiled code looks at the distance of the arrays to choose between vector and scalar instructions, which add in
-    other orders, and where arrays lie differs from process to process.
+    A loop that adds up writes to no array that it does not read at the same place: where its reads might meet its
+    writes, compiled code looks at the distance of the arrays to choose between vector and scalar instructions, which
+    add in other orders, and where arrays lie differs from process to process.
     """
     return _compiled(fn, fastmath=FAST)
 

@@ -133,12 +133,10 @@ def test_declared_in_full(op: Op) -> None:
 def test_samples_have_awkward_sizes(op: Op) -> None:
     sizes = {d for s in samples(op) for x in s.inputs if x is not None for d in np.shape(x)}
     family = op.fn.__module__.rpartition(".")[2]
-    if family in ("elementwise", "reduce", "statistics", "index", "sort", "join", "softmax", "layer_norm"):
+    if family in ("elementwise", "reduce", "statistics", "index", "sort", "join", "softmax", "norm"):
         if not op.name.startswith("logical"):
             assert 0 in sizes, f"{op.name} has no empty sample"
-        if family in ("elementwise", "reduce", "statistics", "softmax", "layer_norm") and not op.name.startswith(
-            "logical"
-        ):
+        if family in ("elementwise", "reduce", "statistics", "softmax", "norm") and not op.name.startswith("logical"):
             assert 1023 in sizes, f"{op.name} has no sample of odd size 1023"
 
 

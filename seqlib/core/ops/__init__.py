@@ -4,7 +4,6 @@ One file a family; kernels beside the op they serve.
 """
 
 from seqlib.core import backward as _backward
-from seqlib.core.ops import add_dropout_layer_norm as _add_dropout_layer_norm
 from seqlib.core.ops.adamw import adamw, global_norm
 from seqlib.core.ops.additive_scores import additive_scores
 from seqlib.core.ops.attention import attention
@@ -20,12 +19,11 @@ from seqlib.core.ops.getitem import getitem
 from seqlib.core.ops.glu import glu
 from seqlib.core.ops.index import gather, one_hot, scatter_add, take
 from seqlib.core.ops.join import concatenate, expand_dims, pad, split, squeeze, stack, unstack
-from seqlib.core.ops.layer_norm import layer_norm
 from seqlib.core.ops.matmul import matmul
+from seqlib.core.ops.norm import layer_norm, rms_norm
 from seqlib.core.ops.random import dropout, multinomial, random_bits
 from seqlib.core.ops.recurrent import gru, gru_step, lstm, lstm_step
 from seqlib.core.ops.reduce import all, any, argmax, argmin, max, mean, min, sum, sum_to
-from seqlib.core.ops.rms_norm import rms_norm
 from seqlib.core.ops.rotary import rotary
 from seqlib.core.ops.scan import scan
 from seqlib.core.ops.shape import broadcast_to, cast, flip, identity, reshape, slice_, swapaxes, transpose

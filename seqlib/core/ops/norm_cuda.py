@@ -10,9 +10,14 @@ import numpy as np
 from seqlib.core import dtypes, philox
 from seqlib.core.backends.cuda import Source, aligned, grid, name_of, pointer
 from seqlib.core.op import Attrs, Meta
-from seqlib.core.ops.add_dropout_layer_norm import add_dropout_layer_norm, add_dropout_layer_norm_bwd
-from seqlib.core.ops.layer_norm import _layer_norm, layer_norm_bwd
-from seqlib.core.ops.rms_norm import _rms_norm, rms_norm_bwd
+from seqlib.core.ops.norm import (
+    _layer_norm,
+    _rms_norm,
+    add_dropout_layer_norm,
+    add_dropout_layer_norm_bwd,
+    layer_norm_bwd,
+    rms_norm_bwd,
+)
 
 _PAIRS = list(dict.fromkeys([(t, w) for t in ("float", "bf16", "f16") for w in (t, "float")] + [("double", "double")]))
 _LANES = {"float": 4, "bf16": 8, "f16": 8, "double": 2}

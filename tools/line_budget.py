@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent / "seqlib"
 CORE_BUDGET = 6_000
-CORE_LIMIT = 6_130
+CORE_LIMIT = 6_059
 """The core is over its budget; until it is back under it, this keeps it from growing."""
 PACKAGE_BUDGET = 25_000
 

@@ -6,11 +6,14 @@ import os
 import platform
 from importlib import metadata
 
+from seqlib.core.backends.cuda import cuda
+
 _PACKAGES = ("numpy", "ml_dtypes", "numba", "sentencepiece", "safetensors")
 _VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "SEQLIB_KERNELS")
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """A package's version, or "not installed"."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -35,8 +38,8 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def environment() -> dict[str, str]:
-    """A flat record of versions, processor and thread settings; saved with checkpoints and bundles."""
+def environment(device: str = "cpu") -> dict[str, str]:
+    """A flat record of versions, processor, device and thread settings; saved with checkpoints and bundles."""
     from seqlib import __version__
 
     record = {
@@ -46,7 +49,10 @@ def environment() -> dict[str, str]:
         "processor": _processor(),
         "cpus": str(cpu_count()),
     }
-    record.update({package: _version(package) for package in _PACKAGES})
+    if device == "cuda":
+        properties = cuda().xp.cuda.runtime.getDeviceProperties(cuda().xp.cuda.Device().id)
+        record["gpu"] = f"{properties['name'].decode()}, CuPy {cuda().xp.__version__}"
+    record.update({package: version(package) for package in _PACKAGES})
     record.update({name: os.environ.get(name, "unset") for name in _VARIABLES})
     return record
 

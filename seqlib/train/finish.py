@@ -124,7 +124,7 @@ def write_model(trainer: Trainer, target: Path, chosen: str, scores: dict[str, f
         "hparams_set": config.hparams_set,
         "seed": config.seed,
         "data_digest": data.digest,
-        "environment": environment(),
+        "environment": environment(trainer.device),
     }
     return bundle.write(
         target,

@@ -33,7 +33,7 @@ def take(trainer: Trainer) -> dict[str, Any]:
         "config_digest": digest(trainer.config),
         "data_digest": trainer.data.digest,
         "data_folder": str(trainer.data.folder),
-        "environment": environment(),
+        "environment": environment(trainer.device),
     }
 
 
@@ -71,7 +71,7 @@ def restore(trainer: Trainer, saved: Checkpoint) -> None:
     _restore_callbacks(trainer, state.get("callbacks", []))
     trainer.saved = saved.step
     trainer.log.rewind(saved.step)
-    for line in differences(state["environment"], environment()):
+    for line in differences(state["environment"], environment(trainer.device)):
         get_logger().warning("resumed in another environment, results may differ in the last bits: %s", line)
 
 

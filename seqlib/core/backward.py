@@ -15,7 +15,7 @@ from seqlib.core.op import OPS, Meta, VjpContext
 from seqlib.core.tape import Edge, GradientError, Node, Region, below, cast_to, compose, filled, grad_mode, no_grad
 from seqlib.core.tensor import Leaf, Tensor, register_methods
 
-_WIDE = {"cast", "compute_copy", "concatenate", "reshape", "transpose"}
+_WIDE = {"cast", "compute_copy", "concatenate", "reshape", "slice", "transpose"}
 """Ops whose rules take the gradient of a 16-bit output in float32: they stand between a parameter and its use."""
 
 

@@ -1,6 +1,7 @@
 """The position-wise feed-forward block."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from seqlib.core import ops
@@ -12,7 +13,12 @@ from seqlib.util.errors import unknown
 
 __all__ = ["ACTIVATIONS", "GATED", "FeedForward"]
 
-ACTIVATIONS: dict[str, Callable[..., Any]] = {"relu": ops.relu, "gelu": ops.gelu, "silu": ops.silu}
+ACTIVATIONS: dict[str, Callable[..., Any]] = {
+    "relu": ops.relu,
+    "gelu": ops.gelu,
+    "gelu_tanh": partial(ops.gelu, approximate="tanh"),
+    "silu": ops.silu,
+}
 GATED = {"glu": "sigmoid", "reglu": "relu", "geglu": "gelu", "swiglu": "silu"}
 """Gated activations, by the activation of their gate (`ops.glu`)."""
 
@@ -21,8 +27,8 @@ class FeedForward(Module):
     """y = W_out · dropout(act(W_in · x + b_in)) + b_out, D `features` → F `hidden` → D (Vaswani et al. 2017, section
     3.3).
 
-    `activation` is "relu", "gelu" (the exact, erf form) or "silu"; or, with a third matrix W_gate [F, D], "glu",
-    "reglu", "geglu" or "swiglu" (Shazeer 2020): (W_in · x + b_in) · act(W_gate · x + b_gate) in the place of
+    `activation` is "relu", "gelu" (the exact, erf form), "gelu_tanh" or "silu"; or, with a third matrix W_gate [F, D],
+    "glu", "reglu", "geglu" or "swiglu" (Shazeer 2020): (W_in · x + b_in) · act(W_gate · x + b_gate) in the place of
     act(W_in · x + b_in). Both come of one product. Another name raises UsageError.
     """
 

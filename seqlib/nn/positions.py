@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from seqlib.core import ops
@@ -19,8 +21,8 @@ class Positions(Module):
 
     max_length: int
 
-    def rows(self) -> Tensor:
-        """The table; defined by each subclass."""
+    def rows(self, dtype: Any) -> Tensor:
+        """The table in `dtype`; defined by each subclass."""
         raise NotImplementedError(f"{type(self).__name__} has no rows")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -28,15 +30,15 @@ class Positions(Module):
         if x.shape[1] > self.max_length:
             expected = f"at most {self.max_length} tokens long (the model's max_length)"
             raise shape_error("positions", "x", expected, x.shape)
-        return x + self.rows()[: x.shape[1]].astype(x.dtype)
+        return x + self.rows(x.dtype)[: x.shape[1]]
 
     def each(self, x: Tensor, positions: Tensor) -> Tensor:
         """[N, D] tokens at `positions` (int32 [N]) → [N, D]. Raises IndexRangeError for one past the table."""
-        return x + ops.take(self.rows(), positions, axis=0).astype(x.dtype)
+        return x + ops.take(self.rows(x.dtype), positions, axis=0)
 
     def at(self, x: Tensor, position: Tensor) -> Tensor:
         """[R, D] tokens that all stand at one `position` (int32, 0-d) → [R, D]."""
-        return x + ops.take(self.rows(), ops.reshape(position, shape=(1,)), axis=0).astype(x.dtype)
+        return x + ops.take(self.rows(x.dtype), ops.reshape(position, shape=(1,)), axis=0)
 
 
 class SinusoidalPositions(Positions):
@@ -49,9 +51,9 @@ class SinusoidalPositions(Positions):
         self.max_length = max_length
         self.table = Variable(sinusoid_table(max_length, features), name="positions")
 
-    def rows(self) -> Tensor:
-        """float32 [max_length, D]."""
-        return self.table
+    def rows(self, dtype: Any) -> Tensor:
+        """[max_length, D]."""
+        return self.table.astype(dtype)
 
 
 class LearnedPositions(Positions):
@@ -62,9 +64,9 @@ class LearnedPositions(Positions):
         self.max_length = max_length
         self.weight = Parameter(init.normal((max_length, features), std=features**-0.5))
 
-    def rows(self) -> Tensor:
-        """float32 [max_length, D]."""
-        return self.weight
+    def rows(self, dtype: Any) -> Tensor:
+        """[max_length, D]."""
+        return self.weight.as_dtype(dtype)
 
 
 def added_positions(kind: str, max_length: int, features: int) -> tuple[Positions | None, Positions | None]:

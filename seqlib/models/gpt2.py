@@ -1,0 +1,146 @@
+"""GPT-2 (Radford et al. 2019): a causal language model, pre-norm, with learned positions and tied embeddings.
+
+B batch, T time, D model width, F feed-forward width, H heads, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import numpy as np
+
+from seqlib.core import ops
+from seqlib.core.rng import Generator, use_generator
+from seqlib.core.tensor import Parameter, Tensor, as_tensor
+from seqlib.nn import init
+from seqlib.nn.attention import MultiHeadAttention
+from seqlib.nn.dropout import Dropout, check_rate
+from seqlib.nn.embedding import Embedding
+from seqlib.nn.feed_forward import FeedForward
+from seqlib.nn.linear import Linear
+from seqlib.nn.module import Module
+from seqlib.nn.norm import LayerNorm
+from seqlib.nn.positions import LearnedPositions
+from seqlib.util.errors import UsageError
+
+__all__ = ["GPT2", "SIZES", "GPT2Config", "TextBatch"]
+
+_STD = 0.02
+
+
+class GPT2Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Sizes of a GPT-2, by default those of the smallest; raises UsageError for values that don't fit together."""
+
+    vocab: int = 50257
+    layers: int = 12
+    d_model: int = 768
+    heads: int = 12
+    d_ff: int = 0
+    """0: four times d_model."""
+    max_length: int = 1024
+    """Longest text in tokens."""
+    dropout: float = 0.1
+    """Of embeddings, attention probabilities and each block's output before the residual sum."""
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        for name in ("vocab", "layers", "d_model", "heads", "max_length"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"gpt2: {name}: expected at least 1, got {getattr(self, name)}")
+        if self.d_model % self.heads:
+            raise UsageError(f"gpt2: d_model {self.d_model} must be a multiple of heads {self.heads}")
+        check_rate(self.dropout)
+
+
+SIZES = {
+    "gpt2": GPT2Config(),
+    "gpt2_medium": GPT2Config(layers=24, d_model=1024, heads=16),
+    "gpt2_large": GPT2Config(layers=36, d_model=1280, heads=20),
+    "gpt2_xl": GPT2Config(layers=48, d_model=1600, heads=25),
+}
+"""The published sizes, by their names: 124, 355, 774 and 1558 million parameters."""
+
+
+class TextBatch(NamedTuple):
+    """Text and what follows each of its tokens, int32 [B, T] each; -1 in `targets`: nothing to learn there."""
+
+    tokens: np.ndarray
+    targets: np.ndarray
+
+    def sizes(self) -> dict[str, int]:
+        """What tells a shape from others, by name."""
+        rows, length = self.tokens.shape
+        return {"rows": rows, "tokens": length}
+
+
+class Block(Module):
+    """Causal self-attention and feed-forward, each after a norm and with a residual sum."""
+
+    def __init__(self, config: GPT2Config):
+        d = config.d_model
+        self.attention_norm = LayerNorm(d, config.norm_eps)
+        self.attention = MultiHeadAttention(d, config.heads, config.dropout, bias=True)
+        self.feed_forward_norm = LayerNorm(d, config.norm_eps)
+        self.feed_forward = FeedForward(d, config.d_ff or 4 * d, "gelu_tanh")
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B,T,D] → [B,T,D]."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), causal=True))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class GPT2(Module):
+    """The model over token ids. Weights are drawn from N(0, 0.02²), those of the layers that end in a residual sum from
+    N(0, 0.02² / (2 · layers)), by `generator`; biases are 0.
+    """
+
+    half = True
+
+    def __init__(self, config: GPT2Config, generator: Generator):
+        self.config = config
+        with use_generator(generator):
+            self.embedding = Embedding(config.vocab, config.d_model)
+            self.positions = LearnedPositions(config.max_length, config.d_model)
+            self.dropout = Dropout(config.dropout)
+            self.blocks = [Block(config) for _ in range(config.layers)]
+            self.norm = LayerNorm(config.d_model, config.norm_eps)
+            self._draw()
+        for name, parameter in self.named_parameters().items():
+            parameter.name = name
+
+    def _draw(self) -> None:
+        for name, module in self.named_modules().items():
+            if isinstance(module, (Linear, Embedding, LearnedPositions)):
+                std = _STD / math.sqrt(2 * self.config.layers) if name.endswith("out_proj") else _STD
+                holder = cast("Any", module)
+                holder.weight = Parameter(init.normal(holder.weight.shape, std))
+
+    def hidden(self, tokens: Any) -> Tensor:
+        """tokens int32 [B,T] → [B,T,D], for `logits`."""
+        x = self.dropout(self.positions(self.embedding(as_tensor(tokens))))
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden [..., D] → scores of the next token [..., V], at least float32."""
+        return ops.matmul(hidden, self.embedding.weight.as_dtype(hidden.dtype), transpose_b=True, wide=True)
+
+    def forward(self, tokens: Any) -> Tensor:
+        """tokens int32 [B,T] → logits [B,T,V]. Raises ShapeError for T > max_length."""
+        return self.logits(self.hidden(tokens))
+
+    def loss(self, batch: TextBatch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """(sum of the cross entropies in nats, number of targets that count), both float32 scalars; for
+        `train.step.training_step`."""
+        hidden = self.hidden(batch.tokens)
+        return ops.linear_cross_entropy(
+            ops.reshape(hidden, (-1, self.config.d_model)),
+            self.embedding.weight.as_dtype(hidden.dtype),
+            ops.reshape(as_tensor(batch.targets), (-1,)),
+            smoothing=smoothing,
+            ignore_index=-1,
+        )

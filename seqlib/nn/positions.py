@@ -60,6 +60,8 @@ class LearnedPositions(Positions):
     """A trained vector `weight` [max_length, D] for each position (Gehring et al. 2017), D = `features`, drawn from
     N(0, 1/D)."""
 
+    multiplied = ("weight",)
+
     def __init__(self, max_length: int, features: int):
         self.max_length = max_length
         self.weight = Parameter(init.normal((max_length, features), std=features**-0.5))

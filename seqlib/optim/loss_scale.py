@@ -14,7 +14,8 @@ _MOST, _LEAST = 2.0**24, 1.0
 
 
 class LossScale:
-    """`scale`, a 0-d float32 Variable that is `start` at first: the loss is multiplied by it, the optimizer divides gradients by it.
+    """`scale`, a 0-d float32 Variable that is `start` at first: the loss is multiplied by it, the optimizer divides
+    gradients by it.
 
     It is halved after an update whose gradient overflowed (the optimizer skips that), and doubled after `every` updates
     in a row that did not. All of it happens on the device. Raises UsageError for values out of range.

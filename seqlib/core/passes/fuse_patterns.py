@@ -40,8 +40,8 @@ class Pattern(NamedTuple):
 def trace_pattern(
     op: Op, metas: Sequence[Meta | None], attrs: Attrs, marked: dict[Any, str], device: str = "cpu"
 ) -> Pattern:
-    """The composition of `op` on a device, as the passes before this one leave it. Outputs that are not visible and that
-    only they compute are left out."""
+    """The composition of `op` on a device, as the passes before this one leave it. Outputs that are not visible and
+    that only they compute are left out."""
     graph = Graph(device)
     with recording(graph), no_grad():
         inputs = [None if m is None else Tensor(graph.add_input(m, f"in{i}")) for i, m in enumerate(metas)]

@@ -17,7 +17,7 @@ help:
 	@echo "make clean     remove .venv and caches"
 
 demo: .venv/.demo
-	@$(BIN)/seqlib warmup
+	@$(BIN)/seqlib warmup transformer_bulletin
 	@$(BIN)/seqlib demo
 
 test: check

@@ -23,6 +23,8 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 DAMAGE = {"latin-1 bytes": b"na\xefve caf\xe9\n", "a NUL": b"one \0 two\n", "an empty side": b"\n"}
+KINDS = ("buckets", "packing", "padding", "buckets, sampled")
+"""Of batches; sampled: with unigram subword sampling, alpha 0.2."""
 EVERY = 20_000  # pairs between two damaged ones
 
 
@@ -82,10 +84,13 @@ def pipeline(data: object, kind: str, tokens: int) -> tuple[float, float]:
     """(seconds of an epoch's plan, pairs a second of plan, collate and prefetch together)."""
     from seqlib.data.epochs import Epochs
     from seqlib.data.prefetch import Prefetch
+    from seqlib.data.sampled import Sampling
+    from seqlib.data.subword import SubwordSampler
 
-    store = data.train
+    store, (kind, *sampled) = data.train, kind.split(", ")
     began = time.perf_counter()
-    epochs = Epochs(store, data.digest, 1, tokens, 100, kind)
+    sampling = Sampling(store, SubwordSampler(data.tokenizer, 0.2), data.digest, 1, 100) if sampled else None
+    epochs = Epochs(store, data.digest, 1, tokens, 100, kind, sampling=sampling)
     plan = epochs.plan(0)
     planned = time.perf_counter() - began
     seen = 0
@@ -131,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(data.report.table())
         print(f"prepared in {wall:.1f} s ({cpu:.1f} s of processors), at most {peak:.0f} MB resident", flush=True)
         rows = [["prepare", options.pairs, f"{wall:.2f}", f"{cpu:.2f}", f"{options.pairs / wall:.0f}", f"{peak:.0f}"]]
-        for kind in ("buckets", "packing", "padding"):
+        for kind in KINDS:
             used = time.process_time()
             planned, rate = pipeline(data, kind, options.tokens)
             used = time.process_time() - used

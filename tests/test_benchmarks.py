@@ -105,6 +105,16 @@ def test_fusion_runs(tmp_path):
     assert "lstm_seq2seq_multi30k fused:" in text and "bytes planned" in text
 
 
+def test_batching_runs():
+    text = run(str(BENCHMARKS / "batching.py"), "--smoke", "--threads", "1")
+    assert "transformer packing: " in text and "lstm_seq2seq padding: " in text and "ours / peer" in text
+
+
+def test_prepare_2m_runs():
+    text = run(str(BENCHMARKS / "prepare_2m.py"), "--smoke")
+    assert "3,000 pairs read" in text and "unreadable" in text and "buckets, sampled: " in text
+
+
 def test_gpu_ops_checks_on_the_cpu():
     text = run(str(BENCHMARKS / "gpu_ops.py"), "--smoke")
     assert "results compared, 0 failures" in text

@@ -10,11 +10,12 @@ from seqlib.cli.main import CONTEXT
 __all__ = ["command"]
 
 HELP = """Compile the CPU kernels and keep them in the user's cache folder (or --into DIR), so that the first run does
-not wait for them. A cache made with --into is used by setting SEQLIB_CACHE=DIR.
+not wait for them. A cache made with --into is used by setting SEQLIB_CACHE=DIR. With names of presets (`seqlib list
+hparams_sets`) only what their models take is compiled.
 """
 
 
-def _warmup(into: str | None) -> None:
+def _warmup(presets: tuple[str, ...], into: str | None) -> None:
     if into is not None:
         os.environ["SEQLIB_CACHE"] = into
     from importlib.util import find_spec
@@ -25,14 +26,17 @@ def _warmup(into: str | None) -> None:
     from seqlib.train.warmup import run_all_kernels
 
     began = time.perf_counter()
-    run_all_kernels()
+    run_all_kernels(presets)
     click.echo(f"kernels are ready ({time.perf_counter() - began:.0f} s)")
 
 
 command = click.Command(
     "warmup",
     callback=_warmup,
-    params=[click.Option(["--into"], type=click.Path(file_okay=False), help="Folder for the compiled kernels.")],
+    params=[
+        click.Argument(["presets"], nargs=-1, metavar="[PRESET]..."),
+        click.Option(["--into"], type=click.Path(file_okay=False), help="Folder for the compiled kernels."),
+    ],
     help=HELP,
     context_settings=CONTEXT,
 )

@@ -44,11 +44,8 @@ __all__ = [
     "multi30k_tiny",
     "small",
     "tiny",
+    "why_not_packed",
 ]
-
-
-PACKS = True
-"""`loss` takes packed batches."""
 
 
 class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -112,6 +109,11 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
             raise unknown("activation", self.activation, [*ACTIVATIONS, *GATED])
         for name in ("dropout", "attention_dropout", "ff_dropout"):
             check_rate(getattr(self, name), name)
+
+
+def why_not_packed(config: TransformerConfig) -> str:
+    """The reason for which `loss` can't take packed batches; "" where it can."""
+    return "relative positions need a row for each sentence" if config.positions == "relative" else ""
 
 
 class Vocabularies(Protocol):
@@ -214,8 +216,8 @@ class Transformer(Module):
 
     def _packed(self, batch: PackedBatch) -> Tensor:
         """The hidden rows [N,D] of a packed batch: all its sentences at once, each for itself."""
-        if self.config.positions == "relative":
-            raise UsageError("transformer: relative positions can't be packed; set batch.kind to buckets")
+        if reason := why_not_packed(self.config):
+            raise UsageError(f"transformer: {reason}; use batch.kind buckets")
         source = Segments(_ids(batch.src_offsets), _ids(batch.src_positions))
         target = Segments(_ids(batch.tgt_offsets), _ids(batch.tgt_positions))
         x = self._placed(self.source_positions, self.source_embedding(_ids(batch.src)), source)

@@ -50,7 +50,7 @@ def make_config(given: Mapping[str, Any], source: bool = True) -> RunConfig:
     asked = run_config.build(given)
     if source:
         check_source(asked)
-    check_batches(asked)
+    model_builder(asked)
     name = asked.hparams_set or propose_preset(asked)
     overrides = find_preset(name).overrides() if name else {}
     callbacks.make(asked.callbacks)
@@ -62,17 +62,17 @@ def make_config(given: Mapping[str, Any], source: bool = True) -> RunConfig:
         "callbacks": callbacks.absolute(asked.callbacks),
     }
     config = run_config.build(run_config.nested(overrides), given, found)
+    chosen = model_config(config)
+    if config.batch.kind == "packing" and (reason := why_not_packed(config)):
+        raise UsageError(f"batch.kind packing with {config.model}: {reason}; use batch.kind buckets")
     # The whole model, so that a run does not change when a preset does.
-    return msgspec.structs.replace(config, hparams=msgspec.to_builtins(model_config(config)))
+    return msgspec.structs.replace(config, hparams=msgspec.to_builtins(chosen))
 
 
-def check_batches(config: RunConfig) -> None:
-    """Raises UsageError for an unknown model, and for packed batches with one whose sentences cannot share a row."""
-    module = inspect.getmodule(model_builder(config))
-    if config.batch.kind == "packing" and not getattr(module, "PACKS", False):
-        raise UsageError(
-            f"batch.kind packing: model {config.model!r} needs a row for each sentence; use batch.kind buckets"
-        )
+def why_not_packed(config: RunConfig) -> str:
+    """The reason for which the configured model can't take packed batches; "" where it can."""
+    told = getattr(inspect.getmodule(model_builder(config)), "why_not_packed", None)
+    return told(model_config(config)) if told else "the model needs a row for each sentence"
 
 
 def absolute(data: DataConfig) -> dict[str, Any]:

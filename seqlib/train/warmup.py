@@ -1,59 +1,88 @@
-"""Running every CPU kernel once, so that all of them are compiled and kept."""
+"""Running every CPU kernel that the bundled models use once, so that all of them are compiled and kept."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+import msgspec
 import numpy as np
 
-from seqlib.core.compile import compile
-from seqlib.core.grad import value_and_grad
-from seqlib.core.rng import Generator, use_generator
-from seqlib.core.tensor import Tensor
-from seqlib.data.batch import Batch
-from seqlib.models import transformer
-from seqlib.optim import AdamW
+from seqlib.core.ops.expression import loops_from
+from seqlib.core.rng import Generator
+from seqlib.data.batch import Batch, PackedBatch
+from seqlib.decode.engine import Engine
 from seqlib.problems.spec import ProblemSpec
+from seqlib.train.config import BatchConfig, OptimConfig, RunConfig
+from seqlib.train.setup import build_model, build_optimizer, find_preset, make_config, why_not_packed
+from seqlib.train.step import CompiledStep, compiled_loss
+from seqlib.util.lookup import available
+
+_OPTIM = ("name", "weight_decay", "clip_norm", "smoothing", "ema")  # what decides which kernels an update takes
+_SPEC = ProblemSpec(source_vocab=32, target_vocab=32)
 
 
-def run_all_kernels() -> None:
-    """One training step and one decoding step of a small Transformer with and without dropout.
+def run_all_kernels(presets: Sequence[str] = ()) -> None:
+    """Training steps, losses and translations by every preset of the library (or by these), with dropout and without.
 
-    Kernels are compiled by dtype and rank, not by size, so this serves every model.
+    Kernels are compiled by dtype and rank, not by size, so a few short sentences serve; loops that are generated from
+    a configuration's constants and its number of layers are compiled however small their work is here.
     """
-    spec = ProblemSpec(source_vocab=16, target_vocab=16)
-    lengths = np.array([8, 5], np.int32)
-    ids = np.full((2, 8), 3, np.int32)
-    batch = Batch(src=ids, src_lengths=lengths, tgt_in=ids, tgt_out=ids, tgt_lengths=lengths)
-    for rate in (0.1, 0.0):
-        config = transformer.TransformerConfig(
-            encoder_layers=1,
-            decoder_layers=1,
-            d_model=16,
-            d_ff=32,
-            heads=2,
-            dropout=rate,
-            attention_dropout=rate,
-            ff_dropout=rate,
-        )
-        _train_and_decode(config, spec, batch)
+    with loops_from(0):
+        for config in _configs(presets or available("seqlib.models")):
+            generator = Generator(config.seed)
+            model, _ = build_model(config, _SPEC, generator)
+            optimizer = build_optimizer(config, model.train())
+            for accumulate in (1, 2):
+                step = CompiledStep(model, optimizer, generator, config.optim.smoothing, accumulate)
+                for batch in _batches(config):
+                    step([batch] * accumulate)
+            with model.evaluating():
+                compiled_loss(model)(_padded())
+                for beam in (1, config.decode.beam):
+                    Engine(model, _SPEC).decode([[5, 6, 7], [8, 9]], beam=beam, max_length=4)
 
 
-def _train_and_decode(config: transformer.TransformerConfig, spec: ProblemSpec, batch: Batch) -> None:
-    generator = Generator(0)
-    model = transformer.build(config, spec, generator)
-    optimizer = AdamW(model.named_parameters(), lr=1e-3)
+def _configs(presets: Sequence[str]) -> list[RunConfig]:
+    """Runs with each preset, either with one layer of its width or with narrow layers of its number, each once."""
+    found: list[RunConfig] = []
+    for preset in presets:
+        model = find_preset(preset).model
+        fields = [field.name for field in msgspec.structs.fields(model)]
+        one = {name: 1 for name in ("encoder_layers", "decoder_layers", "layers") if name in fields}
+        narrow = {name: 32 for name in ("d_model", "hidden") if name in fields}
+        least = {"d_ff": 32} if "d_ff" in fields else {}
+        steady = {name: 0.0 for name in fields if name.endswith("dropout")}
+        for changes in (one, narrow, one | steady, narrow | steady):
+            settings = {"model": type(model).__module__.rpartition(".")[2], "hparams_set": preset}
+            asked = settings | {"problem": "translate_bulletin_ende", "hparams": least | changes}
+            config = make_config(asked)
+            optim = OptimConfig(**{name: getattr(config.optim, name) for name in _OPTIM})
+            config = msgspec.structs.replace(config, hparams_set="", batch=BatchConfig(), optim=optim)
+            if config not in found:
+                found.append(config)
+    return found
 
-    def loss(batch: Batch) -> Tensor:
-        total, weight = model.loss(batch, 0.1)
-        return total / weight
 
-    def step(batch: Batch) -> Tensor:
-        with use_generator(generator):
-            value, grads = value_and_grad(loss, params=model.named_parameters())(batch)
-        optimizer.update(grads)
-        return value
+def _batches(config: RunConfig) -> Iterator[Batch | PackedBatch]:
+    """A padded batch, and a packed one where the model takes it."""
+    yield _padded()
+    if not why_not_packed(config):
+        yield _packed()
 
-    model.train()
-    compile(step, state=[model, optimizer, generator])(batch)
-    with model.evaluating():
-        cache = model.init_cache(model.encode(batch.src, batch.src_lengths), batch.src_lengths, 2, 8)
-        model.step(np.array([1, 1], np.int32), np.array(0, np.int32), cache)
+
+def _padded() -> Batch:
+    ids, lengths = np.full((3, 20), 5, np.int32), np.array([20, 9, 17], np.int32)
+    targets, target_lengths = np.full((3, 24), 5, np.int32), np.array([24, 12, 7], np.int32)
+    return Batch(ids, lengths, targets, targets, target_lengths)
+
+
+def _packed() -> PackedBatch:
+    (src, offsets), (tgt, target_offsets) = (
+        (np.full(room, 5, np.int32), np.array([0, *np.cumsum(lengths)], np.int32))
+        for room, lengths in ((48, (20, 9, 17)), (64, (24, 12, 24)))
+    )
+    places, target_places = (
+        np.concatenate([*map(np.arange, np.diff(o)), np.zeros(len(x) - o[-1])]).astype(np.int32)
+        for x, o in ((src, offsets), (tgt, target_offsets))
+    )
+    return PackedBatch(src, places, offsets, tgt, tgt, target_places, target_offsets)

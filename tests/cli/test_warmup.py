@@ -21,6 +21,40 @@ def _warmup(*args: str, **environment: str) -> str:
     return found.stdout
 
 
+FIRST_STEP = """
+import sys
+from pathlib import Path
+import numpy as np
+from seqlib.core.rng import Generator
+from seqlib.data.batch import Batch
+from seqlib.problems.spec import ProblemSpec
+from seqlib.train.setup import build_model, build_optimizer, make_config
+from seqlib.train.step import CompiledStep
+
+for model, preset in (("transformer", "transformer_multi30k"), ("lstm_seq2seq", "lstm_seq2seq_multi30k")):
+    settings = {"problem": "translate_bulletin_ende", "model": model, "hparams_set": preset}
+    for accumulate in (1, 2):
+        config = make_config(settings)
+        generator = Generator(1)
+        model_, _ = build_model(config, ProblemSpec(source_vocab=400, target_vocab=400), generator)
+        step = CompiledStep(model_, build_optimizer(config, model_.train()), generator, 0.1, accumulate)
+        ids, lengths = np.full((42, 24), 5, np.int32), np.full(42, 24, np.int32)
+        step([Batch(ids, lengths, ids, ids, lengths)] * accumulate)
+"""
+
+
+def test_a_first_step_compiles_nothing(tmp_path: Path) -> None:
+    """Two presets of the library: the batch is of usual size, the model has all its layers."""
+    pytest.importorskip("numba")
+    _warmup("transformer_multi30k", "lstm_seq2seq_multi30k", SEQLIB_CACHE=str(tmp_path))
+    kept = {path.name for path in tmp_path.rglob("*.nbc")}
+    assert len(kept) > 20
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SEQLIB_CACHE": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", FIRST_STEP], check=True, env=environment)
+    assert {path.name for path in tmp_path.rglob("*.nbc")} == kept
+
+
+@pytest.mark.slow
 def test_kernels_are_kept_and_read_back(tmp_path: Path) -> None:
     pytest.importorskip("numba")
     assert "kernels are ready" in _warmup("--into", str(tmp_path))

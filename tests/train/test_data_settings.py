@@ -46,11 +46,16 @@ def test_a_resumed_run_has_the_same_bits(settings: dict[str, Any], tmp_path: Pat
 
 
 def test_packing_is_refused_for_a_model_with_a_row_for_each_sentence(settings: dict[str, Any]) -> None:
-    settings |= {"model": "lstm_seq2seq", "hparams_set": "", "hparams": {}, "batch": {"kind": "packing"}}
+    settings["batch"] = {"kind": "packing"}
+    recurrent = settings | {"model": "lstm_seq2seq", "hparams_set": "", "hparams": {}}
     with pytest.raises(
-        UsageError, match=r"model 'lstm_seq2seq' needs a row for each sentence; use batch\.kind buckets"
+        UsageError, match=r"packing with lstm_seq2seq: the model needs a row for each sentence; use batch"
     ):
-        make_config(settings)
+        make_config(recurrent)
+    relative = settings | {"hparams": settings["hparams"] | {"positions": "relative"}}
+    with pytest.raises(UsageError, match=r"packing with transformer: relative positions need a row for each sentence"):
+        make_config(relative)
+    make_config(settings)
 
 
 def test_subword_sampling_from_settings_to_batches(settings: dict[str, Any]) -> None:

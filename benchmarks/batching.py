@@ -1,0 +1,142 @@
+"""Packing against length buckets against plain padding: train steps on Multi30k, alternating in one run.
+
+    python benchmarks/batching.py --data FOLDER_OF_MULTI30K --threads 1
+
+Every kind trains a model of its own, on consecutive batches of its shuffled epoch; what is compared is the time for
+each 1,000 target tokens that are no padding, collating included. The Transformer and lstm_seq2seq have their Multi30k
+presets (dropout and batch size as there); a recurrent model takes no packs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+MODELS = ("transformer", "lstm_seq2seq")
+
+
+class Training:
+    """A model trained on batches of one kind."""
+
+    def __init__(self, model: str, kind: str, data: Any, smoke: bool):
+        import importlib
+
+        import msgspec
+        import numpy as np
+
+        from seqlib.core.rng import Generator
+        from seqlib.data.epochs import Epochs
+        from seqlib.optim import AdamW
+        from seqlib.train.step import CompiledStep
+
+        module: Any = importlib.import_module(f"seqlib.models.{model}")
+        preset = module.multi30k()
+        config = preset.model
+        if smoke:
+            small = {"d_model": 16} | ({"hidden": 16} if model.startswith("lstm") else {"d_ff": 32})
+            config = msgspec.structs.replace(config, **small)
+        batch = preset.overrides()
+        tokens, longest = (
+            int(batch.get(f"batch.{name}", other)) for name, other in (("tokens", 2048), ("max_length", 128))
+        )
+        built = module.build(config, data.spec, Generator(0)).train()
+        optimizer = AdamW(built.trainable_parameters(), lr=1e-4, clip_norm=1.0)
+        self.step = CompiledStep(built, optimizer, Generator(1), 0.1)
+        self.epochs = Epochs(data.train, data.digest, 1, tokens, longest, kind)
+        self.plan = self.epochs.plan(0)
+        self.spec, self.place, self._np = data.spec, 0, np
+        seen = {batch[1:4]: number for number, batch in reversed(list(enumerate(self.plan.batches)))}
+        for number in seen.values():
+            self._run(number)  # every shape once: compiled and touched
+
+    def _run(self, number: int) -> int:
+        """One step; the target tokens of its batch."""
+        parts = self.epochs.collated(self.plan.batches[number], self.spec, 0)
+        total, weight, _ = self.step(parts)
+        if not 0.0 < total.item() / weight.item() < 100.0:
+            raise SystemExit("the loss is out of bounds: the step is broken, its time means nothing")
+        return sum(int(self._np.count_nonzero(part.tgt_out >= 0)) for part in parts)
+
+    def measure(self, steps: int) -> Any:
+        """The time of some steps, for each 1,000 target tokens."""
+        import _compare
+
+        tokens = 0
+
+        def run() -> None:
+            nonlocal tokens
+            for _ in range(steps):
+                tokens += self._run(self.place)
+                self.place = (self.place + 1) % len(self.plan.batches)
+
+        taken = _compare.Measure.of(run)
+        return _compare.Measure(*(seconds * 1000 / tokens for seconds in taken))
+
+
+def prepared(options: argparse.Namespace, folder: Path) -> Any:
+    """Multi30k, or a few made-up pairs."""
+    from seqlib.data.prepare import prepare
+    from seqlib.problems import load_problem
+    from seqlib.problems.translate_files import from_data
+
+    if not options.smoke:
+        return prepare(load_problem("translate_multi30k_ende", data_dir=options.data), folder, seed=1)
+    for language, word in (("en", "a"), ("de", "x")):
+        lines = (" ".join(f"{word}{k}" for k in range(n % 7 + 1)) + f" {n}\n" for n in range(300))
+        (folder / f"c.{language}").write_text("".join(lines), encoding="utf-8")
+    return prepare(from_data(f"{folder / 'c.en'},{folder / 'c.de'}"), folder, tokenizer="bytes")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=HERE.parent / "shared" / "data" / "multi30k")
+    parser.add_argument("--models", default=",".join(MODELS), help=f"comma-separated, of {', '.join(MODELS)}")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=15, help="measurements of each kind")
+    parser.add_argument("--steps", type=int, default=6, help="steps a measurement")
+    parser.add_argument("--csv", type=Path, default=HERE / "results" / "batching.csv")
+    parser.add_argument("--smoke", action="store_true", help="a tiny model and corpus: does the script run?")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.models.split(",")) - set(MODELS):
+        parser.error(f"--models: {', '.join(unknown)}: expected some of {', '.join(MODELS)}")
+    os.environ["SEQLIB_THREADS"] = str(options.threads)
+    import _compare
+
+    import seqlib
+
+    measured: _compare.Measures = {}
+    with tempfile.TemporaryDirectory(prefix="seqlib-") as temporary:
+        data = prepared(options, Path(temporary))
+        for model in options.models.split(","):
+            kinds = ("packing", "buckets", "padding") if model == "transformer" else ("buckets", "padding")
+            trained = {kind: Training(model, kind, data, options.smoke) for kind in kinds}
+            for kind, training in trained.items():
+                plan = training.plan
+                print(f"{model} {kind}: {plan.padding_share:.1%} padding, {len(plan.shapes)} shapes", flush=True)
+            runs: dict[str, Callable[[], _compare.Measure]] = {
+                f"{model} {kind}": lambda t=training: t.measure(1 if options.smoke else options.steps)
+                for kind, training in trained.items()
+            }
+            found = _compare.alternate(runs, 2 if options.smoke else options.rounds)
+            print("\nms for 1,000 target tokens:", end="")
+            _compare.report(found, f"{model} {kinds[0]}")
+            for name, measures in found.items():
+                rates = _compare.Spread.of([1000 / m.wall for m in measures])
+                print(f"{name}: {rates.median:,.0f} target tok/s (quartiles {rates.lower:,.0f} … {rates.upper:,.0f})")
+            measured |= found
+    if not options.smoke:
+        _compare.write_csv(
+            options.csv, measured, dict.fromkeys(measured, f"seqlib {seqlib.__version__}"), options.threads
+        )
+
+
+if __name__ == "__main__":
+    main()

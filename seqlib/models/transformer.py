@@ -419,9 +419,8 @@ def bulletin() -> Preset:
 
 
 def multi30k() -> Preset:
-    """For Multi30k (29,000 short pairs) in half an hour on two processors: 4+4 layers, 128/256, 4 heads, dropout
-    0.1. Small steps of 1,024 tokens: at this size updates are worth more than tokens.
-    """
+    """For Multi30k (29,000 short pairs) in half an hour on two processors: 4+4 layers, 128/256, 4 heads, dropout 0.1.
+    Small steps of 1,024 tokens: at this size updates are worth more than tokens."""
     optim = {
         "lr": 5e-3,
         "schedule": "constant*linear_warmup*cosine_decay",

@@ -169,11 +169,7 @@ def _composition_vjp(node: Node, cotangents: list[Tensor | None], needs: tuple[b
     outs = compose(node.op, inputs, node.attrs)[: node.op.visible]
     pairs = [(o, c) for o, c in zip(outs, cotangents, strict=True) if c is not None and o.node is not None]
     targets = [t for t, needed in zip(inputs, needs, strict=True) if needed and t is not None]
-    found = iter(
-        gradients([o for o, _ in pairs], [c for _, c in pairs], targets, create_graph=True)
-        if pairs
-        else [None] * len(targets)
-    )
+    found = iter(gradients([o for o, _ in pairs], [c for _, c in pairs], targets, create_graph=True))
     return [next(found) if needed else None for needed in needs]
 
 

@@ -26,6 +26,7 @@ int64: DType = np.dtype(np.int64)
 bool_: DType = np.dtype(np.bool_)
 
 _BY_NAME = {d.name: d for d in (float16, bfloat16, float32, float64, int32, int64, bool_)}
+_SHORT: dict[Any, DType] = {**_BY_NAME, float: float32, int: int32}
 _SUPPORTED: frozenset[DType] = frozenset(_BY_NAME.values())
 _FLOATS: frozenset[DType] = frozenset({float16, bfloat16, float32, float64})
 _HALF: frozenset[DType] = frozenset({float16, bfloat16})
@@ -37,14 +38,8 @@ def canonical(dtype: Any) -> DType:
 
     Raises DtypeError for a dtype that the core does not compute with (it names the supported ones).
     """
-    if isinstance(dtype, str) and dtype in _BY_NAME:
-        return _BY_NAME[dtype]
-    if dtype is float:
-        return float32
-    if dtype is int:
-        return int32
     try:
-        found = np.dtype(dtype)
+        found = _SHORT[dtype] if dtype in _SHORT else np.dtype(dtype)
     except TypeError:
         found = None
     if found is None or found not in _SUPPORTED:

@@ -14,6 +14,8 @@ from seqlib.core import dtypes
 from seqlib.core.ambient import ambient, setting
 
 Array = np.ndarray[Any, Any]
+Arrays = Sequence[Array | None]
+Asked = tuple[str, str, str]  # op, layer, line
 
 
 class Call(NamedTuple):
@@ -121,16 +123,8 @@ def active() -> tuple[Seen, ...]:
     return ambient.hooks
 
 
-def watch(
-    run: Callable[[], Sequence[Array | None]],
-    ins: Sequence[Array | None],
-    outs: Sequence[Array | None],
-    names: Sequence[str],
-    op: str,
-    layer: str,
-    line: str,
-) -> float:
-    """Run one op under the hooks in force; returns its seconds. `run()` gives the outputs, `outs` are those that exist
+def watch(run: Callable[[], Arrays], ins: Arrays, outs: Arrays, names: Sequence[str], asked: Asked) -> Arrays:
+    """Run one op under the hooks in force. `run()` gives the outputs, which are returned; `outs` are those that exist
     already (they may lie where inputs lie), `names` what messages call the inputs.
     """
     searching = [seen for seen in active() if seen.searching]
@@ -142,29 +136,21 @@ def watch(
     start = time.perf_counter()
     made = run()
     seconds = time.perf_counter() - start
-    call = Call(op, layer, line, seconds, sum(o.nbytes for o in made if o is not None))
     for seen in active():
-        seen.note(call)
-    if searching:
-        found = _origin(made, ins, before, names, call)
-        for seen in searching:
-            seen.first_non_finite = found
-    return seconds
+        seen.note(Call(*asked, seconds, sum(o.nbytes for o in made if o is not None)))
+    found = _origin(made, ins, before, names, asked) if searching else None
+    for seen in searching:
+        seen.first_non_finite = found
+    return made
 
 
-def _origin(
-    made: Sequence[Array | None],
-    ins: Sequence[Array | None],
-    before: dict[int, tuple[bool, float]],
-    names: Sequence[str],
-    call: Call,
-) -> NonFinite | None:
+def _origin(made: Arrays, ins: Arrays, before: dict[int, Any], names: Sequence[str], asked: Asked) -> NonFinite | None:
     for out in made:
         if out is None or (state := _state(out))[1] < np.inf:
             continue
         states = {i: before.get(i) or _state(a) for i, a in enumerate(ins) if a is not None}
         nan = next((i for i, s in states.items() if s[0]), None)
-        where = (call.op, call.layer, call.line, out.shape)
+        where = (*asked, out.shape)
         if state[0]:
             source = "" if nan is None else names[nan] or "an input"
             return NonFinite("NaN", *where, source, max((s[1] for s in states.values()), default=0.0))

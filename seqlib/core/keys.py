@@ -55,17 +55,14 @@ def _differences(new: Key, old: Key) -> list[str]:
         names = [_argument(path) for path in tree.paths(new.arguments)]
         pairs = zip(names, old.leaves, new.leaves, strict=True)
         found += [f"{name} changed {_change(a, b)}" for name, a, b in pairs if a != b]
-    if new.gradients != old.gradients:
-        found.append(f"gradients are {'on' if new.gradients else 'off'} now")
-    if new.switches != old.switches:
-        found.append(f"the environment has {' '.join(new.switches) or 'no switches set'} now")
-    if new.generator is not old.generator:
-        found.append("another generator is in force")
-    if new.modes != old.modes:
-        found.append("a module's training mode, a parameter or its `frozen` changed")
-    if new.device != old.device:
-        found.append(f"the state or the arguments moved from {old.device} to {new.device}")
-    return found
+    others = (
+        (new.gradients != old.gradients, f"gradients are {'on' if new.gradients else 'off'} now"),
+        (new.switches != old.switches, f"the environment has {' '.join(new.switches) or 'no switches set'} now"),
+        (new.generator is not old.generator, "another generator is in force"),
+        (new.modes != old.modes, "a module's training mode, a parameter or its `frozen` changed"),
+        (new.device != old.device, f"the state or the arguments moved from {old.device} to {new.device}"),
+    )
+    return found + [reason for differs, reason in others if differs]
 
 
 def _argument(path: tuple[Any, ...]) -> str:

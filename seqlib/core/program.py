@@ -9,6 +9,7 @@ import inspect
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -232,11 +233,14 @@ class Program:
         """Run once on `arrays` (one for each graph input); returns fresh arrays and leaves the locations
         updated.
         """
-        if hooks.active() or debug.level() < 2:
-            return self._run(arrays)
-        seconds: list[float] = []
+        seconds: list[float] | None = [] if debug.level() >= 2 and not hooks.active() else None
         results = self._run(arrays, seconds)
-        self._emit(seconds)
+        for launch, s in zip(self.plan.launches, seconds or (), strict=seconds is not None):
+            shapes = " ".join(str(p.meta.shape) for p in launch.ins if p is not None)
+            debug.emit(
+                f"{s * 1e6:9.1f} µs {launch.flops / s / 1e9:7.1f} GFLOP/s "
+                f"{launch.nbytes / s / 1e9:6.1f} GB/s  {launch.name} {shapes}  {launch.scope}"
+            )
         return results
 
     def _run(self, arrays: Sequence[Array], seconds: list[float] | None = None) -> list[Array]:
@@ -286,15 +290,16 @@ class Program:
         """Run launches under the hooks in force."""
         for seen in hooks.active():
             seen.peak_bytes = max(seen.peak_bytes, self.arena_bytes)
-        for launch, (fn, outs, ins, scratch, attrs, _) in zip(launches, bound, strict=True):
-
-            def run(fn: Any = fn, outs: Any = outs, ins: Any = ins, scratch: Any = scratch, attrs: Any = attrs) -> Any:
-                fn(outs, ins, scratch, **attrs)
-                self.backend.synchronize()
-                return outs
-
+        for launch, one in zip(launches, bound, strict=True):
             names = [p.buffer.source.name if p and p.buffer.kind == "location" else "" for p in launch.ins]
-            hooks.watch(run, ins, outs, names, launch.name, launch.scope, launch.line)
+            run = partial(self._finish, one)
+            hooks.watch(run, one[2], one[1], names, (launch.name, launch.scope, launch.line))
+
+    def _finish(self, launch: Bound) -> Any:
+        """Run a launch to its end; returns its outputs."""
+        run_all((launch,))
+        self.backend.synchronize()
+        return launch[1]
 
     def largest(self, count: int = 10) -> list[Held]:
         """What the arena holds at the launch at which it holds most, the largest first: for messages about memory."""
@@ -313,11 +318,3 @@ class Program:
         at = int(np.cumsum(change).argmax())
         alive = [held for buffer, held in made.items() if buffer.first <= at <= buffer.last]
         return sorted(alive, key=lambda held: -held.nbytes)[:count]
-
-    def _emit(self, seconds: Sequence[float]) -> None:
-        for launch, s in zip(self.plan.launches, seconds, strict=True):
-            shapes = " ".join(str(p.meta.shape) for p in launch.ins if p is not None)
-            debug.emit(
-                f"{s * 1e6:9.1f} µs {launch.flops / s / 1e9:7.1f} GFLOP/s "
-                f"{launch.nbytes / s / 1e9:6.1f} GB/s  {launch.name} {shapes}  {launch.scope}"
-            )

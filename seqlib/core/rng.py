@@ -49,10 +49,7 @@ class Generator:
             snapshot = Tensor(copy_of(now))
             if active_graph() is None:
                 self._step()
-            return (
-                snapshot,
-                0,
-            )  # inside a trace the snapshot is of a generator outside `state`: recording the op refuses it
+            return snapshot, 0  # inside a trace it is of a generator outside `state`: recording the op refuses it
         if self._traced is None or self._traced[0] is not now:
             self._traced = (now, now, 0)
         _, base, draws = self._traced
@@ -99,11 +96,8 @@ class Generator:
             raise ValueError(f"integers: needs low < high ≤ low + 2**31, got {low}, {high}")
         seed, offset = self._next()
         words = philox.bits32(seed, offset, 0, int(np.prod(shape))).astype(np.uint64)
-        return (
-            (low + (words * np.uint64(high - low) >> np.uint64(32)).astype(np.int64))
-            .astype(dtypes.int32)
-            .reshape(shape)
-        )
+        above = (words * np.uint64(high - low) >> np.uint64(32)).astype(np.int64)
+        return (low + above).astype(dtypes.int32).reshape(shape)
 
     def to(self, device: str) -> Generator:
         """Move the state to a device, in place. Returns the generator."""

@@ -216,16 +216,15 @@ def _check_eager(op: Op, tensors: Sequence[Tensor | None]) -> None:
 
 
 def _watched(op: Op, tensors: Sequence[Tensor | None], arrays: list[Any], attrs: Attrs) -> list[Any]:
-    outs: list[Any] = []
+    backend = backend_of(arrays)
 
     def run() -> list[Any]:
-        backend = backend_of(arrays)
-        outs.extend(backend.execute(op, arrays, attrs))
+        outs = backend.execute(op, arrays, attrs)
         backend.synchronize()
         return outs
 
     names = [t.name if isinstance(t, Variable) else "" for t in tensors]
-    hooks.watch(run, arrays, (), names, op.name, current_scope(), debug.user_line())
+    outs: Any = hooks.watch(run, arrays, (), names, (op.name, current_scope(), debug.user_line()))
     for seen in hooks.active():
         for out in outs:
             seen.hold(out)

@@ -131,7 +131,10 @@ class Tensor:
 
     def item(self) -> Any:
         """The content of a one-element tensor as a Python scalar."""
-        array = self._concrete("item()")
+        return self._scalar("item()")
+
+    def _scalar(self, what: str) -> Any:
+        array = self._concrete(what)
         if array.size != 1:
             raise shape_error("item", "the tensor", "of one element", array.shape)
         return host(array).reshape(()).item()
@@ -140,16 +143,13 @@ class Tensor:
         return host(self._concrete("tolist()")).tolist()
 
     def __float__(self) -> float:
-        self._concrete("float()")
-        return float(self.item())
+        return float(self._scalar("float()"))
 
     def __int__(self) -> int:
-        self._concrete("int()")
-        return int(self.item())
+        return int(self._scalar("int()"))
 
     def __bool__(self) -> bool:
-        self._concrete("if or bool()")
-        return bool(self.item())
+        return bool(self._scalar("if or bool()"))
 
     def __index__(self) -> int:
         self._concrete("use as an index")
@@ -254,13 +254,10 @@ def as_array(value: Any, beside: dtypes.DType | None = None) -> npt.NDArray[Any]
     if isinstance(value, (bool, int, float)):
         return np.asarray(value, dtypes.scalar_dtype(value, beside))
     array = np.asarray(value)
-    if isinstance(value, (list, tuple)) and array.dtype == np.float64:
+    listed = isinstance(value, (list, tuple))
+    if listed and array.dtype == np.float64:
         return array.astype(np.float32)
-    if (
-        isinstance(value, (list, tuple))
-        and array.dtype == np.int64
-        and (array.size == 0 or np.abs(array).max() < 2**31)
-    ):
+    if listed and array.dtype == np.int64 and (array.size == 0 or np.abs(array).max() < 2**31):
         return array.astype(np.int32)
     try:
         return array.astype(dtypes.canonical(array.dtype), copy=False)

@@ -42,16 +42,18 @@ class _Pool:
     def _work(self) -> None:
         with np.errstate(all="ignore"):  # a thread starts with NumPy's warnings on
             while task := self.tasks.get():
-                try:
-                    task[0](*task[1:])
-                except BaseException as error:
-                    self.results.put(error)
-                else:
-                    self.results.put(None)
+                self.results.put(_attempt(*task))
 
     def stop(self) -> None:
         for _ in range(self.workers):
             self.tasks.put(())
+
+
+def _attempt(fn: Callable[..., Any], *args: Any) -> BaseException | None:
+    try:
+        fn(*args)
+    except BaseException as error:
+        return error
 
 
 _pool: _Pool | None = None
@@ -110,11 +112,7 @@ def spread(fn: Callable[..., Any], total: int, elements: int, *args: Any, multip
         bounds = [min(total, pieces * i // n * multiple) for i in range(n)] + [total]
         for i in range(1, n):
             pool.tasks.put((fn, bounds[i], bounds[i + 1], *args))
-        error: BaseException | None = None
-        try:
-            fn(bounds[0], bounds[1], *args)
-        except BaseException as own:
-            error = own
+        error = _attempt(fn, bounds[0], bounds[1], *args)
         for _ in range(1, n):
             error = pool.results.get() or error
         if error is not None:

@@ -8,11 +8,9 @@ from collections.abc import Callable
 
 from seqlib.core import debug
 from seqlib.core.graph import Graph
-from seqlib.core.passes.cse import eliminate_common_subexpressions
-from seqlib.core.passes.dce import eliminate_dead_code
-from seqlib.core.passes.fold_casts import fold_casts
 from seqlib.core.passes.fuse_elementwise import fuse_elementwise
 from seqlib.core.passes.fuse_patterns import fuse_patterns
+from seqlib.core.passes.simplify import eliminate_common_subexpressions, eliminate_dead_code, fold_casts
 from seqlib.core.passes.verify import verify
 
 PASSES: tuple[Callable[[Graph], None], ...] = (

@@ -164,8 +164,7 @@ def _fused(group: list[Node], groups: _Groups) -> Iterator[Node]:
     """The nodes that replace a group: views of inputs, the fused op, views of results."""
     common = common_shape({m.outputs[0].shape for m in group})
     assert common is not None
-    results = groups.results(set(group))
-    results = [m.outputs[0] for m in group if m.outputs[0] in results]
+    results = groups.results(group)
     builder = _Builder(groups, common)
     expression = builder.expression(group, results)
     asked = next((m.scope for m in reversed(group) if m.scope), ""), group[-1].line
@@ -215,11 +214,10 @@ class _Builder(ast.NodeTransformer):
         return "; ".join([*statements, ", ".join(self.names[v] for v in results)])
 
     def _arguments(self, member: Node) -> dict[str, ast.expr]:
-        params = ("x",) if member.op.name == "cast" else member.op.params
         dtype = _compute_dtype(member)
         varying = any(v is not None and v.dtype == dtype and _number(v) is None for v in member.inputs)
         found: dict[str, ast.expr] = {}
-        for param, value in zip(params, member.inputs, strict=True):
+        for param, value in zip(member.op.params, member.inputs, strict=True):
             assert value is not None
             number = _number(value) if varying else None
             root = self.groups.root.get(value, value)

@@ -17,8 +17,7 @@ import numpy as np
 
 from seqlib.core.graph import Graph, Node, Value, recording
 from seqlib.core.op import OPS, Attrs, Meta, Op, as_tuple, metas_of
-from seqlib.core.passes.cse import eliminate_common_subexpressions
-from seqlib.core.passes.dce import eliminate_dead_code
+from seqlib.core.passes.simplify import eliminate_common_subexpressions, eliminate_dead_code
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor
 from seqlib.util.errors import SeqlibError
@@ -41,7 +40,8 @@ def trace_pattern(
     op: Op, metas: Sequence[Meta | None], attrs: Attrs, marked: dict[Any, str], device: str = "cpu"
 ) -> Pattern:
     """The composition of `op` on a device, as the passes before this one leave it. Outputs that are not visible and
-    that only they compute are left out."""
+    that only they compute are left out.
+    """
     graph = Graph(device)
     with recording(graph), no_grad():
         inputs = [None if m is None else Tensor(graph.add_input(m, f"in{i}")) for i, m in enumerate(metas)]

@@ -25,17 +25,17 @@ def _data(bundle: Any, paths: str | None, data_dir: str | None) -> Any:
 
     from seqlib.train.config import DataConfig
 
+    saved = msgspec.convert(bundle.problem["data"]["data"], DataConfig)
     if paths is not None:
         files = tuple(part.strip() for part in paths.split(",") if part.strip())
-        saved = msgspec.convert(bundle.problem["data"]["data"], DataConfig)
         return DataConfig(
             paths=files,
             test_paths=files,
-            columns=saved.columns,
+            columns=saved.columns[::-1] if saved.reverse else saved.columns,
             encoding=saved.encoding,
             languages=(bundle.spec.source_language, bundle.spec.target_language),
         )
-    return DataConfig(data_dir=data_dir) if data_dir is not None else None
+    return DataConfig(data_dir=data_dir, reverse=saved.reverse) if data_dir is not None else None
 
 
 def _evaluate(
@@ -72,7 +72,7 @@ def _evaluate(
     if translations is not None:
         write_text(translations, "".join(item.text + "\n" for item in found))
     report = {"model": str(Path(folder)), "problem": problem.name, "split": data or split, **scores}
-    click.echo(json.dumps(report | {"loss": round(loss, 4)}, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(report | {"loss": None if loss is None else round(loss, 4)}, indent=2, ensure_ascii=False))
 
 
 command = click.Command(

@@ -47,12 +47,15 @@ def read_pairs(problem: Any, split: str, limit: int = 0) -> list[tuple[str, str]
     return pairs
 
 
-def pairs_loss(model: Any, tokenizer: Any, spec: Any, pairs: Sequence[tuple[str, str]], longest: int) -> float:
-    """Mean cross entropy in nats per target token of `pairs`, without smoothing."""
+def pairs_loss(model: Any, tokenizer: Any, spec: Any, pairs: Sequence[tuple[str, str]], longest: int) -> float | None:
+    """Mean cross entropy in nats per target token of `pairs`, without smoothing; None where all are longer than the
+    model takes."""
     with tempfile.TemporaryDirectory(prefix="seqlib-") as folder:
         sources = tokenizer.encode_batch([source for source, _ in pairs])
         targets = tokenizer.encode_batch([target for _, target in pairs])
         store = write_store(Path(folder) / "store", zip(sources, targets, strict=True), tokenizer.vocab_size)
+        if not (store.lengths() < longest).all(1).any():
+            return None
         with model.evaluating():
             return split_loss(compiled_loss(model), store, spec, tokens=_TOKENS, max_length=longest)
 

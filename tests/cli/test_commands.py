@@ -7,8 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import pytest
+
+from seqlib.cli import evaluate
+from seqlib.problems.spec import ProblemSpec
+from seqlib.train.config import DataConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -180,6 +186,24 @@ def test_evaluate_on_own_files(trained: Path, corpus: Path) -> None:
     files = f"{corpus / 'w.en'},{corpus / 'w.de'}"
     report = json.loads(seqlib("evaluate", str(trained), "--data", files, "--limit", "5", "--beam", "1").stdout)
     assert report["sentences"] == 5 and report["split"] == files
+
+
+def test_evaluate_without_a_loss_where_nothing_fits(trained: Path, tmp_path: Path) -> None:
+    for name in ("long.en", "long.de"):
+        (tmp_path / name).write_text("one two " * 5000 + "\n")
+    found = seqlib("evaluate", str(trained), "--data", f"{tmp_path / 'long.en'},{tmp_path / 'long.de'}", "--beam", "1")
+    assert found.returncode == 0, found.stderr
+    report = json.loads(found.stdout)
+    assert report["sentences"] == 1 and report["loss"] is None
+
+
+def test_a_model_of_the_other_direction_is_evaluated_in_it() -> None:
+    data = msgspec.to_builtins(DataConfig(columns=("en", "de"), reverse=True))
+    spec = ProblemSpec(source_vocab=9, target_vocab=9, source_language="de", target_language="en")
+    bundle = SimpleNamespace(problem={"data": {"problem": "translate_x_ende", "data": data}}, spec=spec)
+    own = evaluate._data(bundle, "test.tsv", None)
+    assert own.columns == ("de", "en") and own.languages == ("de", "en") and not own.reverse
+    assert evaluate._data(bundle, None, "elsewhere").reverse
 
 
 def test_resume_extends_a_run(corpus: Path, tmp_path: Path) -> None:

@@ -395,6 +395,17 @@ def normalize_axis(op: str, axis: int, ndim: int, argument: str = "axis") -> int
     return axis % ndim if ndim else 0
 
 
+def normalize_axes(op: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """`axis` (an int, several, or None for all) as a sorted tuple. Raises ShapeError for one out of range or named
+    twice.
+    """
+    given = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = sorted({normalize_axis(op, a, ndim) for a in given})
+    if len(axes) != len(given):
+        raise shape_error(op, "axis", "of different axes", axis)
+    return tuple(axes)
+
+
 def broadcast_shapes(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     """NumPy's broadcasting of several shapes. Raises ShapeError that names the op and the shapes."""
     if len(set(shapes)) == 1:

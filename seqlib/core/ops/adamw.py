@@ -16,20 +16,8 @@ from seqlib.core.tensor import Tensor
 
 
 @fused(outs="p m v", visible=3, differentiable=False)
-def _adamw(
-    p: Tensor,
-    g: Tensor,
-    m: Tensor,
-    v: Tensor,
-    lr: Tensor,
-    step: Tensor,
-    scale: Tensor,
-    *,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _adamw(*tensors: Tensor, beta1: float, beta2: float, eps: float, weight_decay: float) -> tuple[Tensor, ...]:
+    p, g, m, v, lr, step, scale = tensors
     dtype, t = p.dtype, step.astype(dtypes.float64)
     # 1 - β^t loses digits in float32 for small t.
     first, second = ((1.0 - power(full((), beta, dtypes.float64), t)).astype(dtype) for beta in (beta1, beta2))

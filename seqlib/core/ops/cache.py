@@ -31,13 +31,10 @@ def block(index: Any, cache: tuple[int, ...], part: tuple[int, ...], axis: int) 
 def _(cache: Meta, x: Meta, index: Meta, *, axis: int) -> list[Meta]:
     if index.shape or not dtypes.is_int(index.dtype):
         raise dtype_error("update_slice", "index", "a 0-d int32 or int64 tensor", f"{index.dtype}{list(index.shape)}")
-    fits = len(x.shape) == len(cache.shape) and all(
-        a <= b if i == axis else a == b for i, (a, b) in enumerate(zip(x.shape, cache.shape, strict=True))
-    )
-    if not fits:
-        raise shape_error(
-            "update_slice", "x", f"of the cache's shape {cache.shape}, at most so long along axis {axis}", x.shape
-        )
+    rest = [(*m.shape[:axis], *m.shape[axis + 1 :]) for m in (x, cache)]
+    if len(x.shape) != len(cache.shape) or rest[0] != rest[1] or x.shape[axis] > cache.shape[axis]:
+        expected = f"of the cache's shape {cache.shape}, at most so long along axis {axis}"
+        raise shape_error("update_slice", "x", expected, x.shape)
     if x.dtype != cache.dtype:
         raise dtype_error("update_slice", "x", f"{cache.dtype} as the cache", x.dtype)
     return [cache]

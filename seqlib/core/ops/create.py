@@ -26,9 +26,8 @@ _full.cpu("copy_numpy:full", strided=True)
 @primitive(differentiable=False)
 def iota(xp: Any, *, start: float, step: float, size: int, dtype: Any) -> Any:
     """start, start + step, … : `size` elements of `dtype`."""
-    return (
-        start + step * xp.arange(size, dtype=xp.float64 if dtypes.is_float(dtypes.canonical(dtype)) else xp.int64)
-    ).astype(dtype)
+    wide = xp.float64 if dtypes.is_float(dtypes.canonical(dtype)) else xp.int64
+    return (start + step * xp.arange(size, dtype=wide)).astype(dtype)
 
 
 iota.infer(lambda *, start, step, size, dtype: [Meta((size,), dtypes.canonical(dtype))])
@@ -53,9 +52,8 @@ def ones(shape: Any, dtype: Any = dtypes.float32) -> Tensor:
 def full(shape: Any, value: float, dtype: Any = None) -> Tensor:
     """An array of `shape` (an int or a tuple) filled with the Python scalar `value`; without `dtype` bool, int32 or
     float32, as the scalar is."""
-    return _full(
-        shape=_shape(shape), value=value, dtype=dtypes.canonical(dtype) if dtype else dtypes.scalar_dtype(value, None)
-    )
+    chosen = dtypes.canonical(dtype) if dtype else dtypes.scalar_dtype(value, None)
+    return _full(shape=_shape(shape), value=value, dtype=chosen)
 
 
 def zeros_like(x: Tensor) -> Tensor:
@@ -76,12 +74,8 @@ def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any 
     first, last = (0, start) if stop is None else (start, stop)
     whole = all(isinstance(v, int) for v in (first, last, step))
     size = max(0, int(np.ceil((last - first) / step)))
-    return iota(
-        start=first,
-        step=step,
-        size=size,
-        dtype=dtypes.canonical(dtype) if dtype else (dtypes.int32 if whole else dtypes.float32),
-    )
+    chosen = dtypes.canonical(dtype) if dtype else dtypes.int32 if whole else dtypes.float32
+    return iota(start=first, step=step, size=size, dtype=chosen)
 
 
 def _shape(shape: Any) -> tuple[int, ...]:

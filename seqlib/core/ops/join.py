@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, VjpContext, normalize_axis, primitive, shape_error
+from seqlib.core.op import Meta, VjpContext, normalize_axes, normalize_axis, primitive, shape_error
 from seqlib.core.ops.create import zeros
 from seqlib.core.ops.shape import reshape, slice_
 from seqlib.core.tensor import Tensor, as_tensor
@@ -171,12 +171,8 @@ def expand_dims(x: Tensor, axis: int | Sequence[int]) -> Tensor:
     """`x` with axes of size 1 put in at `axis` (positions in the result), a view. Raises ShapeError for one
     out of range, or named twice."""
     x = as_tensor(x)
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
-    ndim = x.ndim + len(given)
-    places = {normalize_axis("expand_dims", a, ndim) for a in given}
-    if len(places) != len(given):
-        raise shape_error("expand_dims", "axis", "of different axes", axis)
-    sizes = iter(x.shape)
+    ndim = x.ndim + (1 if isinstance(axis, int) else len(axis))
+    places, sizes = normalize_axes("expand_dims", axis, ndim), iter(x.shape)
     return reshape(x, tuple(1 if i in places else next(sizes) for i in range(ndim)))
 
 
@@ -187,8 +183,7 @@ def squeeze(x: Tensor, axis: int | Sequence[int] | None = None) -> Tensor:
     x = as_tensor(x)
     if axis is None:
         return reshape(x, tuple(d for d in x.shape if d != 1))
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
-    places = {normalize_axis("squeeze", a, x.ndim) for a in given}
+    places = normalize_axes("squeeze", axis, x.ndim)
     for a in places:
         if x.shape[a] != 1:
             raise shape_error("squeeze", "axis", f"an axis of size 1 (x is {x.shape})", a)

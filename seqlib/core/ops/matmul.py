@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqlib.core import dtypes
-from seqlib.core.op import Meta, VjpContext, broadcast_shapes, dtype_error, primitive, shape_error
+from seqlib.core.op import Meta, VjpContext, broadcast_shapes, need_float, primitive, shape_error
+from seqlib.core.ops.join import squeeze
 from seqlib.core.ops.reduce import sum_to
 from seqlib.core.ops.shape import reshape
 from seqlib.core.tape import grad_enabled
@@ -25,15 +26,12 @@ def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool, independent: bo
     for name, x in (("a", a), ("b", b)):
         if len(x.shape) < 2:
             raise shape_error("matmul", name, "of at least 2 dimensions", x.shape)
-        if not dtypes.is_float(x.dtype):
-            raise dtype_error("matmul", name, "a floating dtype", x.dtype)
+        need_float("matmul", name, x)
     m, k = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
     k2, n = b.shape[-2:][::-1] if transpose_b else b.shape[-2:]
     if k != k2:
-        a_text = f"{a.shape}{' transposed' if transpose_a else ''}"
-        raise shape_error(
-            "matmul", "b", f"of inner size {k} (a is {a_text})", f"{b.shape}{' transposed' if transpose_b else ''}"
-        )
+        a_text, b_text = (f"{x.shape}{' transposed' * t}" for x, t in ((a, transpose_a), (b, transpose_b)))
+        raise shape_error("matmul", "b", f"of inner size {k} (a is {a_text})", b_text)
     dtype = dtypes.promote(a.dtype, b.dtype)
     shape = (*broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2]), m, n)
     return [Meta(shape, dtypes.sums(dtype) if wide else dtype)]
@@ -46,11 +44,7 @@ def _(a: Meta, b: Meta, *, transpose_a: bool, transpose_b: bool, **attrs: Any) -
     return 2 * batch * a.shape[-1] * a.shape[-2] * n
 
 
-_matmul.cpu(
-    "product_numpy:matmul",
-    strided=True,
-    when=lambda metas, attrs: metas[0].dtype == metas[1].dtype,  # type: ignore[union-attr]
-)
+_matmul.cpu("product_numpy:matmul", strided=True, when=lambda metas, attrs: metas[0].dtype == metas[1].dtype)
 
 
 @_matmul.vjp
@@ -59,8 +53,7 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     ta, tb = ctx.attrs["transpose_a"], ctx.attrs["transpose_b"]
     ga = gb = None
     if ctx.needs[0]:
-        ga = matmul(b, g, tb, True) if ta else matmul(g, b, False, not tb)
-        ga = sum_to(ga, a.shape)
+        ga = sum_to(matmul(b, g, tb, True) if ta else matmul(g, b, False, not tb), a.shape)
     if ctx.needs[1]:
         wide = a.ndim == b.ndim == 2  # a weight's: a sum over all rows, in float32 where a and b have 16 bits
         gb = matmul(g, a, True, ta, wide) if tb else matmul(a, g, not ta, False, wide)
@@ -79,18 +72,12 @@ def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = 
     a, b = as_tensor(a), as_tensor(b)
     if a.ndim == 1:
         row = matmul(reshape(a, (1, a.size)), b, False, transpose_b, wide)
-        return _drop_axis(row, -2 if b.ndim > 1 else -1)
+        return squeeze(row, -2 if b.ndim > 1 else -1)
     if b.ndim == 1:
-        return _drop_axis(matmul(a, reshape(b, (b.size, 1)), transpose_a, False, wide), -1)
+        return squeeze(matmul(a, reshape(b, (b.size, 1)), transpose_a, False, wide), -1)
     if a.ndim > 2 and b.ndim == 2 and not transpose_a:
         # One big product instead of a batch of small ones.
         flat = matmul(reshape(a, (-1 if a.size else 0, a.shape[-1])), b, False, transpose_b, wide)
         return reshape(flat, (*a.shape[:-1], flat.shape[-1]))
     attrs = {"transpose_a": bool(transpose_a), "transpose_b": bool(transpose_b)}
     return _matmul(a, b, **attrs, independent=not grad_enabled(), wide=bool(wide))
-
-
-def _drop_axis(x: Tensor, axis: int) -> Tensor:
-    shape = list(x.shape)
-    del shape[axis]
-    return reshape(x, shape)

@@ -9,24 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqlib.core import dtypes
-from seqlib.core.op import OPS, Meta, Op, VjpContext, normalize_axis, primitive, shape_error
+from seqlib.core.op import OPS, Meta, Op, VjpContext, normalize_axes, normalize_axis, primitive, shape_error
 from seqlib.core.ops.shape import broadcast_to, cast, reshape
 from seqlib.core.tensor import Tensor, as_tensor
 
 Axes = tuple[int, ...]
-
-
-def axes_of(op: str, axis: Any, ndim: int) -> Axes:
-    """The axes of a reduction as a sorted tuple; None means all. Raises ShapeError for one out of range or
-    named twice.
-    """
-    if axis is None:
-        return tuple(range(ndim))
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
-    axes = sorted(normalize_axis(op, a, ndim) for a in given)
-    if len(set(axes)) != len(axes):
-        raise shape_error(op, "axis", "of different axes", axis)
-    return tuple(axes)
 
 
 def reduced_shape(shape: tuple[int, ...], axes: Axes, keepdims: bool) -> tuple[int, ...]:
@@ -48,10 +35,10 @@ def _result(op: Op, x: Meta, axes: Axes, keepdims: bool, dtype: dtypes.DType) ->
     return [result]
 
 
-def over(op: Op, x: Any, axis: Any, keepdims: bool, **attrs: Any) -> Tensor:
+def over(op: Op, x: Any, axis: Any, keepdims: bool) -> Tensor:
     """A reduction by `op` over `axis`: an int, several, or None for all."""
     x = as_tensor(x)
-    return op(x, axis=axes_of(op.name, axis, x.ndim), keepdims=bool(keepdims), **attrs)
+    return op(x, axis=normalize_axes(op.name, axis, x.ndim), keepdims=bool(keepdims))
 
 
 # -- sum and mean ----------------------------------------------------------------------------------

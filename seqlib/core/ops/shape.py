@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import Layout, Meta, VjpContext, contiguous_layout, normalize_axis, primitive, shape_error
+from seqlib.core.op import (
+    Layout,
+    Meta,
+    VjpContext,
+    contiguous_layout,
+    normalize_axes,
+    normalize_axis,
+    primitive,
+    shape_error,
+)
 from seqlib.core.tensor import Tensor, as_tensor
 
 
@@ -272,7 +281,6 @@ def slice_(x: Tensor, starts: Any, sizes: Any, steps: Any = None) -> Tensor:
 def flip(x: Tensor, axis: int | Sequence[int] | None = None) -> Tensor:
     """`x` in reverse order along `axis` (an int, several, or None for all), a view."""
     x = as_tensor(x)
-    given = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
-    places = {normalize_axis("flip", a, x.ndim) for a in given}
+    places = normalize_axes("flip", axis, x.ndim)
     starts = [max(d - 1, 0) if i in places else 0 for i, d in enumerate(x.shape)]
     return slice_(x, starts, x.shape, [-1 if i in places else 1 for i in range(x.ndim)])

@@ -6,28 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from seqlib.core.op import Meta, VjpContext, fused, need_float, normalize_axis, primitive
+from seqlib.core.op import Meta, VjpContext, fused, need_float, normalize_axes, normalize_axis, primitive
 from seqlib.core.ops import reduce
 from seqlib.core.ops.elementwise import equal, exp, isfinite, log, square, where
 from seqlib.core.ops.join import pad, split
-from seqlib.core.ops.reduce import Axes, axes_of, expand_reduced, reduced_shape
+from seqlib.core.ops.reduce import Axes, expand_reduced, reduced_shape
 from seqlib.core.ops.shape import cast, flip, reshape, transpose
 from seqlib.core.tensor import Tensor, as_tensor
 
 # -- var -------------------------------------------------------------------------------------------
-
-
-@fused(saves="x")
-def _var(x: Tensor, *, axis: Axes, ddof: int, keepdims: bool) -> Tensor:
-    deviation = x - reduce.mean(x, axis, keepdims=True)
-    n = math.prod(x.shape[a] for a in axis)
-    return reduce.sum(square(deviation), axis, keepdims) / float(max(n - ddof, 0))
-
-
-@_var.infer
-def _(x: Meta, *, axis: Axes, ddof: int, keepdims: bool) -> list[Meta]:
-    need_float("var", "x", x)
-    return [Meta(reduced_shape(x.shape, axis, keepdims), x.dtype)]
 
 
 def var(x: Tensor, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
@@ -37,7 +24,12 @@ def var(x: Tensor, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> T
     Two passes, so it does not cancel. NaN where n ≤ `ddof`. Raises DtypeError for a dtype that is not
     floating.
     """
-    return reduce.over(_var, x, axis, keepdims, ddof=int(ddof))
+    x = as_tensor(x)
+    need_float("var", "x", Meta(x.shape, x.dtype))
+    axes = normalize_axes("var", axis, x.ndim)
+    n = math.prod(x.shape[a] for a in axes)
+    deviation = x - reduce.mean(x, axes, keepdims=True)
+    return reduce.sum(square(deviation), axes, keepdims) / float(max(n - ddof, 0))
 
 
 # -- logsumexp -------------------------------------------------------------------------------------
@@ -83,7 +75,7 @@ def prod(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     Halves are multiplied again and again, so no gradient divides by an element: it is right where some are 0.
     """
     x = as_tensor(x)
-    axes = axes_of("prod", axis, x.ndim)
+    axes = normalize_axes("prod", axis, x.ndim)
     kept = [i for i in range(x.ndim) if i not in axes]
     shape = [x.shape[i] for i in kept]
     n = math.prod(x.shape[i] for i in axes)

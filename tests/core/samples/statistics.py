@@ -9,15 +9,6 @@ import numpy as np
 from tests.core.samples import Sample, samples_of
 
 
-@samples_of("var")
-def _() -> Iterable[Sample]:
-    x = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32)
-    yield Sample((x,), {"axis": (1,), "ddof": 0, "keepdims": False})
-    yield Sample((x,), {"axis": (0, 2), "ddof": 1, "keepdims": True})
-    yield Sample((x.reshape(-1).repeat(10)[:1023],), {"axis": (0,), "ddof": 1, "keepdims": False})
-    yield Sample((x[:, :0],), {"axis": (0,), "ddof": 0, "keepdims": False})
-
-
 @samples_of("logsumexp")
 def _() -> Iterable[Sample]:
     x = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32)

@@ -1,0 +1,130 @@
+"""Whole runs on a GPU: training, resuming, translating, memory. Skipped where there is none."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import seqlib
+from seqlib.core.backends.cuda import cuda
+from seqlib.core.rng import Generator
+from seqlib.models.transformer import TransformerConfig, build
+from seqlib.nn import Linear
+from seqlib.optim import AdamW
+from seqlib.problems.spec import ProblemSpec
+from seqlib.train import run
+from seqlib.train.memory import forecast_memory, largest_batch
+from seqlib.train.setup import make_config
+from seqlib.util.errors import OutOfMemoryError
+from tests.train.conftest import write_corpus
+
+pytestmark = pytest.mark.gpu
+
+
+def _config(folder: Path, **changes: Any) -> Any:
+    files = folder / "numbers.en", folder / "numbers.de"
+    if not files[0].exists():
+        write_corpus(folder)
+    settings: dict[str, Any] = {
+        "data": {
+            "paths": [*map(str, files)],
+            "tokenizer": "characters",
+            "cache_dir": str(folder / "cache"),
+            "dev_size": 24,
+        },
+        "model": "transformer",
+        "hparams_set": "transformer_tiny",
+        "hparams": {"encoder_layers": 1, "decoder_layers": 1, "d_model": 64, "d_ff": 128, "heads": 2, "max_length": 64},
+        "optim": {"lr": 5e-3, "warmup": 20, "schedule": "constant*linear_warmup"},
+        "batch": {"tokens": 1024, "max_length": 32},
+        "train_steps": 60,
+        "eval_every": 0,
+        "save_every": 20,
+        "average": 0,
+        "report": False,
+        "device": "cuda",
+    }
+    return make_config(settings | changes)
+
+
+@pytest.mark.parametrize("kind", ["buckets", "packing"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path, precision: str, kind: str) -> None:
+    batch = {"tokens": 1024, "max_length": 32, "kind": kind}
+    weights: list[dict[str, bytes]] = []
+    for name, stops in (("whole", (60,)), ("parts", (20, 60))):
+        output = tmp_path / name
+        result = None
+        for steps in stops:
+            config = _config(tmp_path, precision=precision, batch=batch, output_dir=str(output), train_steps=steps)
+            result = run.train(config) if steps == stops[0] else run.resume(output, config)
+        assert result is not None and result.model is not None
+        trained = seqlib.load(result.model, device="cpu")
+        weights.append({n: p.numpy().tobytes() for n, p in trained.model.named_parameters().items()})
+    assert weights[0] == weights[1]
+
+
+def test_a_model_translates_on_either_device(tmp_path: Path) -> None:
+    config = _config(tmp_path, output_dir=str(tmp_path / "run"), train_steps=400)
+    result = run.train(config)
+    assert result.model is not None
+    texts = ["one two three", "nine eight", "four four seven five"]
+    found = {}
+    for device, precision in (("cpu", "fp32"), ("cuda", "fp32"), ("cuda", "bf16"), ("cuda", "fp16")):
+        translator = seqlib.load(result.model, device=device, precision=precision)
+        for beam in (1, 4):
+            found[device, precision, beam] = translator.translate(texts, beam=beam)
+    exact = [t.text for t in found["cpu", "fp32", 1]]
+    assert exact == ["eins zwei drei", "neun acht", "vier vier sieben fünf"]
+    for key, translations in found.items():
+        assert [t.text for t in translations] == exact, key
+    for beam in (1, 4):
+        here, there = ([t.score for t in found[device, "fp32", beam]] for device in ("cpu", "cuda"))
+        assert np.allclose(here, there, rtol=1e-3, atol=1e-4)
+
+
+def test_the_forecast_of_memory_is_right_within_a_tenth(tmp_path: Path) -> None:
+    sizes = {"encoder_layers": 4, "decoder_layers": 4, "d_model": 512, "d_ff": 2048, "heads": 8, "max_length": 64}
+    config = _config(tmp_path, hparams=sizes, batch={"tokens": 16384, "max_length": 32})
+    pool = cuda().xp.get_default_memory_pool()
+    pool.free_all_blocks()
+    before = pool.total_bytes()
+    trainer = run.make_trainer(config, None)
+    forecast = forecast_memory(trainer).total
+    for _ in range(3):
+        trainer.step(largest_batch(trainer))[0].item()
+    assert forecast == pytest.approx(pool.total_bytes() - before, rel=0.1)
+
+
+def test_out_of_memory_tells_bytes_and_the_largest_tensors() -> None:
+    def outer(x: Any) -> Any:
+        return seqlib.sum(seqlib.tanh(seqlib.reshape(x, (-1, 1)) @ seqlib.reshape(x, (1, -1))))
+
+    compiled = seqlib.compile(outer, device="cuda")
+    with pytest.raises(OutOfMemoryError, match=r"are needed for tensors, .* are free(?s:.)*matmul"):
+        compiled(np.ones(400_000, np.float32))
+
+
+def test_an_index_out_of_range_is_told_when_a_result_is_read() -> None:
+    model = build(
+        TransformerConfig(encoder_layers=1, decoder_layers=1, d_model=64, heads=2), ProblemSpec(9, 9), Generator(0)
+    )
+    model.to("cuda")
+    ids = np.full((1, 4), 20, np.int32)
+    with pytest.raises(IndexError, match="index out of range"):
+        seqlib.compile(lambda s: model.encode(s, np.array([4], np.int32)), state=model)(ids).numpy()
+
+
+def test_modules_and_optimizers_move_there_and_back() -> None:
+    layer = Linear(8, 4)
+    layer.weight.keep_copy("bfloat16")
+    optimizer = AdamW(layer.trainable_parameters())
+    before = layer.weight.numpy()
+    layer.to("cuda")
+    optimizer.to("cuda")
+    devices = {v.device for v in (*layer.parameters(), *optimizer.state_variables().values())}
+    assert devices == {"cuda"} and layer.weight.copies[seqlib.core.dtypes.bfloat16].device == "cuda"
+    layer.load({n: p.numpy() * 2 for n, p in layer.named_parameters().items()})
+    assert np.array_equal(layer.to("cpu").weight.numpy(), before * 2) and layer.weight.device == "cpu"
+    assert isinstance(layer.state_dict(copy=False)["weight"], np.ndarray)

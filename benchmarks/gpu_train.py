@@ -2,11 +2,13 @@
 
     python benchmarks/gpu_train.py                      # everything
     python benchmarks/gpu_train.py parity               # losses against a float64 run on the CPU; twice the same bits
+    python benchmarks/gpu_train.py w2 --peers torch     # the named peers alone
     python benchmarks/gpu_train.py w1 --peers jax --attention-dropout 0 --no-profile
 
 W1: Transformer-base, 6+6 layers, width 512, 8 heads, feed-forward 2048, one vocabulary of 32768, 256 sentences of 64
 tokens a side, all full; Adam, label smoothing 0.1, dropout 0.1 everywhere. JAX's fused attention has none: for a
-comparison with it, `--attention-dropout 0`. A measurement is of ten steps and a wait for the GPU.
+comparison with it, `--attention-dropout 0`. W2: GPT-2 with 124 million parameters, 16 texts of 1024 tokens, a
+vocabulary of 50304, AdamW, no dropout. A measurement is of ten steps and a wait for the GPU.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ import numpy as np  # noqa: E402
 from c1_train_step import Sizes, product_flops  # noqa: E402
 
 W1 = Sizes(vocab=32768, width=512, heads=8, hidden=2048, layers=6, rows=256, length=64)
+W2 = {"vocab": 50304, "d_model": 768, "heads": 12, "layers": 12}
+W2_SHAPE = 16, 1024
 SMALL = Sizes(vocab=1000, width=128, heads=4, hidden=256, layers=2, rows=16, length=24)
 STEPS = 10
 SMOOTHING = 0.1
@@ -85,6 +89,51 @@ class Ours:
         ((program, _),) = self.step.built
         return program
 
+    @property
+    def tokens(self) -> int:
+        """Of a step, both sides."""
+        return 2 * self.sizes.rows * self.sizes.length
+
+    @property
+    def flops(self) -> int:
+        """Of a step's matrix products."""
+        return product_flops(self.sizes)
+
+
+class Text(Ours):
+    """A training step of GPT-2 (W2)."""
+
+    def __init__(self, compute: str):
+        from seqlib.core.rng import Generator
+        from seqlib.models.gpt2 import GPT2, GPT2Config
+        from seqlib.optim import AdamW
+        from seqlib.train.step import CompiledStep
+
+        self.model = GPT2(GPT2Config(**W2, dropout=0.0), Generator(0)).train()
+        if compute != "float32":
+            self.model.compute_in(compute)
+        self.model.to("cuda")
+        optimizer = AdamW(self.model.trainable_parameters(), lr=1e-4, weight_decay=0.01).to("cuda")
+        self.step: Any = CompiledStep(self.model, optimizer, Generator(1).to("cuda"), 0.0)
+
+    def batch(self, seed: int, ragged: bool = False) -> Any:
+        """A batch of random tokens."""
+        from seqlib.models.gpt2 import TextBatch
+
+        rng = np.random.default_rng(seed)
+        return TextBatch(*(rng.integers(0, W2["vocab"], W2_SHAPE).astype(np.int32) for _ in range(2)))
+
+    @property
+    def tokens(self) -> int:
+        """Of a step."""
+        return W2_SHAPE[0] * W2_SHAPE[1]
+
+    @property
+    def flops(self) -> int:
+        """Of a step's matrix products, those of attention over half of the pairs."""
+        d, layers, length = W2["d_model"], W2["layers"], W2_SHAPE[1]
+        return 6 * self.tokens * (layers * (12 * d * d + length * d) + W2["vocab"] * d)
+
 
 def parity(steps: int, device: str, compute: str = "float32") -> bool:
     """Losses and weights after some steps on the GPU, against float64 on the CPU; and a second run.
@@ -110,14 +159,14 @@ def parity(steps: int, device: str, compute: str = "float32") -> bool:
 
 
 class Speed:
-    """Our W1 step on the GPU, measured."""
+    """Our step on the GPU, measured."""
 
-    def __init__(self, attention: float, compute: str):
+    def __init__(self, make: Callable[[], Ours]):
         from seqlib.core.backends.cuda import cuda
 
         self.cuda = cuda()
         start = time.perf_counter()
-        self.ours = Ours(W1, attention=attention, compute=compute, lr=1e-4)
+        self.ours = make()
         self.batches = [self.ours.batch(n) for n in range(4)]
         built = time.perf_counter()
         self._loss(0)
@@ -234,6 +283,7 @@ def start_peers(names: list[str], python: str) -> Iterator[tuple[str, Any]]:
     from _compare import Peer, PeerError
 
     arguments = [f"--{name}={value}" for name, value in W1._asdict().items()] + [f"--steps={STEPS}"]
+    arguments.append(f"--text={','.join(map(str, (*W2.values(), *W2_SHAPE)))}")
     for name in names:
         try:
             yield name, Peer(python, PEERS[name], arguments, dict(os.environ))
@@ -241,17 +291,18 @@ def start_peers(names: list[str], python: str) -> Iterator[tuple[str, Any]]:
             print(f"{name} is left out: {error}")
 
 
-def w1(options: argparse.Namespace) -> None:
-    """W1 beside its peers, in turn."""
+def compare(workload: str, make: Callable[[], Ours], options: argparse.Namespace) -> None:
+    """A workload ("w1", "w2") beside its peers, in turn."""
     import _compare
 
-    print(f"\nW1, ours {options.compute}, attention dropout {options.attention_dropout}")
-    speed = Speed(options.attention_dropout, options.compute)
+    dropout = f", attention dropout {options.attention_dropout}" if workload == "w1" else ""
+    print(f"\n{workload.upper()}, ours {options.compute}{dropout}")
+    speed = Speed(make)
     runs: dict[str, Callable[[], _compare.Measure]] = {"seqlib": lambda: _compare.Measure.of(speed.run)}
     peers = dict(start_peers([p for p in options.peers.split(",") if p], options.peer_python))
     for name, peer in peers.items():
         print(f"peer: {peer.about}")
-        for case in peer.names:
+        for case in (name for name in peer.names if name.startswith(workload)):
             runs[f"{name} {case}"] = lambda peer=peer, case=case: peer.run(case)
     start = time.perf_counter()
     _compare.alternate(runs, 2)  # compiles and warms all sides
@@ -261,10 +312,9 @@ def w1(options: argparse.Namespace) -> None:
     for peer in peers.values():
         peer.close()
     step = min(m.wall for m in found["seqlib"]) / STEPS
-    floor = product_flops(W1)
     print(
-        f"\nours: {step * 1e3:.2f} ms a step ({2 * W1.rows * W1.length / step:,.0f} tokens/s, "
-        f"{floor / step / 1e12:.1f} TFLOP/s of products), host {speed.host() * 1e3:.3f} ms a step, "
+        f"\nours: {step * 1e3:.2f} ms a step ({speed.ours.tokens / step:,.0f} tokens/s, "
+        f"{speed.ours.flops / step / 1e12:.1f} TFLOP/s of products), host {speed.host() * 1e3:.3f} ms a step, "
         f"{speed.memory() / 2**30:.2f} GiB"
     )
     if options.profile:
@@ -274,9 +324,9 @@ def w1(options: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["parity", "w1"], help="parity, w1 (default: all)")
+    parser.add_argument("parts", nargs="*", default=["parity", "w1", "w2"], help="parity, w1, w2 (default: all)")
     parser.add_argument("--peers", default="torch,jax", help="comma-separated: torch, jax; empty: none")
-    parser.add_argument("--compute", default="bfloat16", help="ours in w1: float32, bfloat16 or float16")
+    parser.add_argument("--compute", default="bfloat16", help="ours: float32, bfloat16 or float16")
     parser.add_argument("--attention-dropout", type=float, default=0.1, help="ours in w1")
     parser.add_argument("--peer-python", default=os.environ.get("SEQLIB_PEER_PYTHON", sys.executable))
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each side")
@@ -285,13 +335,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda", help="of the parity run: cpu shows that the script runs")
     parser.add_argument("--profile", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args(arguments)
-    if wrong := set(options.parts) - {"parity", "w1"}:
-        parser.error(f"parts: expected parity or w1, got {', '.join(wrong)}")
+    if wrong := set(options.parts) - {"parity", "w1", "w2"}:
+        parser.error(f"parts: expected parity, w1 or w2, got {', '.join(wrong)}")
     right = True
     for compute in options.parity.split(",") if "parity" in options.parts else ():
         right = parity(options.steps, options.device, compute) and right
     if "w1" in options.parts:
-        w1(options)
+        rate, compute = options.attention_dropout, options.compute
+        compare("w1", lambda: Ours(W1, attention=rate, compute=compute, lr=1e-4), options)
+    if "w2" in options.parts:
+        compare("w2", lambda: Text(options.compute), options)
     if not right:
         raise SystemExit("parity fails")
 

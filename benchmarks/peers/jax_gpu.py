@@ -133,8 +133,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("vocab", "width", "heads", "hidden", "layers", "rows", "length", "steps"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--text", help="of W2, which PyTorch stands for")
     options = parser.parse_args()
-    cases = {f"{name} generator": lambda name=name: case(options, name) for name in ("threefry2x32", "rbg")}
+    cases = {f"w1 {name} generator": lambda name=name: case(options, name) for name in ("threefry2x32", "rbg")}
     serve.serve(f"JAX {jax.__version__}, {jax.devices()[0].device_kind}", cases)
 
 

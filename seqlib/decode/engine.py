@@ -16,7 +16,7 @@ import numpy as np
 
 from seqlib.decode.constraints import Constraints
 from seqlib.decode.penalty import table
-from seqlib.decode.programs import IncrementalModel, Place, Programs, shrunk
+from seqlib.decode.programs import IncrementalModel, Place, Programs, Size, shrunk
 from seqlib.decode.sampling import Sampling, sentence_keys
 from seqlib.decode.search import Hypothesis, Rules, Search, start
 from seqlib.util.errors import UsageError
@@ -55,6 +55,29 @@ class Engine:
             longest = np.maximum(longest, [len(prefix) for prefix in prefixes])
         wanted = longest + _EXTRA_LENGTH if max_length is None else np.full(len(longest), max_length)
         return np.minimum(wanted, self.programs.longest)
+
+    def cache_bytes(
+        self, lengths: Sequence[int], beam: int, outputs: Sequence[int] | None = None, batch_rows: int = 32
+    ) -> tuple[int, int]:
+        """Bytes of the caches, and their number, that translating sources of so many tokens comes to, `batch_rows`
+        together.
+
+        `outputs` are the tokens of their translations; None: as many as they may have at most.
+        """
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        sizes: set[Size] = set()
+        for begin in range(0, len(order), batch_rows):
+            members = order[begin : begin + batch_rows]
+            batch = [min(int(lengths[i]), self.longest_source) for i in members]
+            limit, width = int(self.limits(batch, None).max()), max(batch) + 1
+            if outputs is not None:
+                limit = min(limit, 1 + max(int(outputs[i]) for i in members))
+            length = 0
+            while length < limit:
+                size = self.programs.size(len(batch), beam, width, max(length + 1, min(width, limit)))
+                sizes.add(size)
+                length = size.length
+        return self.programs.cache_bytes(sizes), len(sizes)
 
     def decode(
         self,

@@ -6,6 +6,7 @@ B sentences, J beams a sentence, R = B·J rows, S source time, L cache length, V
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -73,7 +74,7 @@ class Place:
         for variable in collect_variables(cache).values():
             variable.to(_device(model))
         self.cache = cache
-        self.bytes = sum(variable.data.nbytes for variable in cache.state_variables().values())
+        self.bytes = _nbytes(cache)
         self._fill = compile(fill, state=[model, cache])
         self._step = compile(step, state=[model, cache])
 
@@ -104,14 +105,23 @@ class Programs:
         self.longest = int(model.config.max_length)
         self._places: OrderedDict[Size, Place] = OrderedDict()
 
-    def place(self, sentences: int, beams: int, source: int, length: int) -> Place:
-        """The smallest place on the ladders that holds this much; made at first use."""
-        size = Size(
+    def size(self, sentences: int, beams: int, source: int, length: int) -> Size:
+        """The smallest size on the ladders that holds this much."""
+        return Size(
             rung(sentences, SENTENCES),
             beams,
             min(rung(source, _SOURCES), self.longest),
             min(rung(length, _LENGTHS), self.longest),
         )
+
+    def cache_bytes(self, sizes: Iterable[Size]) -> int:
+        """Bytes of the caches that are held once places of all these sizes have been used."""
+        found = sorted((_nbytes(self.model.new_cache(s[0], s[2], s[0] * s[1], s[3])) for s in sizes), reverse=True)
+        return min(sum(found), max(self.budget_bytes, sum(found[:2])))
+
+    def place(self, sentences: int, beams: int, source: int, length: int) -> Place:
+        """The smallest place on the ladders that holds this much; made at first use."""
+        size = self.size(sentences, beams, source, length)
         found = self._places.pop(size, None) or Place(self.model, size)
         self._places[size] = found
         total = sum(place.bytes for place in self._places.values())
@@ -124,6 +134,10 @@ class Programs:
 def _device(model: Any) -> str:
     """Where a model's parameters lie."""
     return next((v.device for v in collect_variables(model).values()), "cpu")
+
+
+def _nbytes(cache: Any) -> int:
+    return sum(variable.data.nbytes for variable in cache.state_variables().values())
 
 
 def shrunk(need: int, sentences: int) -> int:

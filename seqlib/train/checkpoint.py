@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,43 @@ def load(path: Path) -> Checkpoint:
         optimizer=load_file(path / "optimizer.safetensors"),
         state=state,
     )
+
+
+def load_weights(path: Path) -> dict[str, np.ndarray]:
+    """The weights of a checkpoint that are evaluated: the moving averages where the optimizer kept them; DataError as
+    `load`."""
+    return average([path])
+
+
+def average(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    """The mean of the evaluated weights of several checkpoints, summed in float64 in the order given, a tensor at a
+    time; DataError as `load`."""
+    for path in paths:
+        check_manifest(path, FORMAT_VERSION)
+    slots = set(_names(paths[0] / "optimizer.safetensors"))
+    found: dict[str, np.ndarray] = {}
+    for name in _names(paths[0] / "model.safetensors"):
+        place = ("optimizer.safetensors", f"ema.{name}") if f"ema.{name}" in slots else ("model.safetensors", name)
+        first, *rest = (_read(path / place[0], place[1]) for path in paths)
+        for array in rest:
+            first = first.astype(np.float64) + array
+        found[name] = (first / len(paths)).astype(np.float32) if rest else first
+    return found
+
+
+def _names(path: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return list(file.keys())
+
+
+def _read(path: Path, name: str) -> np.ndarray:
+    """One tensor; the file is let go at once, so that its pages do not add up."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return file.get_tensor(name)
 
 
 def steps(folder: Path) -> list[int]:

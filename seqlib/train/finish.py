@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,68 +15,61 @@ from seqlib.decode.translate import Translator
 from seqlib.train import checkpoint
 from seqlib.train.environment import environment
 from seqlib.train.metrics import score_texts
+from seqlib.train.scores import CALIBRATED, CALIBRATION_SOURCES
 from seqlib.train.trainer import Trainer
 from seqlib.util.errors import DataError
 from seqlib.util.log import get_logger
-
-_SOURCE_SENTENCES = 50_000  # training sources that the confidence's source model reads
-_DEV_SENTENCES = 1000  # dev sentences that the calibration translates
-
-
-def average(folders: list[Path]) -> dict[str, np.ndarray]:
-    """The mean of the weights of several checkpoints, summed in float64 in the order given; damaged ones raise."""
-    total: dict[str, np.ndarray] = {}
-    for folder in folders:
-        for name, array in _weights(checkpoint.load(folder)).items():
-            total[name] = total[name] + array if name in total else array.astype(np.float64)
-    return {name: (array / len(folders)).astype(np.float32) for name, array in total.items()}
-
-
-def _weights(saved: checkpoint.Checkpoint) -> dict[str, np.ndarray]:
-    """The weights of a checkpoint that are evaluated: the moving averages where the optimizer kept them."""
-    averages = {n.removeprefix("ema."): a for n, a in saved.optimizer.items() if n.startswith("ema.")}
-    return saved.model | averages
 
 
 def choose_weights(trainer: Trainer) -> tuple[str, dict[str, float]]:
     """Load into the trainer's model the best of: the last step, the best evaluation, the average of the last
     checkpoints; or what a callback chose. Returns (its description, its dev scores); without a dev split the last step.
     """
-    last = trainer.position.step
-    folder = trainer.checkpoints
+    last, folder = trainer.position.step, trainer.checkpoints
     if trainer.chosen_step > 0 and folder is not None:
-        trainer.model.load(_weights(checkpoint.load(folder / f"step-{trainer.chosen_step}")))
+        trainer.model.load(checkpoint.load_weights(folder / f"step-{trainer.chosen_step}"))
         same = trainer.chosen_step == trainer.evaluated
         return f"step {trainer.chosen_step}", trainer.scores if same else trainer.scorer.dev()
-    with trainer.optimizer.averaged():
-        current = trainer.model.state_dict()
     if folder is None or not trainer.scorer.available:
+        with trainer.optimizer.averaged():
+            current = trainer.model.state_dict()
         trainer.model.load(current)
         return f"step {last}", {}
-    known = checkpoint.steps(folder)
-    candidates: dict[str, Mapping[str, np.ndarray]] = {f"step {last}": current}
-    if trainer.position.best_step != last and trainer.position.best_step in known:
-        name = f"step {trainer.position.best_step}"
-        candidates[name] = _weights(checkpoint.load(folder / f"step-{trainer.position.best_step}"))
-    recent = known[-trainer.config.average :] if trainer.config.average > 1 else []
-    if len(recent) > 1:
-        candidates[f"average of steps {', '.join(map(str, recent))}"] = average(
-            [folder / f"step-{step}" for step in recent]
-        )
-    chosen, best, scores = "", -math.inf, {}
+    candidates = _candidates(trainer, folder)
+    chosen, best, scores, held = "", -math.inf, {}, ""
     for name, weights in candidates.items():
         if name == f"step {trainer.evaluated}":
             found = trainer.scores
         else:
-            trainer.model.load(weights)
-            found = trainer.scorer.dev()
+            trainer.model.load(weights())
+            held, found = name, trainer.scorer.dev()
         if len(candidates) > 1:
             text = "  ".join(f"dev {key} {value:.4g}" for key, value in found.items())
             get_logger().info("%s: %s", name, text)
         if not chosen or trainer.scorer.rank(found) > best:
             chosen, best, scores = name, trainer.scorer.rank(found), found
-    trainer.model.load(candidates[chosen])
+    if held != chosen:
+        trainer.model.load(candidates[chosen]())
     return chosen, scores
+
+
+def _candidates(trainer: Trainer, folder: Path) -> dict[str, Callable[[], Mapping[str, np.ndarray]]]:
+    """What may be saved, by its description; weights are read from their checkpoints when they are asked for."""
+    last, best, known = trainer.position.step, trainer.position.best_step, checkpoint.steps(folder)
+    found: dict[str, Callable[[], Mapping[str, np.ndarray]]] = {}
+    if last in known:
+        found[f"step {last}"] = lambda: checkpoint.load_weights(folder / f"step-{last}")
+    else:  # it has no checkpoint, as its gradient was not finite
+        with trainer.optimizer.averaged():
+            current = trainer.model.state_dict()
+        found[f"step {last}"] = lambda: current
+    if best != last and best in known:
+        found[f"step {best}"] = lambda: checkpoint.load_weights(folder / f"step-{best}")
+    recent = known[-trainer.config.average :] if trainer.config.average > 1 else []
+    if len(recent) > 1:
+        paths = [folder / f"step-{step}" for step in recent]
+        found[f"average of steps {', '.join(map(str, recent))}"] = lambda: checkpoint.average(paths)
+    return found
 
 
 def calibrate(translator: Translator, data: Any) -> Any:
@@ -84,7 +77,7 @@ def calibrate(translator: Translator, data: Any) -> Any:
     if "dev" not in data.stores:
         get_logger().warning("no confidence threshold: there is no dev split")
         return None
-    dev_texts = data.texts("dev")[0][:_DEV_SENTENCES]
+    dev_texts = data.texts("dev")[0][:CALIBRATED]
     try:
         return translator.calibrate(train_sources(data), dev_texts)
     except DataError as error:
@@ -95,7 +88,7 @@ def calibrate(translator: Translator, data: Any) -> Any:
 def train_sources(data: Any) -> Iterator[str]:
     """Up to 50,000 training sources, evenly spread over the corpus, as the tokenizer gives them back."""
     store = data.store("train")
-    for index in range(0, len(store), -(-len(store) // _SOURCE_SENTENCES)):
+    for index in range(0, len(store), -(-len(store) // CALIBRATION_SOURCES)):
         yield data.tokenizer.decode(store.pair(index)[0].tolist())
 
 
@@ -104,6 +97,7 @@ def export(trainer: Trainer, target: Path) -> Path:
     config, data = trainer.config, trainer.data
     chosen, scores = choose_weights(trainer)
     trainer.model.eval()
+    trainer.scorer.release()
     translator = Translator(
         trainer.model, data.tokenizer, data.spec, beam=config.decode.beam, alpha=config.decode.alpha
     )

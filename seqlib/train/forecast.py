@@ -18,11 +18,11 @@ _STEPS = 3
 def forecast(trainer: Trainer) -> dict[str, Any]:
     """Size, memory and time of a run, after steps on its largest batch (the trainer is of no use afterwards).
 
-    `advice`, the lines that a run begins with; `parameters`; bytes of `weights`, `optimizer` and `activations` (the
-    largest program's planned arena, gradients included), the `memory_bytes` that were forecast for the whole process
-    (see `MemoryForecast`), and the most that it had during these steps, `measured_bytes`; seconds `first_step` (program
-    building included) and `step` (the largest batch, median of three); `steps` planned (None for a time limit) and
-    `hours` for them, other batches taken to cost as much per padded token as the largest.
+    `advice`, the lines that a run begins with; `parameters`; bytes of `weights`, `optimizer`, `activations` (the
+    largest program's planned arena, gradients included) and `decoding` (caches), the `memory_bytes` that were forecast
+    for the whole process (see `MemoryForecast`), and the most that it had during these steps, `measured_bytes`; seconds
+    `first_step` (program building included) and `step` (the largest batch, median of three); `steps` planned (None for
+    a time limit) and `hours` for them, other batches taken to cost as much per padded token as the largest.
     """
     plan = trainer.plan
     area = [planned.cells for planned in plan.batches]
@@ -47,6 +47,7 @@ def forecast(trainer: Trainer) -> dict[str, Any]:
         "weights_bytes": memory.weights,
         "optimizer_bytes": memory.optimizer,
         "activations_bytes": memory.activations,
+        "decoding_bytes": memory.decoding,
         "memory_bytes": memory.total,
         "measured_bytes": peak_bytes(),
         "batch": batches[0].sizes() | {"micro_batches": len(batches)},

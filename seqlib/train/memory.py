@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from seqlib.core.backends import BACKENDS
+from seqlib.core.backends import BACKENDS, choose_device
+from seqlib.core.meta import meta
 from seqlib.core.program import ARENAS
+from seqlib.core.rng import Generator
 from seqlib.core.trace import collect_variables
+from seqlib.decode.engine import Engine
+from seqlib.train.scores import CALIBRATED, CALIBRATION_SOURCES
+from seqlib.train.setup import build_model, build_optimizer
 from seqlib.util.errors import OutOfMemoryError
 from seqlib.util.memory import parse_size, peak_bytes, resident_bytes, size_text
 
@@ -21,19 +28,20 @@ _NUMBA = 55_000_000  # measured: compiled kernels and the threads' buffers of BL
 _PLAIN = 5_000_000  # the same where numba is not installed
 _PRODUCTS = 32 << 20  # on a GPU: the workspace of matrix products
 _PROGRAM = 2_000_000  # measured: the launches of one program as Python objects
+_PLACE = 2_000_000  # measured: the two programs of a decoding cache
+_SOURCE = 1_000  # measured: a training source, and what is counted of it, while the confidence is fitted
 
 
 class MemoryForecast(NamedTuple):
-    """Bytes of a run. `activations` is the planned arena of the largest batch, gradients included; `rest` is Python,
-    libraries, data, and the programs of the other shapes. On a GPU all of it is memory of the device.
-
-    `total` is what the process will hold at most during steps, dev losses and checkpoints. Translating for dev scores
-    adds key-value caches to it.
+    """Bytes of a run. `activations` is the planned arena of the largest batch, gradients included; `decoding` the
+    caches that translating dev sentences comes to; `rest` is Python, libraries, data, and the programs of the other
+    shapes. `total` is what the process will hold at most. On a GPU all of it is memory of the device.
     """
 
     weights: int
     optimizer: int
     activations: int
+    decoding: int
     rest: int
 
     @property
@@ -43,7 +51,9 @@ class MemoryForecast(NamedTuple):
     def __str__(self) -> str:
         return (
             f"{size_text(self.total)} (weights {size_text(self.weights)}, optimizer {size_text(self.optimizer)}, "
-            f"activations {size_text(self.activations)}, the rest {size_text(self.rest)})"
+            f"activations {size_text(self.activations)}, "
+            + (f"decoding {size_text(self.decoding)}, " if self.decoding else "")
+            + f"the rest {size_text(self.rest)})"
         )
 
 
@@ -61,30 +71,83 @@ def forecast_memory(trainer: Trainer) -> MemoryForecast:
     optimizer += held_bytes(trainer.step)
     if trainer.device == "cuda":
         activations = max(ARENAS["cuda"].nbytes, *(program.arena_bytes for program in programs))
-        return MemoryForecast(weights, optimizer, activations, _PRODUCTS)
+        return MemoryForecast(weights, optimizer, activations, _decoding(trainer), _PRODUCTS)
     others = _PROGRAM * (len(trainer.plan.shapes) - 1)
     loaded = _NUMBA if sys.modules.get("numba") else _PLAIN
     resident = max(resident_bytes(), weights + optimizer)
     activations = max(ARENAS["cpu"].nbytes, *(program.arena_bytes for program in programs))
     rest = resident - weights - optimizer - ARENAS["cpu"].nbytes + others + loaded
     spent = peak_bytes() - weights - optimizer - activations  # preparing the data may have taken more
-    return MemoryForecast(weights, optimizer, activations, max(rest, spent))
+    rest += weights * trainer.scorer.available  # at the end the weights of checkpoints are read and compared
+    return MemoryForecast(weights, optimizer, activations, _decoding(trainer), max(rest, spent))
+
+
+def _decoding(trainer: Trainer) -> int:
+    """Bytes of caches: of dev translations during the run, which an untrained model makes as long as they may be, or of
+    those for the confidence at its end, about as long as the references."""
+    decode, data = trainer.config.decode, trainer.data
+    if "dev" not in data.stores:
+        return 0
+    lengths = data.store("dev").lengths()
+    scored, last = lengths[: len(trainer.scorer.pairs)], lengths[:CALIBRATED]
+    engine = Engine(trainer.model, data.spec)
+    try:
+        with trainer.model.evaluating():
+            during, places = engine.cache_bytes(scored[:, 0].tolist(), decode.dev_beam)
+            after, others = engine.cache_bytes(last[:, 0].tolist(), decode.beam, last[:, 1].tolist())
+        if trainer.device == "cuda":
+            return max(during, after)
+        fitting = _SOURCE * min(len(data.store("train")), CALIBRATION_SOURCES)
+        return max(during + _PLACE * places, after + _PLACE * others + fitting)
+    except MemoryError as error:
+        raise OutOfMemoryError(
+            f"there is no room for the caches of decoding dev sentences: lower decode.dev_beam ({decode.dev_beam}) or "
+            f"decode.beam ({decode.beam}), or give shorter dev sentences"
+        ) from error
+
+
+@contextmanager
+def room_for_state(config: RunConfig, spec: Any) -> Iterator[None]:
+    """A block that makes a model and its optimizer: `OutOfMemoryError` that says what they take, before it where that
+    is known to be too much, else when an allocation in it fails.
+    """
+    room, text = _room(config, choose_device(config.device))
+    with meta():
+        model, _ = build_model(config, spec, Generator(0))
+        optimizer = build_optimizer(config, model)
+    weights, slots = held_bytes(model), held_bytes(optimizer)
+    name, largest = max(model.named_parameters().items(), key=lambda item: item[1].size)
+    less = "" if config.optim.name == "adafactor" else ", or set optim.name adafactor, which keeps less"
+    explanation = OutOfMemoryError(
+        f"out of memory: {config.hparams_set or config.model} with {model.num_parameters():,} parameters takes "
+        f"{size_text(weights)} for weights and {size_text(slots)} for {config.optim.name}, without any batch; {text}. "
+        f"The largest tensor is {name} {list(largest.shape)}. Choose a smaller model (hparams_set, hparams) or "
+        f"vocabulary (data.vocab_size){less}"
+    )
+    if room is not None and weights + slots > room:
+        raise explanation
+    try:
+        yield
+    except OutOfMemoryError:
+        raise  # it knows better
+    except MemoryError as error:
+        raise explanation from error
+
+
+def _room(config: RunConfig, device: str, held: int = 0) -> tuple[int | None, str]:
+    """The bytes that the run may have in all (None: not known), and how that is said; `held` are on a GPU already."""
+    if config.memory_limit:
+        return parse_size(config.memory_limit), f"memory_limit is {config.memory_limit}"
+    free = BACKENDS[device].free_bytes()
+    room = None if free is None else free + (held if device == "cuda" else resident_bytes())
+    return room, f"{size_text(room or 0)} is what it can have"
 
 
 def check_memory(trainer: Trainer, forecast: MemoryForecast) -> None:
     """`OutOfMemoryError` when the forecast is more than `memory_limit`, or than what is free where none is given."""
-    limit = trainer.config.memory_limit
-    if limit:
-        room = parse_size(limit)
-        why = f"The run would take {size_text(forecast.total)}, memory_limit is {limit}"
-    else:
-        available = BACKENDS[trainer.device].free_bytes()
-        if available is None:
-            return
-        held = forecast.weights + forecast.optimizer if trainer.device == "cuda" else resident_bytes()
-        room = held + available
-        why = f"The run would take {size_text(forecast.total)}; {size_text(room)} is what it can have"
-    if forecast.total > room:
+    room, text = _room(trainer.config, trainer.device, forecast.weights + forecast.optimizer)
+    if room is not None and forecast.total > room:
+        why = f"The run would take {size_text(forecast.total)}; {text}"
         batches = largest_batch(trainer)
         program = max(trainer.step.lower(batches), key=lambda program: program.arena_bytes)
         raise explained(program.out_of_memory(), batches, trainer.config, why)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -55,25 +57,36 @@ class End:
         """Whether the run ends after this step, at this time."""
         return bool((self.steps and step >= self.steps) or (self.limit and seconds >= self.limit))
 
-    def remaining(self, step: int, seconds: float, step_seconds: float) -> float:
-        """Expected seconds to the end when a step takes `step_seconds`."""
-        options = []
+    def remaining(self, step: int, seconds: float, step_seconds: float, actions: Sequence[Due] = ()) -> float:
+        """Expected seconds to the end, the last evaluation and checkpoint included, when a step takes `step_seconds`
+        and `actions` what they took the last time."""
+        last = sum(action.took for action in actions)
+        options = [self.limit - seconds] if self.limit else []
         if self.steps:
-            options.append((self.steps - step) * step_seconds)
-        if self.limit:
-            options.append(self.limit - seconds)
-        return max(0.0, min(options))
+            between = sum(action.took * action.times(step, self.steps) for action in actions)
+            options.append(((self.steps - step) * step_seconds + between) / self._share_of_steps(actions))
+        return max(0.0, min(options)) + last
 
-    def text(self) -> str:
-        """The end as the log line prints it."""
-        return f"{self.steps:,}" if self.steps else f"{self.limit:.0f} s"
+    def expected(self, step: int, seconds: float, step_seconds: float, actions: Sequence[Due] = ()) -> int:
+        """The last step: the planned one, or the one that the time limit is expected to end with."""
+        if not self.limit:
+            return self.steps
+        each = step_seconds + sum(action.took / action.steps for action in actions if action.steps)
+        left = max(0.0, self.limit - seconds) * self._share_of_steps(actions)
+        found = step + int(left / each)
+        return min(found, self.steps) if self.steps else found
+
+    def _share_of_steps(self, actions: Sequence[Due]) -> float:
+        """The part of the time that actions which recur by time leave."""
+        return max(0.1, 1.0 - sum(action.took / action.seconds for action in actions if action.seconds))
 
 
 class Due:
-    """Says when an action that recurs by steps or by time is due."""
+    """Says when an action that recurs by steps or by time is due. `took` is what it took the last time, in seconds."""
 
     def __init__(self, every: int | str, name: str, seconds: float) -> None:
         self.steps, self.seconds = parse_interval(every, name)
+        self.took = 0.0
         self._last = seconds
 
     def now(self, step: int, seconds: float) -> bool:
@@ -84,3 +97,13 @@ class Due:
             self._last = seconds
             return True
         return False
+
+    def times(self, step: int, end: int) -> int:
+        """How often it is due by its steps after `step` and before `end`."""
+        return (end - 1) // self.steps - step // self.steps if self.steps else 0
+
+    def run(self, action: Callable[[], Any]) -> None:
+        """Do it and note what it took."""
+        began = time.perf_counter()
+        action()
+        self.took = time.perf_counter() - began

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 
 from seqlib.bundle.architecture import is_location
+from seqlib.core.program import ARENAS
 from seqlib.train import callbacks as named_callbacks
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config
@@ -20,7 +22,7 @@ from seqlib.train.auto_batch import settle_batch
 from seqlib.train.callback import Callback
 from seqlib.train.config import CONFIG_FILE, RunConfig
 from seqlib.train.finish import export
-from seqlib.train.memory import check_memory, forecast_memory
+from seqlib.train.memory import check_memory, forecast_memory, room_for_state
 from seqlib.train.progress import Position
 from seqlib.train.report import write_report
 from seqlib.train.setup import open_problem, prepare_data
@@ -59,9 +61,7 @@ def train(config: RunConfig, callbacks: Sequence[Callback] = ()) -> Result:
                 f"{folder} already holds a run: go on with it by `seqlib train --resume {folder}`, "
                 "or choose another --output_dir"
             )
-        trainer = make_trainer(config, folder, callbacks)
-        write_bytes(folder / CONFIG_FILE, run_config.to_json(trainer.config))
-        return _go(trainer, folder)
+        return _go(lambda: make_trainer(config, folder, callbacks), folder)
 
 
 def resumed_config(folder: Path, changes: Mapping[str, Any]) -> RunConfig:
@@ -88,16 +88,19 @@ def resume(folder: Path, config: RunConfig | None = None, callbacks: Sequence[Ca
         checkpoint.clean(folder / "checkpoints")
         # Read first: a damaged one should not wait for the data.
         known = checkpoint.steps(folder / "checkpoints")
-        newest = checkpoint.newest(folder / "checkpoints") if known else None
-        trainer = make_trainer(config, folder, callbacks)
-        if newest is not None:
-            restore(trainer, newest)
-            get_logger().info("resumed after step %d", trainer.position.step)
-        else:
-            trainer.log.rewind(0)
-            get_logger().info("no checkpoint yet: starting from the first step")
-        write_bytes(folder / CONFIG_FILE, run_config.to_json(trainer.config))
-        return _go(trainer, folder)
+        newest = checkpoint.newest(folder / "checkpoints").path if known else None
+        return _go(lambda: _resumed(config, folder, newest, callbacks), folder)
+
+
+def _resumed(config: RunConfig, folder: Path, newest: Path | None, callbacks: Sequence[Callback]) -> Trainer:
+    trainer = make_trainer(config, folder, callbacks)
+    if newest is not None:
+        restore(trainer, checkpoint.load(newest))
+        get_logger().info("resumed after step %d", trainer.position.step)
+    else:
+        trainer.log.rewind(0)
+        get_logger().info("no checkpoint yet: starting from the first step")
+    return trainer
 
 
 def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Callback] = ()) -> Trainer:
@@ -105,8 +108,9 @@ def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Cal
     named = named_callbacks.make(config.callbacks)  # before the data: a wrong name is told at once
     problem = open_problem(config)
     data = prepare_data(config, problem)
-    config = settle_batch(config, data)
-    trainer = Trainer(config, problem, data, folder, [*named, *callbacks])
+    with room_for_state(config, data.spec):
+        config = settle_batch(config, data)
+        trainer = Trainer(config, problem, data, folder, [*named, *callbacks])
     forecast = forecast_memory(trainer)
     for line in advice(trainer, forecast):
         get_logger().info("%s", line)
@@ -114,23 +118,26 @@ def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Cal
     return trainer
 
 
-def _go(trainer: Trainer, folder: Path) -> Result:
-    stopped = trainer.fit()
+def _go(start: Callable[[], Trainer], folder: Path) -> Result:
+    """Train what `start` makes; the trainer has gone when the report, which needs memory of its own, is written."""
+    trainer = start()
+    write_bytes(folder / CONFIG_FILE, run_config.to_json(trainer.config))
+    stopped, config, position = trainer.fit(), trainer.config, trainer.position
     if stopped:
         get_logger().info(
-            "stopped by %s after step %s; go on with: seqlib train --resume %s",
-            stopped,
-            f"{trainer.position.step:,}",
-            folder,
+            "stopped by %s after step %s; go on with: seqlib train --resume %s", stopped, f"{position.step:,}", folder
         )
-        return Result(folder, None, stopped, trainer.position)
-    model = export(trainer, folder / "model")
-    own_model = trainer.config.model if is_location(trainer.config.model) else None
-    if trainer.config.report:
+        return Result(folder, None, stopped, position)
+    model, arena = export(trainer, folder / "model"), ARENAS[trainer.device]
+    del trainer
+    gc.collect()
+    arena.release()
+    own_model = config.model if is_location(config.model) else None
+    if config.report:
         get_logger().info("the report is in %s", write_report(folder, own_model))
     own = f" --model {own_model}" if own_model else ""
     get_logger().info("the model is in %s; use it with: seqlib translate %s%s", model, folder, own)
-    return Result(folder, model, "", trainer.position)
+    return Result(folder, model, "", position)
 
 
 @contextmanager

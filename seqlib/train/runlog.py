@@ -59,12 +59,12 @@ class RunLog:
         self.write("program", step, **sizes, seconds=program.build_seconds)
 
     def train(self, step: int, values: dict[str, float], last: str, eta: float) -> str:
-        """Record and print one training line; `last` is the planned end (a step or a time). Returns the line."""
+        """Record and print one training line; `last` is the last step as it is known. Returns the line."""
         self.write("train", step, **values)
         line = (
             f"step {step:,}/{last}  loss {values['loss']:.4f}  rate {values['rate']:.3g}  "
             f"{values['target_tokens_per_second']:,.0f} target tok/s  padding {100 * values['padding']:.1f} %  "
-            f"grad norm {values['gradient_norm']:.2f}  memory {resident_bytes() / 2**20:,.0f} MB  ETA {duration(eta)}"
+            f"grad norm {values['gradient_norm']:.2f}  memory {size_text(resident_bytes())}  ETA {duration(eta)}"
         )
         get_logger().info("%s", line)
         return line

@@ -13,6 +13,12 @@ from seqlib.train.metrics import bleu_available, score_texts
 from seqlib.train.step import compiled_loss
 from seqlib.util.log import get_logger
 
+CALIBRATED = 1000
+"""Dev sentences that the confidence is set on at the end of a run."""
+
+CALIBRATION_SOURCES = 50_000
+"""Training sources that the confidence's model of usual sources reads."""
+
 _SHAPES = 6  # programs that a loss on a split may need
 
 
@@ -81,6 +87,10 @@ class Scorer:
         """What the best checkpoint has most of: BLEU, else minus the loss (minus infinity for NaN)."""
         value = scores.get("bleu", -scores["loss"])
         return -math.inf if math.isnan(value) else value
+
+    def release(self) -> None:
+        """Let the translator's caches and programs go; they are made again when they are needed."""
+        self._translator = None
 
     def _translate(self) -> list[str]:
         from seqlib.decode.translate import Translator

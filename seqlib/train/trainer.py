@@ -70,6 +70,7 @@ class Trainer:
         self.last: tuple[Any, Any, Any]
         self.saved = -1
         self._finish = ""
+        self._due: Sequence[Due] = ()
         self._printed = 0  # programs
 
     # The loop
@@ -88,8 +89,10 @@ class Trainer:
         saved then, the earlier checkpoints stand.
         """
         at, clock = self.position, Clock(self.position.seconds)
-        evaluate = Due(self.config.eval_every, "eval_every", at.seconds)
-        save = Due(self.config.save_every, "save_every", at.seconds)
+        evaluate, save = self._due = (
+            Due(self.config.eval_every, "eval_every", at.seconds),
+            Due(self.config.save_every, "save_every", at.seconds),
+        )
         stopped = ""
         self.model.train()
         self._tell("on_train_begin")
@@ -102,9 +105,9 @@ class Trainer:
                 if at.step % self.config.log_every == 0:
                     self._print(clock)
                 if evaluate.now(at.step, clock.seconds()):
-                    self.evaluate()
-                if save.now(at.step, clock.seconds()):
-                    self.save()
+                    evaluate.run(self.evaluate)
+                if save.now(at.step, clock.seconds()) and self.saved != at.step:
+                    save.run(self.save)
                 at.seconds = clock.seconds()
                 stopped = request.name or ("callback" if self.stop_training else "")
             if self._ended():
@@ -174,8 +177,9 @@ class Trainer:
         if skipped:
             get_logger().warning("%d updates were skipped: their loss or gradient was not finite", skipped)
         values = self.window.close(self.position.step)
-        eta = self.end.remaining(self.position.step, clock.seconds(), values["seconds_per_step"])
-        self.log.train(self.position.step, values, self.end.text(), eta)
+        at = (self.position.step, clock.seconds(), values["seconds_per_step"], self._due)
+        last = ("~" if self.end.limit else "") + f"{self.end.expected(*at):,}"
+        self.log.train(self.position.step, values, last, self.end.remaining(*at))
         self._tell("on_log", self.position.step, values)
 
     def evaluate(self) -> dict[str, float]:

@@ -84,6 +84,73 @@ def test_the_forecast_is_within_15_percent(settings: dict[str, Any], width: int,
     assert found["forecast"] == pytest.approx(found["peak"], rel=0.15), found
 
 
+WHOLE = """
+import json, sys
+from seqlib.train import run
+from seqlib.train.setup import make_config
+from seqlib.util.memory import peak_bytes
+
+forecasts, export = [], run.export
+run.check_memory = lambda trainer, forecast: forecasts.append(forecast)
+def ends(*args):
+    forecasts.append(peak_bytes())
+    return export(*args)
+run.export = ends
+run.train(make_config(json.loads(sys.argv[1])))
+forecast, trained = forecasts
+print(json.dumps({"forecast": forecast.total, "decoding": forecast.decoding, "trained": trained, "peak": peak_bytes()}))
+"""
+
+
+@pytest.mark.slow
+def test_the_forecast_holds_for_dev_translations_the_end_of_the_run_and_its_report(tmp_path: Path) -> None:
+    settings = {
+        "problem": "translate_bulletin_ende",
+        "data": {"cache_dir": str(tmp_path / "cache")},
+        "hparams": {"d_model": 256, "d_ff": 512},
+        "train_steps": 4,
+        "eval_every": 2,
+        "decode": {"dev_sentences": 96, "dev_beam": 2, "beam": 1},
+        "output_dir": str(tmp_path / "first"),
+    }
+    words = [sys.executable, "-c", WHOLE]
+    for name in ("first", "second"):  # the data are prepared by the first, which takes memory of its own
+        settings["output_dir"] = str(tmp_path / name)
+        done = subprocess.run(
+            [*words, json.dumps(settings)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["decoding"] > 50_000_000, found
+    assert found["forecast"] == pytest.approx(found["trained"], rel=0.15), found
+    # An untrained model's last translations are longer than the references.
+    assert found["forecast"] == pytest.approx(found["peak"], rel=0.25), found
+
+
+def test_a_model_whose_weights_do_not_fit_is_told_before_they_are_made(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings |= {"memory_limit": "200kB", "optim": {**settings["optim"], "ema": 0.9}}
+    with pytest.raises(OutOfMemoryError) as raised:
+        run.train(make_config(settings))
+    message = str(raised.value)
+    assert "transformer_tiny with 9,936 parameters takes 0.1 MB for weights and 0.1 MB for adamw" in message
+    assert "memory_limit is 200kB" in message
+    assert "source_embedding.weight [281, 16]" in message and "data.vocab_size" in message and "adafactor" in message
+    assert not (tmp_path / "run").exists()
+
+    def fails(*args: Any, **rest: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(run, "Trainer", fails)
+    with pytest.raises(OutOfMemoryError, match="for weights and"):
+        run.train(make_config(settings | {"memory_limit": ""}))
+
+
 def test_the_forecast_of_a_small_run(settings: dict[str, Any]) -> None:
     found = _run(settings, 128, 1024, "free")
     assert found["forecast"] == pytest.approx(found["peak"], rel=0.3), found

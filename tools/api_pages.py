@@ -121,6 +121,7 @@ PAGES = (
             "seqlib.train.callback": "Callback",
             "seqlib.train.trainer": "Trainer",
             "seqlib.train.summary": "Summary Layer Pass empty_batch",
+            "seqlib.train.inspection": "inspect",
             "seqlib.train.step": "training_step CompiledStep compiled_loss",
         },
     ),

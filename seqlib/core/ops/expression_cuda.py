@@ -30,9 +30,11 @@ _INFIX = {
     "logical_or": "||",
 }
 _NAMES = {"power": "pow", "abs": "absolute"}
+_NAMES_16 = {**_NAMES, "tanh": "tanh16", "exp": "__expf"}
+"""What functions are called where all results have 16 bits."""
 
 
-def _step(fn: str, args: Sequence[str], compute: str) -> str:
+def _step(fn: str, args: Sequence[str], compute: str, names: dict[str, str]) -> str:
     if fn in _INFIX:
         return f"{args[0]} {_INFIX[fn]} {args[1]}"
     if fn == "where":
@@ -41,10 +43,10 @@ def _step(fn: str, args: Sequence[str], compute: str) -> str:
         return f"{'-' if fn == 'negative' else '!'}{args[0]}"
     if fn == "number":
         return f"{compute}({args[0]})"
-    return f"{_NAMES.get(fn, fn)}({', '.join(args)})"
+    return f"{names.get(fn, fn)}({', '.join(args)})"
 
 
-def _body(plan: Plan, compute: str) -> list[str]:
+def _body(plan: Plan, compute: str, names: dict[str, str]) -> list[str]:
     """The steps as C++ statements on the inputs x0, x1, … and the storages s0, s1, …"""
 
     def text(argument: Any) -> str:
@@ -55,24 +57,30 @@ def _body(plan: Plan, compute: str) -> list[str]:
         return f"{compute}({'INF' if argument > 0 else '-INF'})" if np.isinf(argument) else f"{compute}({argument!r})"
 
     declared = [f"{'bool' if s in plan.masks else compute} s{s};" for s in range(plan.storages)]
-    return declared + [f"s{step.target} = {_step(step.fn, [*map(text, step.args)], compute)};" for step in plan.steps]
+    steps = [(step.target, _step(step.fn, [*map(text, step.args)], compute, names)) for step in plan.steps]
+    return declared + [f"s{target} = {value};" for target, value in steps]
 
 
 @cache
-def source(plan: Plan, types: tuple[str, ...], outs: tuple[str | None, ...], compute: str, width: int) -> str:
-    """A kernel for inputs of these types; None for a result that nobody needs; `width` elements a thread."""
-    n = len(types)
+def source(
+    plan: Plan, types: tuple[str, ...], outs: tuple[str | None, ...], compute: str, width: int, big: bool = False
+) -> str:
+    """A kernel for inputs of these types; None for a result that nobody needs; `width` elements a thread. `big`: there
+    may be 2^31 elements or more."""
+    n, index = len(types), "i64" if big else "int"
+    names = _NAMES_16 if all(t in ("bf16", "f16", None) for t in outs) else _NAMES
     given = [(o, t) for o, t in enumerate(outs) if t is not None]
     arguments = [f"{t}* y{o}" for o, t in given] + [f"const {t}* a{i}" for i, t in enumerate(types)]
     lines = [
         '#include "elementwise.cuh"',
         f"constexpr int V = {width};",
         f'extern "C" __global__ void elementwise({", ".join(arguments)}, Walk<{n}> w) {{',
-        "    i64 chunk = i64(blockIdx.x) * blockDim.x + threadIdx.x;",
-        "    if (chunk >= w.chunks) return;",
-        "    i64 per_row = (w.last + V - 1) / V, row = w.dims > 1 ? chunk / per_row : 0;",
-        f"    i64 at = row * w.last + (chunk - row * per_row) * V, offset[{max(n, 1)}];",
-        "    i64 inner = locate(w, at, offset);",
+        f"    {index} chunk = {index}(blockIdx.x) * blockDim.x + threadIdx.x;",
+        f"    if (chunk >= {index}(w.chunks)) return;",
+        f"    {index} row = w.dims > 1 ? chunk / {index}(w.per_row) : 0;",
+        f"    {index} inner = (chunk - row * {index}(w.per_row)) * V;",
+        f"    i64 at = row * w.last + inner, offset[{max(n, 1)}];",
+        "    locate(w, row, inner, offset);",
         "    int count = w.last - inner < V ? int(w.last - inner) : V;",
     ]
     for i, t in enumerate(types):
@@ -83,7 +91,7 @@ def source(plan: Plan, types: tuple[str, ...], outs: tuple[str | None, ...], com
     for i, t in enumerate(types):
         inside = "bool" if t == "bool" else compute
         lines.append(f"        {inside} x{i} = as<{inside}>(v{i}[j]);")
-    lines += [f"        {line}" for line in _body(plan, compute)]
+    lines += [f"        {line}" for line in _body(plan, compute, names)]
     for o, t in given:
         lines.append(f"        p{o}.at[j] = " + (f"s{o};" if o in plan.masks else f"put<{t}, {compute}>(s{o});"))
     lines.append("    }")
@@ -125,7 +133,7 @@ def collapse(shape: tuple[int, ...], strides: Sequence[Sequence[int]]) -> tuple[
 
 @cache
 def _walk_type(inputs: int) -> np.dtype[Any]:
-    fields = [("chunks", "i8"), ("last", "i8"), ("dims", "i4"), ("size", "i4", (_DIMS,))]
+    fields = [("chunks", "i8"), ("last", "i8"), ("per_row", "i8"), ("dims", "i4"), ("size", "i4", (_DIMS,))]
     return np.dtype([*fields, ("stride", "i8", (inputs, _DIMS))], align=True)  # type: ignore[call-overload]
 
 
@@ -150,10 +158,10 @@ def cuda_kernel(plan: Plan) -> Callable[..., None]:
         compute = compute_type(ins, given)
         width = _width(given, ins, sizes, steps)
         names = tuple(None if o is None else name_of(o) for o in outs)
-        text = source(plan, tuple(name_of(x) for x in ins), names, compute, width)
+        text = source(plan, tuple(name_of(x) for x in ins), names, compute, width, given[0].size >= 1 << 30)
         walk = np.zeros((), _walk_type(len(ins)))
         walk["chunks"] = -(-sizes[-1] // width) * int(np.prod(sizes[:-1], dtype=np.int64))
-        walk["last"], walk["dims"] = sizes[-1], len(sizes)
+        walk["last"], walk["per_row"], walk["dims"] = sizes[-1], -(-sizes[-1] // width), len(sizes)
         walk["size"][: len(sizes)] = sizes
         walk["stride"][:, : len(sizes)] = steps
         kernel = generated(text, "elementwise", ("--fmad=false",))

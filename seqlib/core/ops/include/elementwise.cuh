@@ -24,31 +24,30 @@ template <> __device__ __forceinline__ bool put<bool, float>(float x) { return x
 constexpr int DIMS = 6;
 // The output's dimensions, outermost first and row-major, and the strides of each operand in elements (0: broadcast).
 template <int INPUTS> struct Walk {
-    i64 chunks, last;  // runs of V elements; size of the innermost dimension
+    i64 chunks, last, per_row;  // runs of V elements; size of the innermost dimension, and its runs
     int dims;
     int size[DIMS];
     i64 stride[INPUTS][DIMS];
 };
 
-// The offset of the operand and the innermost index for output element `at` (a multiple of V within a row).
-template <int INPUTS> __device__ __forceinline__ i64 locate(const Walk<INPUTS>& w, i64 at, i64 (&offset)[INPUTS]) {
+// The offsets of the operands for element `inner` of a row; I is wide enough to count all elements.
+template <typename I, int INPUTS>
+__device__ __forceinline__ void locate(const Walk<INPUTS>& w, I row, I inner, i64 (&offset)[INPUTS]) {
 #pragma unroll
-    for (int k = 0; k < INPUTS; ++k) offset[k] = 0;
-    i64 inner = at;
-    if (w.dims > 1) {
-        i64 row = at / w.last;
-        inner = at - row * w.last;
-        for (int d = w.dims - 2; d >= 0; --d) {
-            i64 above = d ? row / w.size[d] : 0;
-            i64 index = row - above * w.size[d];
+    for (int k = 0; k < INPUTS; ++k) offset[k] = i64(inner) * w.stride[k][w.dims - 1];
+    for (int d = w.dims - 2; d >= 0; --d) {
+        I above = d ? row / I(w.size[d]) : 0, index = row - above * I(w.size[d]);
 #pragma unroll
-            for (int k = 0; k < INPUTS; ++k) offset[k] += index * w.stride[k][d];
-            row = above;
-        }
+        for (int k = 0; k < INPUTS; ++k) offset[k] += i64(index) * w.stride[k][d];
+        row = above;
     }
-#pragma unroll
-    for (int k = 0; k < INPUTS; ++k) offset[k] += inner * w.stride[k][w.dims - 1];
-    return inner;
+}
+
+// tanh for results of 16 bits: right to 1e-6.
+__device__ __forceinline__ float tanh16(float x) {
+    float square = x * x;
+    return square < 0.01f ? x * (1.f + square * (square * (2.f / 15.f) - 1.f / 3.f))
+                          : 1.f - 2.f * __fdividef(1.f, 1.f + __expf(fminf(2.f * x, 80.f)));
 }
 
 // V values of an operand whose innermost stride is 1 or 0 (V > 1), or one value.

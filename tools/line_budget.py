@@ -13,8 +13,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent / "seqlib"
 CORE_BUDGET = 6_000
-CORE_LIMIT = 6_059
-"""The core is over its budget; until it is back under it, this keeps it from growing."""
 PACKAGE_BUDGET = 25_000
 
 
@@ -54,9 +52,7 @@ def main() -> int:
         print(f"lines  {package:<10} {code[package]:>6,}{budget}{extra}")
     total = code.total()
     print(f"lines  {'seqlib':<10} {total:>6,} of {PACKAGE_BUDGET:,}  and {kernels.total():,} of kernels")
-    if code["core"] > CORE_BUDGET:
-        print(f"note: the core is {code['core'] - CORE_BUDGET:,} lines over its budget (the limit is {CORE_LIMIT:,})")
-    over = code["core"] > CORE_LIMIT or total > PACKAGE_BUDGET
+    over = code["core"] > CORE_BUDGET or total > PACKAGE_BUDGET
     if over:
         print("error: a line budget is exceeded", file=sys.stderr)
     return int(over)

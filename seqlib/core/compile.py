@@ -21,7 +21,7 @@ from seqlib.core.modes import mode_changes
 from seqlib.core.op import Meta
 from seqlib.core.passes import optimize
 from seqlib.core.program import Program
-from seqlib.core.rng import Generator, current_generator
+from seqlib.core.rng import current_generator
 from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Tensor, Variable, as_array
 from seqlib.core.trace import Traced, collect_variables, trace
@@ -53,8 +53,7 @@ class Compiled:
         self._programs: dict[Key, _Built] = {}
         self._built = 0
         self._calls = itertools.count()
-        self._in_state: set[int] | None = None
-        self._modes_read: tuple[int, tuple[tuple[Any, ...], str | None]] | None = None
+        self._read: tuple[int, tuple[tuple[Any, ...], str | None, set[int]]] | None = None
         self.__name__ = getattr(fn, "__name__", type(fn).__name__)
         self.__doc__ = fn.__doc__
 
@@ -86,7 +85,7 @@ class Compiled:
         """
         call = self._call(args, kwargs)
         with setting(fusion=False):
-            program = self._build(call, self._modes()[1] or backend_of(call.arrays).device, "").program
+            program = self._build(call, self._read_state()[1] or backend_of(call.arrays).device, "").program
         written = [(v, v.numpy()) for v, _ in program.graph.updates]
         try:
             with hooks() as seen:
@@ -119,9 +118,12 @@ class Compiled:
 
     def _find(self, call: _Call) -> _Built:
         leaves = tuple(leaf if isinstance(leaf, Meta) else static(leaf) for leaf in call.leaves)
-        modes, device = self._modes()
+        modes, device, variables = self._read_state()
         device = device or backend_of(call.arrays).device
-        key = Key(call.structure, leaves, grad_enabled(), debug.switches(), self._generator(), modes, device)
+        # The ambient generator counts where the function can draw from it: where it is in `state`.
+        generator = current_generator()
+        generator = generator if id(generator.state) in variables else None
+        key = Key(call.structure, leaves, grad_enabled(), debug.switches(), generator, modes, device)
         found = self._programs.get(key)
         if found is None:
             found = self._build(call, device, why(key, self._programs))
@@ -131,23 +133,16 @@ class Compiled:
         found.last_call = next(self._calls)
         return found
 
-    def _generator(self) -> Generator | None:
-        """The ambient generator, where the function can draw from it: where it is in `state`."""
-        if self._in_state is None:
-            self._in_state = {id(v) for v in _variables(self.state).values()}
-        generator = current_generator()
-        return generator if id(generator.state) in self._in_state else None
-
-    def _modes(self) -> tuple[tuple[Any, ...], str | None]:
-        """`training` of every module and `frozen` of every parameter in `state`, and the device of its Variables (None
-        without any); read again after a change only.
+    def _read_state(self) -> tuple[tuple[Any, ...], str | None, set[int]]:
+        """`training` of every module and `frozen` of every parameter in `state`, the device of its Variables (None
+        without any) and their ids; read again after a change only.
         """
         changes = mode_changes()
-        if self._modes_read is None or self._modes_read[0] != changes:
-            variables = _variables(self.state)
-            device = self.device or (backend_of(v.data for v in variables.values()).device if variables else None)
-            self._modes_read = (changes, (tuple(_modes(self.state)), device))
-        return self._modes_read[1]
+        if self._read is None or self._read[0] != changes:
+            variables = _variables(self.state).values()
+            device = self.device or (backend_of(v.data for v in variables).device if variables else None)
+            self._read = (changes, (tuple(_modes(self.state)), device, {id(v) for v in variables}))
+        return self._read[1]
 
     def _build(self, call: _Call, device: str, reason: str) -> _Built:
         start = time.perf_counter()
@@ -164,19 +159,14 @@ class Compiled:
 
     def _tell(self, program: Program) -> None:
         """The log's line for a new program: each one with SEQLIB_DEBUG, else only where there are too many."""
+        name = f"compile {self.__name__}: program {self._built}"
         because = f"; built because {program.reason}" if program.reason else ""
         if debug.level() >= 1:
-            get_logger().info("compile %s: program %d: %s%s", self.__name__, self._built, program.summary(), because)
+            get_logger().info("%s: %s%s", name, program.summary(), because)
         elif self._built > MANY and (self._built == MANY + 1 or self._built % self.max_programs == 0):
-            get_logger().info(
-                "compile %s: program %d, %.2f s%s. Every signature is a program of its own: pad to fewer shapes, or "
-                "pass what changes as an array%s",
-                self.__name__,
-                self._built,
-                program.build_seconds,
-                because,
-                f"; only the {self.max_programs} used last are kept" if self._built >= self.max_programs else "",
-            )
+            kept = f"; only the {self.max_programs} used last are kept" if self._built >= self.max_programs else ""
+            advice = "Every signature is a program of its own: pad to fewer shapes, or pass what changes as an array"
+            get_logger().info("%s, %.2f s%s. %s%s", name, program.build_seconds, because, advice, kept)
         if debug.level() >= 4:
             debug.emit(program.sources())
 

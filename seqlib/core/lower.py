@@ -6,7 +6,7 @@ the memory.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from seqlib.core.backends import BACKENDS
 from seqlib.core.backends.base import Launch as Function
@@ -86,9 +86,7 @@ class _Lowering:
         self.buffers: list[Buffer] = []
         self.storage: dict[Value, Storage] = {}
         self.launches: list[Launch] = []
-        self.final: dict[Value, Any] = {}
-        for variable, value in graph.updates:
-            self.final.setdefault(value, variable)
+        self.final = {value: variable for variable, value in reversed(graph.updates)}
         self.written = graph.written
         self.locations: dict[int, Storage] = {}
         self.residents: dict[Buffer, list[Value]] = {}  # what a location's storage has held

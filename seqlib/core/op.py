@@ -37,9 +37,7 @@ class Meta(NamedTuple):
     shape: tuple[int, ...]
     dtype: dtypes.DType
 
-    @property
-    def tree_leaf(self) -> bool:
-        return True
+    tree_leaf = True
 
     @property
     def size(self) -> int:
@@ -73,14 +71,8 @@ class Layout(NamedTuple):
 
     @property
     def contiguous(self) -> bool:
-        expected = 1
-        for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
-            if size == 0:
-                return True
-            if size != 1 and stride != expected:
-                return False
-            expected *= size
-        return True
+        steps = zip(self.shape, self.strides, contiguous_layout(self.shape).strides, strict=True)
+        return 0 in self.shape or all(size == 1 or stride == expected for size, stride, expected in steps)
 
 
 def contiguous_layout(shape: tuple[int, ...]) -> Layout:

@@ -37,13 +37,13 @@ def _open(node: Any) -> tuple[str, tuple[Hashable, ...], list[Any]] | None:
         return kind, (), list(cast("tuple[Any, ...]", node))
     if isinstance(node, list):
         return "list", (), list(cast("list[Any]", node))
-    if dataclasses.is_dataclass(node) and not isinstance(node, type):
-        names = tuple(f.name for f in dataclasses.fields(node))
-        return "fields", names, [getattr(node, n) for n in names]
     if isinstance(node, msgspec.Struct):
         names = node.__struct_fields__
-        return "fields", names, [getattr(node, n) for n in names]
-    return None
+    elif dataclasses.is_dataclass(node) and not isinstance(node, type):
+        names = tuple(f.name for f in dataclasses.fields(node))
+    else:
+        return None
+    return "fields", names, [getattr(node, n) for n in names]
 
 
 def flatten(node: Any) -> tuple[list[Any], TreeDef]:

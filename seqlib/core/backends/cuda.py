@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache, cached_property, partial
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -95,10 +95,8 @@ class CudaBackend(Backend):
         """The number of multiprocessors."""
         return int(self.xp.cuda.Device().attributes["MultiProcessorCount"])
 
-    @contextmanager
-    def running(self) -> Generator[None, None, None]:
-        with self.stream:
-            yield
+    def running(self) -> AbstractContextManager[Any]:
+        return self.stream
 
     def copy(self, outs: Sequence[Any], ins: Sequence[Any], scratch: Sequence[Any]) -> None:
         outs[0][...] = ins[0]

@@ -9,7 +9,7 @@ unless it is a result of the fused op.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, get_type_hints
 
@@ -113,17 +113,12 @@ class _Match:
             if name is not None and not self._attribute(name, n.attrs.get(key)):
                 return False
         before = dict(self.values), dict(self.attrs)
-        for order in self._orders(p, n):
+        for order in (n.inputs, n.inputs[::-1]) if p.op.name in _COMMUTATIVE else (n.inputs,):
             self.values, self.attrs = dict(before[0]), dict(before[1])
             if all(v is None if q is None else self.value(q, v) for q, v in zip(p.inputs, order, strict=True)):
                 self.values.update(zip(p.outputs, n.outputs, strict=True))
                 return True
         return False
-
-    def _orders(self, p: Node, n: Node) -> Iterator[list[Value | None]]:
-        yield n.inputs
-        if p.op.name in _COMMUTATIVE:
-            yield n.inputs[::-1]
 
 
 def fuse_patterns(graph: Graph) -> None:

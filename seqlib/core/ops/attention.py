@@ -75,29 +75,12 @@ def _attention(
 
 @fused(outs="gq gk gv gbias", visible=4, differentiable=False)
 def attention_bwd(
-    gy: Tensor,
-    q: Tensor,
-    k: Any,
-    v: Any,
-    y: Tensor,
-    lse: Tensor,
-    bias: Any = None,
-    lengths: Any = None,
-    q_offsets: Any = None,
-    k_offsets: Any = None,
-    state: Any = None,
-    *,
-    causal: bool,
-    scale: float,
-    dropout: float,
-    draw: int,
-    want_bias: bool,
-    kv_heads: int = 0,
+    *given: Any, causal: bool, scale: float, dropout: float, draw: int, want_bias: bool, kv_heads: int = 0
 ) -> tuple[Tensor, ...]:
-    """The gradients of attention, packed as its inputs (gk and gv, where these are absent, and gbias unless
-    `want_bias` are empty). The weights are made again from the
-    scores and lse; with P the weights, D the dropout factors and G = gy vᵀ ∘ D: gv = (P ∘ D)ᵀ gy, gs = P ∘ (G
-    - Σ gy y), gq = gs k, gk = gsᵀ q."""
+    """The gradients of attention for the cotangent gy of y, packed as its inputs (gk and gv, where these are absent,
+    and gbias unless `want_bias` are empty). The weights are made again from the scores and lse; with P the weights, D
+    the dropout factors and G = gy vᵀ ∘ D: gv = (P ∘ D)ᵀ gy, gs = P ∘ (G - Σ gy y), gq = gs k, gk = gsᵀ q."""
+    gy, q, k, v, y, lse, bias, lengths, q_offsets, k_offsets, state = given
     packed = [k is None, v is None]
     q, k, v = unpacked(q, k, v, kv_heads)
     heads, nothing = q.shape[-2], zeros((0,), q.dtype)
@@ -212,7 +195,7 @@ def _(ctx: VjpContext, gy: Tensor) -> Sequence[Any]:
 
 
 def _scratch(arrays: int) -> Any:
-    def scratch(metas: Sequence[Any], attrs: dict[str, Any]) -> list[Meta]:
+    def scratch(metas: Metas, attrs: Attrs) -> list[Meta]:
         q, k, v = metas[arrays - 1 : arrays + 2]  # after gy in the backward op
         q, k, _ = unpacked_metas(q, k, v, attrs["kv_heads"])
         return score_scratch(arrays, q, k)

@@ -107,22 +107,12 @@ def _(x: Meta, w: Meta, h0: Meta, c0: Meta, lengths: Meta | None, *, reverse: bo
 
 
 @fused(outs="gx gh0 gc0", visible=3, differentiable=False)
-def lstm_bwd(
-    w: Tensor,
-    gates: Tensor,
-    cells: Tensor,
-    tanhs: Tensor,
-    lengths: Any = None,
-    gy: Any = None,
-    gh: Any = None,
-    gc: Any = None,
-    *,
-    reverse: bool,
-) -> Any:
+def lstm_bwd(*given: Any, reverse: bool) -> Any:
     """The gradients of lstm by x, h0 and c0, backwards in time (Werbos 1990). With δh = gy + what the later step sends:
     δo = δh t, δc = δh o (1 - t²) + δc f of the later step, δi = δc g, δf = δc c, δg = δc i, each times the slope of
     its function; gx is these, and gx w is sent to the step before. A step beyond its row's length only hands δh and δc
     on."""
+    w, gates, cells, tanhs, lengths, gy, gh, gc = given
     steps, rows, width = cells.shape
     start = tuple(zeros((rows, width), w.dtype) if g is None else g for g in (gh, gc))
     if steps == 0:

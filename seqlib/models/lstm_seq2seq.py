@@ -16,10 +16,11 @@ from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Parameter, Tensor
 from seqlib.models.preset import Preset
-from seqlib.models.transformer import Batch, Vocabularies, _ids, flat_weights
+from seqlib.models.transformer import Batch, Vocabularies, _ids
 from seqlib.nn import init
 from seqlib.nn.dropout import Dropout, check_rate
 from seqlib.nn.embedding import Embedding
+from seqlib.nn.encoder_decoder import flat_weights
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.nn.recurrent import LSTM, BahdanauAttention, LSTMCell, LuongAttention, RecurrentCache, State

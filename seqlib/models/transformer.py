@@ -25,6 +25,7 @@ from seqlib.nn.attention import Segments
 from seqlib.nn.cache import DecodeCache
 from seqlib.nn.dropout import Dropout, check_rate
 from seqlib.nn.embedding import Embedding
+from seqlib.nn.encoder_decoder import flat_weights
 from seqlib.nn.feed_forward import ACTIVATIONS, GATED
 from seqlib.nn.module import Module
 from seqlib.nn.norm import NORMS
@@ -329,14 +330,6 @@ def build(config: TransformerConfig, spec: Vocabularies, generator: Generator) -
 def _relative(bias: RelativeBias | None, x: Tensor) -> Tensor | None:
     """The bias [H,T,T] of a stack's self-attention over x [B,T,D]."""
     return None if bias is None else bias(ops.arange(x.shape[1]), ops.arange(x.shape[1]))
-
-
-def flat_weights(batch: Any) -> Tensor | None:
-    """The weights of a batch's target tokens, float32 [B·T] (or [M] of a packed one); None where it has none."""
-    weights = getattr(batch, "weights", None)
-    if weights is None:
-        return None
-    return ops.reshape(weights if isinstance(weights, Tensor) else tensor(weights), shape=(-1,))
 
 
 def _ids(value: Any) -> Tensor:

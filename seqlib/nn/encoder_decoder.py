@@ -40,12 +40,16 @@ class EncoderDecoder(Module):
         raise NotImplementedError(f"{type(self).__name__} must define decode(memory, src_lengths, tgt_in)")
 
     def loss(self, batch: Any, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-        """(sum of the cross entropies in nats, number of target tokens); -1 in `batch.tgt_out` is not counted."""
+        """(sum of the cross entropies in nats, number of target tokens); -1 in `batch.tgt_out` is not counted.
+
+        With weights in the batch: (sum of weight times cross entropy, sum of the weights).
+        """
         lengths = as_tensor(batch.src_lengths)
         memory = self.encode(as_tensor(batch.src), lengths)
         logits = self.decode(memory, lengths, as_tensor(batch.tgt_in))
         flat = ops.reshape(logits, shape=(-1, logits.shape[-1]))
-        return ops.cross_entropy(flat, ops.reshape(as_tensor(batch.tgt_out), shape=(-1,)), smoothing=smoothing)
+        targets = ops.reshape(as_tensor(batch.tgt_out), shape=(-1,))
+        return ops.cross_entropy(flat, targets, smoothing=smoothing, weights=flat_weights(batch))
 
     def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> PrefixCache:
         """Empty storage to decode up to `max_length` tokens in `rows` = `sentences` · beams rows."""
@@ -67,6 +71,14 @@ class EncoderDecoder(Module):
             cache.prefix.assign(ops.update_slice(cache.prefix, column, at, axis=1))
             logits = self.decode(*cache.by_row(), cache.prefix)
             return ops.take(logits, at, axis=1)
+
+
+def flat_weights(batch: Any) -> Tensor | None:
+    """The weights of a batch's target tokens, float32 [B·T] (or [M] of a packed one); None where it has none."""
+    weights = getattr(batch, "weights", None)
+    if weights is None:
+        return None
+    return ops.reshape(as_tensor(weights), shape=(-1,))
 
 
 class PrefixCache:

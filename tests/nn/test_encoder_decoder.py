@@ -101,6 +101,19 @@ def test_loss_counts_tokens(model: Small) -> None:
     assert weight.item() == 5 and 0 < total.item() < 5 * 10
 
 
+def test_weights_count_a_pair_as_often(model: Small) -> None:
+    tgt_in, tgt_out = np.array([[1, 5, 6], [1, 7, 0]], np.int32), np.array([[5, 6, 2], [7, 2, -1]], np.int32)
+    every = np.array([0, 1, 1])
+    twice: Any = SimpleNamespace(
+        src=SRC[every], src_lengths=LENGTHS[every], tgt_in=tgt_in[every], tgt_out=tgt_out[every]
+    )
+    weights = np.array([[1, 1, 1], [2, 2, 2]], np.float32)
+    weighted: Any = SimpleNamespace(src=SRC, src_lengths=LENGTHS, tgt_in=tgt_in, tgt_out=tgt_out, weights=weights)
+    expected, found = model.loss(twice), model.loss(weighted)
+    assert found[1].item() == expected[1].item() == 7
+    assert found[0].item() == pytest.approx(expected[0].item(), rel=1e-6)
+
+
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(NotImplementedError, match="EncoderDecoder must define encode"):
         EncoderDecoder().encode(Tensor(SRC), Tensor(LENGTHS))

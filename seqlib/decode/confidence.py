@@ -101,7 +101,12 @@ class TailCurve:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Turns features into a confidence in [0, 1], and says below which `threshold` a translation is flagged."""
+    """Turns features into a confidence in [0, 1], and says below which `threshold` a translation is flagged.
+
+    `curves` give each feature's tail probability on dev, `combined` that of their sum; `centre` is the median length
+    ratio, `dev_sentences` how many sentences it was made from, `source` the source model (None: without it). Made by
+    `fit`.
+    """
 
     curves: dict[str, TailCurve]
     combined: TailCurve
@@ -158,7 +163,8 @@ class Calibration:
 def fit(
     dev_features: Sequence[Mapping[str, float]], source: SourceModel | None = None, *, false_alarms: float = 0.005
 ) -> Calibration:
-    """A calibration from the features of dev translations that flags the share `false_alarms` of such text.
+    """A calibration from `dev_features`, the features of dev translations, and the `source` model they came from, that
+    flags the share `false_alarms` of such text.
 
     Raises DataError for fewer than 50 sentences or features that are not finite numbers.
     """

@@ -28,7 +28,7 @@ _EXTRA_LENGTH = 50  # Tensor2Tensor's default: an output may be this much longer
 
 
 class Engine:
-    """Decodes batches with one model. Calls from several threads take turns."""
+    """Decodes batches with one model; `spec` has the special ids. Calls from several threads take turns."""
 
     def __init__(self, model: IncrementalModel, spec: ProblemSpec) -> None:
         self.model = model

@@ -36,7 +36,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Alternative:
-    """One of the n best besides the first."""
+    """One of the n best besides the first: `text`, `tokens`, `score` and `stop_reason` as in `Translation`."""
 
     text: str
     tokens: tuple[int, ...]
@@ -46,7 +46,7 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Translation:
-    """A translated sentence.
+    """A translated sentence: its `text`, and in `alternatives` the rest of the n best.
 
     `tokens` are target ids without the end token; `score` is the sum of their log-probabilities in nats over the length
     penalty. `confidence` is in [0, 1]: with a calibration the share of dev sentences that are at least as strange,
@@ -69,7 +69,7 @@ class Translation:
 
 
 class Translator:
-    """A model with its tokenizer, ready to translate.
+    """A model with its tokenizer and the `spec` of its problem, ready to translate.
 
     `threshold` overrides the calibration's; a translation whose confidence is below it is flagged. `beam` and `alpha`
     are what `translate` uses when it is not told. Raises UsageError for a threshold that is no confidence.

@@ -14,8 +14,10 @@ __all__ = ["ProblemSpec"]
 class ProblemSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that a model, a decoder and a bundle know about a problem.
 
-    Vocabulary sizes count the special ids. With ``shared_vocab`` source and target use one vocabulary, so a model may
-    tie its embeddings. ``metrics`` are names; the first one is what checkpoints are ranked by.
+    ``task`` is what is done, ``name``, ``source_language`` and ``target_language`` are the problem's. Vocabulary sizes
+    ``source_vocab`` and ``target_vocab`` count the special ids ``pad_id``, ``bos_id`` and ``eos_id``. With
+    ``shared_vocab`` source and target use one vocabulary, so a model may tie its embeddings. ``metrics`` are names;
+    the first one is what checkpoints are ranked by.
     """
 
     task: str = "translation"

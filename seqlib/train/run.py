@@ -35,7 +35,8 @@ from seqlib.util.log import get_logger
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to. `model` is the bundle, None when the run was `stopped` (by a signal's name, "callback")."""
+    """What a run in `folder` came to. `model` is the bundle, None when the run was `stopped` (by a signal's name,
+    "callback"); `position` is where in the data it stands, with its steps, epochs and seconds."""
 
     folder: Path
     model: Path | None

@@ -23,8 +23,9 @@ Step = Callable[[Batch | PackedBatch], tuple[Tensor, Tensor, Tensor]]
 def training_step(model: Any, optimizer: Any, generator: Generator, smoothing: float) -> Step:
     """The uncompiled step: batch → (loss sum, target tokens, gradient norm), float32 scalars.
 
-    Parameters, optimizer slots and the generator's offset are updated in place. The gradient is that of the mean loss
-    per target token; with the optimizer's `loss_scale` it is taken of as many times the loss.
+    `model.loss(batch, smoothing)` is what is trained. Parameters, optimizer slots and the generator's offset are
+    updated in place. The gradient is that of the mean loss per target token; with the optimizer's `loss_scale` it is
+    taken of as many times the loss.
     """
     params = model.trainable_parameters()
     loss_scale = optimizer.loss_scale
@@ -96,7 +97,8 @@ class Built(NamedTuple):
 
 
 class CompiledStep:
-    """`training_step` compiled: one program for each batch shape (`built`, in the order in which they came).
+    """`training_step` of `model`, `optimizer`, `generator` and `smoothing`, compiled: one program for each batch shape
+    (`built`, in the order in which they came).
 
     With `accumulate` above 1 it is called with the micro-batches of a step; there is one program for each shape of
     these then, and two for the update. Equal to the undivided batch up to rounding, without dropout.
@@ -153,7 +155,7 @@ class CompiledStep:
 
 
 def compiled_loss(model: Any) -> Any:
-    """Compiled batch → (loss sum in nats, target tokens), without label smoothing."""
+    """Compiled batch → (loss sum in nats, target tokens) of `model.loss`, without label smoothing."""
 
     def loss(batch: Batch | PackedBatch) -> tuple[Tensor, Tensor]:
         with no_grad():

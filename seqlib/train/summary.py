@@ -55,7 +55,8 @@ class Summary:
 
     `layers` are all modules by their paths, the model itself first, under "". `forward` is the evaluation of a batch,
     `step` the programs of a training step (empty when every parameter is frozen). `tokens` are the batch's target
-    places, 0 for other inputs.
+    places, 0 for other inputs. `sizes` are those of the batch, `held` the bytes of weights and optimizer, with its
+    name.
     """
 
     def __init__(
@@ -168,7 +169,8 @@ def flops_text(flops: float) -> str:
 
 
 def empty_batch(rows: int, source_tokens: int, target_tokens: int, packed: bool = False) -> Batch | PackedBatch:
-    """A batch of that shape without content, for `summary`; packed: `rows` segments, tokens a row times `rows`."""
+    """A batch of `rows` rows of `source_tokens` and `target_tokens` without content, for `summary`; packed: `rows`
+    segments, and so many tokens a row times `rows`."""
     if packed:
         source, target = (np.zeros(rows * tokens, np.int32) for tokens in (source_tokens, target_tokens))
         offsets = np.zeros(rows + 1, np.int32)

@@ -32,7 +32,7 @@ from seqlib.util.progress import progress
 
 
 class Trainer:
-    """One run over prepared data: `fit` trains from `position` to the end.
+    """One run of a `config` over the prepared data of its `problem`: `fit` trains from `position` to the end.
 
     `folder` is the run folder (None: nothing is written). `stop_training` and `chosen_step` (the step whose weights
     the model gets; -1: those with the best dev score) may be set by callbacks. `last` is the last step's (loss sum,

@@ -75,6 +75,14 @@ def test_architecture_lists_all_packages_and_libraries() -> None:
     assert not silent, f"docs/architecture.md does not say what {silent} are for"
 
 
+def test_architecture_has_the_contracts() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for contract in project["tool"]["importlinter"]["contracts"]:
+        order = " → ".join(re.sub(r"[()]", "", layer) for layer in contract.get("layers", []))
+        assert order in page, f"docs/architecture.md: {contract['name']}: {order}"
+
+
 def test_cli_lists_all_commands() -> None:
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     commands = [

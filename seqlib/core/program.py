@@ -257,7 +257,7 @@ class Program:
                 self._watched(self.plan.launches, bound.launches)
             else:
                 bound.replay()
-            results = [backend.xp.array(o, order="C") for o in bound.outputs]
+            results = [o.copy(order="C") for o in bound.outputs]
             for location, value in bound.copies:
                 backend.write(location, value)
             for variable, _ in self.graph.updates:

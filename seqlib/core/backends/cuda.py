@@ -10,6 +10,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -183,26 +184,27 @@ class _Pinned:
     COUNT = 64
 
     def __init__(self, backend: CudaBackend) -> None:
-        self.backend = backend
-        self.pieces: list[tuple[Any, Any]] = [(None, None)] * self.COUNT  # memory, and the event after its last use
+        self.cuda, self.stream = backend.xp.cuda, backend.stream
+        self.pieces = [_Piece(np.empty(0, np.uint8), self.cuda.Event(disable_timing=True)) for _ in range(self.COUNT)]
         self.next = 0
 
     def upload(self, to: Any, array: Any) -> None:
-        """Copy a NumPy array into an array on the GPU, of the same shape and dtype; it may be changed right after."""
-        cuda, stream = self.backend.xp.cuda, self.backend.stream
-        memory, event = self.pieces[self.next]
-        if event is None:
-            event = cuda.Event(disable_timing=True)
-        else:
-            event.synchronize()
-        if memory is None or memory.size() < array.nbytes:
-            memory = cuda.alloc_pinned_memory(max(array.nbytes, 1))
-        held = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
-        np.copyto(held, array)
-        to.set(held, stream=stream)
-        event.record(stream)
-        self.pieces[self.next] = memory, event
-        self.next = (self.next + 1) % self.COUNT
+        """Copy a NumPy array into a contiguous array on the GPU, of the same shape and dtype; it may be changed right
+        after."""
+        piece, self.next = self.pieces[self.next], (self.next + 1) % self.COUNT
+        piece.event.synchronize()
+        if piece.memory.nbytes < array.nbytes:
+            piece.memory = np.frombuffer(self.cuda.alloc_pinned_memory(array.nbytes), np.uint8)
+        held = piece.memory[: array.nbytes]
+        np.copyto(held.view(array.dtype).reshape(array.shape), array)
+        self.cuda.runtime.memcpyAsync(to.data.ptr, held.ctypes.data, array.nbytes, 1, self.stream.ptr)  # 1: to the GPU
+        piece.event.record(self.stream)
+
+
+@dataclass
+class _Piece:
+    memory: Any
+    event: Any  # after its last use
 
 
 _AHEAD = 200  # launches that are timed together

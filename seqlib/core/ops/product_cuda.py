@@ -229,6 +229,9 @@ def product(
             out.fill(0)
         return
     batch = out.shape[:-2]
+    if len(batch) > 1 and a.shape[:-2] == b.shape[:-2] == batch and all(x.flags.c_contiguous for x in (a, b, out)):
+        a, b, out = (x.reshape(-1, *x.shape[-2:]) for x in (a, b, out))
+        batch = out.shape[:-2]
     if len(batch) > 1 or (batch and batch[0] == 1):
         xp = cuda().xp
         wide = [xp.broadcast_to(x, batch + x.shape[-2:]) for x in (a, b)]

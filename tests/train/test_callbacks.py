@@ -201,7 +201,7 @@ def test_csv_and_rates(settings: dict[str, Any], tmp_path: Path) -> None:
     changes = {"log_every": 2, "eval_every": 4, "train_steps": 9, "callbacks": ["csv", "learning_rate_monitor:every=3"]}
     _train(settings, tmp_path / "run", Stop(6), **changes)
     with open(tmp_path / "run/log.csv", "a") as file:
-        file.write("7,0,1,2,3,4,5,6,7,8\n")  # as of a session killed after its checkpoint
+        file.write("7,0,1,2,3,4,5,6,7,8\n5,0")  # as of a session killed after its checkpoint, in the middle of a line
     run.resume(tmp_path / "run")
     with open(tmp_path / "run/log.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -41,8 +41,9 @@ class CSVLogger(Callback):
         self._columns = ["step", "epoch", "seconds", *_TRAIN, *(f"dev_{name}" for name in trainer.scorer.names)]
         rows: list[list[str]] = [self._columns]
         if self._path.exists():
-            with open(self._path, newline="", encoding="utf-8") as file:
-                old = list(csv.reader(file, delimiter=self.separator))
+            text = self._path.read_text(encoding="utf-8")
+            text = text[: text.rfind("\n") + 1]  # without a last line that a kill or a full disk cut short
+            old = list(csv.reader(io.StringIO(text), delimiter=self.separator))
             if old[:1] == rows:
                 rows += [row for row in old[1:] if int(row[0]) <= trainer.position.step]
         write_bytes(self._path, "".join(map(self._line, rows)).encode())

@@ -161,8 +161,7 @@ attention_forward(T* y, float* lse, const T* q, const T* k, const T* v, const in
                   const int* k_offsets, const i64* state, Shape s) {
 #if __CUDA_ARCH__ >= 800
     typedef Tile<T, TILE, K> Rows;
-    Rows& ks = *reinterpret_cast<Rows*>(shared_memory);
-    Rows& vs = *reinterpret_cast<Rows*>(shared_memory + sizeof(Rows));
+    Rows *ks = reinterpret_cast<Rows*>(shared_memory), *vs = ks + 2;  // two of each: one is filled, one is used
     __shared__ Kept kept;
     int head = blockIdx.y, key_head = head / (s.heads / s.key_heads);
     if (PACKED) {
@@ -178,34 +177,54 @@ attention_forward(T* y, float* lse, const T* q, const T* k, const T* v, const in
     const T* values = v + p.k_first * s.v_stride + key_head * K;
 
     u32 a[K / 16][4];
-    ks.template fill<THREADS>(q + (p.q_first + p.start) * s.q_stride + head * K, s.q_stride, p.q_rows - p.start);
+    ks[1].template fill<THREADS>(q + (p.q_first + p.start) * s.q_stride + head * K, s.q_stride, p.q_rows - p.start);
+    ks[0].template fill<THREADS>(keys, s.k_stride, p.k_rows);
+    vs[0].template fill<THREADS>(values, s.v_stride, p.k_rows);
+    group_copies();
+    arrived<0>();
     __syncthreads();
-    load_rows<T, K>(a, ks, warp * 16);
+    load_rows<T, K>(a, ks[1], warp * 16);
+    __syncthreads();
+    float scale = s.scale * LOG2E;  // weights are powers of 2
     float out[K / 8][4], top[2] = {-INF, -INF}, total[2] = {0.f, 0.f};
     clear(out);
     int shift = s.causal ? (PACKED ? p.k_rows : s.keys) - p.q_rows : 0;  // query i sees keys up to i + shift
     int seen = s.causal ? min(p.k_rows, p.start + TILE + shift) : p.k_rows;
     u64 seed = 0, offset = 0;
     if (s.threshold) seed = state[0], offset = state[1] + s.draw;
-    for (int first = 0; first < seen; first += TILE) {
-        __syncthreads();
-        ks.template fill<THREADS>(keys + first * s.k_stride, s.k_stride, p.k_rows - first);
-        vs.template fill<THREADS>(values + first * s.v_stride, s.v_stride, p.k_rows - first);
+    int side = 0;
+    for (int first = 0; first < seen; first += TILE, side ^= 1) {
+        int next = first + TILE;
+        if (next < seen) {
+            ks[side ^ 1].template fill<THREADS>(keys + next * s.k_stride, s.k_stride, p.k_rows - next);
+            vs[side ^ 1].template fill<THREADS>(values + next * s.v_stride, s.v_stride, p.k_rows - next);
+            group_copies();
+            arrived<1>();
+        } else
+            arrived<0>();
         if (s.threshold) kept.draw(s, p, seed, offset, p.start, first);
         __syncthreads();
         float w[8][4];
         clear(w);
-        rows_by_tile<T, K>(w, a, ks);
+        rows_by_tile<T, K>(w, a, ks[side]);
+        bool whole = next <= p.k_rows && (!s.causal || next - 1 <= p.start + shift);  // every query sees every key
         float now[2] = {-INF, -INF};
 #pragma unroll
         for (int n = 0; n < 8; ++n)
 #pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                int key = first + n * 8 + column + i % 2, query = p.start + row + i / 2 * 8;
-                bool visible = key < p.k_rows && (!s.causal || key <= query + shift);
-                w[n][i] = visible ? w[n][i] * s.scale : -INF;
-                now[i / 2] = fmaxf(now[i / 2], w[n][i]);
-            }
+            for (int i = 0; i < 4; ++i) w[n][i] *= scale;
+        if (!whole)
+#pragma unroll
+            for (int n = 0; n < 8; ++n)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    int key = first + n * 8 + column + i % 2, query = p.start + row + i / 2 * 8;
+                    if (key >= p.k_rows || (s.causal && key > query + shift)) w[n][i] = -INF;
+                }
+#pragma unroll
+        for (int n = 0; n < 8; ++n)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) now[i / 2] = fmaxf(now[i / 2], w[n][i]);
         float factor[2], base[2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
@@ -213,7 +232,7 @@ attention_forward(T* y, float* lse, const T* q, const T* k, const T* v, const in
             now[r] = fmaxf(now[r], __shfl_xor_sync(~0u, now[r], 2));
             float higher = fmaxf(top[r], now[r]);
             base[r] = higher == -INF ? 0.f : higher;
-            factor[r] = __expf(top[r] - base[r]);
+            factor[r] = exp2_fast(top[r] - base[r]);
             top[r] = higher;
             total[r] *= factor[r];
         }
@@ -221,15 +240,21 @@ attention_forward(T* y, float* lse, const T* q, const T* k, const T* v, const in
         for (int n = 0; n < 8; ++n)
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-                w[n][i] = __expf(w[n][i] - base[i / 2]);
+                w[n][i] = exp2_fast(w[n][i] - base[i / 2]);
                 total[i / 2] += w[n][i];
-                if (s.threshold) w[n][i] = kept(row + i / 2 * 8, n * 8 + column + i % 2) ? w[n][i] * s.keep : 0.f;
             }
+        if (s.threshold)
+#pragma unroll
+            for (int n = 0; n < 8; ++n)
+#pragma unroll
+                for (int i = 0; i < 4; ++i)
+                    w[n][i] = kept(row + i / 2 * 8, n * 8 + column + i % 2) ? w[n][i] * s.keep : 0.f;
 #pragma unroll
         for (int n = 0; n < K / 8; ++n)
 #pragma unroll
             for (int i = 0; i < 4; ++i) out[n][i] *= factor[i / 2];
-        weights_by_tile<T, K>(out, w, vs);
+        weights_by_tile<T, K>(out, w, vs[side]);
+        __syncthreads();
     }
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -237,7 +262,7 @@ attention_forward(T* y, float* lse, const T* q, const T* k, const T* v, const in
         total[r] += __shfl_xor_sync(~0u, total[r], 2);
         int at = p.start + row + r * 8;
         i64 place = PACKED ? i64(head) * s.queries + p.q_first + at : (i64(p.sentence) * s.heads + head) * s.queries + at;
-        if (lane % 4 == 0 && at < p.q_rows) lse[place] = total[r] > 0.f ? top[r] + __logf(total[r]) : 0.f;
+        if (lane % 4 == 0 && at < p.q_rows) lse[place] = total[r] > 0.f ? top[r] / LOG2E + __logf(total[r]) : 0.f;
         total[r] = total[r] > 0.f ? 1.f / total[r] : 0.f;
     }
     write_rows<T, K>(y + (p.q_first + p.start) * s.y_stride + head * K, s.y_stride, out, warp * 16, p.q_rows - p.start,
@@ -274,12 +299,12 @@ attention_backward_keys(T* gq, T* gk, T* gv, const T* gy, const T* q, const T* k
                         const i64* state, Shape s) {
 #if __CUDA_ARCH__ >= 800
     typedef Tile<T, TILE, K> Rows;
-    Rows& qs = *reinterpret_cast<Rows*>(shared_memory);
-    Rows& gs = *reinterpret_cast<Rows*>(shared_memory + sizeof(Rows));
-    Rows& ks = *reinterpret_cast<Rows*>(shared_memory + 2 * sizeof(Rows));  // SHORT only
+    constexpr int SIDES = SHORT ? 1 : 2;  // of two tiles one is filled while the other is used
+    Rows *qs = reinterpret_cast<Rows*>(shared_memory), *gs = qs + SIDES;
+    Rows& ks = gs[SIDES];  // SHORT only
     __shared__ Tile<T, SHORT ? TILE : 1, TILE> scores;                       // the gradient of scores, [key][query]
     __shared__ Kept kept;
-    __shared__ float row_lse[TILE], row_delta[TILE];
+    __shared__ float row_lse[SIDES][TILE], row_delta[SIDES][TILE];
     int key_head = blockIdx.y, group = s.heads / s.key_heads;
     if (PACKED) {
         int end = k_offsets[s.segments];
@@ -291,12 +316,16 @@ attention_backward_keys(T* gq, T* gk, T* gv, const T* gy, const T* q, const T* k
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, row = warp * 16 + lane / 4, column = lane % 4 * 2;
 
     u32 key_rows[K / 16][4], value_rows[K / 16][4];
-    Rows& staged = SHORT ? ks : qs;
-    gs.template fill<THREADS>(v + (p.k_first + p.start) * s.v_stride + key_head * K, s.v_stride, p.k_rows - p.start);
+    Rows& staged = SHORT ? ks : qs[0];
+    gs[0].template fill<THREADS>(v + (p.k_first + p.start) * s.v_stride + key_head * K, s.v_stride, p.k_rows - p.start);
     staged.template fill<THREADS>(k + (p.k_first + p.start) * s.k_stride + key_head * K, s.k_stride, p.k_rows - p.start);
+    group_copies();
+    arrived<0>();
     __syncthreads();
     load_rows<T, K>(key_rows, staged, warp * 16);
-    load_rows<T, K>(value_rows, gs, warp * 16);
+    load_rows<T, K>(value_rows, gs[0], warp * 16);
+    __syncthreads();
+    float scale = s.scale * LOG2E;
     float to_keys[K / 8][4], to_values[K / 8][4];
     clear(to_keys);
     clear(to_values);
@@ -309,34 +338,60 @@ attention_backward_keys(T* gq, T* gk, T* gv, const T* gy, const T* q, const T* k
         own.random_row = PACKED ? i64(head) * s.queries + p.q_first : (i64(p.sentence) * s.heads + head) * s.queries;
         i64 places = PACKED ? i64(head) * s.queries + p.q_first : (i64(p.sentence) * s.heads + head) * s.queries;
         int from = s.causal ? max(0, p.start - shift) / TILE * TILE : 0;  // earlier queries see none of these keys
-        for (int first = from; first < p.q_rows; first += TILE) {
-            __syncthreads();
-            qs.template fill<THREADS>(q + (p.q_first + first) * s.q_stride + head * K, s.q_stride, p.q_rows - first);
-            gs.template fill<THREADS>(gy + (p.q_first + first) * s.y_stride + head * K, s.y_stride, p.q_rows - first);
-            if (threadIdx.x < TILE && first + threadIdx.x < p.q_rows) {
-                row_lse[threadIdx.x] = lse[places + first + threadIdx.x];
-                row_delta[threadIdx.x] = delta[places + first + threadIdx.x];
+        auto fetch = [&](int at, int to) {  // the tile of queries from `at` on
+            int rows = p.q_rows - at;
+            qs[to].template fill<THREADS>(q + (p.q_first + at) * s.q_stride + head * K, s.q_stride, rows);
+            gs[to].template fill<THREADS>(gy + (p.q_first + at) * s.y_stride + head * K, s.y_stride, rows);
+            if (threadIdx.x < TILE) {
+                i64 place = places + (int(threadIdx.x) < rows ? at + int(threadIdx.x) : 0);
+                copy4(&row_lse[to][threadIdx.x], lse + place, threadIdx.x < rows);
+                copy4(&row_delta[to][threadIdx.x], delta + place, threadIdx.x < rows);
             }
+            group_copies();
+        };
+        int side = 0;
+        if (from < p.q_rows) fetch(from, 0);
+        for (int first = from; first < p.q_rows; first += TILE, side ^= SIDES - 1) {
+            int next = first + TILE;
+            if (SIDES == 2 && next < p.q_rows) {
+                fetch(next, side ^ 1);
+                arrived<1>();
+            } else
+                arrived<0>();
             if (s.threshold) kept.draw(s, own, seed, offset, first, p.start);
             __syncthreads();
             float w[8][4], g[8][4];
             clear(w);
             clear(g);
-            rows_by_tile<T, K>(w, key_rows, qs);
-            rows_by_tile<T, K>(g, value_rows, gs);
+            rows_by_tile<T, K>(w, key_rows, qs[side]);
+            rows_by_tile<T, K>(g, value_rows, gs[side]);
+            bool whole = p.start + TILE <= p.k_rows && next <= p.q_rows && (!s.causal || p.start + TILE - 1 <= first + shift);
+#pragma unroll
+            for (int n = 0; n < 8; ++n)
+#pragma unroll
+                for (int i = 0; i < 4; ++i)
+                    w[n][i] = w[n][i] * scale - row_lse[side][n * 8 + column + i % 2] * LOG2E;
+            if (!whole)
+#pragma unroll
+                for (int n = 0; n < 8; ++n)
+#pragma unroll
+                    for (int i = 0; i < 4; ++i) {
+                        int query = first + n * 8 + column + i % 2, key = p.start + row + i / 2 * 8;
+                        bool visible = key < p.k_rows && query < p.q_rows && (!s.causal || key <= query + shift);
+                        if (!visible) w[n][i] = -INF;
+                    }
 #pragma unroll
             for (int n = 0; n < 8; ++n)
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
-                    int at = n * 8 + column + i % 2, query = first + at, key = p.start + row + i / 2 * 8;
-                    bool visible = key < p.k_rows && query < p.q_rows && (!s.causal || key <= query + shift);
-                    float weight = visible ? __expf(w[n][i] * s.scale - row_lse[at]) : 0.f;
+                    int at = n * 8 + column + i % 2;
+                    float weight = exp2_fast(w[n][i]);
                     float factor = s.threshold ? (kept(at, row + i / 2 * 8) ? s.keep : 0.f) : 1.f;
                     w[n][i] = weight * factor;
-                    g[n][i] = visible ? weight * (g[n][i] * factor - row_delta[at]) : 0.f;
+                    g[n][i] = weight * (g[n][i] * factor - row_delta[side][at]);
                 }
-            weights_by_tile<T, K>(to_values, w, gs);
-            weights_by_tile<T, K>(to_keys, g, qs);
+            weights_by_tile<T, K>(to_values, w, gs[side]);
+            weights_by_tile<T, K>(to_keys, g, qs[side]);
             if (SHORT) {
 #pragma unroll
                 for (int n = 0; n < 8; ++n) {
@@ -363,6 +418,7 @@ attention_backward_keys(T* gq, T* gk, T* gv, const T* gy, const T* q, const T* k
                     write_rows<T, K>(gq + (p.q_first + first) * s.gq_stride + head * K, s.gq_stride, to_queries, warp * 16,
                                      p.q_rows - first, s.scale, s.scale);
             }
+            __syncthreads();
         }
     }
     // Keys beyond a sentence's length get zeros.
@@ -380,8 +436,7 @@ attention_backward_queries(T* gq, const T* gy, const T* q, const T* k, const T* 
                            const int* lengths, const int* q_offsets, const int* k_offsets, const i64* state, Shape s) {
 #if __CUDA_ARCH__ >= 800
     typedef Tile<T, TILE, K> Rows;
-    Rows& ks = *reinterpret_cast<Rows*>(shared_memory);
-    Rows& vs = *reinterpret_cast<Rows*>(shared_memory + sizeof(Rows));
+    Rows *ks = reinterpret_cast<Rows*>(shared_memory), *vs = ks + 2;
     __shared__ Kept kept;
     int head = blockIdx.y, key_head = head / (s.heads / s.key_heads);
     if (PACKED) clear_tail(gq, s.gq_stride, K, q_offsets[s.segments], s.queries, head);
@@ -392,17 +447,23 @@ attention_backward_queries(T* gq, const T* gy, const T* q, const T* k, const T* 
     const T* values = v + p.k_first * s.v_stride + key_head * K;
 
     u32 query_rows[K / 16][4], grad_rows[K / 16][4];
-    ks.template fill<THREADS>(q + (p.q_first + p.start) * s.q_stride + head * K, s.q_stride, p.q_rows - p.start);
-    vs.template fill<THREADS>(gy + (p.q_first + p.start) * s.y_stride + head * K, s.y_stride, p.q_rows - p.start);
+    ks[1].template fill<THREADS>(q + (p.q_first + p.start) * s.q_stride + head * K, s.q_stride, p.q_rows - p.start);
+    vs[1].template fill<THREADS>(gy + (p.q_first + p.start) * s.y_stride + head * K, s.y_stride, p.q_rows - p.start);
+    ks[0].template fill<THREADS>(keys, s.k_stride, p.k_rows);
+    vs[0].template fill<THREADS>(values, s.v_stride, p.k_rows);
+    group_copies();
+    arrived<0>();
     __syncthreads();
-    load_rows<T, K>(query_rows, ks, warp * 16);
-    load_rows<T, K>(grad_rows, vs, warp * 16);
+    load_rows<T, K>(query_rows, ks[1], warp * 16);
+    load_rows<T, K>(grad_rows, vs[1], warp * 16);
+    __syncthreads();
+    float scale = s.scale * LOG2E;
     float own_lse[2] = {0.f, 0.f}, own_delta[2] = {0.f, 0.f};
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
         int at = p.start + row + r * 8;
         i64 place = PACKED ? i64(head) * s.queries + p.q_first + at : (i64(p.sentence) * s.heads + head) * s.queries + at;
-        if (at < p.q_rows) own_lse[r] = lse[place], own_delta[r] = delta[place];
+        if (at < p.q_rows) own_lse[r] = lse[place] * LOG2E, own_delta[r] = delta[place];
     }
     float out[K / 8][4];
     clear(out);
@@ -410,28 +471,46 @@ attention_backward_queries(T* gq, const T* gy, const T* q, const T* k, const T* 
     int seen = s.causal ? min(p.k_rows, p.start + TILE + shift) : p.k_rows;
     u64 seed = 0, offset = 0;
     if (s.threshold) seed = state[0], offset = state[1] + s.draw;
-    for (int first = 0; first < seen; first += TILE) {
-        __syncthreads();
-        ks.template fill<THREADS>(keys + first * s.k_stride, s.k_stride, p.k_rows - first);
-        vs.template fill<THREADS>(values + first * s.v_stride, s.v_stride, p.k_rows - first);
+    int side = 0;
+    for (int first = 0; first < seen; first += TILE, side ^= 1) {
+        int next = first + TILE;
+        if (next < seen) {
+            ks[side ^ 1].template fill<THREADS>(keys + next * s.k_stride, s.k_stride, p.k_rows - next);
+            vs[side ^ 1].template fill<THREADS>(values + next * s.v_stride, s.v_stride, p.k_rows - next);
+            group_copies();
+            arrived<1>();
+        } else
+            arrived<0>();
         if (s.threshold) kept.draw(s, p, seed, offset, p.start, first);
         __syncthreads();
         float w[8][4], g[8][4];
         clear(w);
         clear(g);
-        rows_by_tile<T, K>(w, query_rows, ks);
-        rows_by_tile<T, K>(g, grad_rows, vs);
+        rows_by_tile<T, K>(w, query_rows, ks[side]);
+        rows_by_tile<T, K>(g, grad_rows, vs[side]);
+        bool whole = next <= p.k_rows && p.start + TILE <= p.q_rows && (!s.causal || next - 1 <= p.start + shift);
+#pragma unroll
+        for (int n = 0; n < 8; ++n)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) w[n][i] = w[n][i] * scale - own_lse[i / 2];
+        if (!whole)
+#pragma unroll
+            for (int n = 0; n < 8; ++n)
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    int key = first + n * 8 + column + i % 2, query = p.start + row + i / 2 * 8;
+                    bool visible = key < p.k_rows && query < p.q_rows && (!s.causal || key <= query + shift);
+                    if (!visible) w[n][i] = -INF;
+                }
 #pragma unroll
         for (int n = 0; n < 8; ++n)
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
-                int key = first + n * 8 + column + i % 2, query = p.start + row + i / 2 * 8;
-                bool visible = key < p.k_rows && query < p.q_rows && (!s.causal || key <= query + shift);
-                float weight = visible ? __expf(w[n][i] * s.scale - own_lse[i / 2]) : 0.f;
                 float factor = s.threshold ? (kept(row + i / 2 * 8, n * 8 + column + i % 2) ? s.keep : 0.f) : 1.f;
-                g[n][i] = visible ? weight * (g[n][i] * factor - own_delta[i / 2]) : 0.f;
+                g[n][i] = exp2_fast(w[n][i]) * (g[n][i] * factor - own_delta[i / 2]);
             }
-        weights_by_tile<T, K>(out, g, ks);
+        weights_by_tile<T, K>(out, g, ks[side]);
+        __syncthreads();
     }
     write_rows<T, K>(gq + (p.q_first + p.start) * s.gq_stride + head * K, s.gq_stride, out, warp * 16, p.q_rows - p.start,
                      s.scale, s.scale);

@@ -103,7 +103,7 @@ def forward(outs: Any, ins: Any, scratch: Any, **attrs: Any) -> None:
     _launch(
         f"attention_forward<{name_of(q)}, {width}, {_BOOL[q_offsets is not None]}>",
         blocks,
-        2 * _tile_bytes(width),
+        4 * _tile_bytes(width),
         args,
     )
 
@@ -144,13 +144,13 @@ def backward(outs: Any, ins: Any, scratch: Any, *, want_bias: bool, **attrs: Any
     places = tuple(map(pointer, (lengths, q_offsets, k_offsets, state)))
     short = not packed and q.shape[1] <= _TILE and k.shape[1] <= _TILE
     args = (*map(pointer, (gq, gk, gv)), gy, q, k, v, lse, delta, *places, shape)
-    blocks, shared = (_blocks(k.shape[-3], shape), k.shape[-2]), (3 if short else 2) * _tile_bytes(width)
+    blocks, shared = (_blocks(k.shape[-3], shape), k.shape[-2]), (3 if short else 4) * _tile_bytes(width)
     name = f"attention_backward_keys<{t}, {width}, {_BOOL[packed]}, {_BOOL[short]}>"
     _launch(name, blocks, shared, args)
     if not short and gq is not None:
         name = f"attention_backward_queries<{t}, {width}, {_BOOL[packed]}>"
         args = (gq, gy, q, k, v, lse, delta, *places, shape)
-        _launch(name, (_blocks(q.shape[-3], shape), heads), 2 * _tile_bytes(width), args)
+        _launch(name, (_blocks(q.shape[-3], shape), heads), 4 * _tile_bytes(width), args)
 
 
 def _rows(strided: Sequence[int]) -> Any:

@@ -29,6 +29,25 @@ __device__ __forceinline__ void ldmatrix_trans(u32 (&r)[4], const void* p) {
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(p)));
 }
 
+#if __CUDA_ARCH__ >= 800
+// Copies to shared memory that run beside what follows; 0 where nothing is there. `arrived<N>` waits for all but the
+// last N groups of them.
+__device__ __forceinline__ void copy16(void* to, const void* from, bool there) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(shared_address(to)), "l"(from), "r"(there ? 16 : 0));
+}
+__device__ __forceinline__ void copy4(void* to, const void* from, bool there) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" :: "r"(shared_address(to)), "l"(from), "r"(there ? 4 : 0));
+}
+__device__ __forceinline__ void group_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> __device__ __forceinline__ void arrived() { asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory"); }
+#endif
+__device__ __forceinline__ float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+constexpr float LOG2E = 1.44269504f;
+
 template <typename T> __device__ __forceinline__ u32 pack(float a, float b);
 template <> __device__ __forceinline__ u32 pack<bf16>(float a, float b) {
     __nv_bfloat162 v = __floats2bfloat162_rn(a, b);
@@ -64,19 +83,14 @@ template <typename T, int ROWS, int W> struct Tile {
         int l = threadIdx.x % WARP;
         ldmatrix_trans(r, at + (row + l % 16) * pitch + column + l / 16 * 8);
     }
-    // Rows first ... first + ROWS - 1 of a matrix in global memory whose rows lie `stride` apart; 0 from `rows` on.
+    // Copies the first ROWS rows of a matrix in global memory whose rows lie `stride` apart; 0 from `rows` on.
     template <int THREADS> __device__ __forceinline__ void fill(const T* from, i64 stride, int rows) {
-        typedef Pack<T, 8> Words8;
         constexpr int per_row = W / 8;
 #pragma unroll
         for (int i = threadIdx.x; i < ROWS * per_row; i += THREADS) {
             int row = i / per_row, column = i % per_row * 8;
-            Words8 value;
-            if (row < rows) value = *reinterpret_cast<const Words8*>(from + row * stride + column);
-            else
-#pragma unroll
-                for (int j = 0; j < 8; ++j) value.at[j] = T(0.f);
-            *reinterpret_cast<Words8*>(at + row * pitch + column) = value;
+            bool there = row < rows;
+            copy16(at + row * pitch + column, from + (there ? row * stride + column : 0), there);
         }
     }
 };

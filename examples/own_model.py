@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
     settings = "--train_steps 300 --optim.lr 0.01 --batch.tokens 1024 --batch.shapes 4 --decode.beam 2".split()
     own = ["--problem", f"{FILE}:Rot13", "--model", f"{FILE}:Lookup", "--cache_dir", "prepared"]
     run(folder, "train", *own, *settings, "--output_dir", "run")
-    print(run(folder, "evaluate", "run", "--model", f"{FILE}:Lookup"))
+    print(run(folder, "evaluate", "run", *own[:4]))
     print(run(folder, "translate", "run", "--model", f"{FILE}:Lookup", text="hello\nworld\n"))
 
     translator = seqlib.load(folder / "run", model=f"{FILE}:Lookup")

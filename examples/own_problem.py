@@ -3,7 +3,7 @@
 As a command, from a checkout (names of files and classes are locations, nothing is registered):
 
     seqlib train --problem examples/own_problem.py:Dates --train_steps 1000 --output_dir runs/dates
-    seqlib evaluate runs/dates
+    seqlib evaluate runs/dates --problem examples/own_problem.py:Dates
     echo "3 May 2021" | seqlib translate runs/dates
 """
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from seqlib.cli.main import CONTEXT, DEVICE, OWN_MODEL
+from seqlib.cli.main import CONTEXT, DEVICE, OWN_MODEL, OWN_PROBLEM
 
 __all__ = ["command"]
 
@@ -41,6 +41,7 @@ def _data(bundle: Any, paths: str | None, data_dir: str | None) -> Any:
 def _evaluate(
     folder: str,
     model: str | None,
+    problem: str | None,
     split: str,
     data: str | None,
     data_dir: str | None,
@@ -57,8 +58,8 @@ def _evaluate(
     from seqlib.util.atomic import write_text
 
     bundle = bundles.read(folder, model=model)
-    problem = bundle_problem(bundle, _data(bundle, data, data_dir))
-    pairs = read_pairs(problem, "test" if data is not None else split, limit)
+    opened = bundle_problem(bundle, _data(bundle, data, data_dir), problem)
+    pairs = read_pairs(opened, "test" if data is not None else split, limit)
     translator = from_bundle(bundle, device=device, precision=precision)
     scores, found = evaluate_pairs(
         translator,
@@ -71,7 +72,7 @@ def _evaluate(
     loss = pairs_loss(translator.model, translator.tokenizer, bundle.spec, pairs, longest)
     if translations is not None:
         write_text(translations, "".join(item.text + "\n" for item in found))
-    report = {"model": str(Path(folder)), "problem": problem.name, "split": data or split, **scores}
+    report = {"model": str(Path(folder)), "problem": opened.name, "split": data or split, **scores}
     click.echo(json.dumps(report | {"loss": None if loss is None else round(loss, 4)}, indent=2, ensure_ascii=False))
 
 
@@ -81,6 +82,7 @@ command = click.Command(
     params=[
         click.Argument(["folder"], metavar="DIR"),
         OWN_MODEL,
+        OWN_PROBLEM,
         click.Option(["--split"], default="test", show_default=True, help="Split of the model's problem."),
         click.Option(["--data"], metavar="FILES", help="Own files instead: a.en,a.de or one TSV, CSV or JSONL file."),
         click.Option(["--data_dir"], metavar="DIR", help="Where the problem's raw files are now."),

@@ -149,7 +149,24 @@ def config_command(
 
 
 class _ConfigCommand(click.Command):
-    """Lets a truth value's flag also be written `--name=true` and `--name=false`."""
+    """Lets a truth value's flag also be written `--name=true` and `--name=false`, and groups the flags in its help."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The command's own options, then those of each Struct of the tree, under what it is about."""
+        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is None:
+                continue
+            title = "Options"
+            if isinstance(param, _ConfigOption):
+                group = param.leaf.path.rpartition(".")[0]
+                about = (param.leaf.owner.__doc__ or "").split("\n")[0].rstrip(".")
+                title = f"{group}: {about}" if group else about
+            groups.setdefault(title, []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         flags = {

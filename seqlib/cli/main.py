@@ -19,7 +19,7 @@ import click
 import seqlib
 from seqlib.util.errors import SeqlibError, nearest, unknown
 
-__all__ = ["CONTEXT", "DEVICE", "OWN_MODEL", "Commands", "main"]
+__all__ = ["CONTEXT", "DEVICE", "OWN_MODEL", "OWN_PROBLEM", "Commands", "main"]
 
 # '-' equals '_' in every flag and command name.
 CONTEXT = {
@@ -32,6 +32,11 @@ OWN_MODEL = click.Option(
     ["--model"], metavar="FILE.py:NAME", help="Where the code of a model of your own is now; it is run."
 )
 """For commands that read a saved model."""
+
+OWN_PROBLEM = click.Option(
+    ["--problem"], metavar="FILE.py:NAME", help="Where the code of a problem of your own is now; it is run."
+)
+"""For commands that read the data of a saved model or a run."""
 
 DEVICE = (
     click.Option(

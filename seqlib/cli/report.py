@@ -2,7 +2,7 @@
 
 import click
 
-from seqlib.cli.main import CONTEXT
+from seqlib.cli.main import CONTEXT, OWN_MODEL, OWN_PROBLEM
 
 __all__ = ["command"]
 
@@ -12,19 +12,16 @@ configuration and environment. A run writes it when it ends; this makes it again
 """
 
 
-def _report(folder: str, model: str | None) -> None:
+def _report(folder: str, model: str | None, problem: str | None) -> None:
     from seqlib.train.report import write_report
 
-    click.echo(write_report(folder, model))
+    click.echo(write_report(folder, model, problem))
 
 
 command = click.Command(
     "report",
     callback=_report,
-    params=[
-        click.Argument(["folder"], metavar="DIR"),
-        click.Option(["--model"], metavar="FILE.py:NAME", help="Where the code of a model of your own is now."),
-    ],
+    params=[click.Argument(["folder"], metavar="DIR"), OWN_MODEL, OWN_PROBLEM],
     help=HELP,
     context_settings=CONTEXT,
 )

@@ -23,17 +23,17 @@ Ctrl-C finishes the step, saves and says how to go on; a second Ctrl-C stops at 
 """
 
 
-def _build(tree: dict[str, Any], resume: str | None, dry_run: bool) -> RunConfig:
+def _build(tree: dict[str, Any], resume: str | None, trust: bool, dry_run: bool) -> RunConfig:
     if resume is None:
         from seqlib.train.setup import make_config
 
         return make_config(tree)
     from seqlib.train.run import resumed_config
 
-    return resumed_config(Path(resume), tree)
+    return resumed_config(Path(resume), tree, trust)
 
 
-def _train(config: RunConfig, resume: str | None, dry_run: bool) -> int:
+def _train(config: RunConfig, resume: str | None, trust: bool, dry_run: bool) -> int:
     from seqlib.train import run
 
     if dry_run:
@@ -54,6 +54,7 @@ command = config_command(
     build=_build,
     params=[
         click.Option(["--resume"], metavar="DIR", help="Go on with the run in DIR, equal to the bit."),
+        click.Option(["--trust"], is_flag=True, help="With --resume: run the code (FILE.py:NAME) that the run names."),
         click.Option(
             ["--dry_run"],
             is_flag=True,

@@ -198,6 +198,8 @@ ALIASES: dict[str, str] = {
     "vocab_size": "data.vocab_size",
     "lr": "optim.lr",
     "learning_rate": "optim.lr",
+    "optimizer": "optim.name",
+    "freeze": "optim.freeze",
     "batch": "batch.tokens",
     "batch_size": "batch.tokens",
     "local_eval_frequency": "eval_every",

@@ -25,7 +25,7 @@ from seqlib.train.finish import export
 from seqlib.train.memory import check_memory, forecast_memory, room_for_state
 from seqlib.train.progress import Position
 from seqlib.train.report import write_report
-from seqlib.train.setup import open_problem, prepare_data
+from seqlib.train.setup import absolute_locations, open_problem, own_code, prepare_data
 from seqlib.train.snapshot import restore
 from seqlib.train.trainer import Trainer
 from seqlib.util.atomic import write_bytes
@@ -65,13 +65,24 @@ def train(config: RunConfig, callbacks: Sequence[Callback] = ()) -> Result:
         return _go(lambda: make_trainer(config, folder, callbacks), folder)
 
 
-def resumed_config(folder: Path, changes: Mapping[str, Any]) -> RunConfig:
+def resumed_config(folder: Path, changes: Mapping[str, Any], trust: bool = False) -> RunConfig:
     """The configuration of the run in `folder` with `changes` (a nested dictionary).
 
-    They may change how long it runs and what is logged, evaluated and kept; `UsageError` names other changes.
+    They may change how long it runs and what is logged, evaluated and kept; `UsageError` names other changes. Code of
+    somebody's own that the run names (problem, model, preset, callbacks) is run only where `changes` name it too, or
+    with `trust`; else UsageError.
     """
     saved = run_config.read(folder / CONFIG_FILE)
-    config = run_config.build(msgspec.to_builtins(saved), changes, {"output_dir": str(folder)})
+    config = run_config.build(
+        msgspec.to_builtins(saved), changes, absolute_locations(changes), {"output_dir": str(folder)}
+    )
+    unnamed = {name: place for name, place in own_code(config).items() if name not in changes}
+    if unnamed and not trust:
+        raise UsageError(
+            f"{folder / CONFIG_FILE} names code of somebody's own: "
+            f"{'; '.join(f'{name} {place}' for name, place in unnamed.items())}. Code that a folder names is not run "
+            "unasked: if this is yours, or you have read it, give --trust (in Python: trust=True)"
+        )
     refused = run_config.same_run(saved, config)
     if refused:
         raise UsageError(f"a resumed run keeps its settings: {'; '.join(refused)}")
@@ -126,7 +137,11 @@ def _go(start: Callable[[], Trainer], folder: Path) -> Result:
     stopped, config, position = trainer.fit(), trainer.config, trainer.position
     if stopped:
         get_logger().info(
-            "stopped by %s after step %s; go on with: seqlib train --resume %s", stopped, f"{position.step:,}", folder
+            "stopped by %s after step %s; go on with: seqlib train --resume %s%s",
+            stopped,
+            f"{position.step:,}",
+            folder,
+            " --trust" if own_code(config) else "",
         )
         return Result(folder, None, stopped, position)
     model, arena = export(trainer, folder / "model"), ARENAS[trainer.device]
@@ -135,7 +150,7 @@ def _go(start: Callable[[], Trainer], folder: Path) -> Result:
     arena.release()
     own_model = config.model if is_location(config.model) else None
     if config.report:
-        get_logger().info("the report is in %s", write_report(folder, own_model))
+        get_logger().info("the report is in %s", write_report(folder, own_model, config.problem))
     own = f" --model {own_model}" if own_model else ""
     get_logger().info("the model is in %s; use it with: seqlib translate %s%s", model, folder, own)
     return Result(folder, model, "", position)

@@ -29,6 +29,9 @@ from seqlib.util.errors import UsageError, unknown
 from seqlib.util.log import get_logger
 from seqlib.util.lookup import resolve
 
+_SETTINGS = {"adamw": ("betas", "eps"), "adafactor": ("momentum", "relative"), "sgd": ("momentum", "nesterov")}
+"""What an optimizer has beside what all have."""
+
 T2T_HPARAMS = {
     "hidden_size": "d_model",
     "filter_size": "d_ff",
@@ -54,14 +57,10 @@ def make_config(given: Mapping[str, Any], source: bool = True) -> RunConfig:
     name = asked.hparams_set or propose_preset(asked)
     overrides = find_preset(name).overrides() if name else {}
     callbacks.make(asked.callbacks)
-    found = {
-        "hparams_set": _absolute_location(name),
-        "data": absolute(asked.data),
-        "problem": _absolute_location(asked.problem),
-        "model": _absolute_location(asked.model),
-        "callbacks": callbacks.absolute(asked.callbacks),
-    }
+    given = {**given, "hparams_set": name}
+    found = absolute_locations(given) | {"data": absolute(asked.data)}
     config = run_config.build(run_config.nested(overrides), given, found)
+    check_optimizer(given.get("optim", {}), config, run_config.build(run_config.nested(overrides)))
     chosen = model_config(config)
     if config.batch.kind == "packing" and (reason := why_not_packed(config)):
         raise UsageError(f"batch.kind packing with {config.model}: {reason}; use batch.kind buckets")
@@ -85,6 +84,34 @@ def absolute(data: DataConfig) -> dict[str, Any]:
     ]
     found["mix"] = "; ".join(f"{files}*{weight!r}" for files, weight in mix)
     return found | {name: str(Path(path).absolute()) for name, path in folders.items() if path}
+
+
+_LOCATIONS = ("problem", "model", "hparams_set")
+
+
+def own_code(config: RunConfig) -> dict[str, str]:
+    """The settings that name code of somebody's own, by `file.py:name` or `module:name`, with that."""
+    found = {name: getattr(config, name) for name in _LOCATIONS if is_location(getattr(config, name))}
+    own = [entry for entry in config.callbacks if callbacks.is_location(entry)]
+    return found | ({"callbacks": ", ".join(own)} if own else {})
+
+
+def absolute_locations(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the settings that may name files of code, with whole paths."""
+    found: dict[str, Any] = {name: _absolute_location(given[name]) for name in _LOCATIONS if name in given}
+    return found | ({"callbacks": callbacks.absolute(given["callbacks"])} if "callbacks" in given else {})
+
+
+def check_optimizer(given: Mapping[str, Any], config: RunConfig, otherwise: RunConfig) -> None:
+    """`UsageError` for a setting of another optimizer, if it is not what it would be without being `given`."""
+    name = config.optim.name
+    for setting in given:
+        users = [kind for kind, own in _SETTINGS.items() if setting in own]
+        if users and name not in users and getattr(config.optim, setting) != getattr(otherwise.optim, setting):
+            own = " and ".join(f"optim.{each}" for each in _SETTINGS[name])
+            raise UsageError(
+                f"optim.{setting} is a setting of {' and '.join(users)}; {name} has {own}, beside those that all have"
+            )
 
 
 def _absolute_location(name: str) -> str:
@@ -256,13 +283,9 @@ def build_optimizer(config: RunConfig, model: Any) -> Any:
     optim = config.optim
     for pattern in optim.freeze:
         model.freeze(pattern)
-    kinds: dict[str, Any] = {
-        "adamw": (AdamW, {"betas": optim.betas, "eps": optim.eps}),
-        "adafactor": (Adafactor, {"momentum": optim.momentum, "relative": optim.relative}),
-        "sgd": (SGD, {"momentum": optim.momentum, "nesterov": optim.nesterov}),
-    }
-    kind, settings = kinds[optim.name]
-    return kind(
+    kinds: dict[str, Any] = {"adamw": AdamW, "adafactor": Adafactor, "sgd": SGD}
+    settings = {name: getattr(optim, name) for name in _SETTINGS[optim.name]}
+    return kinds[optim.name](
         model.trainable_parameters(),
         lr=optim.lr,
         weight_decay=optim.weight_decay,

@@ -209,3 +209,19 @@ def test_precisions_that_commands_offer_are_those_there_are() -> None:
     from seqlib.nn.precision import PRECISIONS
 
     assert tuple(DEVICE[1].type.choices) == PRECISIONS  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_help_groups_flags_by_what_they_are_about(capsys: pytest.CaptureFixture[str]) -> None:
+    from seqlib.cli.main import main as command_line
+    from seqlib.train.config import ALIASES, paths
+
+    assert command_line(["train", "--help"]) == 0
+    text = capsys.readouterr().out
+    headings = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
+    names = [heading.partition(":")[0] for heading in headings]
+    assert names == ["Options", "One training run", "data", "optim", "batch", "decode"]
+    flags = [*paths(), *ALIASES, "resume", "trust", "dry_run", "config", "dump_config"]
+    assert all(f"--{flag}" in text for flag in flags)
+    below = text[text.index("Options:") :]
+    optim = below.index("optim: The optimizer, its rate over time, and the loss:")
+    assert below.index("--resume") < below.index("--train_steps") < optim < below.index("--optim.lr")

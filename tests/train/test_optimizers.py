@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -41,3 +42,20 @@ def test_an_unknown_optimizer_is_answered(settings: dict[str, Any]) -> None:
     settings["optim"]["name"] = "adamx"
     with pytest.raises(UsageError, match="adamw"):
         make_config(settings)
+
+
+def test_settings_of_another_optimizer_are_refused(settings: dict[str, Any]) -> None:
+    def optim(**changes: Any) -> dict[str, Any]:
+        return settings | {"optim": {**settings["optim"], **changes}}
+
+    for name, setting, value, own in (
+        ("sgd", "betas", (0.9, 0.9), "optim.momentum and optim.nesterov"),
+        ("adafactor", "eps", 1e-3, "optim.momentum and optim.relative"),
+        ("adamw", "momentum", 0.9, "optim.betas and optim.eps"),
+        ("sgd", "relative", False, "optim.momentum and optim.nesterov"),
+    ):
+        with pytest.raises(UsageError, match=rf"optim\.{setting} is a setting of .*; {name} has {own}"):
+            make_config(optim(name=name, **{setting: value}))
+    # The preset's betas are nobody's request, and a dumped configuration holds every setting.
+    whole = msgspec.to_builtins(make_config(optim(name="sgd", momentum=0.9)))
+    assert make_config(whole).optim.momentum == 0.9

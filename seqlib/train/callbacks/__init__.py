@@ -36,6 +36,12 @@ def make(entries: Sequence[str]) -> list[Callback]:
     return [_make(entry) for entry in entries]
 
 
+def is_location(entry: str) -> bool:
+    """Whether an entry says where a user's own code is, as ``file.py:Name`` or ``module:Name``."""
+    parts = entry.split(":")
+    return len(parts) > 1 and "=" not in parts[1]
+
+
 def absolute(entries: Sequence[str]) -> list[str]:
     """The entries with files as absolute paths: a run may be resumed from another folder."""
     found = []

@@ -18,7 +18,7 @@ from seqlib.train.inspection.page import Page, columns, plain, sized
 from seqlib.train.inspection.saved import checked, read_state, tokenizer_facts
 from seqlib.train.report.curves import read_log
 from seqlib.train.runlog import duration
-from seqlib.train.setup import find_preset
+from seqlib.train.setup import find_preset, own_code
 from seqlib.util.errors import SeqlibError
 from seqlib.util.table import sparkline
 
@@ -156,5 +156,5 @@ def _next(page: Page, folder: Path, config: RunConfig, finished: bool) -> None:
             f"seqlib translate {folder}{own} < in.txt > out.txt", f"seqlib evaluate {folder}{own}{place} --split test"
         )
     longer = "" if not finished else " --time_limit LONGER" if config.time_limit else " --train_steps MORE"
-    page.then(f"seqlib train --resume {folder}{longer}")
+    page.then(f"seqlib train --resume {folder}{longer}" + (" --trust" if own_code(config) else ""))
     page.then(f"seqlib report {folder}", f"seqlib summary {folder}{own}")

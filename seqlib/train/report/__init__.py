@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from seqlib import bundle
 from seqlib.bundle import Bundle
+from seqlib.bundle.architecture import is_location
 from seqlib.decode.load import from_bundle
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config
@@ -25,10 +28,10 @@ __all__ = ["FILE", "write_report"]
 FILE = "REPORT.html"
 
 
-def write_report(folder: str | Path, model: str | None = None) -> Path:
+def write_report(folder: str | Path, model: str | None = None, problem: str | None = None) -> Path:
     """Write `REPORT.html` into the run folder and return its path. A run that has not ended has a report without
-    translations; one whose data are no longer there has one without what they tell. `model` says where the code of a
-    model of one's own is now.
+    translations; one whose data are no longer there has one without what they tell. `model` and
+    `problem` say where the code of a model and a problem of one's own is now; what the run names is not run for it.
 
     Raises UsageError when `folder` holds no run, BundleError when its finished model is damaged.
     """
@@ -37,7 +40,7 @@ def write_report(folder: str | Path, model: str | None = None) -> Path:
     log = curves.read_log(folder / "log.jsonl")
     saved = _finished(folder, model)
     steps, seconds = _progress(folder, saved)
-    data, missing = _data(config)
+    data, missing = _data(config, problem)
     own = [curves.curves(log), curves.score_section(saved), *_from_data(config, data, missing, saved)]
     profile: list[tuple[str, int, float]] = []
     if data is not None and saved is not None:
@@ -79,8 +82,12 @@ def _progress(folder: Path, saved: Bundle | None) -> tuple[int, float]:
     return 0, 0.0
 
 
-def _data(config: RunConfig) -> tuple[Any, str]:
+def _data(config: RunConfig, problem: str | None) -> tuple[Any, str]:
     """The prepared data, or None and why."""
+    if is_location(config.problem):
+        if problem is None:
+            return None, "the problem is code of somebody's own, which is run only by --problem FILE.py:NAME"
+        config = msgspec.structs.replace(config, problem=problem)
     try:
         return prepare_data(config, open_problem(config)), ""
     except BundleError:

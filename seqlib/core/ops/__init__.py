@@ -48,4 +48,5 @@ from seqlib.core.ops import (  # noqa: E402
     random_cuda,
     reduce_cuda,
     rotary_cuda,
+    scatter_cuda,
 )

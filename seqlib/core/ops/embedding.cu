@@ -59,16 +59,24 @@ __global__ void __launch_bounds__(1024) embedding_scan(int* starts, const int* c
 
 // order[starts[id] + rank] = row, where rank counts earlier rows with that id: every row looks at all before it.
 template <typename I>
-__global__ void __launch_bounds__(256) embedding_order(int* order, const int* starts, const I* ids, int rows, int size) {
-    __shared__ int tile[1024];
-    int i = blockIdx.x * 256 + threadIdx.x, own = i < rows ? int(ids[i]) : -1, rank = 0;
-    int end = min(rows, int(blockIdx.x + 1) * 256);
+__global__ void __launch_bounds__(128) embedding_order(int* order, const int* starts, const I* ids, int rows, int size) {
+    __shared__ Pack<int, 4> fours[256];
+    int* tile = fours[0].at;
+    int i = blockIdx.x * 128 + threadIdx.x, own = i < rows ? int(ids[i]) : -1, rank = 0;
+    int end = min(rows, int(blockIdx.x + 1) * 128);
     for (int base = 0; base < end; base += 1024) {
         __syncthreads();
-        for (int j = threadIdx.x; j < 1024; j += 256) tile[j] = base + j < end ? int(ids[base + j]) : -2;
+        for (int j = threadIdx.x; j < 1024; j += 128) tile[j] = base + j < end ? int(ids[base + j]) : -2;
         __syncthreads();
         int stop = min(1024, i - base);
-        for (int j = 0; j < stop; ++j) rank += tile[j] == own;
+        int j = 0;
+#pragma unroll 4
+        for (; j + 4 <= stop; j += 4) {
+            Pack<int, 4> four = fours[j / 4];
+#pragma unroll
+            for (int l = 0; l < 4; ++l) rank += four.at[l] == own;
+        }
+        for (; j < stop; ++j) rank += tile[j] == own;
     }
     if (own >= 0 && own < size) order[starts[own] + rank] = i;
 }

@@ -80,7 +80,7 @@ def gradient(outs: Any, ins: Any, scratch: Any, *, size: int) -> None:
     args = (counts, ids, cuda().flag, n, np.int32(size))
     _SOURCE.kernel(f"embedding_count<{i}>")(grid(rows, 256), (256,), args)
     _SOURCE.kernel("embedding_scan")((1,), (1024,), (starts, counts, np.int32(size)))
-    _SOURCE.kernel(f"embedding_order<{i}>")(grid(rows, 256), (256,), (order, starts, ids, n, np.int32(size)))
+    _SOURCE.kernel(f"embedding_order<{i}>")(grid(rows, 128), (128,), (order, starts, ids, n, np.int32(size)))
     args = (out, parts, g, starts, counts, order, ids, n, np.int32(size), np.int32(width))
     _SOURCE.kernel(f"embedding_sum<{t}, {total}, {i}, {lanes}>")(grid(rows, 4), (128,), args)
     args = (out, parts, starts, counts, order, ids, n, np.int32(width))

@@ -98,7 +98,10 @@ class SubwordSampler:
 
     def _forget(self) -> None:
         self._words: _Words = self._kind(self._vocabulary, self._strength)
-        self._known: dict[int, int] = {}
+        self._hashes = np.full(
+            1, np.iinfo(np.uint64).max
+        )  # sorted, of the words that are known; the last stands for none
+        self._order = np.full(1, -1)  # their numbers
 
     def sample(self, ids: np.ndarray, lengths: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Other ids int32 and lengths int64 of sequences that lie in ``ids`` [n] one after another.
@@ -131,18 +134,21 @@ class SubwordSampler:
             hashes[longer] = mixed(hashes[longer] + (ids[at[longer] + step].astype(np.uint64) + np.uint64(1)) * _GOLDEN)
             step += 1
             longer = longer[sizes[longer] > step]
-        found, first, which = np.unique(hashes, return_index=True, return_inverse=True)
-        keys = found.tolist()
-        if self._words.size > _MOST_EDGES:
-            self._forget()
-        new = [n for n, key in enumerate(keys) if key not in self._known]
-        if new:
-            count = len(self._known)
-            self._known.update({keys[n]: count + order for order, n in enumerate(new)})
-            spans = [(int(at[first[n]]), int(sizes[first[n]])) for n in new]
+        place = np.searchsorted(self._hashes, hashes)
+        new = np.flatnonzero(self._hashes[place] != hashes)
+        if len(new):
+            if self._words.size > _MOST_EDGES:
+                self._forget()
+                new = np.arange(len(at))
+            found, first = np.unique(hashes[new], return_index=True)
+            spans = zip(at[new[first]].tolist(), sizes[new[first]].tolist(), strict=True)
             tokens = [tuple(ids[start : start + size].tolist()) for start, size in spans]
             self._words.add([(self._vocabulary.text(word), word) for word in tokens])
-        return np.fromiter((self._known[key] for key in keys), np.int64, len(keys))[which]
+            where = np.searchsorted(self._hashes, found)
+            self._order = np.insert(self._order, where, np.arange(len(found)) + len(self._hashes) - 1)
+            self._hashes = np.insert(self._hashes, where, found)
+            place = np.searchsorted(self._hashes, hashes)
+        return self._order[place]
 
 
 class _Vocabulary:
@@ -236,6 +242,7 @@ class _Unigram:
                 found.append((at, spelt[-1], logs[end - 1] + self._unknown))
             top = max(log for _, _, log in found)
             logs.append(top + math.log(sum(math.exp(log - top) for _, _, log in found)))
+            found.sort(key=lambda edge: -edge[2])  # the likely ones first
             nodes.append([(place, token, math.exp(log - logs[-1])) for place, token, log in found])
             node_of.append(len(nodes))
         return nodes
@@ -245,8 +252,13 @@ class _Unigram:
         counts = np.zeros(len(words), np.int64)
         found: list[tuple[np.ndarray, np.ndarray]] = []
         while len(active):
-            edge = np.searchsorted(self._until, node + _uniform(states[active], len(found)), side="right")
-            edge = np.clip(edge, self._first[node], self._first[node + 1] - 1)  # chances round
+            goal, edge = node + _uniform(states[active], len(found)), self._first[node]
+            beyond = np.flatnonzero(self._until[edge] <= goal)
+            while len(beyond):
+                edge[beyond] += 1
+                beyond = beyond[self._until[np.minimum(edge[beyond], self.size - 1)] <= goal[beyond]]
+                beyond = beyond[edge[beyond] < self.size]
+            edge = np.minimum(edge, self._first[node + 1] - 1)  # chances round
             found.append((active, self._piece[edge]))
             counts[active] += 1
             origin = self._from[edge]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 import numpy as np
 
-from seqlib.core.ops.expression import loops_from
+from seqlib.core.ops import expression
 from seqlib.core.rng import Generator
 from seqlib.data.batch import Batch, PackedBatch
 from seqlib.decode.engine import Engine
@@ -27,7 +28,7 @@ def run_all_kernels(presets: Sequence[str] = ()) -> None:
     Kernels are compiled by dtype and rank, not by size, so a few short sentences serve; loops that are generated from
     a configuration's constants and its number of layers are compiled however small their work is here.
     """
-    with loops_from(0):
+    with _loops_for_all():
         for config in _configs(presets or available("seqlib.models")):
             generator = Generator(config.seed)
             model, _ = build_model(config, _SPEC, generator)
@@ -40,6 +41,16 @@ def run_all_kernels(presets: Sequence[str] = ()) -> None:
                 compiled_loss(model)(_padded())
                 for beam in (1, config.decode.beam):
                     Engine(model, _SPEC).decode([[5, 6, 7], [8, 9]], beam=beam, max_length=4)
+
+
+@contextmanager
+def _loops_for_all() -> Iterator[None]:
+    """Within it, generated loops are taken for the smallest arrays, too."""
+    before, expression.LARGE = expression.LARGE, 0
+    try:
+        yield
+    finally:
+        expression.LARGE = before
 
 
 def _configs(presets: Sequence[str]) -> list[RunConfig]:

@@ -9,8 +9,7 @@ compiled loops. Both compute every step in IEEE arithmetic in the same order, so
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, reduce
 from typing import Any, NamedTuple
 
@@ -189,17 +188,6 @@ LARGE = 1 << 15
 _SLOW = frozenset(("maximum", "minimum", "where", "sign", "divide"))
 _NUMPYS = frozenset(("exp", "log", "tanh", "sin", "cos", "erf", "power"))
 """What loops leave to NumPy: its vectorised functions are as fast, and then values do not depend on who runs."""
-
-
-@contextmanager
-def loops_from(size: int) -> Generator[None, None, None]:
-    """Within it, compiled loops are taken from so many elements on. For compiling them beforehand."""
-    global LARGE
-    before, LARGE = LARGE, size
-    try:
-        yield
-    finally:
-        LARGE = before
 
 
 def loop_when(plan: Plan) -> Callable[[Metas, Attrs], bool]:

@@ -51,6 +51,7 @@ PAGES = (
             "seqlib.nn.attention": "Segments",
             "seqlib.nn.transformer_layers": "LayerConfig",
             "seqlib.nn.recurrent": "Cell Recurrent",
+            "seqlib.nn.precision": "Precision resolve_precision",
             "seqlib.nn.init": "*",
         },
     ),
@@ -68,6 +69,7 @@ PAGES = (
             "seqlib.models.transformer": "TransformerConfig Transformer build tiny small base big bulletin multi30k "
             "multi30k_tiny",
             "seqlib.models.lstm_seq2seq": "LSTMSeq2SeqConfig LSTMSeq2Seq build base multi30k",
+            "seqlib.models.gpt2": "GPT2Config GPT2 TextBatch",
             "seqlib.models.preset": "Preset",
         },
     ),

@@ -12,6 +12,7 @@ import numpy as np
 
 from seqlib.core import dtypes
 from seqlib.core.ambient import ambient, setting
+from seqlib.core.backends import host, is_cuda
 
 Array = np.ndarray[Any, Any]
 Arrays = Sequence[Array | None]
@@ -163,6 +164,7 @@ def _state(array: Array) -> tuple[bool, float]:
     """Whether there is a NaN, and the largest absolute value (infinity also for NaN)."""
     if not dtypes.is_float(array.dtype) or array.size == 0:
         return False, 0.0
+    array = host(array) if is_cuda(array) else array
     if np.isfinite(array).all():
         return False, max(float(array.max()), -float(array.min()))
     return bool(np.isnan(array).any()), np.inf

@@ -34,8 +34,10 @@ class GPT2Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Sizes of a GPT-2, by default those of the smallest; raises UsageError for values that don't fit together."""
 
     vocab: int = 50257
+    """Tokens."""
     layers: int = 12
     d_model: int = 768
+    """D."""
     heads: int = 12
     d_ff: int = 0
     """0: four times d_model."""
@@ -44,6 +46,7 @@ class GPT2Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     dropout: float = 0.1
     """Of embeddings, attention probabilities and each block's output before the residual sum."""
     norm_eps: float = 1e-5
+    """Of layer norm."""
 
     def __post_init__(self) -> None:
         for name in ("vocab", "layers", "d_model", "heads", "max_length"):
@@ -93,8 +96,8 @@ class Block(Module):
 
 
 class GPT2(Module):
-    """The model over token ids. Weights are drawn from N(0, 0.02²), those of the layers that end in a residual sum from
-    N(0, 0.02² / (2 · layers)), by `generator`; biases are 0.
+    """The model of a `config` over token ids. Weights are drawn from N(0, 0.02²), those of the layers that end in a
+    residual sum from N(0, 0.02² / (2 · layers)), by `generator`; biases are 0.
     """
 
     half = True

@@ -116,6 +116,17 @@ def test_an_index_out_of_range_is_told_when_a_result_is_read() -> None:
         seqlib.compile(lambda s: model.encode(s, np.array([4], np.int32)), state=model)(ids).numpy()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_first_tensor_that_is_not_finite_is_named(dtype: str) -> None:
+    layer = Linear(8, 8)
+    layer.weight.assign(np.full((8, 8), np.inf, np.float32))
+    layer.to("cuda")
+    found = seqlib.compile(layer, state=layer).find_non_finite(
+        np.zeros((2, 8), np.float32).astype(seqlib.core.dtypes.canonical(dtype))
+    )
+    assert found is not None and found.kind == "NaN"
+
+
 def test_modules_and_optimizers_move_there_and_back() -> None:
     layer = Linear(8, 4)
     layer.weight.keep_copy("bfloat16")

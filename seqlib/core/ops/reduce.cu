@@ -26,8 +26,7 @@ template <int OP, typename A> struct Running {
     __device__ __forceinline__ void add(A x) { value = meet<OP>(value, x); }
 };
 template <> struct Running<SUM, float> {
-    float value, lost = 0.f;
-    __device__ __forceinline__ Running(float start) : value(start) {}
+    float value, lost;
     __device__ __forceinline__ void add(float x) {
         float y = x - lost, sum = value + y;
         lost = isfinite(sum) ? (sum - value) - y : 0.f;
@@ -58,23 +57,44 @@ __global__ void reduce_rows(O* out, const T* x, i64 rows, int along, double fact
     if (lane == 0) out[row] = OP == SUM && factor != 1.0 ? store<O>(value * factor) : store<O>(value);
 }
 
-// A block of 32 by 8 threads takes 32 columns of a part of the middle axis: out [outer, parts, inner].
+// A block of 32 by 8 threads takes 32 V columns of a part of the middle axis, V of 8 bytes together: out [outer, parts,
+// inner].
 template <typename T, typename O, int OP>
-__global__ void reduce_columns(O* out, const T* x, int along, i64 inner, double factor) {
+__global__ void __launch_bounds__(256) reduce_columns(O* out, const T* x, int along, i64 inner, double factor) {
     typedef typename Sum<T>::type A;
-    __shared__ A room[8][WARP];
-    i64 column = i64(blockIdx.x) * WARP + threadIdx.x;
+    constexpr int V = 8 / sizeof(T);
+    __shared__ A room[8][WARP * V];
+    i64 column = (i64(blockIdx.x) * WARP + threadIdx.x) * V;
     int first = i64(along) * blockIdx.y / gridDim.y, last = i64(along) * (blockIdx.y + 1) / gridDim.y;
     const T* from = x + i64(blockIdx.z) * along * inner + column;
-    bool inside = column < inner;
-    Running<OP, A> run{OP == SUM || !inside ? A(0) : A(load(from[i64(first) * inner]))};
-    if (inside)
-        for (int i = first + threadIdx.y; i < last; i += 8) run.add(A(load(from[i64(i) * inner])));
-    A value = run.value;
-    room[threadIdx.y][threadIdx.x] = value;
+    int count = column < inner ? int(min(inner - column, i64(V))) : 0;
+    bool wide = inner % V == 0 && reinterpret_cast<u64>(x) % 8 == 0;
+    Running<OP, A> run[V] = {};
+    if (count) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) run[v].value = OP == SUM || v >= count ? A(0) : A(load(from[i64(first) * inner + v]));
+#pragma unroll 4
+        for (int i = first + threadIdx.y; i < last; i += 8) {
+            Pack<T, V> p;
+            if (wide) p = *reinterpret_cast<const Pack<T, V>*>(from + i64(i) * inner);
+            else
+#pragma unroll
+                for (int v = 0; v < V; ++v)
+                    if (v < count) p.at[v] = from[i64(i) * inner + v];
+#pragma unroll
+            for (int v = 0; v < V; ++v)
+                if (v < count) run[v].add(A(load(p.at[v])));
+        }
+#pragma unroll
+        for (int v = 0; v < V; ++v) room[threadIdx.y][threadIdx.x * V + v] = run[v].value;
+    }
     __syncthreads();
-    if (threadIdx.y || !inside) return;
-    for (int i = 1; i < 8; ++i) value = meet<OP>(value, room[i][threadIdx.x]);
-    i64 place = (i64(blockIdx.z) * gridDim.y + blockIdx.y) * inner + column;
-    out[place] = OP == SUM && factor != 1.0 ? store<O>(value * factor) : store<O>(value);
+    i64 place = (i64(blockIdx.z) * gridDim.y + blockIdx.y) * inner;
+    for (int c = threadIdx.y * WARP + threadIdx.x; c < WARP * V; c += 256) {
+        i64 at = i64(blockIdx.x) * WARP * V + c;
+        if (at >= inner) return;
+        A value = room[0][c];
+        for (int i = 1; i < 8; ++i) value = meet<OP>(value, room[i][c]);
+        out[place + at] = OP == SUM && factor != 1.0 ? store<O>(value * factor) : store<O>(value);
+    }
 }

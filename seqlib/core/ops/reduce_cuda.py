@@ -60,9 +60,14 @@ def serves(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
     return x.size > 0 and _form(x.shape, attrs["axis"]) is not None
 
 
-def _parts(outer: int, along: int, inner: int) -> int:
+def _tiles(inner: int, itemsize: int) -> int:
+    """Blocks side by side: a thread takes columns of 8 bytes together."""
+    return grid(inner, 32 * 8 // itemsize)[0]
+
+
+def _parts(outer: int, along: int, inner: int, itemsize: int) -> int:
     """Into how many parts a middle axis is cut, so that the GPU is full."""
-    blocks = outer * -(-inner // 32)
+    blocks = outer * _tiles(inner, itemsize)
     return max(1, min(along // 64, 512 // blocks))
 
 
@@ -73,7 +78,7 @@ def scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
     form = _form(x.shape, attrs["axis"])
     assert form is not None
     outer, along, inner = form
-    parts = _parts(outer, along, inner) if inner > 1 else 1
+    parts = _parts(outer, along, inner, x.dtype.itemsize) if inner > 1 else 1
     wide = {"float16": np.float32, "bfloat16": np.float32, "bool": np.int32}.get(x.dtype.name, x.dtype)
     return [Meta((outer * parts * inner,), np.dtype(wide))] if parts > 1 else []
 
@@ -89,7 +94,7 @@ def _reduce(op: str, out: Any, x: Any, rest: Any, axis: tuple[int, ...], factor:
         blocks = (outer,) if block else grid(outer, _WARPS)
         kernel(blocks, (256,), (out, x, np.int64(outer), np.int32(along), np.float64(factor)))
         return
-    tiles, rows = grid(inner, 32)[0], np.int64(inner)
+    tiles, rows = _tiles(inner, x.itemsize), np.int64(inner)
     if not rest:
         kernel = _SOURCE.kernel(f"reduce_columns<{t}, {o}, {op}>")
         kernel((tiles, 1, outer), (32, 8), (out, x, np.int32(along), rows, np.float64(factor)))
@@ -100,7 +105,9 @@ def _reduce(op: str, out: Any, x: Any, rest: Any, axis: tuple[int, ...], factor:
         _SOURCE.kernel(f"reduce_columns<{wide}, {o}, {op}>"),
     )
     first((tiles, parts, outer), (32, 8), (rest[0], x, np.int32(along), rows, np.float64(1)))
-    second((tiles, 1, outer), (32, 8), (out, rest[0], np.int32(parts), rows, np.float64(factor)))
+    second(
+        (_tiles(inner, rest[0].itemsize), 1, outer), (32, 8), (out, rest[0], np.int32(parts), rows, np.float64(factor))
+    )
 
 
 def sum_(outs: Any, ins: Any, scratch: Any, *, axis: Any, keepdims: bool, wide: bool) -> None:

@@ -107,3 +107,24 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
         checkpoint.save(small_disk, 3, large, SLOTS, {"step": 3})
     assert checkpoint.newest(small_disk).step == 2
     assert checkpoint.steps(small_disk) == [1, 2]
+
+
+def test_the_mean_of_checkpoints_and_moving_averages(tmp_path: Path) -> None:
+    """Summed in float64, in the order given; where the optimizer kept a moving average of a tensor, that is taken."""
+    draw = np.random.default_rng(0)
+    models = [{"w": draw.normal(size=(4, 5)).astype(np.float32), "frozen": np.ones(3, np.float32)} for _ in range(3)]
+    paths = [
+        checkpoint.save(tmp_path / "plain", step, model, SLOTS, {"step": step}) for step, model in enumerate(models)
+    ]
+    found = checkpoint.average(paths)
+    total = models[0]["w"].astype(np.float64) + models[1]["w"] + models[2]["w"]
+    assert np.array_equal(found["w"], (total / 3).astype(np.float32)) and found["w"].dtype == np.float32
+    assert np.array_equal(found["frozen"], np.ones(3)) and found.keys() == models[0].keys()
+    assert np.array_equal(checkpoint.load_weights(paths[1])["w"], models[1]["w"])
+    average = {"ema.w": np.full((4, 5), 7, np.float32)}
+    kept = checkpoint.save(tmp_path / "ema", 1, models[0], average, {"step": 1})
+    weights = checkpoint.load_weights(kept)
+    assert (weights["w"] == 7).all() and (weights["frozen"] == 1).all()
+    (paths[2] / "model.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match="is damaged"):
+        checkpoint.average(paths)

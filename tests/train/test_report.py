@@ -133,3 +133,9 @@ def test_ticks_cover_the_range_with_round_numbers(low: float, high: float) -> No
     marks = ticks(low, high)
     assert marks[0] <= low + 1e-12 and marks[-1] >= high - 1e-12 and 2 <= len(marks) <= 12
     assert np.allclose(np.diff(marks), marks[1] - marks[0])
+
+
+def test_steps_are_whole_numbers() -> None:
+    chart = line_chart([Series("loss", [(27, 7.5)])], "Loss")
+    labels = re.findall(r'class="tick"[^>]*>([^<]+)<', chart)
+    assert labels and "27" in labels and not any(label.startswith("27.") for label in labels)

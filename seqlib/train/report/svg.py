@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 _WIDTH, _HEIGHT = 660, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 14, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 14, 14, 34
 
 
 class Series(NamedTuple):
@@ -54,7 +54,7 @@ def line_chart(series: Sequence[Series], label: str, unit: str = "") -> str:
     xs, ys = ([point[n] for _, points, _ in kept for point in points] for n in (0, 1))
     marks = ticks(min(ys), max(ys))
     right = max(max(xs), min(xs) + 1)
-    steps = [x for x in ticks(min(xs), right) if min(xs) <= x <= right]
+    steps = [x for x in ticks(min(xs), right) if min(xs) <= x <= right and abs(x - round(x)) < 1e-6]
     at_x = _scale(min(xs), right, _LEFT, _WIDTH - _RIGHT)
     at_y = _scale(marks[0], marks[-1], _HEIGHT - _BOTTOM, _TOP)
     body = _axes(marks, steps, at_x, at_y)

@@ -108,7 +108,9 @@ def test_out_of_memory_tells_bytes_and_the_largest_tensors() -> None:
 
 def test_an_index_out_of_range_is_told_when_a_result_is_read() -> None:
     model = build(
-        TransformerConfig(encoder_layers=1, decoder_layers=1, d_model=64, heads=2), ProblemSpec(9, 9), Generator(0)
+        TransformerConfig(encoder_layers=1, decoder_layers=1, d_model=64, heads=2),
+        ProblemSpec(source_vocab=9, target_vocab=9),
+        Generator(0),
     )
     model.to("cuda")
     ids = np.full((1, 4), 20, np.int32)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import dtypes, philox
-from seqlib.core.backends.cuda import Source, name_of, pointer
+from seqlib.core.backends.cuda import Source, cuda, name_of, pointer
 from seqlib.core.op import Attrs, Layout, Meta
 from seqlib.core.ops.attention import _attention, attention_bwd
 from seqlib.core.ops.attention_parts import packed_stride, unpacked, unpacked_metas
@@ -48,7 +49,14 @@ _SHAPE = np.dtype(
 )
 
 
+def _tensor_cores() -> bool:
+    """False on a GPU before Ampere. Without one, plans are made for a newer one."""
+    return "cupy" not in sys.modules or cuda().capability >= 80
+
+
 def _serves(q: Any, k: Any, bias: Any, whole: Sequence[Meta | None]) -> bool:
+    if not _tensor_cores():
+        return False
     ints = all(m is None or m.dtype == dtypes.int32 for m in whole)
     return dtypes.is_half(q.dtype) and q.shape[-1] in WIDTHS and bias is None and ints and q.size > 0 and k.size > 0
 

@@ -263,7 +263,7 @@ def test_prepare_prints_the_report(corpus: Path, tmp_path: Path) -> None:
         (["train", "--problem", "translate_bulletin_ende", "--model", "transfomer"], "did you mean transformer"),
         (["train", "--problem", "translate_bulletin_ende", "--hparams_set", "transformer_bas"], "transformer_base"),
         (["train", "--problem", "x", "--optim.lrate", "1"], "did you mean --"),
-        (["train", "--problem", "x", "--device", "cuda"], "device 'cuda' is not available"),
+        (["train", "--problem", "x", "--device", "cudaa"], "did you mean cuda"),
         (["train", "--problem", "x", "--time_limit", "soon"], "time limit 'soon' is not a duration"),
         (["train", "--problem", "translate_bulletin_ende", "--hparams", "d_modl=3"], "did you mean d_model"),
         (["train", "--resume", "nowhere"], "no run can be read here"),

@@ -49,4 +49,5 @@ from seqlib.core.ops import (  # noqa: E402
     reduce_cuda,
     rotary_cuda,
     scatter_cuda,
+    softmax_cuda,
 )

@@ -147,7 +147,7 @@ class Trainer:
         tokens = sum(int(np.count_nonzero(batch.tgt_out >= 0)) for batch in batches)
         at.target_tokens += tokens
         at.seconds = clock.seconds()
-        self._print_programs()
+        took -= self._print_programs()
         padded = sum(int(batch.tgt_in.size) for batch in batches)
         self.window.add(total, weight, norm, tokens, padded, took, rate)
         self._tell("on_train_batch_end", at.step)
@@ -164,11 +164,13 @@ class Trainer:
             self.generator.state.assign(now)
         return f"first {found}" if found else "taken again, it is finite"
 
-    def _print_programs(self) -> None:
-        """Log the programs that were built since the last call."""
+    def _print_programs(self) -> float:
+        """Log the programs that were built since the last call; the seconds that it took to build them."""
+        before = self._printed
         for program, sizes in self.step.built[self._printed :]:
             self._printed += 1
             self.log.program(self.position.step, self._printed, program, sizes)
+        return sum(program.build_seconds for program, _ in self.step.built[before:])
 
     def _print(self, clock: Clock) -> None:
         if not self.window.steps:

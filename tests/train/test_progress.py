@@ -1,5 +1,7 @@
 """The expected end of a run: evaluations and checkpoints count."""
 
+import importlib
+import json
 import re
 import time
 from pathlib import Path
@@ -68,3 +70,23 @@ def test_a_timed_run_tells_the_step_it_expects_to_end_with(
     steps = run.train(make_config(settings)).position.step
     told = [int(n.replace(",", "")) for n in re.findall(r"step [\d,]+/~([\d,]+) ", capfd.readouterr().err)]
     assert len(told) >= steps - 1 and told[-1] >= steps - 1
+
+
+def test_building_programs_does_not_count_as_the_time_of_a_step(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A minute for each program, on a clock that is set on meanwhile: steps are as quick as before."""
+    clock, late = time.perf_counter, [0.0]
+    compile_module = importlib.import_module("seqlib.core.compile")
+    lower = compile_module.lower
+
+    def slow(graph: Any) -> Any:
+        late[0] += 60.0
+        return lower(graph)
+
+    monkeypatch.setattr(compile_module, "lower", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + late[0])
+    run.train(make_config(settings | {"train_steps": 4, "log_every": 2}))
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert sum(r["seconds"] for r in records if r["kind"] == "program") >= 60
+    assert all(r["seconds_per_step"] < 30 for r in records if r["kind"] == "train")

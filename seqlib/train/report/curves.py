@@ -66,10 +66,10 @@ def time_section(log: Records, seconds: float, by_op: Sequence[tuple[str, int, f
     dev = sum(record["seconds"] for record in log if record["kind"] == "dev")
     built = sum(record["seconds"] for record in log if record["kind"] == "program")
     parts = [
-        ("training steps", max(0.0, steps - built)),
+        ("training steps", steps),
         ("building programs", built),
         ("evaluating on dev", dev),
-        ("checkpoints, data and the rest", max(0.0, seconds - steps - dev)),
+        ("checkpoints, data and the rest", max(0.0, seconds - steps - built - dev)),
     ]
     body = paragraph(f"{duration(seconds)} of wall time.") + share_bar(parts)
     if by_op:

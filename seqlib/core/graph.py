@@ -25,20 +25,16 @@ _ids = itertools.count()
 class Value:
     """An array that will exist when the program runs. `constant` holds its content if that is known."""
 
-    __slots__ = ("constant", "dtype", "id", "name", "node", "shape", "slot")
+    __slots__ = ("constant", "dtype", "id", "meta", "name", "node", "shape", "slot")
 
     def __init__(self, meta: Meta, name: str = "", constant: npt.NDArray[Any] | None = None) -> None:
         self.id = next(_ids)
-        self.shape = meta.shape
-        self.dtype = meta.dtype
+        self.meta = meta
+        self.shape, self.dtype = meta
         self.node: Node | None = None
         self.slot = 0
         self.name = name
         self.constant = constant
-
-    @property
-    def meta(self) -> Meta:
-        return Meta(self.shape, self.dtype)
 
     def __repr__(self) -> str:
         return f"{self.name or 'v' + str(self.id)}:{self.dtype}{list(self.shape)}"
@@ -60,6 +56,11 @@ class Node:
     def reads(self) -> list[Value]:
         """The inputs that are not absent."""
         return [v for v in self.inputs if v is not None]
+
+    @property
+    def metas(self) -> list[Meta | None]:
+        """Those of the inputs."""
+        return [None if v is None else v.meta for v in self.inputs]
 
     def give(self, values: list[Value]) -> Node:
         """Make these its outputs."""

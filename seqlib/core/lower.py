@@ -14,7 +14,7 @@ from seqlib.core.backends.base import scratch_metas
 from seqlib.core.graph import Graph, Node, Value
 from seqlib.core.hoist import LEAST, MOST, Group, hoist
 from seqlib.core.memory import FOREVER, Buffer, Storage, assign_offsets
-from seqlib.core.op import Attrs, Kernel, Layout, Meta, Op, metas_of
+from seqlib.core.op import Attrs, Kernel, Layout, Meta, Op
 from seqlib.util.errors import TraceError
 
 MAX_LAUNCHES = 20_000
@@ -159,7 +159,7 @@ class _Lowering:
                 # A reshape that no strides express: a copy in row-major order.
                 self._copy(op.name, Storage(target.buffer, source.meta), source, node)
             return
-        metas = metas_of(node.inputs)
+        metas = node.metas
         fn, kernel = self.backend.bind(op, metas, [v.meta for v in node.outputs], node.attrs)
         scratch: list[Storage] = []
         if kernel is not None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_type_hints
 import numpy as np
 
 from seqlib.core.graph import Graph, Node, Value, recording
-from seqlib.core.op import OPS, Attrs, Meta, Op, as_tuple, metas_of
+from seqlib.core.op import OPS, Attrs, Meta, Op, as_tuple
 from seqlib.core.passes.simplify import eliminate_common_subexpressions, eliminate_dead_code
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor
@@ -167,6 +167,6 @@ def _replace(graph: Graph, op: Op, node: Node, match: _Match, attrs: Attrs) -> N
     if any(v in wanted and v not in results for n in inside if n is not None for v in n.outputs):
         return
     fused = Node(op, [match.values[p] for p in match.pattern.graph.inputs], attrs, node.scope, node.line)
-    metas = op.infer_metas(metas_of(fused.inputs), attrs)
+    metas = op.infer_metas(fused.metas, attrs)
     fused.give([Value(meta) if v is None else v for v, meta in zip(results, metas, strict=True)])
     graph.nodes = [fused if n is node else n for n in graph.nodes if n is node or n not in inside]

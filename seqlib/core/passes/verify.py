@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from seqlib.core.graph import Graph, Value
-from seqlib.core.op import metas_of
 
 
 class GraphError(AssertionError):
@@ -19,7 +18,7 @@ def verify(graph: Graph, after: str) -> None:
         for v in node.reads:
             if v not in known and v.constant is None:
                 raise GraphError(f"after {after}: {node.op.name} reads {v!r} before it is made ({node.line})")
-        metas = node.op.infer_metas(metas_of(node.inputs), node.attrs)
+        metas = node.op.infer_metas(node.metas, node.attrs)
         if metas != [v.meta for v in node.outputs]:
             raise GraphError(
                 f"after {after}: {node.op.name} gives {metas}, the graph says {node.outputs} ({node.line})"

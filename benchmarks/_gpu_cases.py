@@ -195,7 +195,7 @@ def _glu() -> Iterator[Case]:
 def _rotary() -> Iterator[Case]:
     draw = _Draw(16)
     for shape, heads in (((2, 65, 6, 64), 4), ((129, 3, 128), 3), ((33, 2, 6), 1)):
-        yield Case((draw(*shape), draw.ids(200, *shape[-3:-2])), {"base": 10000.0, "inverse": False, "heads": heads})
+        yield Case((draw(*shape), draw.ids(24, *shape[-3:-2])), {"base": 10000.0, "inverse": False, "heads": heads})
 
 
 _CASES = {

@@ -14,6 +14,7 @@ import msgspec
 
 from seqlib.bundle.architecture import is_location
 from seqlib.core.program import ARENAS
+from seqlib.core.backends import choose_device
 from seqlib.train import callbacks as named_callbacks
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config
@@ -117,7 +118,8 @@ def _resumed(config: RunConfig, folder: Path, newest: Path | None, callbacks: Se
 
 def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Callback] = ()) -> Trainer:
     """Prepare the data and build the trainer, and say what is being trained."""
-    named = named_callbacks.make(config.callbacks)  # before the data: a wrong name is told at once
+    choose_device(config.device)  # before the data: what is missing is told at once
+    named = named_callbacks.make(config.callbacks)
     problem = open_problem(config)
     data = prepare_data(config, problem)
     with room_for_state(config, data.spec):

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from seqlib.bundle.architecture import is_location
-from seqlib.core.program import ARENAS
 from seqlib.core.backends import choose_device
+from seqlib.core.program import ARENAS
 from seqlib.train import callbacks as named_callbacks
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config

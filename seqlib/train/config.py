@@ -136,7 +136,10 @@ class DecodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One training run; the groups `data`, `optim`, `batch` and `decode` have settings of their own."""
+    """One training run.
+
+    The groups `data`, `optim`, `batch` and `decode` have settings of their own.
+    """
 
     problem: str = ""
     """Name of a problem (`seqlib list problems`); not needed with own files."""

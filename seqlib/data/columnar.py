@@ -84,8 +84,8 @@ class _Source:
 def _opened(file: str) -> Iterator[_Source]:
     """A table, opened; what pyarrow says of damage becomes a DataError."""
     try:
-        import pyarrow  # type: ignore[import-not-found]
-        import pyarrow.parquet  # type: ignore[import-not-found]
+        import pyarrow
+        import pyarrow.parquet
     except ImportError:
         raise UsageError(f"{file}: reading it needs pyarrow, which comes with the extra `data`") from None
     try:
@@ -123,7 +123,7 @@ def _hub(handle: str) -> Any:
     With one more part the name of a configuration is tried before that of a split; the split is train by default.
     """
     try:
-        import datasets  # type: ignore[import-not-found]
+        import datasets
     except ImportError:
         raise UsageError(f"{handle}: reading it needs the library datasets, the extra `data`") from None
     name, *parts = re.split(r":(?![^\[]*\])", handle.removeprefix(HUB))  # not within train[:80%]

@@ -130,14 +130,14 @@ class Multi30k(Translation):
         if "fr" in self._languages():
             raise DataError(f"{self.name}: the hub's {HUB_NAME} has no French; {_HOW}")
         try:
-            import datasets  # pyright: ignore[reportMissingImports]
+            import datasets
         except ImportError:
             raise DataError(
                 f"{self.name}: no --data_dir was given, and the datasets library, which fetches {HUB_NAME} from the "
                 f"hub, is not installed (extra: data); {_HOW}"
             ) from None
         try:
-            rows = datasets.load_dataset(HUB_NAME, split=_HUB_SPLITS[split])
+            rows: Any = datasets.load_dataset(HUB_NAME, split=_HUB_SPLITS[split])
         except Exception as error:  # whatever the library and the network below it raise
             raise DataError(f"{self.name}: {HUB_NAME} could not be fetched from the hub ({error}); {_HOW}") from error
         if len(rows) != SIZES[split]:

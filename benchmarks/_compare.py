@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -34,6 +36,22 @@ class Measure(NamedTuple):
         wall, cpu = time.perf_counter(), time.process_time()
         run()
         return cls(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def model_options(
+    parser: argparse.ArgumentParser, models: Sequence[str], csv_name: str, arguments: list[str] | None
+) -> argparse.Namespace:
+    """The options of a script that measures models of ours, its own included; kernels get `--threads`."""
+    parser.add_argument("--models", default=",".join(models), help=f"comma-separated, of {', '.join(models)}")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=15, help="measurements of each side")
+    parser.add_argument("--csv", type=Path, default=HERE / "results" / csv_name)
+    parser.add_argument("--smoke", action="store_true", help="tiny shapes: does the script run?")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.models.split(",")) - set(models):
+        parser.error(f"--models: {', '.join(unknown)}: expected some of {', '.join(models)}")
+    os.environ["SEQLIB_THREADS"] = str(options.threads)
+    return options
 
 
 class Peer:

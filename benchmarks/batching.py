@@ -10,7 +10,6 @@ presets (dropout and batch size as there); a recurrent model takes no packs.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,6 +18,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import _compare  # noqa: E402
 
 MODELS = ("transformer", "lstm_seq2seq")
 
@@ -67,8 +68,6 @@ class Training:
 
     def measure(self, steps: int) -> Any:
         """The time of some steps, for each 1,000 target tokens."""
-        import _compare
-
         tokens = 0
 
         def run() -> None:
@@ -98,17 +97,8 @@ def prepared(options: argparse.Namespace, folder: Path) -> Any:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=HERE.parent / "shared" / "data" / "multi30k")
-    parser.add_argument("--models", default=",".join(MODELS), help=f"comma-separated, of {', '.join(MODELS)}")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=15, help="measurements of each kind")
     parser.add_argument("--steps", type=int, default=6, help="steps a measurement")
-    parser.add_argument("--csv", type=Path, default=HERE / "results" / "batching.csv")
-    parser.add_argument("--smoke", action="store_true", help="a tiny model and corpus: does the script run?")
-    options = parser.parse_args(arguments)
-    if unknown := set(options.models.split(",")) - set(MODELS):
-        parser.error(f"--models: {', '.join(unknown)}: expected some of {', '.join(MODELS)}")
-    os.environ["SEQLIB_THREADS"] = str(options.threads)
-    import _compare
+    options = _compare.model_options(parser, MODELS, "batching.csv", arguments)
 
     import seqlib
 

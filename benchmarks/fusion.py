@@ -18,6 +18,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+import _compare  # noqa: E402
+
 MODELS = ("transformer_multi30k", "transformer_c1", "lstm_seq2seq_multi30k")
 
 
@@ -68,16 +70,7 @@ class Step:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default=",".join(MODELS), help=f"comma-separated, of {', '.join(MODELS)}")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=15, help="measurements of each side")
-    parser.add_argument("--csv", type=Path, default=HERE / "results" / "fusion.csv")
-    parser.add_argument("--smoke", action="store_true", help="tiny shapes: does the script run?")
-    options = parser.parse_args(arguments)
-    if unknown := set(options.models.split(",")) - set(MODELS):
-        parser.error(f"--models: {', '.join(unknown)}: expected some of {', '.join(MODELS)}")
-    os.environ["SEQLIB_THREADS"] = str(options.threads)
-    import _compare
+    options = _compare.model_options(parser, MODELS, "fusion.csv", arguments)
 
     import seqlib
 

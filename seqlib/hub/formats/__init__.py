@@ -1,0 +1,6 @@
+"""Weights of other tools as named arrays: safetensors, PyTorch, NumPy, Marian, GGUF; nothing in them is run."""
+
+from seqlib.hub.formats.checkpoint import Checkpoint, Entry
+from seqlib.hub.formats.open import open_checkpoint
+
+__all__ = ["Checkpoint", "Entry", "open_checkpoint"]

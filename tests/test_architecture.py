@@ -17,7 +17,19 @@ FILE_LIMIT = 450
 FUNCTION_LIMIT = 80
 KERNELS = ("_numpy", "_cpu")
 
-EXTRAS = {"numba", "cupy", "nvmath", "datasets", "gguf", "sklearn", "sacrebleu", "tensorboardX", "starlette", "uvicorn", "onnx"}
+EXTRAS = {
+    "numba",
+    "cupy",
+    "nvmath",
+    "datasets",
+    "gguf",
+    "sklearn",
+    "sacrebleu",
+    "tensorboardX",
+    "starlette",
+    "uvicorn",
+    "onnx",
+}
 FOREIGN = {"torch", "jax", "tensorflow", "transformers"}
 
 

@@ -147,6 +147,12 @@ PAGES = (
         {"seqlib.bundle": "*"},
     ),
     Page(
+        "hub",
+        "seqlib.hub",
+        "Pretrained weights; [hub.md](../hub.md) is the guide.",
+        {"seqlib.hub.formats": "open_checkpoint Checkpoint"},
+    ),
+    Page(
         "core",
         "seqlib.core",
         "For ops of your own ([adding-an-op.md](../adding-an-op.md)) and for a look inside; what everyday code needs "

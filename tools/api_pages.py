@@ -70,6 +70,7 @@ PAGES = (
             "multi30k_tiny",
             "seqlib.models.lstm_seq2seq": "LSTMSeq2SeqConfig LSTMSeq2Seq build base multi30k",
             "seqlib.models.gpt2": "GPT2Config GPT2 TextBatch",
+            "seqlib.models.lstm_lm": "LSTMLMConfig LSTMLM medium large characters",
             "seqlib.models.preset": "Preset",
         },
     ),

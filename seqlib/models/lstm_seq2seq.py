@@ -223,13 +223,11 @@ class LSTMSeq2Seq(Module):
             if cache.feed is not None:
                 x = ops.concatenate([x, cache.feed], axis=-1)
             with self.decoder.scope():
-                top, states = self.decoder.step(x, list(zip(cache.h, cache.c, strict=True)))
+                top, states = self.decoder.step(x, cache.states)
             query = ops.reshape(top, (cache.sentences, cache.beams, self.config.hidden))
             context = self.attention(query, cache.keys, cache.memory, cache.source_lengths)
             vector = ops.reshape(self._attention_vector(context, query), (cache.rows, self.config.d_model))
-            for (h, c), h_cache, c_cache in zip(states, cache.h, cache.c, strict=True):
-                h_cache.assign(h)
-                c_cache.assign(c)
+            cache.keep(states)
             if cache.feed is not None:
                 cache.feed.assign(vector)
             return self.logits(self.dropout(vector))

@@ -6,21 +6,21 @@ R decoding rows (B sentences times J beams; row b·J + j is beam j of sentence b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from seqlib.core import ops
+from seqlib.core import dtypes, ops
 from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Parameter, Tensor, Variable
 from seqlib.nn import init
-from seqlib.nn.dropout import Dropout
+from seqlib.nn.dropout import Dropout, check_rate
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.util.errors import ShapeError, unknown
 
-__all__ = ["GRU", "LSTM", "BahdanauAttention", "GRUCell", "LSTMCell", "LuongAttention", "RecurrentCache"]
+__all__ = ["GRU", "LSTM", "BahdanauAttention", "GRUCell", "LSTMCell", "LuongAttention", "RecurrentCache", "StateCache"]
 
 State = tuple[Tensor, ...]
 """Of a layer, [B,H] each: h and c of an LSTM, h of a GRU."""
@@ -42,11 +42,15 @@ class LSTMCell(Module):
     the order i, f, g, o.
 
     `weight_x` [4H,D] is drawn by Xavier, `weight_h` [4H,H] from U(-1/√H, 1/√H); `bias` [4H] is 0, and 1 for the forget
-    gate, so that a new layer remembers (Jozefowicz et al. 2015).
+    gate, so that a new layer remembers (Jozefowicz et al. 2015). In training `weight_dropout` zeroes elements of
+    `weight_h`, the same ones in all steps of a call (DropConnect; Merity, Keskar and Socher 2017).
     """
 
-    def __init__(self, in_features: int, features: int):
+    multiplied = ("weight_x", "weight_h", "bias")
+
+    def __init__(self, in_features: int, features: int, weight_dropout: float = 0.0):
         self.features = features
+        self.weight_dropout = Dropout(check_rate(weight_dropout, "weight_dropout"))
         bound = features**-0.5
         self.weight_x = Parameter(init.xavier_uniform((4 * features, in_features)))
         self.weight_h = Parameter(init.uniform((4 * features, features), -bound, bound))
@@ -59,16 +63,17 @@ class LSTMCell(Module):
     ) -> tuple[Tensor, State]:
         """x [B,T,D], lengths int32 [B] (None: all T) → outputs [B,T,H], 0 beyond a length, and the last (h, c)."""
         h, c = state if state is not None else (None, None)
-        y, h, c = ops.lstm(x, self.weight_x, self.weight_h, self.bias, h, c, lengths, reverse)
+        w_x, w_h, bias = (w.as_dtype(x.dtype) for w in (self.weight_x, self.weight_h, self.bias))
+        y, h, c = ops.lstm(x, w_x, self.weight_dropout(w_h), bias, h, c, lengths, reverse)
         return y, (h, c)
 
     def gates(self, x: Tensor) -> Tensor:
         """What the inputs x [R,D] give the gates: [R,4H]."""
-        return ops.matmul(x, self.weight_x, transpose_b=True) + self.bias
+        return ops.matmul(x, self.weight_x.as_dtype(x.dtype), transpose_b=True) + self.bias.as_dtype(x.dtype)
 
     def advance(self, gates: Tensor, state: State) -> State:
         """One token a row: `gates` of its input [R,4H], h and c [R,H] → the next h and c."""
-        return ops.lstm_step(gates, self.weight_h, *state)
+        return ops.lstm_step(gates, self.weight_dropout(self.weight_h.as_dtype(gates.dtype)), *state)
 
 
 class GRUCell(Module):
@@ -77,6 +82,8 @@ class GRUCell(Module):
 
     `weight_x` [3H,D] is drawn by Xavier, `weight_h` [3H,H] from U(-1/√H, 1/√H); `bias_x` and `bias_h` [3H] are 0.
     """
+
+    multiplied = ("weight_x", "weight_h", "bias_x", "bias_h")
 
     def __init__(self, in_features: int, features: int):
         self.features = features
@@ -91,17 +98,18 @@ class GRUCell(Module):
     ) -> tuple[Tensor, State]:
         """x [B,T,D], lengths int32 [B] (None: all T) → outputs [B,T,H], 0 beyond a length, and the last (h,)."""
         h = None if state is None else state[0]
-        weights = (self.weight_x, self.weight_h, self.bias_x, self.bias_h)
-        y, h = ops.gru(x, *weights, h, lengths, reverse)
+        w_x, w_h, b_x, b_h = (w.as_dtype(x.dtype) for w in (self.weight_x, self.weight_h, self.bias_x, self.bias_h))
+        y, h = ops.gru(x, w_x, w_h, b_x, b_h, h, lengths, reverse)
         return y, (h,)
 
     def gates(self, x: Tensor) -> Tensor:
         """What the inputs x [R,D] give the gates: [R,3H]."""
-        return ops.matmul(x, self.weight_x, transpose_b=True) + self.bias_x
+        return ops.matmul(x, self.weight_x.as_dtype(x.dtype), transpose_b=True) + self.bias_x.as_dtype(x.dtype)
 
     def advance(self, gates: Tensor, state: State) -> State:
         """One token a row: `gates` of its input [R,3H], h [R,H] → the next h."""
-        return (ops.gru_step(gates, self.weight_h, self.bias_h, *state),)
+        w_h, b_h = (w.as_dtype(gates.dtype) for w in (self.weight_h, self.bias_h))
+        return (ops.gru_step(gates, w_h, b_h, *state),)
 
 
 class Recurrent(Module):
@@ -138,7 +146,7 @@ class Recurrent(Module):
             )
         found: list[State] = []
         for i, cell in enumerate(self.cells):
-            x = x if i == 0 else self.dropout(x)
+            x = x if i == 0 else over_time(self.dropout, x)
             y, state = cell(x, None if states is None else states[i], lengths)
             if self.reverse_cells:
                 back, other = self.reverse_cells[i](x, None, lengths, reverse=True)
@@ -160,6 +168,11 @@ class Recurrent(Module):
                 gates = cell.gates(self.dropout(found[-1][0])) if i else gates
                 found.append(cell.advance(gates, state))
         return found[-1][0], found
+
+
+def over_time(fn: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """fn of x [B,T,…], elementwise, with time first inside: recurrent layers' results lie so, and nothing is copied."""
+    return ops.swapaxes(fn(ops.swapaxes(x, 0, 1)), 0, 1)
 
 
 class LSTM(Recurrent):
@@ -252,13 +265,64 @@ def _softmax(scores: Tensor, lengths: Tensor | None) -> Tensor:
     return ops.softmax(scores, axis=-1)
 
 
-class RecurrentCache:
-    """Fixed storage of a recurrent decoder; pass it in the `state` of compiled functions.
+class StateCache:
+    """Fixed storage of the states of a recurrent decoder; pass it in the `state` of compiled functions.
 
-    B `sentences` of `source_length` S at most, R `rows`. `h`, `c`: [R,H] in each of the `layers`; `feed`: [R,F], what
-    a step hands to the next beside them (absent for F = 0). `keys` [B,S,A], `memory` [B,S,M] and `source_lengths`
-    int32 [B] belong to the source, shared by a sentence's beams. The state of a row is small, so beams are reordered
-    by moving it. Raises ShapeError when R is no multiple of B.
+    R `rows` of B `sentences`, J = R/B beams; `h`, `c`: [R,H] in `dtype` for each layer, H of `widths`. The state of a
+    row is small, so beams are reordered by moving it. Raises ShapeError when R is no multiple of B.
+    """
+
+    def __init__(self, sentences: int, rows: int, widths: Sequence[int], dtype: Any = np.float32):
+        if rows < 1 or sentences < 1 or rows % sentences:
+            raise ShapeError(f"cache: rows: expected a multiple of the {sentences} sentences, got {rows}")
+        self.sentences, self.rows, self.beams = sentences, rows, rows // sentences
+        self.h = [_zeros((rows, width), f"h.{i}", dtype) for i, width in enumerate(widths)]
+        self.c = [_zeros((rows, width), f"c.{i}", dtype) for i, width in enumerate(widths)]
+
+    def state_variables(self) -> dict[str, Variable]:
+        """All storage, by name."""
+        return {variable.name: variable for variable in self._moving()}
+
+    def _moving(self) -> list[Variable]:
+        """What belongs to a beam."""
+        return [*self.h, *self.c]
+
+    @property
+    def states(self) -> list[State]:
+        """(h, c) of each layer."""
+        return list(zip(self.h, self.c, strict=True))
+
+    def keep(self, states: Sequence[State]) -> None:
+        """Write (h, c) of each layer."""
+        for (h, c), h_cache, c_cache in zip(states, self.h, self.c, strict=True):
+            h_cache.assign(h)
+            c_cache.assign(c)
+
+    def reorder(self, parents: Tensor) -> None:
+        """Row r goes on from the state of row ``parents[r]`` (int32 [R]), a beam of the same sentence.
+
+        With one beam a sentence there is nothing to choose from, and nothing is done.
+        """
+        if tuple(parents.shape) != (self.rows,):
+            raise ShapeError(f"cache: parents: expected shape ({self.rows},), got {tuple(parents.shape)}")
+        if self.beams > 1:
+            for variable in self._moving():
+                variable.assign(ops.take(variable, parents, axis=0))
+
+    def take_over(self, other: Any, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
+        """Copy sentences `keep` (int [A], positions in `other`) into sentences 0 … A-1 of this cache, which has as many
+        beams. `parents` int [R of other] is the reordering that other's rows still wait for.
+        """
+        rows = parents[(keep[:, None] * self.beams + np.arange(self.beams)).reshape(-1)]
+        for mine, theirs in zip(self._moving(), other._moving(), strict=True):
+            mine.storage()[: len(rows)] = theirs.data[rows]
+
+
+class RecurrentCache(StateCache):
+    """`StateCache` of a decoder with attention: R `rows` of B `sentences`, all layers of one width `state`, float32.
+
+    `source_length` is S at most; `feed`: [R,F], what a step hands to the next beside the states (absent for F = 0).
+    `keys` [B,S,A], `memory` [B,S,M] and `source_lengths` int32 [B] belong to the source, shared by a sentence's beams.
     """
 
     def __init__(
@@ -273,12 +337,8 @@ class RecurrentCache:
         keys: int,
         memory: int,
     ):
-        if rows < 1 or sentences < 1 or rows % sentences:
-            raise ShapeError(f"cache: rows: expected a multiple of the {sentences} sentences, got {rows}")
-        self.sentences, self.rows, self.beams = sentences, rows, rows // sentences
+        super().__init__(sentences, rows, [state] * layers)
         self.source_length = source_length
-        self.h = [_zeros((rows, state), f"h.{i}") for i in range(layers)]
-        self.c = [_zeros((rows, state), f"c.{i}") for i in range(layers)]
         self.feed = _zeros((rows, feed), "feed") if feed else None
         self.keys = _zeros((sentences, source_length, keys), "keys")
         self.memory = _zeros((sentences, source_length, memory), "memory")
@@ -290,33 +350,16 @@ class RecurrentCache:
         return {variable.name: variable for variable in variables}
 
     def _moving(self) -> list[Variable]:
-        """What belongs to a beam."""
-        return [*self.h, *self.c, *([] if self.feed is None else [self.feed])]
-
-    def reorder(self, parents: Tensor) -> None:
-        """Row r goes on from the state of row ``parents[r]`` (int32 [R]), a beam of the same sentence.
-
-        With one beam a sentence there is nothing to choose from, and nothing is done.
-        """
-        if tuple(parents.shape) != (self.rows,):
-            raise ShapeError(f"cache: parents: expected shape ({self.rows},), got {tuple(parents.shape)}")
-        if self.beams > 1:
-            for variable in self._moving():
-                variable.assign(ops.take(variable, parents, axis=0))
+        return [*super()._moving(), *([] if self.feed is None else [self.feed])]
 
     def take_over(self, other: RecurrentCache, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
-        """Copy sentences `keep` (int [A], positions in `other`) into sentences 0 … A-1 of this cache, which has as many
-        beams. `parents` int [R of other] is the reordering that other's rows still wait for.
-        """
-        count, beams = len(keep), self.beams
-        rows = parents[(keep[:, None] * beams + np.arange(beams)).reshape(-1)]
-        for mine, theirs in zip(self._moving(), other._moving(), strict=True):
-            mine.storage()[: len(rows)] = theirs.data[rows]
-        extent = min(self.source_length, other.source_length)
+        """As `StateCache`, with what belongs to the source."""
+        super().take_over(other, keep, parents, used)
+        count, extent = len(keep), min(self.source_length, other.source_length)
         for mine, theirs in ((self.keys, other.keys), (self.memory, other.memory)):
             mine.storage()[:count, :extent] = theirs.data[keep, :extent]
         self.source_lengths.storage()[:count] = other.source_lengths.data[keep]
 
 
-def _zeros(shape: tuple[int, ...], name: str) -> Variable:
-    return Variable(np.zeros(shape, np.float32), name=name)
+def _zeros(shape: tuple[int, ...], name: str, dtype: Any = np.float32) -> Variable:
+    return Variable(np.zeros(shape, dtypes.canonical(dtype)), name=name)

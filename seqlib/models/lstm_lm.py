@@ -1,0 +1,212 @@
+"""LSTM language model (Zaremba, Sutskever and Vinyals 2014), with tied weights (Press and Wolf 2017; Inan et al. 2017)
+and weight dropping (Merity, Keskar and Socher 2017).
+
+B rows, T time, D embedding width, H state width, V vocabulary, R decoding rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from seqlib.core import ops
+from seqlib.core.rng import Generator, use_generator
+from seqlib.core.tape import no_grad
+from seqlib.core.tensor import Parameter, Tensor, as_tensor
+from seqlib.models.gpt2 import TextBatch
+from seqlib.models.preset import Preset
+from seqlib.nn import init
+from seqlib.nn.dropout import Dropout, check_rate
+from seqlib.nn.embedding import Embedding
+from seqlib.nn.module import Module
+from seqlib.nn.recurrent import LSTMCell, State, StateCache
+from seqlib.util.errors import ShapeError, UsageError
+
+__all__ = ["LSTMLM", "LSTMLMConfig", "characters", "large", "medium"]
+
+
+class LSTMLMConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Sizes and rates, by default Zaremba et al.'s medium model; raises UsageError for values that don't fit
+    together."""
+
+    vocab: int = 10000
+    """Tokens."""
+    layers: int = 2
+    d_model: int = 650
+    """D, of the embedding and of what the output weights read."""
+    hidden: int = 650
+    """H, of the layers' states; the last layer has D where the output weights are tied."""
+    embedding_dropout: float = 0.5
+    """Of embedded tokens."""
+    dropout: float = 0.5
+    """Between layers."""
+    output_dropout: float = 0.5
+    """Of the last layer's states."""
+    weight_dropout: float = 0.0
+    """Of the recurrent weights, the same elements in all steps of a window."""
+    tie_output: bool = True
+    """The output weights are the embedding."""
+
+    def __post_init__(self) -> None:
+        for name in ("vocab", "layers", "d_model", "hidden"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"lstm_lm: {name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("embedding_dropout", "dropout", "output_dropout", "weight_dropout"):
+            check_rate(getattr(self, name), f"lstm_lm: {name}")
+
+    @property
+    def widths(self) -> list[int]:
+        """Of each layer's state."""
+        return [self.hidden] * (self.layers - 1) + [self.d_model if self.tie_output else self.hidden]
+
+
+class LSTMLM(Module):
+    """The model of a `config` over token ids, initial weights drawn from `generator`: see `LSTMCell` and `Embedding`;
+    the output weights, where they are not the embedding, by Xavier.
+
+    A text is learnt in windows of T tokens, B rows side by side. After `carry` each training step starts from the
+    states in which the step before it ended, through which no gradient flows (truncated backpropagation through time).
+    """
+
+    half = True
+    multiplied = ("output_weight",)
+    derived = ("carried",)
+
+    def __init__(self, config: LSTMLMConfig, generator: Generator):
+        self.config = config
+        widths = config.widths
+        with use_generator(generator):
+            self.embedding = Embedding(config.vocab, config.d_model)
+            sizes = zip([config.d_model, *widths[:-1]], widths, strict=True)
+            self.cells = [LSTMCell(size, width, config.weight_dropout) for size, width in sizes]
+            tied = self.embedding.weight
+            self.output_weight = (
+                tied if config.tie_output else Parameter(init.xavier_uniform((config.vocab, widths[-1])))
+            )
+        self.embedding_dropout = Dropout(config.embedding_dropout)
+        self.dropout = Dropout(config.dropout)
+        self.output_dropout = Dropout(config.output_dropout)
+        self.carried: list[Any] = []
+        for name, parameter in self.named_parameters().items():
+            parameter.name = name
+
+    def _advance(self, tokens: Any, states: Any, lengths: Any = None) -> tuple[Tensor, list[State]]:
+        """tokens int32 [B,T] → the last layer's states, dropped, time first [T,B,·], and each layer's last state."""
+        x = self.embedding_dropout(self.embedding(ops.swapaxes(as_tensor(tokens), 0, 1)))
+        found: list[State] = []
+        for i, cell in enumerate(self.cells):
+            state = None if states is None else tuple(s.astype(x.dtype) for s in states[i])
+            y, state = cell(ops.swapaxes(x, 0, 1), state, lengths)
+            found.append(state)
+            dropout = self.dropout if i + 1 < len(self.cells) else self.output_dropout
+            x = dropout(ops.swapaxes(y, 0, 1))
+        return x, found
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden [..., ·] → scores of the next token [..., V], at least float32."""
+        return ops.matmul(hidden, self.output_weight.as_dtype(hidden.dtype), transpose_b=True, wide=True)
+
+    def forward(self, tokens: Any, states: list[State] | None = None) -> tuple[Tensor, list[State]]:
+        """tokens int32 [B,T], and the states (h, c) [B,·] of each layer to start from (None: zeros) → logits [B,T,V]
+        and each layer's last state."""
+        hidden, states = self._advance(tokens, states)
+        return self.logits(ops.swapaxes(hidden, 0, 1)), states
+
+    def loss(self, batch: TextBatch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """(sum of the cross entropies in nats, number of targets that count), both float32 scalars; for
+        `train.step.training_step`. In training the states are carried (see `carry`), otherwise they start from zeros.
+        Raises ShapeError for another number of rows than is carried."""
+        tokens = as_tensor(batch.tokens)
+        carried = self.carried if self.training else []
+        if carried and tokens.shape[0] != carried[0].shape[0]:
+            raise ShapeError(f"lstm_lm: batch: expected the {carried[0].shape[0]} rows carried, got {tokens.shape[0]}")
+        start = [(h.detach(), c.detach()) for h, c in zip(carried[::2], carried[1::2], strict=True)] or None
+        hidden, states = self._advance(tokens, start)
+        for variable, last in zip(carried, (s for state in states for s in state), strict=False):
+            variable.assign(last.detach())
+        return ops.linear_cross_entropy(
+            ops.reshape(hidden, (-1, hidden.shape[-1])),
+            self.output_weight.as_dtype(hidden.dtype),
+            ops.reshape(ops.swapaxes(as_tensor(batch.targets), 0, 1), (-1,)),
+            smoothing=smoothing,
+            ignore_index=-1,
+        )
+
+    # ---- states that go on
+
+    def carry(self, rows: int) -> None:
+        """From now on training steps over `rows` B rows go on from each other's states, at first zeros; 0: they do not.
+
+        Call it after `compute_in` and before a step is compiled. `carried` holds h and c of each layer in turn, [B,·],
+        to be saved with a checkpoint; `forget` sets them to zeros where a text begins anew."""
+        cache = StateCache(rows, rows, self.config.widths, self.compute or np.float32) if rows else None
+        device = self.output_weight.device
+        self.carried = [] if cache is None else [v.to(device) for state in cache.states for v in state]
+
+    def forget(self) -> None:
+        """Set the carried states to zeros."""
+        for variable in self.carried:
+            variable.assign(np.zeros(variable.shape, variable.dtype))
+
+    # ---- one token at a time
+
+    def new_cache(self, rows: int, max_length: int = 0) -> StateCache:
+        """States of zeros for R `rows`; texts may have any length, so `max_length` is not read."""
+        return StateCache(rows, rows, self.config.widths, self.compute or np.float32)
+
+    def fill_cache(self, cache: StateCache, tokens: Any, lengths: Any) -> Tensor:
+        """Read tokens int32 [R,T], the first `lengths` int32 [R] ≥ 1 of each row, from zeros → logits [R,V] of what
+        follows. Writes the cache in place."""
+        with no_grad():
+            _, states = self._advance(tokens, None, as_tensor(lengths))
+            cache.keep(states)
+            return self.logits(states[-1][0])
+
+    def step(self, tokens: Any, position: Any, cache: StateCache) -> Tensor:
+        """tokens int32 [R] → logits [R,V] of what follows. Writes the cache in place.
+
+        What came before is in the cache, so `position` is not read; it is there as every model has it.
+        """
+        with no_grad():
+            hidden, states = self._advance(ops.expand_dims(as_tensor(tokens), 1), cache.states)
+            cache.keep(states)
+            return self.logits(hidden[0])
+
+
+# ---- presets
+
+
+def _training(lr: float, clip: float) -> dict[str, Any]:
+    return {
+        "lr": lr,
+        "schedule": "constant*linear_warmup*cosine_decay",
+        "warmup": 200,
+        "betas": (0.9, 0.999),
+        "eps": 1e-8,
+        "weight_decay": 0.0,
+        "clip_norm": clip,
+        "smoothing": 0.0,
+    }
+
+
+def medium() -> Preset:
+    """Zaremba et al.'s medium model, 2 layers of 650, with tied weights; windows of 35 tokens, 20 rows."""
+    return Preset(
+        about="Zaremba et al., medium", model=LSTMLMConfig(), optim=_training(2e-3, 5.0), batch={"tokens": 700}
+    )
+
+
+def large() -> Preset:
+    """Zaremba et al.'s large model, 2 layers of 1500, with tied weights; windows of 35 tokens, 20 rows."""
+    rates = dict.fromkeys(("embedding_dropout", "dropout", "output_dropout"), 0.65)
+    model = LSTMLMConfig(d_model=1500, hidden=1500, **rates)  # type: ignore[arg-type]
+    return Preset(about="Zaremba et al., large", model=model, optim=_training(1e-3, 10.0), batch={"tokens": 700})
+
+
+def characters() -> Preset:
+    """For a text of a megabyte in characters on two processors: one layer of 256 over embeddings of 64."""
+    rates = dict.fromkeys(("embedding_dropout", "dropout", "output_dropout"), 0.1)
+    model = LSTMLMConfig(vocab=256, layers=1, d_model=64, hidden=256, tie_output=False, **rates)  # type: ignore[arg-type]
+    return Preset(about="characters, on a CPU", model=model, optim=_training(5e-3, 1.0), batch={"tokens": 2048})

@@ -49,7 +49,19 @@ def test_presets(row: list[str]) -> None:
 def test_all_presets_are_listed() -> None:
     from seqlib.util.lookup import available
 
-    assert sorted(row[0].strip("`") for row in rows()) == available("seqlib.models")
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert [name for name in available("seqlib.models") if f"| `{name}` | " not in text] == []
+
+
+@pytest.mark.parametrize("name", ["medium", "large", "characters"])
+def test_presets_of_the_lstm_language_model(name: str) -> None:
+    module = import_module("seqlib.models.lstm_lm")
+    model = getattr(module, name)().model
+    with seqlib.meta():
+        count = module.LSTMLM(model, seqlib.Generator(0)).num_parameters()
+    sizes = f"{model.layers} | {model.d_model} / {model.hidden} | {'yes' if model.tie_output else 'no'} | {model.dropout}"
+    line = f"| `lstm_lm_{name}` | {sizes} | {model.vocab:,} | {count / 1e6:.1f} M |"
+    assert line in (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 
 
 def test_all_factors_and_callbacks_are_listed() -> None:

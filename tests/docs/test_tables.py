@@ -59,7 +59,9 @@ def test_presets_of_the_lstm_language_model(name: str) -> None:
     model = getattr(module, name)().model
     with seqlib.meta():
         count = module.LSTMLM(model, seqlib.Generator(0)).num_parameters()
-    sizes = f"{model.layers} | {model.d_model} / {model.hidden} | {'yes' if model.tie_output else 'no'} | {model.dropout}"
+    sizes = (
+        f"{model.layers} | {model.d_model} / {model.hidden} | {'yes' if model.tie_output else 'no'} | {model.dropout}"
+    )
     line = f"| `lstm_lm_{name}` | {sizes} | {model.vocab:,} | {count / 1e6:.1f} M |"
     assert line in (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 

@@ -134,6 +134,7 @@ PAGES = (
         "Using a saved model; [decoding.md](../decoding.md) is the guide. `seqlib.load` gives a `Translator`.",
         {
             "seqlib.decode.translate": "Translator Translation Alternative",
+            "seqlib.decode.generate": "TextGenerator Generation",
             "seqlib.decode.sampling": "Sampling",
             "seqlib.decode.engine": "Engine",
             "seqlib.decode.search": "Hypothesis",

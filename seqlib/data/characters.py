@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,33 +15,33 @@ __all__ = ["BytesTokenizer", "CharacterTokenizer"]
 
 class CharacterTokenizer:
     """Characters, most frequent first; other characters as their UTF-8 bytes (ids 4..259). Raises UsageError when
-    one occurs twice."""
+    one occurs twice. `raw`: text is taken as it is, ``decode(encode(text)) == text``."""
 
     kind: str = "characters"
     pad_id, bos_id, eos_id, unk_id = 0, 1, 2, 3
     characters: str
 
-    def __init__(self, characters: str) -> None:
+    def __init__(self, characters: str, raw: bool = False) -> None:
         """Raises UsageError for a character given twice."""
         if len(set(characters)) != len(characters):
             raise UsageError("a character vocabulary names a character twice")
         self.characters = characters
+        self.raw = raw
         self._ids = {character: FIRST_BYTE + 256 + place for place, character in enumerate(characters)}
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int = 1024) -> CharacterTokenizer:
+    def train(cls, texts: Iterable[str], vocab_size: int = 1024, *, raw: bool = False) -> CharacterTokenizer:
         """The most frequent characters that fit beside 4 special ids and 256 bytes; ties by code point.
 
         Raises UsageError below 261.
         """
         if vocab_size <= FIRST_BYTE + 256:
             raise UsageError(f"a vocabulary of {vocab_size} has no room for characters: at least 261 are needed")
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for text in texts:
-            for character in normalise(text):
-                counts[character] = counts.get(character, 0) + 1
+            counts.update(text if raw else normalise(text))
         ranked = sorted(counts, key=lambda character: (-counts[character], character))
-        return cls("".join(ranked[: vocab_size - FIRST_BYTE - 256]))
+        return cls("".join(ranked[: vocab_size - FIRST_BYTE - 256]), raw)
 
     @property
     def vocab_size(self) -> int:
@@ -50,12 +51,13 @@ class CharacterTokenizer:
     @property
     def digest(self) -> str:
         """sha256 (hex) of all that decides the ids."""
-        return hashlib.sha256(f"{self.kind}\0{self.characters}".encode()).hexdigest()
+        raw = "\0raw" if self.raw else ""
+        return hashlib.sha256(f"{self.kind}\0{self.characters}{raw}".encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         """Ids of the normalised text, without bos and eos; a character outside the vocabulary as its UTF-8 bytes."""
         ids: list[int] = []
-        for character in normalise(text):
+        for character in text if self.raw else normalise(text):
             known = self._ids.get(character)
             if known is not None:
                 ids.append(known)
@@ -89,7 +91,7 @@ class CharacterTokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Writes the tokenizer into a folder, atomically."""
-        write_meta(folder, self, {"characters": self.characters})
+        write_meta(folder, self, {"characters": self.characters} | ({"raw": True} if self.raw else {}))
 
     @classmethod
     def load(cls, folder: str | Path) -> CharacterTokenizer:
@@ -98,7 +100,8 @@ class CharacterTokenizer:
         characters = meta.get("characters")
         if meta["kind"] not in ("characters", "bytes") or not isinstance(characters, str):
             raise DataError(f"{Path(folder) / META_FILE}: not a character or byte tokenizer")
-        return BytesTokenizer() if meta["kind"] == "bytes" else cls(characters)
+        raw = meta.get("raw", False) is True
+        return BytesTokenizer(raw) if meta["kind"] == "bytes" else cls(characters, raw)
 
 
 class BytesTokenizer(CharacterTokenizer):
@@ -106,9 +109,10 @@ class BytesTokenizer(CharacterTokenizer):
 
     kind: str = "bytes"
 
-    def __init__(self) -> None:
-        super().__init__("")
+    def __init__(self, raw: bool = False) -> None:
+        super().__init__("", raw)
 
     def encode(self, text: str) -> list[int]:
         """Ids of the normalised text's UTF-8 bytes, without bos and eos."""
-        return [FIRST_BYTE + byte for byte in normalise(text).encode("utf-8", "replace")]
+        data = (text if self.raw else normalise(text)).encode("utf-8", "replace")
+        return [FIRST_BYTE + byte for byte in data]

@@ -35,24 +35,27 @@ __all__ = [
 
 _TOO_HIGH = re.compile(r"Vocabulary size too high .*value <= (\d+)")
 _TOO_LOW = re.compile(r"Vocabulary size is smaller than required_chars\. \d+ vs (\d+)")
+_RAW = ("add_dummy_prefix", "remove_extra_whitespaces")  # what SentencePiece does to spaces unless it is told not to
 _THREADS = 4  # part of the result: unigram training sums in a different order with another number
 
 
 class SentencePieceTokenizer:
     """A trained SentencePiece model; the ``tokenizer.model`` in its folder is what other tools read as well.
 
-    Text is normalised by ``seqlib.data.tokenizer.normalise`` and by nothing else. The one thing that does not survive
-    a round trip is U+2581 (``▁``), SentencePiece's own mark for a space. Raises DataError for a damaged model.
+    Text is normalised by ``seqlib.data.tokenizer.normalise`` and by nothing else, if it is not `raw`: then it is taken
+    as it is, line feeds being pieces of their own. The one thing that does not survive a round trip is U+2581 (``▁``),
+    SentencePiece's own mark for a space. Raises DataError for a damaged model.
     """
 
     pad_id, bos_id, eos_id, unk_id = 0, 1, 2, 3
 
-    def __init__(self, model: bytes, kind: str = "unigram") -> None:
+    def __init__(self, model: bytes, kind: str = "unigram", raw: bool = False) -> None:
         """``model`` is a serialised ModelProto. Raises DataError for damage or for special ids in other places."""
         import sentencepiece
 
         self.kind = kind
         self.model = model
+        self.raw = raw
         try:
             self._processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
@@ -63,7 +66,14 @@ class SentencePieceTokenizer:
 
     @classmethod
     def train(
-        cls, texts: Iterable[str], vocab_size: int, seed: int = 0, *, kind: str = "unigram", max_texts: int = 1_000_000
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        seed: int = 0,
+        *,
+        kind: str = "unigram",
+        max_texts: int = 1_000_000,
+        raw: bool = False,
     ) -> SentencePieceTokenizer:
         """Trains on ``texts``, or on ``max_texts`` of them drawn by ``seed``: same arguments, same model.
 
@@ -71,11 +81,12 @@ class SentencePieceTokenizer:
         Raises UsageError when ``vocab_size`` is below 4 specials + 256 bytes + the characters of the corpus, and
         DataError when there is no text.
         """
-        lines = [line for text in sampled(texts, max_texts, seed) if (line := normalise(text))]
+        plain = str if raw else normalise
+        lines = [line for text in sampled(texts, max_texts, seed) if (line := plain(text))]
         if not lines:
             raise DataError("there is no text to train a tokenizer on")
         try:
-            return cls(_train(lines, vocab_size, kind), kind)
+            return cls(_train(lines, vocab_size, kind, raw), kind, raw)
         except RuntimeError as error:
             if low := _TOO_LOW.search(str(error)):
                 raise UsageError(
@@ -89,7 +100,7 @@ class SentencePieceTokenizer:
         get_logger().info(
             f"the corpus is too small for a vocabulary of {vocab_size}: training one of {reachable} instead"
         )
-        return cls(_train(lines, reachable, kind), kind)
+        return cls(_train(lines, reachable, kind, raw), kind, raw)
 
     @property
     def vocab_size(self) -> int:
@@ -103,11 +114,12 @@ class SentencePieceTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of the normalised text, without bos and eos; what no piece covers as its UTF-8 bytes."""
-        return self._processor.encode(_valid(normalise(text)))
+        return self._processor.encode(_valid(text if self.raw else normalise(text)))
 
     def encode_batch(self, texts: Sequence[str], threads: int = -1) -> list[list[int]]:
         """``encode`` of each text, on ``threads`` threads (-1: all cores); the result does not depend on them."""
-        return self._processor.encode([_valid(normalise(text)) for text in texts], num_threads=threads)
+        plain = str if self.raw else normalise
+        return self._processor.encode([_valid(plain(text)) for text in texts], num_threads=threads)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids; special ids are left out. Raises UsageError for an id outside the vocabulary."""
@@ -128,7 +140,7 @@ class SentencePieceTokenizer:
         """Writes ``tokenizer.model`` and the metadata into a folder, each atomically."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_bytes(Path(folder) / MODEL_FILE, self.model)
-        write_meta(folder, self, {})
+        write_meta(folder, self, {"raw": True} if self.raw else {})
 
     @classmethod
     def load(cls, folder: str | Path) -> SentencePieceTokenizer:
@@ -140,22 +152,23 @@ class SentencePieceTokenizer:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         if hashlib.sha256(model).hexdigest() != meta["digest"]:
             raise DataError(f"{path}: the file is damaged or is not the one {META_FILE} was written for")
-        return cls(model, meta["kind"])
+        return cls(model, meta["kind"], meta.get("raw", False) is True)
 
 
 def train_tokenizer(
-    kind: str, texts: Iterable[str], vocab_size: int, seed: int = 0, max_texts: int = 1_000_000
+    kind: str, texts: Iterable[str], vocab_size: int, seed: int = 0, max_texts: int = 1_000_000, raw: bool = False
 ) -> Tokenizer:
-    """Trains a tokenizer of a kind in ``KINDS`` on at most ``max_texts`` texts, drawn by ``seed``.
+    """Trains a tokenizer of a kind in ``KINDS`` on at most ``max_texts`` texts, drawn by ``seed``; a `raw` one keeps
+    text as it is, white space included.
 
     ``bytes`` learns nothing and always has 260 ids. Raises UsageError for another kind or a vocabulary too small.
     """
     if kind in ("unigram", "bpe"):
-        return SentencePieceTokenizer.train(texts, vocab_size, seed, kind=kind, max_texts=max_texts)
+        return SentencePieceTokenizer.train(texts, vocab_size, seed, kind=kind, max_texts=max_texts, raw=raw)
     if kind == "characters":
-        return CharacterTokenizer.train(sampled(texts, max_texts, seed), vocab_size)
+        return CharacterTokenizer.train(sampled(texts, max_texts, seed), vocab_size, raw=raw)
     if kind == "bytes":
-        return BytesTokenizer()
+        return BytesTokenizer(raw)
     raise unknown("tokenizer", kind, KINDS)
 
 
@@ -178,7 +191,7 @@ def sampled(texts: Iterable[str], size: int, seed: int) -> list[str]:
     return [text for _, text in sorted(kept)]
 
 
-def _train(lines: list[str], vocab_size: int, kind: str) -> bytes:
+def _train(lines: list[str], vocab_size: int, kind: str, raw: bool) -> bytes:
     import sentencepiece
 
     model = io.BytesIO()
@@ -193,6 +206,7 @@ def _train(lines: list[str], vocab_size: int, kind: str) -> bytes:
         unk_id=3,
         byte_fallback=True,
         normalization_rule_name="identity",
+        **({"user_defined_symbols": ["\n"], **dict.fromkeys(_RAW, False)} if raw else {}),
         max_sentence_length=1 << 16,
         num_threads=_THREADS,
         minloglevel=2,

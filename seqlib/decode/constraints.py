@@ -60,9 +60,13 @@ class Constraints:
         """Whether an output has to begin with something."""
         return any(len(prefix) for prefix in self.prefixes)
 
-    def apply(self, logits: np.ndarray, history: np.ndarray, sentences: np.ndarray, eos_id: int) -> None:
-        """Take away in place what may not follow: logits [R,V], history int [R,T], sentences int [R] of the rows."""
-        steps = history.shape[1]
+    def apply(
+        self, logits: np.ndarray, history: np.ndarray, sentences: np.ndarray, eos_id: int, given: int = 0
+    ) -> None:
+        """Take away in place what may not follow: logits [R,V], history int [R,T], sentences int [R] of the rows.
+
+        The first `given` tokens of a history are not of the output, but count for repetitions and banned sequences."""
+        steps = history.shape[1] - given
         row = np.arange(len(logits))
         forced = [(r, self.prefixes[b][steps]) for r, b in enumerate(sentences) if self._forces(b, steps)]
         forced_rows, forced_tokens = np.array(forced, np.int64).reshape(-1, 2).T
@@ -73,8 +77,8 @@ class Constraints:
             self._take_repeated(logits, history)
         for sequence in self.banned:
             *before, last = sequence
-            if len(before) <= steps:
-                met = (history[:, steps - len(before) :] == before).all(axis=1)
+            if len(before) <= history.shape[1]:
+                met = (history[:, history.shape[1] - len(before) :] == before).all(axis=1)
                 logits[met, last] = -np.inf
         dead = row[np.isneginf(logits.max(axis=1))]
         logits[dead, eos_id] = end[dead]
@@ -85,10 +89,10 @@ class Constraints:
         return len(self.prefixes) > 0 and steps < len(self.prefixes[sentence])
 
     def _take_repeated(self, logits: np.ndarray, history: np.ndarray) -> None:
-        n, steps = self.no_repeat_ngram, history.shape[1]
-        if steps < n:
+        n, length = self.no_repeat_ngram, history.shape[1]
+        if length < n:
             return
         windows = np.lib.stride_tricks.sliding_window_view(history, n, axis=1)  # [R, T - n + 1, n]
-        tail = history[:, steps - n + 1 :]
+        tail = history[:, length - n + 1 :]
         rows, places = np.nonzero((windows[:, :, :-1] == tail[:, None, :]).all(axis=2))
         logits[rows, windows[rows, places, -1]] = -np.inf

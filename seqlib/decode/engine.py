@@ -1,22 +1,22 @@
-"""The decoding engine: one batch of source token ids in, hypotheses out.
+"""The decoding engine: one batch of source token ids, or of prompts, in; hypotheses out.
 
 A batch is padded to a ladder of sizes, so that few programs are compiled. While it runs, sentences that are done leave
 at the next ladder step and the cache grows along its own ladder.
-B sentences, K beams, R = B·K rows, S source time.
+B sentences, K beams, R = B·K rows, S source time, P prefilled tokens of a prompt.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from seqlib.decode.constraints import Constraints
 from seqlib.decode.penalty import table
-from seqlib.decode.programs import IncrementalModel, Place, Programs, Size, shrunk
+from seqlib.decode.programs import CausalModel, IncrementalModel, Place, Programs, Size, shrunk
 from seqlib.decode.sampling import Sampling, sentence_keys
 from seqlib.decode.search import Hypothesis, Rules, Search, start
 from seqlib.util.errors import UsageError
@@ -30,13 +30,14 @@ _EXTRA_LENGTH = 50  # Tensor2Tensor's default: an output may be this much longer
 class Engine:
     """Decodes batches with one model; `spec` has the special ids. Calls from several threads take turns."""
 
-    def __init__(self, model: IncrementalModel, spec: ProblemSpec) -> None:
+    def __init__(self, model: IncrementalModel | CausalModel, spec: ProblemSpec) -> None:
         self.model = model
         self.spec = spec
         self.programs = Programs(model)
         self.steps = 0
         """Decoding steps run so far, over all batches."""
         self._lock = threading.Lock()
+        self._holder: int | None = None
 
     @property
     def longest_source(self) -> int:
@@ -127,42 +128,121 @@ class Engine:
             keys=None if sampling is None else sentence_keys(sources),
         )
         search = start(limits, rules)
-        mode = self.model.evaluating() if self.model.training else contextlib.nullcontext()
-        with self._lock, mode:
-            self._run(search, sources, longest + 1)
+        with self._taken():
+            place = self.programs.place(len(sources), beam, longest + 1, min(longest + 1, int(limits.max())))
+            self._fill(place, sources)
+            for _ in self._run(search, place):
+                pass
         return search.results()
 
-    def _run(self, search: Search, sources: Sequence[Sequence[int]], width: int) -> None:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_tokens: int,
+        beam: int = 1,
+        n_best: int = 1,
+        penalty: str = "gnmt",
+        alpha: float = 0.0,
+        min_length: int = 0,
+        no_repeat_ngram: int = 0,
+        banned: Sequence[Sequence[int]] = (),
+        sampling: Sampling | None = None,
+        keys: np.ndarray | None = None,
+    ) -> Iterator[Search]:
+        """Continue prompts (token ids, at least one each) that have one `prefill_length`, by at most `max_tokens` each.
+
+        Yields the search after every step, so that a caller may read its `tokens` and `end` rows; afterwards its
+        `results` begin with what `prefill_length` left of the prompts but for one token. Most options are as in
+        `decode`; what stands in the prompt counts as said before. With `sampling` a prompt has one output, drawn by
+        its number in `keys` uint64 [B]. Once a model's positions are full, a row of one beam goes on with the later
+        half of them as its context; beams end there.
+        """
+        sampling_beam = 1 if sampling is not None else beam
+        filled = prefill_length(len(prompts[0]))
+        forced = [tuple(prompt[filled + 1 :]) for prompt in prompts]
+        limits = np.array([len(rest) + max_tokens for rest in forced], np.int64)
+        if max(map(len, prompts)) > self.programs.longest:
+            raise UsageError(f"prompt of {max(map(len, prompts))} tokens: the model has {self.programs.longest} places")
+        if sampling_beam > 1:
+            limits = np.minimum(limits, self.programs.longest - filled)
+        constraints = Constraints(min_length and min_length + max(map(len, forced)), no_repeat_ngram, banned, forced)
+        constraints.check(len(prompts), limits, self.spec.target_vocab, self.spec.eos_id)
+        rules = Rules(
+            beam=sampling_beam,
+            n_best=n_best,
+            penalties=table(penalty, alpha, int(limits.max())),
+            bos_id=self.spec.bos_id,
+            eos_id=self.spec.eos_id,
+            constraints=constraints,
+            sampling=sampling,
+            keys=keys,
+            context=np.array([prompt[: filled + 1] for prompt in prompts], np.int32),
+        )
+        search = start(limits, rules)
+        with self._taken():
+            place = self._prefilled(search, filled)
+            yield from self._run(search, place, filled)
+
+    @contextlib.contextmanager
+    def _taken(self) -> Iterator[None]:
+        """The engine is the caller's alone, its model evaluating. Raises UsageError where this thread has it."""
+        if self._holder == threading.get_ident():
+            raise UsageError("this model's stream is still open in this thread: read it to its end or close() it")
+        mode = self.model.evaluating() if self.model.training else contextlib.nullcontext()
+        with self._lock, mode:
+            self._holder = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._holder = None
+
+    def _run(self, search: Search, place: Place, base: int = 0) -> Iterator[Search]:
+        """Steps from position `base` on until all is done; the search after each."""
         beam = search.rules.beam
-        place = self.programs.place(len(sources), beam, width, min(width, int(search.limits.max())))
-        self._fill(place, sources)
         parents = np.arange(place.size.sentences * beam, dtype=np.int32)
         while not search.done.all():
-            place, parents = self._resize(place, search, parents)
+            if search.rules.context is not None and base + search.steps == self.programs.longest:
+                base = self.programs.longest // 2 - search.steps
+                place = self._prefilled(search, base + search.steps)
+                parents = np.arange(place.size.sentences * beam, dtype=np.int32)
+            place, parents = self._resize(place, search, parents, base + search.steps)
             rows = len(search.tokens)
             tokens = np.full(len(parents), search.rules.bos_id, np.int32)
             tokens[:rows] = search.tokens
-            logits, normalizers = place.step(tokens, parents, search.steps)
+            logits, normalizers = place.step(tokens, parents, base + search.steps)
             self.steps += 1
             chosen = search.advance(logits[:rows], normalizers[:rows])
             parents = np.arange(len(parents), dtype=np.int32)
             if chosen is not None:
                 parents[:rows] = chosen
+            yield search
 
-    def _resize(self, place: Place, search: Search, parents: np.ndarray) -> tuple[Place, np.ndarray]:
+    def _resize(self, place: Place, search: Search, parents: np.ndarray, position: int) -> tuple[Place, np.ndarray]:
         """Move to a smaller batch when enough sentences are done, to a longer cache when this one is full."""
         beam = search.rules.beam
         keep = np.flatnonzero(~search.done)
         sentences = shrunk(len(keep), place.size.sentences)
         if sentences == place.size.sentences:
-            if search.steps < place.size.length:
+            if position < place.size.length:
                 return place, parents
             keep = np.arange(len(search.held))
-        length = place.size.length if search.steps < place.size.length else search.steps + 1
+        length = place.size.length if position < place.size.length else position + 1
         other = self.programs.place(sentences, beam, place.size.source, length)
-        other.take_over(place, keep, parents, search.steps)
+        other.take_over(place, keep, parents, position)
         search.leave(keep)
         return other, np.arange(other.size.sentences * beam, dtype=np.int32)
+
+    def _prefilled(self, search: Search, count: int) -> Place:
+        """A place for the rows held in which the `count` tokens before the next one are cached."""
+        assert search.history is not None
+        beam, held = search.rules.beam, len(search.held)
+        place = self.programs.place(held, beam, 0, min(count + 16, self.programs.longest))
+        tokens = np.full((place.size.sentences, count), self.spec.eos_id, np.int32)
+        end = search.history.shape[1] - 1
+        tokens[:held] = search.history[::beam, end - count : end]
+        place.fill(tokens)
+        return place
 
     def _fill(self, place: Place, sources: Sequence[Sequence[int]]) -> None:
         """Encode the sources, each followed by the end token; rows that only fill the batch hold just that token."""
@@ -174,3 +254,13 @@ class Engine:
             src[row, len(source)] = self.spec.eos_id
             lengths[row] = len(source) + 1
         place.fill(src, lengths)
+
+
+def prefill_length(length: int) -> int:
+    """How many tokens of a prompt of `length` are computed at once; the others are fed one by one.
+
+    It depends on the prompt alone, so that a prompt has the same bits in any batch: of `length` - 1 the four highest
+    bits, in multiples of 16.
+    """
+    grain = 1 << max(4, (length - 1).bit_length() - 4)
+    return (length - 1) // grain * grain

@@ -44,6 +44,19 @@ class IncrementalModel(Protocol):
     def evaluating(self) -> Any: ...
 
 
+class CausalModel(Protocol):
+    """What a language model offers to be decoded from one token at a time; see `seqlib.models.gpt2`."""
+
+    training: bool
+    config: Any
+    """Has `max_length`, the most tokens that a text may have."""
+
+    def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> Any: ...
+    def prefill(self, tokens: Any, cache: Any) -> None: ...
+    def step(self, tokens: Any, position: Any, cache: Any) -> Tensor: ...
+    def evaluating(self) -> Any: ...
+
+
 class Size(NamedTuple):
     """What a cache and its programs are made for."""
 
@@ -56,7 +69,7 @@ class Size(NamedTuple):
 class Place:
     """One cache of a given size with the two programs that use it."""
 
-    def __init__(self, model: IncrementalModel, size: Size) -> None:
+    def __init__(self, model: Any, size: Size) -> None:
         self.size, self._model = size, model
         rows = size.sentences * size.beams
         cache: Cache = model.new_cache(size.sentences, size.source, rows, size.length)
@@ -64,6 +77,10 @@ class Place:
         def fill(src: Tensor, lengths: Tensor) -> None:
             with no_grad():
                 model.fill_cache(cache, model.encode(src, lengths), lengths)
+
+        def prefill(tokens: Tensor) -> None:
+            with no_grad():
+                model.prefill(tokens, cache)
 
         def step(tokens: Tensor, parents: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
             with no_grad():
@@ -75,12 +92,13 @@ class Place:
             variable.to(_device(model))
         self.cache = cache
         self.bytes = _nbytes(cache)
-        self._fill = compile(fill, state=[model, cache])
+        self._fill = compile(prefill if hasattr(model, "prefill") else fill, state=[model, cache])
         self._step = compile(step, state=[model, cache])
 
-    def fill(self, src: np.ndarray, lengths: np.ndarray) -> None:
-        """Encode src int32 [B,S] with lengths int32 [B] and put its cross-attention keys and values in the cache."""
-        self._fill(src, lengths)
+    def fill(self, *ids: np.ndarray) -> None:
+        """Encode src int32 [B,S] with lengths int32 [B] and put its cross-attention keys and values in the cache; of a
+        language model those of tokens int32 [B,P], which the rows begin with."""
+        self._fill(*ids)
 
     def step(self, tokens: np.ndarray, parents: np.ndarray, position: int) -> tuple[np.ndarray, np.ndarray]:
         """tokens and parents int32 [R] at `position` → logits float32 [R,V] and their logsumexp float32 [R]."""
@@ -99,7 +117,7 @@ class Place:
 class Programs:
     """The places of one model. Holds at most `budget_bytes` of caches beside the ones in use."""
 
-    def __init__(self, model: IncrementalModel, budget_bytes: int = 1 << 30) -> None:
+    def __init__(self, model: IncrementalModel | CausalModel, budget_bytes: int = 1 << 30) -> None:
         self.model = model
         self.budget_bytes = budget_bytes
         self.longest = int(model.config.max_length)
@@ -110,7 +128,7 @@ class Programs:
         return Size(
             rung(sentences, SENTENCES),
             beams,
-            min(rung(source, _SOURCES), self.longest),
+            source and min(rung(source, _SOURCES), self.longest),
             min(rung(length, _LENGTHS), self.longest),
         )
 

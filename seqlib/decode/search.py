@@ -41,6 +41,8 @@ class Rules:
     """What a search obeys. `penalties` is a table of divisors by length, float32 [longest + 1] (see penalty.table).
 
     With `sampling`, `beam` counts the samples of a sentence, and `keys` uint64 [B] are the sentences' numbers.
+    `context` int [B, C] are tokens that stand before the outputs; the last is what a row feeds first (None: bos). The
+    rows' whole histories are kept then.
     """
 
     beam: int
@@ -52,6 +54,7 @@ class Rules:
     constraints: Constraints = _FREE
     sampling: Sampling | None = None
     keys: np.ndarray | None = None
+    context: np.ndarray | None = None
 
 
 class Search:
@@ -78,8 +81,11 @@ class Search:
         self.live = np.full((count, beam), _NEVER)
         self.live[:, 0] = 0.0
         self.history: np.ndarray | None = None
-        """int32 [R, steps], the tokens of each row, where constraints look at them."""
-        if rules.constraints.active:
+        """int32 [R, C + steps], the context and the tokens of each row, where constraints or a caller look at them."""
+        if rules.context is not None:
+            self.history = np.repeat(rules.context.astype(np.int32), beam, axis=0)
+            self.tokens = self.history[:, -1]
+        elif rules.constraints.active:
             self.history = np.zeros((count * beam, 0), np.int32)
         # Step t of sentence b, beam k: the token, its log-probability and the beam at t - 1 that it extends.
         self._tokens = np.zeros((longest, count, beam), np.int32)
@@ -106,9 +112,10 @@ class Search:
                 f"decoding step {self.steps + 1}: the model's logits are not finite for sentence "
                 f"{int(self.held[row // self.rules.beam])} of the batch; check the weights for NaN or overflow"
             )
-        if self.history is not None:
+        if self.history is not None and self.rules.constraints.active:
             sentences = np.repeat(self.held, self.rules.beam)
-            self.rules.constraints.apply(logits, self.history, sentences, self.rules.eos_id)
+            given = self.history.shape[1] - self.steps
+            self.rules.constraints.apply(logits, self.history, sentences, self.rules.eos_id, given)
         parents = self._extend(logits, normalizers)
         if self.history is not None:
             before = self.history if parents is None else self.history[parents]
@@ -119,6 +126,11 @@ class Search:
 
     def _extend(self, logits: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
         raise NotImplementedError
+
+    def end(self, positions: np.ndarray) -> None:
+        """End the sentences at these `positions` (int [a]) of `held` where they stand, each of one beam."""
+        self._keep(positions, self.live[positions], np.zeros((len(positions), 1), np.int64), None, self.steps)
+        self.done[positions] = True
 
     def leave(self, keep: np.ndarray) -> None:
         """Hold only the sentences at the positions `keep` of `held`; the others' results stay."""
@@ -280,12 +292,32 @@ class SamplingSearch(Search):
     def __init__(self, limits: np.ndarray, rules: Rules) -> None:
         super().__init__(limits, rules)
         self.live[:] = 0.0
+        self._seen: np.ndarray | None = None
+        """bool [R, V], for the repetition penalty; made at the first step."""
+
+    def leave(self, keep: np.ndarray) -> None:
+        super().leave(keep)
+        if self._seen is not None:
+            rows = (keep[:, None] * self.rules.beam + np.arange(self.rules.beam)).reshape(-1)
+            self._seen = self._seen[rows]
+
+    def _see(self, vocabulary: int) -> np.ndarray:
+        """What the rows have, with the tokens that they were fed last."""
+        row = np.arange(len(self.tokens))
+        if self._seen is None:
+            self._seen = np.zeros((len(row), vocabulary), bool)
+            if self.history is not None:
+                self._seen[row[:, None], self.history] = True
+        elif self.steps:
+            self._seen[row, self.tokens] = True
+        return self._seen
 
     def _extend(self, logits: np.ndarray, normalizers: np.ndarray) -> None:
         beam, sampling, keys = self.rules.beam, self.rules.sampling, self.rules.keys
         assert sampling is not None and keys is not None
         samples = np.arange(beam, dtype=np.uint64)
-        chosen = sampling.draw(logits, (keys[self.held][:, None] + samples).reshape(-1), self.steps)
+        seen = self._see(logits.shape[1]) if sampling.repetition_penalty != 1.0 else None
+        chosen = sampling.draw(logits, (keys[self.held][:, None] + samples).reshape(-1), self.steps, seen)
         found = logits[np.arange(len(chosen)), chosen] - normalizers
         log_probs = np.minimum(found, np.float32(0.0)).reshape(-1, beam)
         tokens = chosen.reshape(-1, beam)

@@ -16,6 +16,7 @@ from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
 from seqlib.nn import init
 from seqlib.nn.attention import MultiHeadAttention
+from seqlib.nn.cache import DecodeCache, StepPlace
 from seqlib.nn.dropout import Dropout, check_rate
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.feed_forward import FeedForward
@@ -23,7 +24,7 @@ from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.nn.norm import LayerNorm
 from seqlib.nn.positions import LearnedPositions
-from seqlib.util.errors import UsageError
+from seqlib.util.errors import ShapeError, UsageError
 
 __all__ = ["GPT2", "SIZES", "GPT2Config", "TextBatch"]
 
@@ -91,7 +92,22 @@ class Block(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B,T,D] → [B,T,D]."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), causal=True))
+        return self._rest(x, self.attention(self.attention_norm(x), causal=True))
+
+    def prefill(self, x: Tensor, cache: DecodeCache, layer: int) -> Tensor:
+        """`forward` for a text's first tokens, whose keys and values go into a layer of the cache."""
+        packed = self.attention.queries_keys_values(self.attention_norm(x))
+        _, k, v = ops.split(packed, 3, axis=2)
+        cache.fill(layer, k, v)
+        return self._rest(x, self.attention.over_itself(packed, causal=True))
+
+    def step(self, x: Tensor, cache: DecodeCache, layer: int, place: StepPlace) -> Tensor:
+        """One token for each of J beams: x [B,J,D] → [B,J,D]."""
+        keys, values = cache.self_k[layer], cache.self_v[layer]
+        return self._rest(x, self.attention.step(self.attention_norm(x), keys, values, place))
+
+    def _rest(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = x + self.dropout(attended)
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
@@ -135,6 +151,37 @@ class GPT2(Module):
     def forward(self, tokens: Any) -> Tensor:
         """tokens int32 [B,T] → logits [B,T,V]. Raises ShapeError for T > max_length."""
         return self.logits(self.hidden(tokens))
+
+    # ---- one token at a time
+
+    def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> DecodeCache:
+        """Empty storage for texts of up to `max_length` tokens in `rows` = `sentences` · beams rows; there is no
+        source (`source_length` 0)."""
+        if max_length > self.config.max_length:
+            raise ShapeError(f"cache: max_length: expected at most {self.config.max_length}, got {max_length}")
+        heads, width = self.config.heads, self.config.d_model // self.config.heads
+        dtype = self.compute or np.float32
+        return DecodeCache(len(self.blocks), sentences, rows, source_length, max_length, heads, width, dtype)
+
+    def prefill(self, tokens: Any, cache: DecodeCache) -> None:
+        """Put the first tokens int32 [B,P] of as many texts, P of each, into a cache."""
+        if not tokens.shape[1]:
+            return
+        x = self.positions(self.embedding(as_tensor(tokens)))
+        for i, block in enumerate(self.blocks):
+            with block.scope():
+                x = block.prefill(x, cache, i)
+
+    def step(self, tokens: Any, position: Any, cache: DecodeCache) -> Tensor:
+        """tokens int32 [R] at `position` (int32, 0-d) → logits [R,V] of what follows; writes the cache in place."""
+        at = as_tensor(position)
+        place = cache.place(at)
+        x = self.positions.at(self.embedding(as_tensor(tokens)), at)
+        x = ops.reshape(x, (cache.sentences, cache.beams, self.config.d_model))
+        for i, block in enumerate(self.blocks):
+            with block.scope():
+                x = block.step(x, cache, i, place)
+        return self.logits(ops.reshape(self.norm(x), (cache.rows, self.config.d_model)))
 
     def loss(self, batch: TextBatch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """(sum of the cross entropies in nats, number of targets that count), both float32 scalars; for

@@ -91,6 +91,10 @@ class MultiHeadAttention(Module):
         packed = self._split(joined(x, self.q_proj, self.k_proj, self.v_proj))
         return packed if positions is None else ops.rotary(packed, positions, heads=self.heads + self.kv_heads)
 
+    def over_itself(self, packed: Tensor, causal: bool = False) -> Tensor:
+        """`queries_keys_values` [B,T,P,K] → [B,T,D]."""
+        return self._output(packed, None, None, lengths=None, bias=None, causal=causal)
+
     def keys_values(self, memory: Tensor) -> Tensor:
         """memory [B,S,D] → keys and values in one buffer [B,S,2Hk,K]."""
         return self._split(joined(memory, self.k_proj, self.v_proj))

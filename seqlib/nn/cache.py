@@ -52,7 +52,8 @@ class DecodeCache:
     B `sentences` of `source_length` S, R `rows` of `max_length` L, J = R/B beams, H `heads` of `head_width` K.
 
     `self_k`, `self_v`: [B, L·J, H, K] a layer; `cross_k`, `cross_v`: [B, S, H, K] a layer, shared by the beams of a
-    sentence; all in `dtype`. `source_lengths`: int32 [B]; `ancestry`: int32 [R, L], absent for one beam.
+    sentence, none for S = 0 (a model without a source); all in `dtype`. `source_lengths`: int32 [B];
+    `ancestry`: int32 [R, L], absent for one beam.
     Raises ShapeError when R is no multiple of B.
     """
 
@@ -76,7 +77,7 @@ class DecodeCache:
         cross = (sentences, source_length, heads, head_width)
         self.dtype = dtype
         self.self_k, self.self_v, self.cross_k, self.cross_v = (
-            [Variable(np.zeros(shape, dtype), name=f"{name}.{i}") for i in range(layers)]
+            [Variable(np.zeros(shape, dtype), name=f"{name}.{i}") for i in range(layers) if shape[1]]
             for name, shape in (("self_k", own), ("self_v", own), ("cross_k", cross), ("cross_v", cross))
         )
         self.source_lengths = Variable(np.ones(sentences, np.int32), name="source_lengths")
@@ -124,6 +125,14 @@ class DecodeCache:
             lengths,
             ops.reshape(bias, shape=(self.sentences, 1, self.beams, self.max_length * self.beams)),
         )
+
+    def fill(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Put the keys and values [B,P,H,K] of a text's first P tokens into a layer, for every beam."""
+        shape = (self.sentences, k.shape[1] * self.beams, self.heads, self.head_width)
+        for variable, x in ((self.self_k[layer], k), (self.self_v[layer], v)):
+            alike = ops.broadcast_to(ops.expand_dims(x, 2), (*x.shape[:2], self.beams, *x.shape[2:]))
+            start = ops.zeros((), "int32")
+            variable.assign(ops.update_slice(variable, ops.reshape(alike, shape), start, axis=1))
 
     def take_over(self, other: DecodeCache, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
         """Copy sentences `keep` (int [A], positions in `other`) with their first `used` time steps into sentences 0 …

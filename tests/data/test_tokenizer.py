@@ -198,3 +198,17 @@ def _log_reaches_caplog():
     logger.propagate = True
     yield
     logger.propagate = before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_raw_text_keeps_its_white_space(kind: str, tmp_path: Path) -> None:
+    verse = [f"  {text}\n\n\tnext  line \n" for text in TEXTS]
+    tokenizer = train_tokenizer(kind, verse, 400, raw=True)
+    tokenizer.save(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert again.digest == tokenizer.digest
+    for text in (*verse[:20], "", " ", "\n", "a  b\r\n é́ 日本 \x07"):
+        assert again.decode(again.encode(text)) == text
+        cut = len(text) // 2
+        assert again.encode_batch([text[:cut], text[cut:]]) == [again.encode(text[:cut]), again.encode(text[cut:])]
+    assert train_tokenizer(kind, verse, 400).digest != tokenizer.digest

@@ -112,7 +112,7 @@ def test_an_index_out_of_range_is_told_when_a_result_is_read() -> None:
         ProblemSpec(source_vocab=9, target_vocab=9),
         Generator(0),
     )
-    model.to("cuda")
+    model.eval().to("cuda")
     ids = np.full((1, 4), 20, np.int32)
     with pytest.raises(IndexError, match="index out of range"):
         seqlib.compile(lambda s: model.encode(s, np.array([4], np.int32)), state=model)(ids).numpy()

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from seqlib.cli.main import CONTEXT, DEVICE, OWN_MODEL, OWN_PROBLEM
+from seqlib.util.errors import UsageError
 
 __all__ = ["command"]
 
@@ -45,35 +46,26 @@ def _evaluate(
     split: str,
     data: str | None,
     data_dir: str | None,
-    beam: int | None,
-    alpha: float | None,
     limit: int,
-    translations: str | None,
     device: str,
     precision: str,
+    **own: Any,
 ) -> None:
     from seqlib import bundle as bundles
-    from seqlib.decode.load import from_bundle
-    from seqlib.train.evaluation import bundle_problem, evaluate_pairs, pairs_loss, read_pairs
-    from seqlib.util.atomic import write_text
+    from seqlib.train.evaluation import bundle_problem
+    from seqlib.train.tasks import task_of
 
     bundle = bundles.read(folder, model=model)
+    task = task_of(bundle.spec.task)
+    options = {name: value for name, value in own.items() if value is not None}
+    if others := options.keys() - set(task.evaluate_options):
+        flags = ", ".join(f"--{name}" for name in sorted(others))
+        raise UsageError(f"{flags}: not for a model of {task.name.replace('_', ' ')}")
     opened = bundle_problem(bundle, _data(bundle, data, data_dir), problem)
-    pairs = read_pairs(opened, "test" if data is not None else split, limit)
-    translator = from_bundle(bundle, device=device, precision=precision)
-    scores, found = evaluate_pairs(
-        translator,
-        pairs,
-        bundle.spec.target_language,
-        beam=translator.beam if beam is None else beam,
-        alpha=translator.alpha if alpha is None else alpha,
-    )
-    longest = bundle.model_config.max_length
-    loss = pairs_loss(translator.model, translator.tokenizer, bundle.spec, pairs, longest)
-    if translations is not None:
-        write_text(translations, "".join(item.text + "\n" for item in found))
+    part = "test" if data is not None else split
+    scores = task.evaluate(bundle, opened, part, limit=limit, device=device, precision=precision, **options)
     report = {"model": str(Path(folder)), "problem": opened.name, "split": data or split, **scores}
-    click.echo(json.dumps(report | {"loss": None if loss is None else round(loss, 4)}, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(report, indent=2, ensure_ascii=False))
 
 
 command = click.Command(

@@ -17,13 +17,9 @@ def _presets() -> list[str]:
 
 
 def _models() -> list[str]:
-    """A model is a file of seqlib.models that offers `build`."""
-    import importlib
-    import pkgutil
+    from seqlib.models import list_models
 
-    folder = importlib.import_module("seqlib.models").__path__
-    stems = sorted(info.name for info in pkgutil.iter_modules(folder))
-    return [stem for stem in stems if hasattr(importlib.import_module(f"seqlib.models.{stem}"), "build")]
+    return list_models()
 
 
 _KINDS = {"problems": _problems, "models": _models, "hparams_sets": _presets}

@@ -57,6 +57,14 @@ class Batch(NamedTuple):
         (rows, source), target = self.src.shape, self.tgt_in.shape[1]
         return {"rows": rows, "source_tokens": source, "target_tokens": target}
 
+    def tokens(self) -> int:
+        """Target tokens that the loss counts."""
+        return int(np.count_nonzero(self.tgt_out >= 0))
+
+    def places(self) -> int:
+        """Places for target tokens."""
+        return int(self.tgt_in.size)
+
 
 class PackedBatch(NamedTuple):
     """A packed batch, int32 but for the weights: the sentences of `Batch`, eos and bos as there, one after another.
@@ -86,6 +94,14 @@ class PackedBatch(NamedTuple):
         """What tells a shape from others, by name."""
         segments = len(self.src_offsets) - 1
         return {"segments": segments, "source_tokens": len(self.src), "target_tokens": len(self.tgt_in)}
+
+    def tokens(self) -> int:
+        """Target tokens that the loss counts."""
+        return int(np.count_nonzero(self.tgt_out >= 0))
+
+    def places(self) -> int:
+        """Places for target tokens."""
+        return len(self.tgt_in)
 
 
 Store = TokenStore | SampledStore

@@ -74,8 +74,13 @@ def placed(model: Any, device: str, precision: str) -> Any:
 
 def from_bundle(
     saved: bundle.Bundle, *, threshold: float | None = None, device: str = "auto", precision: str = "auto"
-) -> Translator:
+) -> Any:
     """As `load`, of a bundle that was read."""
+    model = placed(saved.build_model(), device, precision)
+    return _translator(saved, model, threshold)
+
+
+def _translator(saved: bundle.Bundle, model: Any, threshold: float | None) -> Translator:
     calibration = None
     if saved.confidence is not None:
         name = saved.confidence.get("source_model")
@@ -83,7 +88,7 @@ def from_bundle(
         calibration = Calibration.from_dict(saved.confidence, files, str(saved.path))
     defaults = saved.generation
     return Translator(
-        placed(saved.build_model(), device, precision),
+        model,
         saved.tokenizer,
         saved.spec,
         calibration=calibration,

@@ -28,6 +28,8 @@ from seqlib.util.errors import ShapeError, UsageError
 
 __all__ = ["Encoded", "LSTMSeq2Seq", "LSTMSeq2SeqConfig", "base", "build", "multi30k"]
 
+TASK = "translation"
+
 
 class LSTMSeq2SeqConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Sizes and choices; raises UsageError for values that don't fit together."""

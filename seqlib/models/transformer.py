@@ -48,6 +48,8 @@ __all__ = [
     "why_not_packed",
 ]
 
+TASK = "translation"
+
 
 class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Sizes and choices of a Transformer; raises UsageError for values that don't fit together."""

@@ -89,7 +89,7 @@ class FileTranslation(Translation):
         self.corpora = tuple(corpora)
         self.weighted = any(corpus.weight is not None for corpus in corpora)
         self.held_out = held_out
-        self.sizes = (0.0 if "dev" in held_out else dev_size, 0.0 if "test" in held_out else test_size)
+        self.parts = (0.0 if "dev" in held_out else dev_size, 0.0 if "test" in held_out else test_size)
         self.source_language, self.target_language = (
             language or default for language, default in zip(corpora[0].languages, ("source", "target"), strict=True)
         )
@@ -115,7 +115,7 @@ class FileTranslation(Translation):
     def records_together(self) -> Iterator[Record]:
         """The pairs of all splits that are not held out by hand, each with its split."""
         pairs = self._count()
-        hashed, read = HashSplit.sized(pairs, *self.sizes), 0
+        hashed, read = HashSplit.sized(pairs, *self.parts), 0
         for number, corpus in enumerate(self.corpora):
             for record in corpus.records(strict=False):
                 read += 1
@@ -125,7 +125,7 @@ class FileTranslation(Translation):
             raise DataError(f"{self._names()}: changed while being read; start again")
 
     def digest(self) -> str:
-        state = hashlib.sha256(repr((self.sizes, *(corpus.digest() for corpus in self.corpora))).encode())
+        state = hashlib.sha256(repr((self.parts, *(corpus.digest() for corpus in self.corpora))).encode())
         for name, pairs in sorted(self.held_out.items()):
             state.update(f"{name} {pairs.digest()}".encode())
         return state.hexdigest()
@@ -134,7 +134,7 @@ class FileTranslation(Translation):
         """The corpus the other way round, held out by the hash of what is the source then."""
         held_out = {name: pairs.swapped() for name, pairs in self.held_out.items()}
         corpora = [corpus.swapped() for corpus in self.corpora]
-        return FileTranslation(corpora, held_out, *self.sizes, self._rules())
+        return FileTranslation(corpora, held_out, *self.parts, self._rules())
 
     def describe(self) -> dict[str, Any]:
         files = {

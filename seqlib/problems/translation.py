@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from seqlib.data.clean import CleanRules
 from seqlib.data.records import Record
-from seqlib.data.split import read_split
+from seqlib.problems.problem import Problem
 from seqlib.problems.spec import ProblemSpec
-from seqlib.util.errors import unknown
 
 if TYPE_CHECKING:
     from seqlib.data.tokenizer import Tokenizer
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Reversed", "Translation"]
 
 
-class Translation:
+class Translation(Problem):
     """A corpus of sentence pairs with named splits; subclasses give the pairs, everything else follows.
 
     A subclass sets ``name``, ``source_language``, ``target_language`` and defines ``splits()`` and either
@@ -27,29 +25,10 @@ class Translation:
     ``digest()`` should be overridden where it can be had without reading every pair.
     """
 
-    task: ClassVar[str] = "translation"
-    metrics: tuple[str, ...] = ("bleu", "chrf")
-    name: str = ""
+    task = "translation"
+    metrics = ("bleu", "chrf")
     source_language: str = ""
     target_language: str = ""
-    citation: str = ""
-    licence: str = ""
-    vocab_size: int | None = None
-    """The vocabulary to train when none is asked for; None lets ``prepare`` propose one from the corpus size."""
-    tokenizer: str = "unigram"
-    """Kind of tokenizer trained by default: unigram, bpe, characters or bytes."""
-    cleaning: CleanRules | None = None
-    """What ``prepare`` drops from the splits in ``cleaned``; None drops nothing."""
-    cleaned: tuple[str, ...] = ("train",)
-
-    weighted: bool = False
-    """Whether pairs of train have a weight in the loss (``Record.weight``)."""
-    together: tuple[str, ...] = ()
-    """Splits that ``records_together`` gives in one stream, where reading them one by one would read files again."""
-
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits, "train" first; "dev" and "test" where there are any, and others for extra test sets."""
-        raise NotImplementedError(f"{type(self).__name__} must define splits()")
 
     def samples(self, split: str) -> Iterator[tuple[str, str]]:
         """The (source, target) pairs of a split, in a fixed order. Raises DataError at a line that cannot be read."""
@@ -63,22 +42,6 @@ class Translation:
         for number, (source, target) in enumerate(self.samples(split), start=1):
             yield Record(source, target, f"{self.name}:{split}", number)
 
-    def records_together(self) -> Iterator[Record]:
-        """The pairs of the splits in ``together``, with ``split`` set; no source stands in two of them."""
-        raise NotImplementedError(f"{type(self).__name__} must define records_together()")
-
-    def read(self, expression: str) -> Iterator[Record]:
-        """The records of a split expression: ``train``, ``train[:80%]``, ``train[100:200]``, ``train+dev``.
-
-        Raises UsageError for a bad expression or an unknown split.
-        """
-        return read_split(expression, self.splits(), self.records)
-
-    def check_split(self, split: str) -> None:
-        """Raises UsageError with the nearest names unless ``split`` is one of ``splits()``."""
-        if split not in self.splits():
-            raise unknown("split", split, self.splits())
-
     def encode(self, sample: tuple[str, str], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
         """Ids of source and target, without bos and eos."""
         return self.encode_batch([sample], tokenizer)[0]
@@ -88,15 +51,6 @@ class Translation:
         sources = tokenizer.encode_batch([source for source, _ in samples])
         targets = tokenizer.encode_batch([target for _, target in samples])
         return list(zip(sources, targets, strict=True))
-
-    def digest(self) -> str:
-        """Hex digest of the content of all splits: equal digests mean equal data. By default reads every pair."""
-        state = hashlib.sha256()
-        for split in self.splits():
-            state.update(f"\0split {split}\0".encode())
-            for record in self.records(split):
-                state.update(f"{record.source}\0{record.target}\n".encode())
-        return state.hexdigest()
 
     def spec(self, tokenizer: Tokenizer) -> ProblemSpec:
         """What a model is told: one vocabulary for both sides."""
@@ -118,16 +72,9 @@ class Translation:
         """The same pairs the other way round, split by split; its name ends in ``_rev``."""
         return Reversed(self)
 
-    def describe(self) -> dict[str, str | list[str]]:
-        """Where the data come from, for reports and bundles."""
-        return {
-            "name": self.name,
-            "source_language": self.source_language,
-            "target_language": self.target_language,
-            "splits": list(self.splits()),
-            "citation": self.citation,
-            "licence": self.licence,
-        }
+    def describe(self) -> dict[str, Any]:
+        languages = {"source_language": self.source_language, "target_language": self.target_language}
+        return {**super().describe(), **languages}
 
 
 class Reversed(Translation):

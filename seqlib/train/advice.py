@@ -24,6 +24,7 @@ from seqlib.core.meta import meta
 from seqlib.core.rng import Generator
 from seqlib.data.columnar import data_bytes, is_hub
 from seqlib.problems.spec import ProblemSpec
+from seqlib.train.tasks.base import families
 from seqlib.util.lookup import available
 from seqlib.util.memory import available_bytes, size_text
 
@@ -48,7 +49,7 @@ def propose_preset(config: RunConfig) -> str:
     if is_location(config.model):
         return ""
     names = set(available("seqlib.models"))
-    for family in _families(config.problem):
+    for family in families(config.problem):
         if f"{config.model}_{family}" in names:
             return f"{config.model}_{family}"
     size = text_bytes(config.data.paths)
@@ -80,36 +81,29 @@ def text_bytes(paths: Sequence[str]) -> int:
 def advice(trainer: Trainer, forecast: MemoryForecast) -> list[str]:
     """Three lines: what was chosen for this corpus, or given, and why; what the run then comes to; where and in what it
     computes."""
-    config, epochs = trainer.config, trainer.epochs
-    lengths = epochs.store.lengths()
-    pairs, tokens = len(lengths), int(lengths[:, 1].sum()) + len(lengths)
+    config, units = trainer.config, len(trainer.epochs.store)
+    amount, unit = trainer.task.amount(trainer)
     why = ""
-    if config.hparams_set and config.hparams_set == propose_preset(config):
-        own = any(config.hparams_set.endswith(f"_{family}") for family in _families(config.problem))
+    if config.hparams_set and config.hparams_set == trainer.task.propose_preset(config):
+        own = any(config.hparams_set.endswith(f"_{family}") for family in families(config.problem))
         size = text_bytes(config.data.paths)
         known = (
             f", the size for {size_text(size)} of text" if size else ", the smallest: the size of its text is not known"
         )
-        why = ", made for this problem" if own else known
+        why = ", made for this problem" if own else known if trainer.task.name == "translation" else ""
     steps, per_epoch = trainer.end.steps, len(trainer.plan.batches)
     length = f"{steps:,} steps ({steps / per_epoch:,.1f} epochs)" if steps else f"{trainer.end.limit:,.0f} seconds"
     if steps and not config.train_steps:
-        length += f", as for {pairs:,} pairs"
+        length += f", as for {units:,} {unit}"
     free = BACKENDS[trainer.device].free_bytes()
     where = f"{trainer.device}, {trainer.precision}"
     room = f" of {size_text(free)} free" if free is not None else ""
     return [
-        f"{pairs:,} pairs, {tokens:,} target tokens: {config.hparams_set or config.model} with "
-        f"{trainer.model.num_parameters():,} parameters{why}, {trainer.data.spec.target_vocab:,} pieces",
+        f"{amount}: {config.hparams_set or config.model} with "
+        f"{trainer.model.num_parameters():,} parameters{why}, {trainer.data.spec.source_vocab:,} pieces",
         f"batches of {config.batch.size:,} tokens, {per_epoch:,} an epoch; {length}; memory {forecast}{room}",
         f"device {where}",
     ]
-
-
-def _families(problem: str) -> list[str]:
-    """`translate_multi30k_ende` → `multi30k_ende`, `multi30k`."""
-    parts = problem.replace("-", "_").split("_")[1:]
-    return ["_".join(parts[:n]) for n in range(len(parts), 0, -1)]
 
 
 def _up_to(size: int) -> list[str]:

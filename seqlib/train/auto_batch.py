@@ -96,5 +96,5 @@ def _speed(step: CompiledStep, batches: list[Any], plan: Plan) -> float:
         began = time.perf_counter()
         step(batches)[0].item()
         seconds.append(time.perf_counter() - began)
-    places = sum(int(batch.tgt_in.size) for batch in batches)
+    places = sum(batch.places() for batch in batches)
     return places * (1 - plan.padding_share) / min(seconds)

@@ -143,8 +143,8 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     problem: str = ""
     """Name of a problem (`seqlib list problems`); not needed with own files."""
-    model: str = "transformer"
-    """Name of a model (`seqlib list models`), or `file.py:name` for your own."""
+    model: str = ""
+    """Name of a model (`seqlib list models`), or `file.py:name` for your own; by default one that suits the problem."""
     hparams_set: str = ""
     """Name of a preset (`seqlib list hparams_sets`); by default proposed from the corpus."""
     hparams: dict[str, int | float | bool | str] = {}

@@ -1,27 +1,16 @@
-"""Evaluation of a saved model on a split or on files: translations against references, and the loss."""
+"""The data of a saved model, opened again to score it."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from seqlib.bundle import Bundle
 from seqlib.bundle.architecture import is_location
-from seqlib.data.store import write_store
-from seqlib.decode.translate import Translation, Translator
 from seqlib.train.config import DataConfig, RunConfig
-from seqlib.train.metrics import score_texts
-from seqlib.train.scores import split_loss
 from seqlib.train.setup import open_problem
-from seqlib.train.step import compiled_loss
-from seqlib.util.errors import BundleError, DataError, UsageError
-
-_TOKENS = 2048  # a batch and side, for the loss
+from seqlib.util.errors import BundleError, UsageError
 
 
 def bundle_problem(bundle: Bundle, data: DataConfig | None = None, problem: str | None = None) -> Any:
@@ -48,43 +37,3 @@ def bundle_problem(bundle: Bundle, data: DataConfig | None = None, problem: str 
             )
         config = msgspec.structs.replace(config, problem=problem)
     return open_problem(config)
-
-
-def read_pairs(problem: Any, split: str, limit: int = 0) -> list[tuple[str, str]]:
-    """The pairs of a split (all, or the first `limit`).
-
-    Raises `UsageError` for an unknown split, `DataError` for an empty one.
-    """
-    problem.check_split(split)
-    pairs = list(islice(problem.samples(split), limit or None))
-    if not pairs:
-        raise DataError(f"{problem.name}: split {split!r} is empty")
-    return pairs
-
-
-def pairs_loss(model: Any, tokenizer: Any, spec: Any, pairs: Sequence[tuple[str, str]], longest: int) -> float | None:
-    """Mean cross entropy in nats per target token of `pairs`, without smoothing; None where all are longer than the
-    model takes."""
-    with tempfile.TemporaryDirectory(prefix="seqlib-") as folder:
-        sources = tokenizer.encode_batch([source for source, _ in pairs])
-        targets = tokenizer.encode_batch([target for _, target in pairs])
-        store = write_store(Path(folder) / "store", zip(sources, targets, strict=True), tokenizer.vocab_size)
-        if not (store.lengths() < longest).all(1).any():
-            return None
-        with model.evaluating():
-            return split_loss(compiled_loss(model), store, spec, tokens=_TOKENS, max_length=longest)
-
-
-def evaluate_pairs(
-    translator: Translator, pairs: Sequence[tuple[str, str]], language: str, *, beam: int, alpha: float
-) -> tuple[dict[str, Any], list[Translation]]:
-    """Scores of the translations of `pairs`, with how they were got, and the translations.
-
-    The scores are those of `score_texts`, `flagged` (share below the confidence threshold, None without one), `beam`
-    and `alpha`.
-    """
-    found = translator.translate([source for source, _ in pairs], beam=beam, alpha=alpha)
-    scores = score_texts([item.text for item in found], [target for _, target in pairs], language)
-    known = [item.flagged for item in found if item.flagged is not None]
-    scores["flagged"] = round(sum(known) / len(known), 4) if known else None
-    return scores | {"beam": beam, "alpha": alpha}, found

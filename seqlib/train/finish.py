@@ -1,9 +1,9 @@
-"""The end of a run: choose the weights by their dev score, set the confidence threshold, write the bundle."""
+"""The end of a run: choose the weights by their dev score, and write the bundle."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,9 @@ from typing import Any
 import numpy as np
 
 from seqlib import bundle
-from seqlib.decode.translate import Translator
 from seqlib.train import checkpoint
 from seqlib.train.environment import environment
-from seqlib.train.metrics import score_texts
-from seqlib.train.scores import CALIBRATED, CALIBRATION_SOURCES
 from seqlib.train.trainer import Trainer
-from seqlib.util.errors import DataError
 from seqlib.util.log import get_logger
 
 
@@ -72,42 +68,20 @@ def _candidates(trainer: Trainer, folder: Path) -> dict[str, Callable[[], Mappin
     return found
 
 
-def calibrate(translator: Translator, data: Any) -> Any:
-    """Fit the translator's confidence on prepared data; None, with a line that says why, without enough dev text."""
-    if "dev" not in data.stores:
-        get_logger().warning("no confidence threshold: there is no dev split")
-        return None
-    dev_texts = data.texts("dev")[0][:CALIBRATED]
-    try:
-        return translator.calibrate(train_sources(data), dev_texts)
-    except DataError as error:
-        get_logger().warning("no confidence threshold: %s", error)
-        return None
-
-
-def train_sources(data: Any) -> Iterator[str]:
-    """Up to 50,000 training sources, evenly spread over the corpus, as the tokenizer gives them back."""
-    store = data.store("train")
-    for index in range(0, len(store), -(-len(store) // CALIBRATION_SOURCES)):
-        yield data.tokenizer.decode(store.pair(index)[0].tolist())
-
-
 def export(trainer: Trainer, target: Path) -> Path:
-    """Choose the weights, calibrate and write the bundle to `target`."""
-    config, data = trainer.config, trainer.data
+    """Choose the weights, see what the task adds, and write the bundle to `target`."""
     chosen, scores = choose_weights(trainer)
     trainer.model.eval()
     trainer.scorer.release()
-    translator = Translator(
-        trainer.model, data.tokenizer, data.spec, beam=config.decode.beam, alpha=config.decode.alpha
-    )
-    return write_model(trainer, target, chosen, scores, calibrate(translator, data))
+    return write_model(trainer, target, chosen, scores)
 
 
-def write_model(trainer: Trainer, target: Path, chosen: str, scores: dict[str, float], calibration: Any = None) -> Path:
-    """Write the model as it is now as a bundle. `chosen` says what its weights are, `scores` are theirs on dev."""
+def write_model(trainer: Trainer, target: Path, chosen: str, scores: dict[str, float], final: bool = True) -> Path:
+    """Write the model as it is now as a bundle. `chosen` says what its weights are, `scores` are theirs on dev; during
+    a run (not `final`) it goes without what takes long."""
+    finished = trainer.task.finish(trainer, final)
     config, data, problem = trainer.config, trainer.data, trainer.problem
-    metrics = {"dev": _with_signatures(trainer, scores)} if scores else {}
+    metrics = {"dev": trainer.scorer.record(scores)} if scores else {}
     training = {
         "weights": chosen,
         "steps": trainer.position.step,
@@ -128,11 +102,11 @@ def write_model(trainer: Trainer, target: Path, chosen: str, scores: dict[str, f
         tokenizer=data.tokenizer,
         spec=data.spec,
         problem=problem.describe() | {"data": problem_source(config)},
-        generation=generation_defaults(trainer),
+        generation=finished.generation,
         training=training,
         metrics=metrics,
-        confidence=None if calibration is None else calibration.to_dict(),
-        files=None if calibration is None else calibration.files(),
+        confidence=finished.confidence,
+        files=finished.files,
     )
 
 
@@ -141,30 +115,3 @@ def problem_source(config: Any) -> dict[str, Any]:
     import msgspec
 
     return {"problem": config.problem, "data": msgspec.to_builtins(config.data)}
-
-
-def generation_defaults(trainer: Trainer) -> dict[str, Any]:
-    """generation_config.json, in the names that other tools use."""
-    spec, decode = trainer.data.spec, trainer.config.decode
-    return {
-        "num_beams": decode.beam,
-        "length_penalty": decode.alpha,
-        "length_penalty_formula": "((5 + n) / 6) ** length_penalty",
-        "max_length": trainer.model_config.max_length,
-        "bos_token_id": spec.bos_id,
-        "eos_token_id": spec.eos_id,
-        "pad_token_id": spec.pad_id,
-        "decoder_start_token_id": spec.bos_id,
-    }
-
-
-def _with_signatures(trainer: Trainer, scores: dict[str, float]) -> dict[str, Any]:
-    """Dev scores with sacreBLEU's signatures and how they were got."""
-    record: dict[str, Any] = dict(scores)
-    if trainer.scorer.pairs:
-        targets = [target for _, target in trainer.scorer.pairs]
-        signatures = score_texts(targets, targets, trainer.scorer.language)
-        for name in ("bleu", "chrf"):
-            record[name] = {"score": scores[name], "signature": signatures[name]["signature"]}
-        record["sentences"], record["beam"] = len(targets), trainer.config.decode.dev_beam
-    return record

@@ -14,8 +14,6 @@ from seqlib.core.meta import meta
 from seqlib.core.program import ARENAS
 from seqlib.core.rng import Generator
 from seqlib.core.trace import collect_variables
-from seqlib.decode.engine import Engine
-from seqlib.train.scores import CALIBRATED, CALIBRATION_SOURCES
 from seqlib.train.setup import build_model, build_optimizer
 from seqlib.util.errors import OutOfMemoryError
 from seqlib.util.memory import parse_size, peak_bytes, resident_bytes, size_text
@@ -28,13 +26,11 @@ _NUMBA = 55_000_000  # measured: compiled kernels and the threads' buffers of BL
 _PLAIN = 5_000_000  # the same where numba is not installed
 _PRODUCTS = 32 << 20  # on a GPU: the workspace of matrix products
 _PROGRAM = 2_000_000  # measured: the launches of one program as Python objects
-_PLACE = 2_000_000  # measured: the two programs of a decoding cache
-_SOURCE = 1_000  # measured: a training source, and what is counted of it, while the confidence is fitted
 
 
 class MemoryForecast(NamedTuple):
     """Bytes of a run. `activations` is the planned arena of the largest batch, gradients included; `decoding` the
-    caches that translating dev sentences comes to; `rest` is Python, libraries, data, and the programs of the other
+    caches that evaluation on dev comes to; `rest` is Python, libraries, data, and the programs of the other
     shapes. `total` is what the process will hold at most. On a GPU all of it is memory of the device.
     """
 
@@ -71,7 +67,7 @@ def forecast_memory(trainer: Trainer) -> MemoryForecast:
     optimizer += held_bytes(trainer.step)
     if trainer.device == "cuda":
         activations = max(ARENAS["cuda"].nbytes, *(program.arena_bytes for program in programs))
-        return MemoryForecast(weights, optimizer, activations, _decoding(trainer), _PRODUCTS)
+        return MemoryForecast(weights, optimizer, activations, trainer.task.decoding_bytes(trainer), _PRODUCTS)
     others = _PROGRAM * (len(trainer.plan.shapes) - 1)
     loaded = _NUMBA if sys.modules.get("numba") else _PLAIN
     resident = max(resident_bytes(), weights + optimizer)
@@ -79,31 +75,7 @@ def forecast_memory(trainer: Trainer) -> MemoryForecast:
     rest = resident - weights - optimizer - ARENAS["cpu"].nbytes + others + loaded
     spent = peak_bytes() - weights - optimizer - activations  # preparing the data may have taken more
     rest += weights * trainer.scorer.available  # at the end the weights of checkpoints are read and compared
-    return MemoryForecast(weights, optimizer, activations, _decoding(trainer), max(rest, spent))
-
-
-def _decoding(trainer: Trainer) -> int:
-    """Bytes of caches: of dev translations during the run, which an untrained model makes as long as they may be, or of
-    those for the confidence at its end, about as long as the references."""
-    decode, data = trainer.config.decode, trainer.data
-    if "dev" not in data.stores:
-        return 0
-    lengths = data.store("dev").lengths()
-    scored, last = lengths[: len(trainer.scorer.pairs)], lengths[:CALIBRATED]
-    engine = Engine(trainer.model, data.spec)
-    try:
-        with trainer.model.evaluating():
-            during, places = engine.cache_bytes(scored[:, 0].tolist(), decode.dev_beam)
-            after, others = engine.cache_bytes(last[:, 0].tolist(), decode.beam, last[:, 1].tolist())
-        if trainer.device == "cuda":
-            return max(during, after)
-        fitting = _SOURCE * min(len(data.store("train")), CALIBRATION_SOURCES)
-        return max(during + _PLACE * places, after + _PLACE * others + fitting)
-    except MemoryError as error:
-        raise OutOfMemoryError(
-            f"there is no room for the caches of decoding dev sentences: lower decode.dev_beam ({decode.dev_beam}) or "
-            f"decode.beam ({decode.beam}), or give shorter dev sentences"
-        ) from error
+    return MemoryForecast(weights, optimizer, activations, trainer.task.decoding_bytes(trainer), max(rest, spent))
 
 
 @contextmanager

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from seqlib.train.trainer import Trainer
 
 MODES = ("auto", "min", "max")
+_LESS = ("loss", "perplexity", "bits_per_byte", "bits_per_character", "mean_squared_error")
 
 
 class Monitor:
-    """Watches the score `name` ("": BLEU, or the loss where there is none); Keras' `val_` before it does no harm.
+    """Watches the score `name` ("": the one that ranks checkpoints); Keras' `val_` before it does no harm.
 
     `mode` says whether less ("min") or more ("max") is better, "auto" by the name. An improvement is one of more than
     `min_delta`. Raises UsageError for another mode and a negative `min_delta`.
@@ -38,14 +39,14 @@ class Monitor:
             raise UsageError(f"{owner} watches a dev score, and this run has no dev split")
         if trainer.config.eval_every in (0, "0"):
             raise UsageError(f"{owner} watches a dev score, and eval_every is 0")
-        self.name = self.name or ("bleu" if "bleu" in scores else "loss")
+        self.name = self.name or trainer.scorer.ranked
         if self.name not in scores:
             raise unknown(f"{owner}: dev score", self.name, scores)
 
     @property
     def less(self) -> bool:
         """Whether a lower score is better."""
-        return self._mode == "min" or (self._mode == "auto" and self.name == "loss")
+        return self._mode == "min" or (self._mode == "auto" and self.name in _LESS)
 
     def improved(self, scores: Mapping[str, float], step: int) -> bool:
         """Whether the score is better than the best so far, which it then becomes. NaN never is."""

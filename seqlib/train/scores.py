@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
@@ -46,8 +47,8 @@ def split_loss(loss: Any, store: Any, spec: Any, *, tokens: int, max_length: int
     return total / weight
 
 
-class Scorer:
-    """Scores a model on dev during training; the compiled programs are kept between evaluations.
+class TranslationScorer:
+    """Scores translations of dev during training; the compiled programs are kept between evaluations.
 
     `longest` is what the model's positions hold. `available` is False when there is no dev pair that fits.
     """
@@ -83,10 +84,31 @@ class Scorer:
                 scores |= flat(score_texts(self._translate(), [target for _, target in self.pairs], self.language))
         return scores
 
-    def rank(self, scores: dict[str, float]) -> float:
+    @property
+    def scored(self) -> int:
+        """The sentences of dev that are translated."""
+        return len(self.pairs)
+
+    @property
+    def ranked(self) -> str:
+        """BLEU, where there are translations."""
+        return "bleu" if self.pairs else "loss"
+
+    def rank(self, scores: Mapping[str, float]) -> float:
         """What the best checkpoint has most of: BLEU, else minus the loss (minus infinity for NaN)."""
         value = scores.get("bleu", -scores["loss"])
         return -math.inf if math.isnan(value) else value
+
+    def record(self, scores: Mapping[str, float]) -> dict[str, Any]:
+        """The scores with sacreBLEU's signatures, the number of sentences and the beam."""
+        record: dict[str, Any] = dict(scores)
+        if self.pairs:
+            targets = [target for _, target in self.pairs]
+            signatures = score_texts(targets, targets, self.language)
+            for name in ("bleu", "chrf"):
+                record[name] = {"score": scores[name], "signature": signatures[name]["signature"]}
+            record["sentences"], record["beam"] = len(targets), self._config.decode.dev_beam
+        return record
 
     def release(self) -> None:
         """Let the translator's caches and programs go; they are made again when they are needed."""

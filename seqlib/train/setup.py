@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,19 +13,17 @@ from seqlib.bundle.architecture import Build, builder, config_type, is_location
 from seqlib.core.backends import choose_device
 from seqlib.core.rng import Generator
 from seqlib.data.epochs import Epochs
-from seqlib.data.mixing import Mixture, parse_mix
-from seqlib.data.sampled import Sampling
+from seqlib.data.mixing import parse_mix
 from seqlib.data.sources import absolute_source, parse_data
-from seqlib.data.subword import SubwordSampler, check_strength
+from seqlib.models import list_models, model_task
 from seqlib.models.preset import Preset
 from seqlib.nn.precision import Precision, resolve_precision
 from seqlib.optim.loss_scale import LossScale
 from seqlib.train import callbacks
 from seqlib.train import config as run_config
-from seqlib.train.advice import propose_preset
 from seqlib.train.config import DataConfig, RunConfig
+from seqlib.train.tasks import task_of
 from seqlib.util.errors import UsageError, unknown
-from seqlib.util.log import get_logger
 from seqlib.util.lookup import resolve
 
 _SETTINGS = {"adamw": ("betas", "eps"), "adafactor": ("momentum", "relative"), "sgd": ("momentum", "nesterov")}
@@ -53,11 +50,15 @@ def make_config(given: Mapping[str, Any], source: bool = True) -> RunConfig:
     asked = run_config.build(given)
     if source:
         check_source(asked)
-    model_builder(asked)
-    name = asked.hparams_set or propose_preset(asked)
+    if asked.hparams_set and not asked.model:
+        asked = msgspec.structs.replace(asked, model=_model_of(asked.hparams_set))
+    task = task_of(task_name(asked))
+    asked = msgspec.structs.replace(asked, model=asked.model or task.default_model)
+    check_model(asked, task.name)
+    name = asked.hparams_set or ("" if is_location(asked.model) else task.propose_preset(asked))
     overrides = find_preset(name).overrides() if name else {}
     callbacks.make(asked.callbacks)
-    given = {**given, "hparams_set": name}
+    given = {**given, "hparams_set": name, "model": asked.model}
     found = absolute_locations(given) | {"data": absolute(asked.data)}
     config = run_config.build(run_config.nested(overrides), given, found)
     check_optimizer(given.get("optim", {}), config, run_config.build(run_config.nested(overrides)))
@@ -66,6 +67,34 @@ def make_config(given: Mapping[str, Any], source: bool = True) -> RunConfig:
         raise UsageError(f"batch.kind packing with {config.model}: {reason}; use batch.kind buckets")
     # The whole model, so that a run does not change when a preset does.
     return msgspec.structs.replace(config, hparams=msgspec.to_builtins(chosen))
+
+
+def _model_of(hparams_set: str) -> str:
+    """The model of the library that a preset is for."""
+    return type(find_preset(hparams_set).model).__module__.rpartition(".")[2]
+
+
+def task_name(config: RunConfig) -> str:
+    """The task of the configured problem or files; without any that of the model. No data is read.
+
+    Raises UsageError for a problem that is not there.
+    """
+    if config.problem and not config.data.paths:
+        return open_problem(config).task
+    if config.data.paths or not config.model or is_location(config.model):
+        return "translation"
+    return model_task(config.model)
+
+
+def check_model(config: RunConfig, task: str) -> None:
+    """`UsageError` unless there is the configured model, and it is for this task (somebody's own may be for any)."""
+    model_builder(config)
+    if is_location(config.model) or (found := model_task(config.model)) == task:
+        return
+    one, other = (name.replace("_", " ") for name in (found, task))
+    raise UsageError(
+        f"model {config.model!r} is for {one}, and this is {other}: choose one of {', '.join(list_models(task))}"
+    )
 
 
 def why_not_packed(config: RunConfig) -> str:
@@ -142,15 +171,8 @@ def model_builder(config: RunConfig) -> Build:
 
     Raises `UsageError` with the nearest names.
     """
-    import pkgutil
-
-    import seqlib.models
-
-    if not is_location(config.model):
-        stems = [info.name for info in pkgutil.iter_modules(seqlib.models.__path__)]
-        models = [stem for stem in stems if hasattr(importlib.import_module(f"seqlib.models.{stem}"), "build")]
-        if config.model not in models:
-            raise unknown("model", config.model, models)
+    if not is_location(config.model) and config.model not in (known := list_models()):
+        raise unknown("model", config.model, known)
     return builder(config.model)
 
 
@@ -209,48 +231,13 @@ def _two(names: tuple[str, ...], setting: str) -> tuple[str | None, str | None]:
 
 
 def prepare_data(config: RunConfig, problem: Any) -> Any:
-    """Token stores and tokenizer for the configuration, made when they are not in the cache yet."""
-    from seqlib.data.prepare import prepare
-
-    data: DataConfig = config.data
-    if data.subword_sampling:
-        check_strength(data.tokenizer or problem.tokenizer, data.subword_sampling)
-    return prepare(
-        problem,
-        data.cache_dir or None,
-        vocab_size=data.vocab_size or None,
-        tokenizer=data.tokenizer or None,
-        seed=config.seed,
-    )
+    """The problem's data ready for training, made when they are not in the cache yet."""
+    return task_of(problem.task).prepare(config, problem)
 
 
 def make_epochs(config: RunConfig, data: Any, tell: bool = False) -> Epochs:
-    """The plans of the run's epochs over prepared data; `tell` logs how often pairs of a mixture are seen."""
-    batch, mix = config.batch, parse_mix(config.data.mix)
-    mixture = None
-    if mix:
-        weights = (1.0, *(weight for _, weight in mix))
-        sizes = data.report.splits["train"].corpora
-        mixture = Mixture((*sizes, *[0] * (len(weights) - len(sizes))), weights, config.data.temperature)
-        if tell:
-            names = [",".join(config.data.paths), *(files for files, _ in mix)]
-            get_logger().info("the mixture of corpora:\n%s", mixture.report(names))
-    store, sampling = data.store("train"), None
-    if config.data.subword_sampling:
-        sampler = SubwordSampler(data.tokenizer, config.data.subword_sampling)
-        sampling = Sampling(store, sampler, data.digest, config.seed, batch.max_length)
-    return Epochs(
-        store,
-        digest=data.digest,
-        seed=config.seed,
-        tokens=batch.size,
-        max_length=batch.max_length,
-        kind=batch.kind,
-        shapes=batch.shapes,
-        parts=batch.accumulate,
-        mixture=mixture,
-        sampling=sampling,
-    )
+    """The plans of the run's epochs over prepared data; `tell` logs what is unusual about them."""
+    return task_of(data.spec.task).epochs(config, data, tell)
 
 
 def build_model(config: RunConfig, spec: Any, generator: Generator) -> tuple[Any, Any]:

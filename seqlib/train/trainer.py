@@ -22,10 +22,10 @@ from seqlib.train.memory import explained
 from seqlib.train.progress import Clock, Due, End, Position
 from seqlib.train.rate import Rate
 from seqlib.train.runlog import RunLog
-from seqlib.train.scores import Scorer
 from seqlib.train.setup import build_model, make_epochs, place
 from seqlib.train.signals import stop_on_signals
 from seqlib.train.step import CompiledStep
+from seqlib.train.tasks import task_of
 from seqlib.train.window import Window
 from seqlib.util.log import get_logger
 from seqlib.util.progress import progress
@@ -62,7 +62,8 @@ class Trainer:
         self.plan: Plan = self.epochs.plan(0)
         self.end = End(config, default_epochs(len(self.epochs.store)) * len(self.plan.batches))
         self.rate = Rate(config, self.model_config, self.end)
-        self.scorer = Scorer(self.model, problem, data, config, self.model_config.max_length)
+        self.task = task_of(data.spec.task)
+        self.scorer = self.task.scorer(self.model, problem, data, config, self.model_config.max_length)
         self.log = RunLog(folder / "log.jsonl" if folder else None)
         self.window = Window(self.where_not_finite)
         self.evaluated = -1
@@ -144,11 +145,11 @@ class Trainer:
             raise explained(error, batches, self.config) from error
         took = time.perf_counter() - began
         at.step += 1
-        tokens = sum(int(np.count_nonzero(batch.tgt_out >= 0)) for batch in batches)
+        tokens = sum(batch.tokens() for batch in batches)
         at.target_tokens += tokens
         at.seconds = clock.seconds()
         took -= self._print_programs()
-        padded = sum(int(batch.tgt_in.size) for batch in batches)
+        padded = sum(batch.places() for batch in batches)
         self.window.add(total, weight, norm, tokens, padded, took, rate)
         self._tell("on_train_batch_end", at.step)
 
@@ -185,7 +186,7 @@ class Trainer:
         self._tell("on_log", self.position.step, values)
 
     def evaluate(self) -> dict[str, float]:
-        """Dev loss and BLEU, logged and compared with the best, which is then saved. {} when there is no dev split."""
+        """The scores on dev, logged and compared with the best, which is then saved. {} when there is no dev split."""
         at = self.position
         if not self.scorer.available:
             return {}

@@ -134,4 +134,5 @@ def test_unknown_names_are_answered_with_the_nearest(given: dict[str, object], m
 
 def test_a_problem_in_a_file_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("from seqlib.problems.translation import Translation as Mine\n")
     assert make_config({"problem": "mine.py:Mine"}).problem == f"{tmp_path / 'mine.py'}:Mine"

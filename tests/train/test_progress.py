@@ -12,7 +12,7 @@ import pytest
 from seqlib.train import run
 from seqlib.train.config import RunConfig
 from seqlib.train.progress import Due, End
-from seqlib.train.scores import Scorer
+from seqlib.train.scores import TranslationScorer as Scorer
 from seqlib.train.setup import make_config
 
 

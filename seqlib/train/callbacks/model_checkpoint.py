@@ -62,7 +62,7 @@ class ModelCheckpoint(Callback):
 
         if trainer.folder is not None:
             step = trainer.position.step
-            write_model(trainer, trainer.folder / self.filepath.format(step=step), f"step {step}", scores)
+            write_model(trainer, trainer.folder / self.filepath.format(step=step), f"step {step}", scores, False)
 
     def state_dict(self) -> dict[str, Any]:
         return self.monitor.state_dict()

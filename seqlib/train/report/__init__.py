@@ -10,7 +10,7 @@ import msgspec
 from seqlib import bundle
 from seqlib.bundle import Bundle
 from seqlib.bundle.architecture import is_location
-from seqlib.decode.load import from_bundle
+from seqlib.models import model_task
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config
 from seqlib.train.config import RunConfig
@@ -19,6 +19,7 @@ from seqlib.train.report import curves, samples
 from seqlib.train.report.page import Section, page, paragraph
 from seqlib.train.runlog import duration
 from seqlib.train.setup import open_problem, prepare_data
+from seqlib.train.tasks import Task, task_of
 from seqlib.util.atomic import write_text
 from seqlib.util.errors import BundleError, SeqlibError
 from seqlib.util.memory import size_text
@@ -41,7 +42,12 @@ def write_report(folder: str | Path, model: str | None = None, problem: str | No
     saved = _finished(folder, model)
     steps, seconds = _progress(folder, saved)
     data, missing = _data(config, problem)
-    own = [curves.curves(log), curves.score_section(saved), *_from_data(config, data, missing, saved)]
+    task = _task(config, saved, data)
+    own = [
+        curves.curves(log),
+        curves.score_section(saved, task.loss_unit),
+        *_from_data(task, config, data, missing, saved),
+    ]
     profile: list[tuple[str, int, float]] = []
     if data is not None and saved is not None:
         profile = samples.step_profile(config, data, saved.build_model())
@@ -51,18 +57,20 @@ def write_report(folder: str | Path, model: str | None = None, problem: str | No
     name = config.problem or Path(config.data.paths[0]).name
     title = f"{saved.problem['name'] if saved is not None else name}, {config.hparams_set or config.model}"
     subtitle = f"seqlib run in {folder.resolve()}"
-    write_text(folder / FILE, page(title, subtitle, _figures(saved, log, steps, seconds), own))
+    write_text(folder / FILE, page(title, subtitle, _figures(task, saved, log, steps, seconds), own))
     return folder / FILE
 
 
-def _from_data(config: RunConfig, data: Any, missing: str, saved: Bundle | None) -> list[Section]:
+def _task(config: RunConfig, saved: Bundle | None, data: Any) -> Task:
+    """That of the saved model or the data; before there is either, that of a model of the library."""
+    known = next((one.spec.task for one in (saved, data) if one is not None), "")
+    return task_of(known or ("translation" if is_location(config.model) else model_task(config.model)))
+
+
+def _from_data(task: Task, config: RunConfig, data: Any, missing: str, saved: Bundle | None) -> list[Section]:
     if data is None:
-        return [Section("Data", paragraph(f"Lengths and sentences are not shown: {missing}."))]
-    found = [samples.length_section(config, data)]
-    if saved is not None and "dev" in data.stores and len(data.store("dev")):
-        translator = from_bundle(saved)
-        found += samples.sentences_and_attention(translator, data, config)
-    return found
+        return [Section("Data", paragraph(f"Lengths and examples are not shown: {missing}."))]
+    return task.sections(saved, data, config)
 
 
 def _finished(folder: Path, model: str | None) -> Bundle | None:
@@ -96,16 +104,18 @@ def _data(config: RunConfig, problem: str | None) -> tuple[Any, str]:
         return None, f"the data cannot be opened ({error})"
 
 
-def _figures(saved: Bundle | None, log: curves.Records, steps: int, seconds: float) -> list[tuple[str, str]]:
+def _figures(
+    task: Task, saved: Bundle | None, log: curves.Records, steps: int, seconds: float
+) -> list[tuple[str, str]]:
     """What stands large at the top."""
     dev = [record for record in log if record["kind"] == "dev"]
     metrics = saved.metrics.get("dev", {}) if saved is not None else (dev[-1] if dev else {})
     found: list[tuple[str, str]] = []
-    for name, label in (("bleu", "dev BLEU"), ("chrf", "dev chrF"), ("loss", "dev loss")):
+    for name, label, form in task.figures:
         value = metrics.get(name)
         value = value["score"] if isinstance(value, dict) else value
         if value is not None:
-            found.append((label, f"{value:.3f}" if name == "loss" else f"{value:.1f}"))
+            found.append((label, format(value, form)))
     found += [("steps", f"{steps:,}"), ("time", duration(seconds))]
     if saved is not None:
         training = saved.record["training"]

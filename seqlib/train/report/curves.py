@@ -84,7 +84,7 @@ def time_section(log: Records, seconds: float, by_op: Sequence[tuple[str, int, f
     return Section("Where time went", body)
 
 
-def score_section(saved: Bundle | None) -> Section:
+def score_section(saved: Bundle | None, loss_unit: str) -> Section:
     """Scores with their signatures; what the weights are."""
     if saved is None:
         return Section("Scores", paragraph("The run has not ended: there is no finished model to score."))
@@ -94,7 +94,7 @@ def score_section(saved: Bundle | None) -> Section:
             if isinstance(value, dict):
                 rows.append((split, name, f"{value['score']:.2f}", value["signature"]))
             elif isinstance(value, float):
-                rows.append((split, name, f"{value:.4f}", "nats a target token" if name == "loss" else ""))
+                rows.append((split, name, f"{value:.4f}", loss_unit if name == "loss" else ""))
     weights = paragraph(f"Weights: {saved.record['training']['weights']}.")
     return Section("Scores", weights + table(("split", "metric", "score", "signature"), rows, (2,)))
 

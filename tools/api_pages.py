@@ -152,7 +152,11 @@ PAGES = (
         "hub",
         "seqlib.hub",
         "Pretrained weights; [hub.md](../hub.md) is the guide.",
-        {"seqlib.hub.formats": "open_checkpoint Checkpoint"},
+        {
+            "seqlib.hub.handles": "resolve cached verify remove push",
+            "seqlib.hub.formats": "open_checkpoint Checkpoint",
+            "seqlib.hub.convert": "to_safetensors",
+        },
     ),
     Page(
         "core",

@@ -7,6 +7,7 @@ __all__ = [
     "BundleError",
     "DataError",
     "DtypeError",
+    "HubError",
     "OutOfMemoryError",
     "SeqlibError",
     "ShapeError",
@@ -45,6 +46,10 @@ class DtypeError(SeqlibError, TypeError):
 
 class TraceError(SeqlibError):
     """Something that a traced function may not do, such as reading a value or capturing a tensor."""
+
+
+class HubError(SeqlibError):
+    """A model that can't be had: not found, refused, damaged on the way, or not in the cache without a network."""
 
 
 class BundleError(SeqlibError):

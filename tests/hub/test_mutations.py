@@ -65,7 +65,7 @@ def mutated(data, draw):
                 if digits:
                     out[int(draw.choice(digits))] = int(draw.integers(48, 58))
             case 7:
-                del out[int(draw.integers(1, len(out))) :]
+                del out[at:]
         out = out or bytearray(1)
     return bytes(out)
 

@@ -107,7 +107,7 @@ def _quantised(path: Path, name: str, shape: tuple[int, ...], kind: int, offset:
     except ValueError as error:
         raise damaged(path, f"{name!r} has the type {kind}") from error
     block, nbytes = GGML_QUANT_SIZES[quantisation]
-    if not shape or shape[-1] % block:
+    if not shape or shape[-1] % block or 0 in shape:
         raise damaged(path, f"{name!r} of shape {shape} is not in blocks of {block}")
     raw = mapped(path, name, (*shape[:-1], shape[-1] // block * nbytes), np.dtype("u1"), offset, room)
     return Entry(shape, np.dtype("f4"), partial(_dequantised, path, name, raw, quantisation))

@@ -25,7 +25,7 @@ _MAX_YML = 100_000
 def members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """The members by name. Raises DataError where one would lie outside of the file."""
     for info in archive.infolist():
-        if not 0 <= info.header_offset < path.stat().st_size:
+        if info.header_offset < 0 or info.header_offset + info.compress_size > path.stat().st_size:
             raise damaged(path, f"member {info.filename!r} lies outside of the file")
     return {info.filename: info for info in archive.infolist()}
 

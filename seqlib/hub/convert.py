@@ -1,0 +1,39 @@
+"""Weights of another format as safetensors, with the files beside them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from seqlib.hub.formats import open_checkpoint
+from seqlib.util.arrays import write_arrays
+from seqlib.util.atomic import atomic_folder
+
+__all__ = ["to_safetensors"]
+
+_BESIDE = (".json", ".txt", ".model", ".spm", ".jinja", ".yml", ".md")
+
+
+def to_safetensors(source: Path, folder: Path, dtype: str | None = None) -> Path:
+    """Write ``model.safetensors`` with the arrays of a file or folder, under their names, and copy the configuration
+    and tokenizer that lie beside them. `dtype` (float32, float16, bfloat16) is what floats become. Gives `folder`.
+
+    Raises DataError for a damaged source, errors of `atomic_folder`.
+    """
+    checkpoint = open_checkpoint(source)
+    wanted = None if dtype is None else np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+
+    def converted(array: np.ndarray) -> np.ndarray:
+        is_float = array.dtype.kind in "fV"  # the kind of ml_dtypes' floats is V
+        return array.astype(wanted) if wanted is not None and is_float else array
+
+    beside = source if source.is_dir() else source.parent
+    with atomic_folder(folder) as aside:
+        write_arrays(aside / "model.safetensors", {name: converted(array) for name, array in checkpoint.items()})
+        for path in beside.iterdir():
+            if path.suffix in _BESIDE and not path.name.endswith(".index.json"):
+                shutil.copyfile(path, aside / path.name)
+    return folder

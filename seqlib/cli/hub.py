@@ -14,15 +14,13 @@ __all__ = ["command"]
 
 HANDLE = click.Argument(["handle"])
 FILES = click.Option(
-    ["--files"],
-    multiple=True,
-    metavar="PATTERN",
-    help="Files of a repository that are wanted; repeatable.",
+    ["--files"], multiple=True, metavar="PATTERN", help="Files of a repository that are wanted; repeatable."
 )
 HELP = """Pretrained models of the Hugging Face hub, of web addresses and of folders.
 
-A HANDLE is hf://ORGANISATION/NAME[@REVISION], the https:// address of a file, an archive or a folder of a static hub, or
-a path. SEQLIB_CACHE says where downloads are kept, HF_HOME for those of the hub; SEQLIB_OFFLINE=1 forbids the network.
+A HANDLE is hf://ORGANISATION/NAME[@REVISION], the https:// address of a file, an archive or a folder of a static hub,
+or a path. SEQLIB_CACHE says where downloads are kept, HF_HOME for those of the hub; SEQLIB_OFFLINE=1 forbids the
+network.
 """
 
 

@@ -59,8 +59,8 @@ def fetch(url: str, path: Path, *, size: int | None = None, sha256: str | None =
             failures = 0 if _size(part) > before else failures + 1
             if failures == ATTEMPTS:
                 raise HubError(
-                    f"{shown(url)}: {again}; given up after {ATTEMPTS} attempts. {_size(part):,} bytes have arrived and "
-                    "are kept: the next attempt goes on from there"
+                    f"{shown(url)}: {again}; given up after {ATTEMPTS} attempts. {_size(part):,} bytes have arrived "
+                    "and are kept: the next attempt goes on from there"
                 ) from again
             pause(f"{shown(url)}: {again}", failures, again.wait)
         except OSError as error:

@@ -160,8 +160,8 @@ def _folder(url: str, partial: Path) -> None:
         fetch(f"{url}/{MANIFEST}", manifest)
     except HubError as error:
         raise HubError(
-            f"{error}; an address is that of a file of weights ({', '.join(_FILES[:6])}), of an archive, or of a folder "
-            "that `seqlib hub mirror` made"
+            f"{error}; expected is the address of a file of weights ({', '.join(_FILES[:6])}), of an archive, or of "
+            "a folder that `seqlib hub mirror` made"
         ) from error
     listed = _manifest(manifest, shown(url))
     for path in [path for path in partial.rglob("*") if path.is_file()]:

@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         if state.down:
             return self.hang_up()
         for name, files in state.repositories.items():
-            if path.startswith(f"/api/models/{name}") or path.startswith(f"/{name}/resolve/"):
+            if path.startswith((f"/api/models/{name}", f"/{name}/resolve/")):
                 return self.hub(state, path, name, files)
         if path.startswith("/cdn/"):
             content = next(c for f in state.repositories.values() for c in f.values() if path.endswith(sha256(c)))
@@ -84,7 +84,9 @@ class Handler(BaseHTTPRequestHandler):
         if kind == "html":
             return self.answer(200, b"<!DOCTYPE html><html>log in</html>", {"Content-Type": "text/html; charset=utf-8"})
         if kind == "sly-html":
-            return self.answer(200, b"\n<!doctype HTML><html>log in</html>", {"Content-Type": "application/octet-stream"})
+            return self.answer(
+                200, b"\n<!doctype HTML><html>log in</html>", {"Content-Type": "application/octet-stream"}
+            )
         if kind == "wrong":
             content = bytes(byte ^ 255 for byte in content)
         wanted, code, begin = self.headers.get("Range", ""), 200, 0
@@ -125,7 +127,9 @@ class Handler(BaseHTTPRequestHandler):
             made = json.loads(body)
             return self.answer(200, json.dumps({"url": f"{state.url}/{made['organization']}/{made['name']}"}).encode())
         if "/preupload/" in self.path:
-            files = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]]
+            files = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
+            ]
             return self.answer(200, json.dumps({"files": files}).encode())
         if "/commit/" in self.path:
             state.uploads[self.path] = [json.loads(line) for line in body.splitlines()]

@@ -64,7 +64,9 @@ def test_a_repository(server):
 
 def test_files_can_be_chosen(server):
     server.repositories["org/model"] = {"a-Q4.gguf": b"GGUF4", "a-Q8.gguf": b"GGUF8", "config.json": b"{}"}
-    with pytest.raises(UsageError, match=r"several files of weights \(a-Q4.gguf, a-Q8.gguf\); name those you want: --files"):
+    with pytest.raises(
+        UsageError, match=r"several files of weights \(a-Q4.gguf, a-Q8.gguf\); name those you want: --files"
+    ):
         handles.resolve(MODEL)
     folder = handles.resolve(MODEL, files=["*Q4.gguf"])
     assert [path.name for path in folder.iterdir()] == ["a-Q4.gguf"]
@@ -73,7 +75,11 @@ def test_files_can_be_chosen(server):
 def test_cut_and_busy(server):
     draw = np.random.default_rng(1)
     size = len(server.repositories["org/model"]["model.safetensors"])
-    server.faults[weights_path(server)] = [*(f"cut:{n}" for n in draw.integers(1, size // 2, 3)), "status:503", "status:429:1"]
+    server.faults[weights_path(server)] = [
+        *(f"cut:{n}" for n in draw.integers(1, size // 2, 3)),
+        "status:503",
+        "status:429:1",
+    ]
     folder = handles.resolve(MODEL)
     assert (folder / "model.safetensors").read_bytes() == server.repositories["org/model"]["model.safetensors"]
 
@@ -121,7 +127,9 @@ def test_a_private_repository(server, monkeypatch, capfd):
 
 def test_offline(server, monkeypatch):
     monkeypatch.setenv("SEQLIB_OFFLINE", "1")
-    with pytest.raises(HubError, match=r"it is not in the cache, and the hub can't be reached \(or this is offline mode\)"):
+    with pytest.raises(
+        HubError, match=r"it is not in the cache, and the hub can't be reached \(or this is offline mode\)"
+    ):
         handles.resolve(MODEL)
     assert server.seen == []
     monkeypatch.delenv("SEQLIB_OFFLINE")

@@ -270,7 +270,9 @@ def test_manifests_that_are_none(server, manifest, message):
 
 
 def test_an_address_of_neither(server):
-    with pytest.raises(HubError, match=r"/nothing/manifest.json: the server answers 404 .*, or of a folder that `seqlib hub"):
+    with pytest.raises(
+        HubError, match=r"/nothing/manifest.json: the server answers 404 .*, or of a folder that `seqlib hub"
+    ):
         handles.resolve(f"{server.url}/nothing")
 
 

@@ -75,8 +75,8 @@ def _of_cache(handle: str) -> None:
 
 
 def push(folder: Path, target: str, *, private: bool = False) -> str:
-    """Publish the files of a folder: to a repository (``hf://…``, made when it is missing), or into a folder of a static
-    hub. Gives where. Raises HubError for a folder without files and what a repository refuses, UsageError for a web
+    """Publish the files of a folder: to a repository (``hf://…``, made when it is missing), or into a folder of a
+    static hub. Gives where. Raises HubError for a folder without files and what a repository refuses, UsageError for a web
     address."""
     kind = _kind(target)
     if kind == "web":

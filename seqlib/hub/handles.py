@@ -76,8 +76,10 @@ def _of_cache(handle: str) -> None:
 
 def push(folder: Path, target: str, *, private: bool = False) -> str:
     """Publish the files of a folder: to a repository (``hf://…``, made when it is missing), or into a folder of a
-    static hub. Gives where. Raises HubError for a folder without files and what a repository refuses, UsageError for a web
-    address."""
+    static hub. Gives where.
+
+    Raises HubError for a folder without files and what a repository refuses, UsageError for a web address.
+    """
     kind = _kind(target)
     if kind == "web":
         raise UsageError(f"{target}: a web server can't be written to; push to the folder that it serves")

@@ -198,7 +198,31 @@ def _rotary() -> Iterator[Case]:
         yield Case((draw(*shape), draw.ids(24, *shape[-3:-2])), {"base": 10000.0, "inverse": False, "heads": heads})
 
 
+def _recurrent(gates: int) -> Iterator[Case]:
+    draw = _Draw(17)
+    for steps, rows, width, reverse in (
+        (6, 20, 1500, False),
+        (9, 3, 650, True),
+        (5, 50, 257, False),
+        (4, 100, 64, True),
+    ):
+        x, w = draw(steps, rows, gates * width), draw(gates * width, width) / np.float32(width**0.5)
+        lengths = None if rows == 20 else draw.ids(steps + 1, rows)
+        states = (draw(rows, width), draw(rows, width)) if gates == 4 else (draw(gates * width), draw(rows, width))
+        yield Case((x, w, *states, lengths), {"reverse": reverse})
+
+
+def _lstm() -> Iterator[Case]:
+    return _recurrent(4)
+
+
+def _gru() -> Iterator[Case]:
+    return _recurrent(3)
+
+
 _CASES = {
+    "lstm": _lstm,
+    "gru": _gru,
     "attention": _attention,
     "matmul": _matmul,
     "layer_norm": _layer_norm,

@@ -10,6 +10,7 @@ import math
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+import numpy as np
 
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
@@ -76,6 +77,9 @@ class LSTMSeq2Seq(Module):
     `config` and `spec` are kept as given. Parameters start from `nn.init` under the ambient generator; see `build`.
     """
 
+    half = True
+    multiplied = ("output_weight",)
+
     def __init__(self, config: LSTMSeq2SeqConfig, spec: Vocabularies):
         self.config = config
         self.spec = spec
@@ -109,7 +113,7 @@ class LSTMSeq2Seq(Module):
         hidden = self.decode(encoded, batch.src_lengths, batch.tgt_in)
         return ops.linear_cross_entropy(
             ops.reshape(hidden, shape=(-1, self.config.d_model)),
-            self.output_weight,
+            self.output_weight.as_dtype(hidden.dtype),
             ops.reshape(_ids(batch.tgt_out), shape=(-1,)),
             smoothing=smoothing,
             ignore_index=-1,
@@ -138,17 +142,16 @@ class LSTMSeq2Seq(Module):
         return ops.tanh(self.combine(ops.concatenate([context, states], axis=-1)))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """hidden [..., D] → scores [..., V]."""
-        flat = ops.reshape(hidden, shape=(-1, self.config.d_model))
-        scores = ops.matmul(flat, self.output_weight, transpose_b=True)
-        return ops.reshape(scores, shape=(*hidden.shape[:-1], self.output_weight.shape[0]))
+        """hidden [..., D] → scores [..., V], at least float32."""
+        return ops.matmul(hidden, self.output_weight.as_dtype(hidden.dtype), transpose_b=True, wide=True)
 
     def _decode_fed(self, x: Tensor, encoded: Encoded, keys: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """With input feeding: embedded x [B,T,D] → attention vectors [B,T,D] before dropout, and states [B,T,H]."""
         first, width = self.decoder.cells[0], self.config.d_model
         assert isinstance(first, LSTMCell)
-        from_x, from_feed = first.weight_x[:, :width], first.weight_x[:, width:]
-        given = ops.matmul(ops.swapaxes(x, 0, 1), from_x, transpose_b=True) + first.bias
+        weight = first.weight_x.as_dtype(x.dtype)
+        from_x, from_feed = weight[:, :width], weight[:, width:]
+        given = ops.matmul(ops.swapaxes(x, 0, 1), from_x, transpose_b=True) + first.bias.as_dtype(x.dtype)
 
         def step(carry: Any, gates: Tensor) -> Any:
             states, feed = carry
@@ -189,6 +192,7 @@ class LSTMSeq2Seq(Module):
             feed=self.config.d_model if self.config.input_feeding else 0,
             keys=self.attention.key_features,
             memory=width,
+            dtype=self.compute or np.float32,
         )
 
     def fill_cache(self, cache: RecurrentCache, memory: Encoded, src_lengths: Any) -> None:
@@ -206,7 +210,7 @@ class LSTMSeq2Seq(Module):
                     alike = ops.broadcast_to(ops.expand_dims(start, 1), beams)
                     variable.assign(ops.reshape(alike, tuple(variable.shape)))
             if cache.feed is not None:
-                cache.feed.assign(ops.zeros(cache.feed.shape))
+                cache.feed.assign(ops.zeros(cache.feed.shape, cache.feed.dtype))
 
     def init_cache(self, memory: Encoded, src_lengths: Any, rows: int, max_length: int) -> RecurrentCache:
         """`new_cache` for what `encode` gave, filled."""

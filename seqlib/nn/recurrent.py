@@ -226,6 +226,8 @@ class BahdanauAttention(Module):
 
     Queries have `query_features` Q, memory `memory_features` M, and W q `features` A."""
 
+    multiplied = ("score",)
+
     def __init__(self, query_features: int, memory_features: int, features: int):
         self.key_features = features
         self.query_proj = Linear(query_features, features, bias=True)
@@ -254,7 +256,7 @@ class BahdanauAttention(Module):
         return _softmax(self._scores(query, keys), lengths)
 
     def _scores(self, query: Tensor, keys: Tensor) -> Tensor:
-        return ops.additive_scores(self.query_proj(query), keys, self.score)
+        return ops.additive_scores(self.query_proj(query), keys, self.score.as_dtype(keys.dtype))
 
 
 def _softmax(scores: Tensor, lengths: Tensor | None) -> Tensor:
@@ -319,7 +321,7 @@ class StateCache:
 
 
 class RecurrentCache(StateCache):
-    """`StateCache` of a decoder with attention: R `rows` of B `sentences`, all layers of one width `state`, float32.
+    """`StateCache` of a decoder with attention: R `rows` of B `sentences`, all layers of one width `state`.
 
     `source_length` is S at most; `feed`: [R,F], what a step hands to the next beside the states (absent for F = 0).
     `keys` [B,S,A], `memory` [B,S,M] and `source_lengths` int32 [B] belong to the source, shared by a sentence's beams.
@@ -336,12 +338,13 @@ class RecurrentCache(StateCache):
         feed: int,
         keys: int,
         memory: int,
+        dtype: Any = np.float32,
     ):
-        super().__init__(sentences, rows, [state] * layers)
+        super().__init__(sentences, rows, [state] * layers, dtype)
         self.source_length = source_length
-        self.feed = _zeros((rows, feed), "feed") if feed else None
-        self.keys = _zeros((sentences, source_length, keys), "keys")
-        self.memory = _zeros((sentences, source_length, memory), "memory")
+        self.feed = _zeros((rows, feed), "feed", dtype) if feed else None
+        self.keys = _zeros((sentences, source_length, keys), "keys", dtype)
+        self.memory = _zeros((sentences, source_length, memory), "memory", dtype)
         self.source_lengths = Variable(np.ones(sentences, np.int32), name="source_lengths")
 
     def state_variables(self) -> dict[str, Variable]:
@@ -361,5 +364,5 @@ class RecurrentCache(StateCache):
         self.source_lengths.storage()[:count] = other.source_lengths.data[keep]
 
 
-def _zeros(shape: tuple[int, ...], name: str, dtype: Any = np.float32) -> Variable:
+def _zeros(shape: tuple[int, ...], name: str, dtype: Any) -> Variable:
     return Variable(np.zeros(shape, dtypes.canonical(dtype)), name=name)

@@ -12,7 +12,9 @@ from seqlib.core.op import Meta
 from seqlib.core.rng import Generator
 from seqlib.core.tape import no_grad
 from seqlib.data.batch import Batch, PackedBatch
-from seqlib.models import transformer
+from seqlib.models import lstm_seq2seq, transformer
+from seqlib.models.gpt2 import TextBatch
+from seqlib.models.lstm_lm import LSTMLM, LSTMLMConfig
 from seqlib.optim import AdamW
 from seqlib.problems.spec import ProblemSpec
 from seqlib.train.step import training_step
@@ -83,3 +85,65 @@ def test_decoding_steps_are_kernels_alone_and_copy_no_cache(dtype: str, beams: i
     assert not _breaks(filled) and not _breaks(stepped)
     assert not stepped.plan.copies
     assert stepped.graph.outputs[0].dtype == np.float32
+
+
+def _trained(model: Any, batch: Any, dtype: str) -> Counter[str]:
+    """The launches of a training step, by name."""
+    if dtype != "float32":
+        model.compute_in(dtype)
+    optimizer, generator = AdamW(model.train().trainable_parameters(), clip_norm=1.0), Generator(2)
+    step: Any = training_step(model, optimizer, generator, 0.0)
+    program = seqlib.compile(step, state=[model, optimizer, generator], device="cuda").lower(batch)
+    assert not _breaks(program)
+    return Counter(x.name for x in program.plan.launches)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_an_lstm_language_model_has_a_launch_for_all_steps_of_a_layer_and_copies_no_activations(dtype: str) -> None:
+    model = LSTMLM(LSTMLMConfig(vocab=64, layers=3, d_model=32, hidden=48, weight_dropout=0.2), Generator(1))
+    ids: Any = Meta((4, 16), INT)
+    names = _trained(model, TextBatch(ids, ids), dtype)
+    assert names["lstm"] == names["lstm_bwd"] == names["matmul_bias"] == 3
+    assert names["matmul"] == 3 * 3
+    assert names["contiguous"] <= 2, "token ids alone"
+    assert names["cast"] <= (0 if dtype == "float32" else 1 + 2 * 3), "gradients of dropped weights"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("attention", ["luong", "bahdanau"])
+@pytest.mark.parametrize("feeding", [False, True])
+def test_an_lstm_encoder_decoders_steps_are_kernels_alone(dtype: str, attention: Any, feeding: bool) -> None:
+    config = lstm_seq2seq.LSTMSeq2SeqConfig(d_model=32, hidden=64, attention=attention, input_feeding=feeding)
+    model = lstm_seq2seq.build(config, SPEC, Generator(1))
+    names = _trained(model, _batch("padded"), dtype)
+    assert names["lstm"] == names["lstm_bwd"] == 4 + (2 * 8 if feeding else 2)
+    cache = model.eval().new_cache(2, 8, 8, 16)
+    assert cache.h[0].dtype == cache.keys.dtype == dtype
+
+    def step(tokens: Any, parents: Any) -> Any:
+        with no_grad():
+            cache.reorder(parents)
+            return model.step(tokens, None, cache)
+
+    rows = Meta((8,), INT)
+    stepped = seqlib.compile(step, state=[model, cache], device="cuda").lower(rows, rows)
+    assert not _breaks(stepped) and stepped.graph.outputs[0].dtype == np.float32
+
+
+def test_recurrent_layers_fit_a_gpu_or_take_a_product_a_step() -> None:
+    from seqlib.core import dtypes
+    from seqlib.core.ops.recurrent_cuda import _split
+
+    for rows, width, gates, blocks in ((20, 1500, 4, 125), (20, 650, 4, 55), (64, 1500, 3, 94), (1, 5, 4, 2)):
+        found = [_split(rows, width, gates, 35, dtypes.bfloat16, backward) for backward in (False, True)]
+        assert found[0] is not None and found[1] is not None and found[0].blocks == blocks
+        for split in found:
+            assert split is not None and split.blocks <= 132 and split.shared <= 227 << 10 and 8 * split.tiles >= rows
+        assert found[0].blocks * found[0].units >= width and found[1].blocks // gates * found[1].units >= width
+    for rows, width, steps, dtype in (
+        (20, 1500, 35, dtypes.float32),
+        (65, 64, 35, dtypes.bfloat16),
+        (20, 2048, 35, dtypes.bfloat16),
+        (20, 64, 1, dtypes.float16),
+    ):
+        assert _split(rows, width, 4, steps, dtype, False) is None

@@ -96,6 +96,11 @@ class CudaBackend(Backend):
         """The number of multiprocessors."""
         return int(self.xp.cuda.Device().attributes["MultiProcessorCount"])
 
+    @cached_property
+    def shared(self) -> int:
+        """Bytes of shared memory that a block may have."""
+        return int(self.xp.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"])
+
     def running(self) -> AbstractContextManager[Any]:
         return self.stream
 

@@ -46,6 +46,7 @@ from seqlib.core.ops import (  # noqa: E402
     matmul_cuda,
     norm_cuda,
     random_cuda,
+    recurrent_cuda,
     reduce_cuda,
     rotary_cuda,
     scatter_cuda,

@@ -1,4 +1,4 @@
-"""The CUDA kernels of ops that move values or make them from nothing: cast, concatenate, full, iota."""
+"""The CUDA kernels of ops that move values or make them from nothing: cast, concatenate, unstack, full, iota."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def concatenate(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
         start = stop
 
 
+def unstack(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
+    """The kernel of unstack: one copy for each part that is needed."""
+    for i, out in enumerate(outs):
+        if out is not None:
+            out[...] = ins[0][(slice(None),) * axis + (i,)]
+
+
 _WIDE = {"float": "double", "double": "double", "int": "i64", "i64": "i64"}
 _SOURCE = Source("create.cu", [f"iota<{t}, {wide}>" for t, wide in _WIDE.items()])
 
@@ -63,3 +70,4 @@ shape_._slice_grad.cuda(slice_gradient, strided=True)
 shape_._cast.cuda(cast, strided=True)
 create._full.cuda(full)
 join._concatenate.cuda(concatenate, strided=True)
+join._unstack.cuda(unstack, strided=True)

@@ -48,10 +48,10 @@ def _check_sequence(op: str, gates: int, x: Meta, w: Meta, h0: Meta, lengths: Me
 
 
 def _weight_gradient(gates: Tensor, states: Tensor) -> Tensor:
-    """Σ gatesᵀ states over time and batch, as one product: [T,B,G], [T,B,H] → [G,H]."""
+    """Σ gatesᵀ states over time and batch, as one product, at least float32: [T,B,G], [T,B,H] → [G,H]."""
     rows = states.shape[0] * states.shape[1]
     flat_gates, flat_states = (reshape(a, (rows, a.shape[-1])) for a in (gates, states))
-    return matmul(flat_gates, flat_states, True, False)
+    return matmul(flat_gates, flat_states, True, False, wide=True)
 
 
 def _project(op: str, x: Tensor, w: Tensor, bias: Any, rows: int) -> Tensor:

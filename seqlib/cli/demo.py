@@ -28,8 +28,9 @@ def _demo(seconds: int, output_dir: str) -> None:
     from seqlib.train import run
     from seqlib.train.environment import cpu_count
     from seqlib.train.setup import make_config, open_problem
+    from seqlib.util.atomic import free_folder
 
-    folder = _free(Path(output_dir))
+    folder = free_folder(output_dir)
     click.echo(f"training {PROBLEM} for {seconds} s on {cpu_count()} processors; the run is kept in {folder}")
     settings: dict[str, Any] = {
         "problem": PROBLEM,
@@ -52,15 +53,6 @@ def _demo(seconds: int, output_dir: str) -> None:
     else:
         _fixed_lines(translator, problem)
     _next_steps(folder)
-
-
-def _free(folder: Path) -> Path:
-    """The folder, or with a number behind it when there is something in it."""
-    number, free = 1, folder
-    while free.exists() and any(free.iterdir()):
-        number += 1
-        free = folder.with_name(f"{folder.name}-{number}")
-    return free
 
 
 def _report(translator: Any, problem: Any) -> None:

@@ -1,4 +1,4 @@
-"""List the problems, models or presets (hparams_sets) that a name can stand for."""
+"""List the problems, models, presets (hparams_sets) or recipes that a name can stand for."""
 
 import click
 
@@ -22,7 +22,11 @@ def _models() -> list[str]:
     return list_models()
 
 
-_KINDS = {"problems": _problems, "models": _models, "hparams_sets": _presets}
+def _recipes() -> list[str]:
+    return available("seqlib.recipes")
+
+
+_KINDS = {"problems": _problems, "models": _models, "hparams_sets": _presets, "recipes": _recipes}
 
 
 def _list(kind: str) -> None:
@@ -36,6 +40,6 @@ def _list(kind: str) -> None:
 command = click.Command(
     "list",
     callback=_list,
-    params=[click.Argument(["kind"], metavar="problems|models|hparams_sets")],
-    help="List the problems, models or presets (hparams_sets) that a name can stand for, one a line.",
+    params=[click.Argument(["kind"], metavar="problems|models|hparams_sets|recipes")],
+    help="List the problems, models, presets (hparams_sets) or recipes that a name can stand for, one a line.",
 )

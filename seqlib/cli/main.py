@@ -3,7 +3,8 @@
 Every module in this folder but this one and `flags` is a command: it offers `command`, a `click.Command`, and the
 first line of its docstring is its line in `seqlib --help`, which is read without importing it.
 
-Exit codes: 0 done, 2 for anything the user can mend, 130 when interrupted.
+Exit codes: 0 done, 1 where what a command checks is not as it should be, 2 for anything the user can mend, 130 when
+interrupted.
 """
 
 import ast

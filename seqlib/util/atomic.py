@@ -17,7 +17,7 @@ from typing import Any
 
 from seqlib.util.errors import SeqlibError
 
-__all__ = ["atomic_file", "atomic_folder", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_file", "atomic_folder", "free_folder", "write_bytes", "write_json", "write_text"]
 
 _AT_FDCWD = -100  # linux/fcntl.h
 _RENAME_EXCHANGE = 2  # linux/fs.h
@@ -87,6 +87,16 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
+
+
+def free_folder(path: str | os.PathLike[str]) -> Path:
+    """`path`, or with a number behind it when there is something in it."""
+    wanted = free = Path(path)
+    number = 1
+    while free.exists() and any(free.iterdir()):
+        number += 1
+        free = wanted.with_name(f"{wanted.name}-{number}")
+    return free
 
 
 def _swap_in(aside: Path, target: Path) -> None:

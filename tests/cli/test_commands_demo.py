@@ -54,13 +54,6 @@ def test_six_fixed_lines_the_last_one_flagged(capsys: pytest.CaptureFixture[str]
     assert ["low confidence" in line for line in lines[1::2]] == [False] * 5 + [True]
 
 
-def test_an_earlier_run_is_not_touched(tmp_path: Path) -> None:
-    assert demo._free(tmp_path / "demo") == tmp_path / "demo"
-    (tmp_path / "demo").mkdir()
-    (tmp_path / "demo/file").touch()
-    assert demo._free(tmp_path / "demo") == tmp_path / "demo-2"
-
-
 @pytest.mark.slow
 def test_the_whole_demo(tmp_path: Path) -> None:
     found = subprocess.run(

@@ -116,3 +116,12 @@ def test_a_killed_writer_leaves_the_old_and_is_cleaned_up(tmp_path: Path) -> Non
             (aside / "next").touch()
     assert names(tmp_path) == {"run"}
     assert names(target) == {"next"}
+
+
+def test_a_free_folder_has_a_number_where_the_name_is_taken(tmp_path):
+    assert atomic.free_folder(tmp_path / "run") == tmp_path / "run"
+    for expected in ("run", "run-2"):
+        (tmp_path / expected).mkdir()
+        assert atomic.free_folder(tmp_path / "run") == tmp_path / expected
+        (tmp_path / expected / "file").touch()
+    assert atomic.free_folder(tmp_path / "run") == tmp_path / "run-3"

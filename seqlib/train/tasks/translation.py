@@ -162,7 +162,8 @@ class TranslationTask(Task):
         translator = from_bundle(saved, device=device, precision=precision)
         how = {name: options.get(name, getattr(translator, name)) for name in ("beam", "alpha")}
         found = translator.translate([source for source, _ in pairs], **how)
-        scores = score_texts([item.text for item in found], [target for _, target in pairs], saved.spec.target_language)
+        texts, references = [item.text for item in found], [target for _, target in pairs]
+        scores = score_texts(texts, references, saved.spec.target_language, lowercased=True)
         known = [item.flagged for item in found if item.flagged is not None]
         scores["flagged"] = round(sum(known) / len(known), 4) if known else None
         loss = pairs_loss(translator.model, translator.tokenizer, saved.spec, pairs, saved.model_config.max_length)

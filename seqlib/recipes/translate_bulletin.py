@@ -1,0 +1,31 @@
+"""The embedded bulletin problem."""
+
+from __future__ import annotations
+
+from seqlib.recipes import Recipe
+from seqlib.train.setup import make_config
+
+__all__ = ["ende"]
+
+
+def ende() -> Recipe:
+    """English bulletins to German, by the share of held-out sentences without a mistake."""
+    config = make_config(
+        {
+            "problem": "translate_bulletin_ende",
+            "train_steps": 1500,
+            "eval_every": 0,
+            "save_every": 0,
+            "average": 0,
+            "report": False,
+            "decode": {"beam": 1, "dev_sentences": -1},
+        }
+    )
+    return Recipe(
+        about="English bulletins to German: the share of held-out sentences without a mistake",
+        config=config,
+        score="exact_match",
+        expected=(0.0, 1.0),
+        measured="",
+        cost="",
+    )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from seqlib.decode import device_search
 from seqlib.decode.constraints import Constraints
 from seqlib.decode.penalty import table
 from seqlib.decode.programs import CausalModel, IncrementalModel, Place, Programs, Size, shrunk
@@ -36,6 +37,8 @@ class Engine:
         self.programs = Programs(model)
         self.steps = 0
         """Decoding steps run so far, over all batches."""
+        self.search_on_device: bool | None = None
+        """Whether the search itself runs as a part of the model's program; None: where that is a GPU's."""
         self._lock = threading.Lock()
         self._holder: int | None = None
 
@@ -131,8 +134,12 @@ class Engine:
         with self._taken():
             place = self.programs.place(len(sources), beam, longest + 1, min(longest + 1, int(limits.max())))
             self._fill(place, sources)
-            for _ in self._run(search, place):
-                pass
+            wanted = place.device == "cuda" if self.search_on_device is None else self.search_on_device
+            if wanted and device_search.can_run(search, self.spec.target_vocab):
+                self.steps += device_search.run(self.programs, place, search)
+            else:
+                for _ in self._run(search, place):
+                    pass
         return search.results()
 
     def generate(

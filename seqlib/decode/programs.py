@@ -70,7 +70,9 @@ class Place:
     """One cache of a given size with the two programs that use it."""
 
     def __init__(self, model: Any, size: Size) -> None:
-        self.size, self._model = size, model
+        self.size, self.model, self.device = size, model, _device(model)
+        self.searches: dict[Any, Any] = {}
+        """States of searches that lie beside the cache, by their rules; see `decode.device_search`."""
         rows = size.sentences * size.beams
         cache: Cache = model.new_cache(size.sentences, size.source, rows, size.length)
 
@@ -89,7 +91,7 @@ class Place:
                 return logits, ops.logsumexp(logits, axis=-1)
 
         for variable in collect_variables(cache).values():
-            variable.to(_device(model))
+            variable.to(self.device)
         self.cache = cache
         self.bytes = _nbytes(cache)
         self._fill = compile(prefill if hasattr(model, "prefill") else fill, state=[model, cache])
@@ -110,7 +112,7 @@ class Place:
 
         `parents` int [R of other] is the reordering that other's rows still wait for. A must not exceed B.
         """
-        with BACKENDS[_device(self._model)].running():
+        with BACKENDS[self.device].running():
             self.cache.take_over(other.cache, keep, parents, used)
 
 

@@ -8,6 +8,7 @@ B sentences of the batch, A sentences still held as rows, K beams, R = A*K rows,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +99,7 @@ class Search:
         self._beam = np.zeros((count, keep), np.int64)
         self._last = np.zeros((count, keep), np.float32)
         self._by_eos = np.zeros((count, keep), bool)
+        self._fault = np.zeros(count, np.int32)
 
     def advance(self, logits: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
         """Take one step: logits float32 [R, V], normalizers float32 [R] = logsumexp of each row. Constraints write -inf
@@ -108,10 +110,7 @@ class Search:
         """
         if not np.isfinite(normalizers).all():
             row = int(np.flatnonzero(~np.isfinite(normalizers))[0])
-            raise SeqlibError(
-                f"decoding step {self.steps + 1}: the model's logits are not finite for sentence "
-                f"{int(self.held[row // self.rules.beam])} of the batch; check the weights for NaN or overflow"
-            )
+            raise not_finite(self.steps + 1, int(self.held[row // self.rules.beam]))
         if self.history is not None and self.rules.constraints.active:
             sentences = np.repeat(self.held, self.rules.beam)
             given = self.history.shape[1] - self.steps
@@ -125,12 +124,55 @@ class Search:
         return parents
 
     def _extend(self, logits: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
+        values, columns = top_k_rows(logits, min(candidates(self.rules.beam), logits.shape[1]))
+        return self._choose(values, columns, normalizers)
+
+    def _choose(self, values: np.ndarray, columns: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
+        """`_extend` by the best `candidates` of each row, best first."""
         raise NotImplementedError
 
     def end(self, positions: np.ndarray) -> None:
         """End the sentences at these `positions` (int [a]) of `held` where they stand, each of one beam."""
         self._keep(positions, self.live[positions], np.zeros((len(positions), 1), np.int64), None, self.steps)
         self.done[positions] = True
+
+    # -- the same step by step, with the state given and taken: what `decode.advance` does on a GPU
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a step changes beside the record of its choices, of a batch that nobody left.
+
+        `live` float32 [B,K]; of the N hypotheses kept `best` float32 [B,N,3] (score, sum, log-probability of the end token) and
+        `places` int32 [B,N,3] (length, beam, ended by the end token); `flags` int32 [B,2] (done, the first step with
+        logits that are not finite).
+        """
+        best = np.stack([self._score, self._sum, self._last], axis=2)
+        places = np.stack([self._length, self._beam, self._by_eos], axis=2).astype(np.int32)
+        flags = np.stack([self.done, self._fault], axis=1).astype(np.int32)
+        return {"live": self.live, "best": best, "places": places, "flags": flags}
+
+    def restore(self, state: Mapping[str, np.ndarray], steps: int) -> None:
+        """Go on from a `state` after so many steps."""
+        self.live, self.steps = state["live"].copy(), steps
+        self._score, self._sum, self._last = np.moveaxis(state["best"], 2, 0).copy()
+        self._length, self._beam, by_eos = np.moveaxis(state["places"], 2, 0).astype(np.int64)
+        self._by_eos = by_eos.astype(bool)
+        self.done, self._fault = state["flags"][:, 0].astype(bool), state["flags"][:, 1].copy()
+
+    def follow(self, values: np.ndarray, columns: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
+        """`advance` by the best `candidates` of each row; logits that are not finite are noted, not raised."""
+        broken = ~np.isfinite(normalizers).reshape(len(self.done), -1).all(axis=1)
+        self._fault[broken & ~self.done & (self._fault == 0)] = self.steps + 1
+        parents = self._choose(values, columns, normalizers)
+        self.steps += 1
+        self._settle()
+        return parents
+
+    def recall(self, tokens: np.ndarray, log_probs: np.ndarray, parents: np.ndarray) -> None:
+        """Set the record of choices, each [steps, B, K]. Raises SeqlibError where logits were not finite."""
+        if self._fault.any():
+            sentence = int(np.flatnonzero(self._fault)[0])
+            raise not_finite(int(self._fault[sentence]), sentence)
+        self._tokens[: self.steps], self._log_probs[: self.steps], self._parents[: self.steps] = tokens, log_probs, parents
 
     def leave(self, keep: np.ndarray) -> None:
         """Hold only the sentences at the positions `keep` of `held`; the others' results stay."""
@@ -233,10 +275,9 @@ class Search:
 class GreedySearch(Search):
     """The most probable token at every step until the end token; equal logits go to the lower id."""
 
-    def _extend(self, logits: np.ndarray, normalizers: np.ndarray) -> None:
-        best = logits.argmax(axis=1)
-        row = np.arange(len(best))
-        log_probs = np.minimum(logits[row, best] - normalizers, np.float32(0.0))[:, None]
+    def _choose(self, values: np.ndarray, columns: np.ndarray, normalizers: np.ndarray) -> None:
+        best = columns[:, 0]
+        log_probs = np.minimum(values[:, 0] - normalizers, np.float32(0.0))[:, None]
         sums = self.live + log_probs
         ended = (best == self.rules.eos_id) & ~self.done
         if ended.any():
@@ -255,11 +296,9 @@ class BeamSearch(Search):
     the first K that don't end it live on. At most K of 2K can end, so K always remain.
     """
 
-    def _extend(self, logits: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
+    def _choose(self, values: np.ndarray, columns: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
         beam, eos = self.rules.beam, self.rules.eos_id
-        held = len(self.held)
-        wide = min(2 * beam, logits.shape[1])
-        values, columns = top_k_rows(logits, wide)
+        held, wide = len(self.held), values.shape[1]
         row_log_probs = np.minimum(values - normalizers[:, None], np.float32(0.0))
         sums = (self.live.reshape(-1, 1) + row_log_probs).reshape(held, beam * wide)
         order = np.argsort(-sums, axis=1, kind="stable")[:, : 2 * beam]
@@ -329,6 +368,19 @@ class SamplingSearch(Search):
             self._keep(who, np.where(ended, sums, _NEVER)[who], beams[who], log_probs[who], self.steps + 1)
         self._record(tokens, log_probs, beams)
         self.live = np.where(tokens == self.rules.eos_id, _NEVER, sums)
+
+
+def candidates(beam: int) -> int:
+    """How many tokens of each row a step has to look at."""
+    return 1 if beam == 1 else 2 * beam
+
+
+def not_finite(step: int, sentence: int) -> SeqlibError:
+    """The error for logits that are NaN or infinite."""
+    return SeqlibError(
+        f"decoding step {step}: the model's logits are not finite for sentence {sentence} of the batch; "
+        "check the weights for NaN or overflow"
+    )
 
 
 def start(limits: np.ndarray, rules: Rules) -> Search:

@@ -84,6 +84,20 @@ def test_a_model_translates_on_either_device(tmp_path: Path) -> None:
         assert np.allclose(here, there, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_search_on_the_device_is_the_one_on_the_host(tmp_path: Path, precision: str) -> None:
+    result = run.train(_config(tmp_path, output_dir=str(tmp_path / "run"), train_steps=60))
+    assert result.model is not None
+    translator = seqlib.load(result.model, device="cuda", precision=precision)
+    texts = ["one two three", "nine eight", "four four seven five", "one"] * 5
+    for options in ({"beam": 1}, {"beam": 4, "n_best": 4}, {"beam": 12, "n_best": 2, "alpha": 1.2}):
+        found: list[Any] = []
+        for on_device in (True, False, None):
+            translator.engine.search_on_device = on_device
+            found.append(translator.translate(texts, **options))
+        assert found[0] == found[1] == found[2]
+
+
 def test_the_forecast_of_memory_is_right_within_a_tenth(tmp_path: Path) -> None:
     sizes = {"encoder_layers": 4, "decoder_layers": 4, "d_model": 512, "d_ff": 2048, "heads": 8, "max_length": 64}
     config = _config(tmp_path, hparams=sizes, batch={"tokens": 16384, "max_length": 32})

@@ -51,4 +51,5 @@ from seqlib.core.ops import (  # noqa: E402
     rotary_cuda,
     scatter_cuda,
     softmax_cuda,
+    sort_cuda,
 )

@@ -3,8 +3,9 @@
     python benchmarks/gpu_decode.py
     python benchmarks/gpu_decode.py --peers "" --profile        # ours alone, and where a step's time goes
 
-A Transformer of 6+6 layers, width 512, 8 heads, feed-forward 2048, vocabulary 32000, random weights, in bf16; 64 sentences
-of 20 tokens, 32 tokens of output each. A measurement is one batch, from token ids on the host to token ids on the host.
+A Transformer of 6+6 layers, width 512, 8 heads, feed-forward 2048, vocabulary 32000, random weights, in bf16; 64
+sentences of 20 tokens, 32 tokens of output each. A measurement is one batch, from token ids on the host to token ids on
+the host.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Ours:
         from seqlib.problems.spec import ProblemSpec
 
         config = TransformerConfig(
-            encoder_layers=sizes["layers"], decoder_layers=sizes["layers"], d_model=sizes["width"], d_ff=sizes["hidden"],
-            heads=sizes["heads"], max_length=512,
+            encoder_layers=sizes["layers"], decoder_layers=sizes["layers"], d_model=sizes["width"],
+            d_ff=sizes["hidden"], heads=sizes["heads"], max_length=512,
         )  # fmt: skip
         spec = ProblemSpec(source_vocab=sizes["vocab"], target_vocab=sizes["vocab"])
         model = build(config, spec, Generator(0)).eval()

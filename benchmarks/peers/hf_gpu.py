@@ -8,8 +8,8 @@ import os
 import serve
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-import torch  # noqa: E402
-import transformers  # noqa: E402
+import torch
+import transformers
 
 
 def case(options: argparse.Namespace, beams: int) -> serve.Run:

@@ -45,9 +45,7 @@ def _reproduce(
 
     stem = name.replace("-", "_") if ":" not in name else name.rpartition(":")[2]
     folder = Path(output_dir) if output_dir else free_folder(Path("runs") / (stem + "_quick" * quick))
-    trials = reproduce(
-        recipe, folder, seeds=range(1, seeds + 1), data_dir=data_dir or "", device=device, tell=tell
-    )
+    trials = reproduce(recipe, folder, seeds=range(1, seeds + 1), data_dir=data_dir or "", device=device, tell=tell)
     if stopped := trials[-1].stopped:
         click.echo(f"stopped by {stopped}; go on with: seqlib train --resume {trials[-1].folder}", err=True)
         return 128 + signal.Signals[stopped].value if stopped.startswith("SIG") else 1

@@ -36,9 +36,9 @@ def advance(
     eos_id: int,
     early_stop: bool,
 ) -> Any:
-    """The W best logits of each row float32 [R,W] with their columns int32, `normalizers` float32 [R] = logsumexp of each
-    row, and the state of a search (see `Search.state`) before step `position` (int32, 0-d) → what the rows feed next
-    int32 [R], the rows that they go on from int32 [R], their log-probabilities float32 [B,K], and the state.
+    """The W best logits of each row float32 [R,W] with their columns int32, `normalizers` float32 [R] = logsumexp of
+    each row, and the state of a search (see `Search.state`) before step `position` (int32, 0-d) → what the rows feed
+    next int32 [R], the rows that they go on from int32 [R], their log-probabilities float32 [B,K], and the state.
     """
     given = (values, columns, normalizers, live, best, places, flags, limits, penalties, position)
     values, columns, normalizers, live, best, places, flags, limits, penalties, position = map(host, given)

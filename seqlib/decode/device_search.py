@@ -1,12 +1,12 @@
-"""Greedy and beam search whose state lies where the model computes: the host only says how many steps to take, and looks
-now and then whether all sentences are done.
+"""Greedy and beam search whose state lies where the model computes: the host only says how many steps to take, and
+looks now and then whether all sentences are done.
 
 B sentences, K beams, R = B·K rows, N hypotheses kept, L longest output of a cache.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -89,9 +89,7 @@ class _State:
                 values, columns = ops.top_k(logits, candidates(beams))
                 state = [held[name] for name in (*_STATE, "limits", "penalties", "position")]
                 normalizers = ops.logsumexp(logits, axis=-1)
-                found = advance(
-                    values, columns, normalizers, *state, eos_id=rules.eos_id, early_stop=rules.early_stop
-                )
+                found = advance(values, columns, normalizers, *state, eos_id=rules.eos_id, early_stop=rules.early_stop)
                 for name, value in zip(_CHOICES, found[:3], strict=True):
                     row = ops.reshape(value, (1, sentences, beams))
                     every = held[f"all_{name}"]
@@ -115,7 +113,7 @@ class _State:
 
     def begin(self, search: Search) -> None:
         """Set to a search's beginning; rows that only fill the batch are done."""
-        count, beams = search.live.shape
+        count = len(search.limits)
         filled = {"limits": search.limits, **search.state()}
         for name, value in filled.items():
             whole = np.zeros(self.held[name].shape, value.dtype if value.dtype == np.float32 else np.int32)

@@ -141,9 +141,9 @@ class Search:
     def state(self) -> dict[str, np.ndarray]:
         """What a step changes beside the record of its choices, of a batch that nobody left.
 
-        `live` float32 [B,K]; of the N hypotheses kept `best` float32 [B,N,3] (score, sum, log-probability of the end token) and
-        `places` int32 [B,N,3] (length, beam, ended by the end token); `flags` int32 [B,2] (done, the first step with
-        logits that are not finite).
+        `live` float32 [B,K]; of the N hypotheses kept `best` float32 [B,N,3] (score, sum, log-probability of the end
+        token) and `places` int32 [B,N,3] (length, beam, ended by the end token); `flags` int32 [B,2] (done, the first
+        step with logits that are not finite).
         """
         best = np.stack([self._score, self._sum, self._last], axis=2)
         places = np.stack([self._length, self._beam, self._by_eos], axis=2).astype(np.int32)
@@ -172,7 +172,11 @@ class Search:
         if self._fault.any():
             sentence = int(np.flatnonzero(self._fault)[0])
             raise not_finite(int(self._fault[sentence]), sentence)
-        self._tokens[: self.steps], self._log_probs[: self.steps], self._parents[: self.steps] = tokens, log_probs, parents
+        self._tokens[: self.steps], self._log_probs[: self.steps], self._parents[: self.steps] = (
+            tokens,
+            log_probs,
+            parents,
+        )
 
     def leave(self, keep: np.ndarray) -> None:
         """Hold only the sentences at the positions `keep` of `held`; the others' results stay."""

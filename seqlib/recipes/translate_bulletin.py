@@ -25,7 +25,7 @@ def ende() -> Recipe:
         about="English bulletins to German: the share of held-out sentences without a mistake",
         config=config,
         score="exact_match",
-        expected=(0.0, 1.0),
-        measured="",
-        cost="",
+        expected=(0.62, 0.94),
+        measured="two seeds each: 0.716 and 0.726 on a CPU, 0.860 and 0.854 on a GPU in bf16",
+        cost="2 minutes on two processors, less on a GPU",
     )

@@ -82,3 +82,18 @@ def test_all_switches_are_listed() -> None:
         read |= set(re.findall(r"""environ(?:\.get\(|\[)["'](SEQLIB_\w+)""", file.read_text(encoding="utf-8")))
     pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
     assert read and [name for name in sorted(read) if f"{name}" not in pages] == []
+
+
+def test_all_recipes_are_listed_with_their_ranges() -> None:
+    from seqlib.recipes import has_quick, list_recipes, load_recipe
+
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:3] == "| `"]
+    listed = {(row[0].strip("`"), row[1].strip("`"), row[2]) for row in lines}
+    expected = set()
+    for name in list_recipes():
+        for quick in (False, True) if has_quick(name) else (False,):
+            found = load_recipe(name, quick)
+            lower, upper = found.expected
+            expected.add((f"{name} --quick" if quick else name, found.score, f"{lower:g} … {upper:g}"))
+    assert listed == expected

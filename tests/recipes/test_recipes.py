@@ -21,7 +21,7 @@ def numbers(quick: bool = False) -> Recipe:
         {{
             "data": {{"paths": {files!r}, "tokenizer": "characters", "cache_dir": {cache!r}, "test_size": 20}},
             "hparams_set": "transformer_tiny",
-            "hparams": {{"encoder_layers": 1, "decoder_layers": 1, "d_model": 16, "d_ff": 16, "heads": 2, "max_length": 64}},
+            "hparams": {{"encoder_layers": 1, "decoder_layers": 1, "d_model": 16, "d_ff": 16, "heads": 2}},
             "optim": {{"lr": 1e-3, "schedule": "constant"}},
             "batch": {{"tokens": 512, "max_length": 48, "shapes": 2}},
             "train_steps": 2 if quick else 4,
@@ -97,7 +97,7 @@ def test_outside_of_the_range_is_1(own: Any, tmp_path: Path, capsys: pytest.Capt
 def test_what_is_asked_wrongly(own: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="has no quick form"):
         load_recipe(f"{own((0, 1))}:fixed", quick=True)
-    with pytest.raises(UsageError, match="gives a int, not a seqlib.recipes.Recipe"):
+    with pytest.raises(UsageError, match=r"gives a int, not a seqlib\.recipes\.Recipe"):
         load_recipe(f"{own((0, 1))}:wrong")
     code, _, err = run(capsys, "translate_bulletin_endee")
     assert code == 2 and "did you mean translate_bulletin_ende" in err

@@ -159,6 +159,12 @@ PAGES = (
         },
     ),
     Page(
+        "recipes",
+        "seqlib.recipes",
+        "Whole runs by name; [recipes.md](../recipes.md) is the guide.",
+        {"seqlib.recipes": "*"},
+    ),
+    Page(
         "core",
         "seqlib.core",
         "For ops of your own ([adding-an-op.md](../adding-an-op.md)) and for a look inside; what everyday code needs "

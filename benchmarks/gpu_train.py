@@ -8,7 +8,9 @@
 W1: Transformer-base, 6+6 layers, width 512, 8 heads, feed-forward 2048, one vocabulary of 32768, 256 sentences of 64
 tokens a side, all full; Adam, label smoothing 0.1, dropout 0.1 everywhere. JAX's fused attention has none: for a
 comparison with it, `--attention-dropout 0`. W2: GPT-2 with 124 million parameters, 16 texts of 1024 tokens, a
-vocabulary of 50304, AdamW, no dropout. A measurement is of ten steps and a wait for the GPU.
+vocabulary of 50304, AdamW, no dropout. W3: a language model of 2 LSTM layers, 1500 wide (Zaremba et al.'s large one), a
+vocabulary of 10000, 20 rows of 35 tokens, dropout 0.5, SGD, gradients clipped to a norm of 5. A measurement is of ten steps
+and a wait for the GPU.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,9 @@ from c1_train_step import Sizes, product_flops  # noqa: E402
 W1 = Sizes(vocab=32768, width=512, heads=8, hidden=2048, layers=6, rows=256, length=64)
 W2 = {"vocab": 50304, "d_model": 768, "heads": 12, "layers": 12}
 W2_SHAPE = 16, 1024
+W3 = {"vocab": 10000, "d_model": 1500, "hidden": 1500, "layers": 2}
+W3_SHAPE = 20, 35
+SMALL_W3 = {"vocab": 500, "d_model": 96, "hidden": 96, "layers": 2}
 SMALL = Sizes(vocab=1000, width=128, heads=4, hidden=256, layers=2, rows=16, length=24)
 STEPS = 10
 SMOOTHING = 0.1
@@ -135,21 +141,66 @@ class Text(Ours):
         return 6 * self.tokens * (layers * (12 * d * d + length * d) + W2["vocab"] * d)
 
 
-def parity(steps: int, device: str, compute: str = "float32") -> bool:
-    """Losses and weights after some steps on the GPU, against float64 on the CPU; and a second run.
+class Words(Ours):
+    """A training step of an LSTM language model (W3)."""
+
+    def __init__(
+        self,
+        config: dict[str, int],
+        device: str = "cuda",
+        dtype: Any = np.float32,
+        compute: str = "float32",
+        shape: tuple[int, int] = W3_SHAPE,
+    ):
+        from seqlib.core.rng import Generator
+        from seqlib.models.lstm_lm import LSTMLM, LSTMLMConfig
+        from seqlib.optim import SGD
+        from seqlib.train.step import CompiledStep
+
+        self.config, self.shape = config, shape
+        self.model = LSTMLM(LSTMLMConfig(**config, tie_output=False), Generator(0)).train()
+        for parameter in self.model.parameters():
+            parameter.data = parameter.data.astype(dtype)
+        if compute != "float32":
+            self.model.compute_in(compute)
+        self.model.to(device)
+        optimizer = SGD(self.model.trainable_parameters(), lr=0.1, clip_norm=5.0).to(device)
+        self.step: Any = CompiledStep(self.model, optimizer, Generator(1).to(device), 0.0)
+
+    def batch(self, seed: int, ragged: bool = False) -> Any:
+        """A batch of random tokens."""
+        from seqlib.models.gpt2 import TextBatch
+
+        rng = np.random.default_rng(seed)
+        return TextBatch(*(rng.integers(0, self.config["vocab"], self.shape).astype(np.int32) for _ in range(2)))
+
+    @property
+    def tokens(self) -> int:
+        """Of a step."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def flops(self) -> int:
+        """Of a step's matrix products."""
+        d = self.config["hidden"]
+        return 6 * self.tokens * (self.config["layers"] * 8 * d * d + self.config["vocab"] * d)
+
+
+def parity(name: str, make: Callable[..., Ours], steps: int, device: str, compute: str = "float32") -> bool:
+    """Losses and weights after some steps of a small model on the GPU, against float64 on the CPU; and a second run.
 
     Float32 is held to twice the error of float32 on the CPU; half precision is told.
     """
-    exact = Ours(SMALL, "cpu", np.float64).losses(steps)
-    plain = Ours(SMALL, "cpu").losses(steps)
-    runs = [Ours(SMALL, device, compute=compute) for _ in range(2)]
+    exact = make("cpu", np.float64).losses(steps)
+    plain = make("cpu").losses(steps)
+    runs = [make(device, compute=compute) for _ in range(2)]
     curves = [run.losses(steps) for run in runs]
     weights = [{n: p.numpy().tobytes() for n, p in run.model.named_parameters().items()} for run in runs]
     norm = float(np.linalg.norm(exact))
     here, there = (float(np.linalg.norm(c - exact)) / norm for c in (curves[0], plain))
     same = curves[0].tobytes() == curves[1].tobytes() and weights[0] == weights[1]
     first, last = (f"{curve[0]:.5f} … {curve[-1]:.5f}" for curve in (curves[0], exact))
-    print(f"\nparity, {steps} steps {compute}: losses {first} (float64 on the CPU: {last})")
+    print(f"\nparity of {name}, {steps} steps {compute}: losses {first} (float64 on the CPU: {last})")
     print(f"  relative error: {device} {here:.2e}, float32 on the CPU {there:.2e}")
     fits = here <= 2 * there
     if compute == "float32":
@@ -284,6 +335,7 @@ def start_peers(names: list[str], python: str) -> Iterator[tuple[str, Any]]:
 
     arguments = [f"--{name}={value}" for name, value in W1._asdict().items()] + [f"--steps={STEPS}"]
     arguments.append(f"--text={','.join(map(str, (*W2.values(), *W2_SHAPE)))}")
+    arguments.append(f"--words={','.join(map(str, (W3['vocab'], W3['hidden'], W3['layers'], *W3_SHAPE)))}")
     for name in names:
         try:
             yield name, Peer(python, PEERS[name], arguments, dict(os.environ))
@@ -292,7 +344,7 @@ def start_peers(names: list[str], python: str) -> Iterator[tuple[str, Any]]:
 
 
 def compare(workload: str, make: Callable[[], Ours], options: argparse.Namespace) -> None:
-    """A workload ("w1", "w2") beside its peers, in turn."""
+    """A workload ("w1", "w2", "w3") beside its peers, in turn."""
     import _compare
 
     dropout = f", attention dropout {options.attention_dropout}" if workload == "w1" else ""
@@ -324,7 +376,7 @@ def compare(workload: str, make: Callable[[], Ours], options: argparse.Namespace
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["parity", "w1", "w2"], help="parity, w1, w2 (default: all)")
+    parser.add_argument("parts", nargs="*", default=["parity", "w1", "w2", "w3"], help="parity, w1, w2, w3 (default: all)")
     parser.add_argument("--peers", default="torch,jax", help="comma-separated: torch, jax; empty: none")
     parser.add_argument("--compute", default="bfloat16", help="ours: float32, bfloat16 or float16")
     parser.add_argument("--attention-dropout", type=float, default=0.1, help="ours in w1")
@@ -335,16 +387,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda", help="of the parity run: cpu shows that the script runs")
     parser.add_argument("--profile", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args(arguments)
-    if wrong := set(options.parts) - {"parity", "w1", "w2"}:
-        parser.error(f"parts: expected parity, w1 or w2, got {', '.join(wrong)}")
+    if wrong := set(options.parts) - {"parity", "w1", "w2", "w3"}:
+        parser.error(f"parts: expected parity, w1, w2 or w3, got {', '.join(wrong)}")
     right = True
+    small = {"a Transformer": partial(Ours, SMALL), "an LSTM": partial(Words, SMALL_W3, shape=(16, 24))}
     for compute in options.parity.split(",") if "parity" in options.parts else ():
-        right = parity(options.steps, options.device, compute) and right
+        for name, make in small.items():
+            right = parity(name, make, options.steps, options.device, compute) and right
     if "w1" in options.parts:
         rate, compute = options.attention_dropout, options.compute
         compare("w1", lambda: Ours(W1, attention=rate, compute=compute, lr=1e-4), options)
     if "w2" in options.parts:
         compare("w2", lambda: Text(options.compute), options)
+    if "w3" in options.parts:
+        compare("w3", lambda: Words(W3, compute=options.compute), options)
     if not right:
         raise SystemExit("parity fails")
 

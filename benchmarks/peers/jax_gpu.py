@@ -1,4 +1,5 @@
-"""Workload W1's peer in JAX: the jitted train step on a GPU, bf16 compute, float32 weights. Run by gpu_train.py.
+"""The peer of workloads W1 and W3 in JAX: jitted train steps on a GPU, bf16 compute, float32 weights. Run by
+gpu_train.py.
 
 B batch, T target time, S source time, D model width, H heads. Attention is cuDNN's through
 `jax.nn.dot_product_attention`, which has no dropout; all other dropout is the workload's, drawn by the named generator.
@@ -129,13 +130,85 @@ def case(options: argparse.Namespace, generator: str) -> serve.Run:
     return run
 
 
+# -- W3: an LSTM language model
+
+
+def lstm(p: Any, x: Any) -> Any:
+    """[T,B,D] → [T,B,D]: the inputs' share of the gates in one product, then a scan."""
+    given, w = x @ p["x"].astype(BF16) + p["b"].astype(BF16), p["h"].astype(BF16)
+    start = jnp.zeros((x.shape[1], w.shape[0]), BF16)
+
+    def step(carry: Any, gates: Any) -> Any:
+        h, c = carry
+        i, f, g, o = jnp.split((gates + h @ w).astype(jnp.float32), 4, -1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = (jax.nn.sigmoid(o) * jnp.tanh(c)).astype(BF16)
+        return (h, c), h
+
+    return jax.lax.scan(step, (start, start.astype(jnp.float32)), given)[1]
+
+
+def half(key: Any, x: Any) -> Any:
+    """Dropout of rate 0.5."""
+    return jnp.where(jax.random.bernoulli(key, 0.5, x.shape), x * 2, 0).astype(x.dtype)
+
+
+def words_loss(p: Any, key: Any, ids: Any, targets: Any) -> Any:
+    """The mean cross entropy of ids [T,B]."""
+    keys = jax.random.split(key, 1 + len(p["layers"]))
+    x = half(keys[0], p["embedding"].astype(BF16)[ids])
+    for one, now in zip(p["layers"], keys[1:], strict=True):
+        x = half(now, lstm(one, x))
+    logits = (x @ p["out"].astype(BF16)).astype(jnp.float32)
+    at = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
+    return (jax.nn.logsumexp(logits, -1) - at).mean()
+
+
+def words_case(options: argparse.Namespace, generator: str) -> serve.Run:
+    """Build parameters and the jitted step; returns a run of `steps` steps."""
+    vocab, width, layers, rows, length = map(int, options.words.split(","))
+    rng = np.random.default_rng(0)
+
+    def weights(*shape: int) -> Any:
+        return jnp.asarray(rng.normal(size=shape) * width**-0.5, jnp.float32)
+
+    stack = [
+        {"x": weights(width, 4 * width), "h": weights(width, 4 * width), "b": jnp.zeros(4 * width)}
+        for _ in range(layers)
+    ]
+    parameters = {"embedding": weights(vocab, width), "layers": stack, "out": weights(width, vocab)}
+    optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.sgd(0.1))
+    batch = [jnp.asarray(rng.integers(0, vocab, (length, rows)), jnp.int32) for _ in range(2)]
+    state = [parameters, optimizer.init(parameters), jax.random.key(1, impl=generator)]
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(p: Any, slots: Any, key: Any, *batch: Any) -> Any:
+        key, now = jax.random.split(key)
+        value, grads = jax.value_and_grad(words_loss)(p, now, *batch)
+        updates, slots = optimizer.update(grads, slots, p)
+        return optax.apply_updates(p, updates), slots, key, value
+
+    def run(steps: int = options.steps) -> float:
+        for _ in range(steps):
+            *state[:], value = step(*state, *batch)
+        return float(value)
+
+    run(3)
+    return run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("vocab", "width", "heads", "hidden", "layers", "rows", "length", "steps"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--text", help="of W2, which PyTorch stands for")
+    parser.add_argument("--words", required=True, help="of W3: vocabulary, width, layers, rows, length")
     options = parser.parse_args()
-    cases = {f"w1 {name} generator": lambda name=name: case(options, name) for name in ("threefry2x32", "rbg")}
+    cases = {
+        f"{workload} {name} generator": lambda name=name, build=build: build(options, name)
+        for workload, build in (("w1", case), ("w3", words_case))
+        for name in ("threefry2x32", "rbg")
+    }
     serve.serve(f"JAX {jax.__version__}, {jax.devices()[0].device_kind}", cases)
 
 

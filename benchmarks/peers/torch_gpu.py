@@ -1,4 +1,4 @@
-"""The peer of workloads W1 and W2 in PyTorch: train steps on a GPU, bf16 by autocast, eager and compiled. Run by
+"""The peer of workloads W1, W2 and W3 in PyTorch: train steps on a GPU, bf16 by autocast, eager and compiled. Run by
 gpu_train.py."""
 
 from __future__ import annotations
@@ -63,6 +63,28 @@ def w2(o: argparse.Namespace) -> tuple[nn.Module, list[torch.Tensor], dict[str, 
     return Text(vocab, width, heads, layers, length), batch, {}
 
 
+class Words(nn.Module):
+    """An LSTM language model, cuDNN's LSTM, dropout 0.5; returns the mean loss."""
+
+    def __init__(self, vocab: int, width: int, layers: int):
+        super().__init__()
+        self.tokens = nn.Embedding(vocab, width)
+        self.lstm = nn.LSTM(width, width, layers, dropout=0.5)
+        self.out = nn.Linear(width, vocab, bias=False)
+
+    def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """int64 ids and targets [T,B] → loss."""
+        x, _ = self.lstm(F.dropout(self.tokens(ids), 0.5))
+        return F.cross_entropy(self.out(F.dropout(x, 0.5)).flatten(0, 1), targets.flatten())
+
+
+def w3(o: argparse.Namespace) -> tuple[nn.Module, list[torch.Tensor], dict[str, Any]]:
+    """Model, batch and the optimizer's settings."""
+    vocab, width, layers, rows, length = map(int, o.words.split(","))
+    batch = [torch.randint(0, vocab, (length, rows), device="cuda") for _ in range(2)]
+    return Words(vocab, width, layers), batch, {"clip": 5.0}
+
+
 def case(options: argparse.Namespace, build: Callable[..., Any], compiled: bool) -> serve.Run:
     """Build model and optimizer, run three steps so that later ones are warm; returns a run of `steps` steps."""
     torch.manual_seed(0)
@@ -70,13 +92,19 @@ def case(options: argparse.Namespace, build: Callable[..., Any], compiled: bool)
     before = torch.cuda.memory_allocated()
     model, batch, settings = build(options)
     model = model.to("cuda").train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True, **settings)
+    clip = settings.pop("clip", None)
+    if clip is None:
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True, **settings)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
     forward = torch.compile(model) if compiled else model
 
     def step() -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16):
             loss = forward(*batch)
         loss.backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return loss.detach()
@@ -99,13 +127,14 @@ def main() -> None:
     for name in ("vocab", "width", "heads", "hidden", "layers", "rows", "length", "steps"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--text", required=True, help="of W2: vocabulary, width, heads, layers, rows, length")
+    parser.add_argument("--words", required=True, help="of W3: vocabulary, width, layers, rows, length")
     options = parser.parse_args()
     torch.set_float32_matmul_precision("high")
     cases = {
         f"{build.__name__} {'compiled' if compiled else 'eager'} bf16": (
             lambda build=build, compiled=compiled: case(options, build, compiled)
         )
-        for build in (w1, w2)
+        for build in (w1, w2, w3)
         for compiled in (False, True)
     }
     serve.serve(f"PyTorch {torch.__version__}, {torch.cuda.get_device_name()}", cases)

@@ -8,9 +8,9 @@
 W1: Transformer-base, 6+6 layers, width 512, 8 heads, feed-forward 2048, one vocabulary of 32768, 256 sentences of 64
 tokens a side, all full; Adam, label smoothing 0.1, dropout 0.1 everywhere. JAX's fused attention has none: for a
 comparison with it, `--attention-dropout 0`. W2: GPT-2 with 124 million parameters, 16 texts of 1024 tokens, a
-vocabulary of 50304, AdamW, no dropout. W3: a language model of 2 LSTM layers, 1500 wide (Zaremba et al.'s large one), a
-vocabulary of 10000, 20 rows of 35 tokens, dropout 0.5, SGD, gradients clipped to a norm of 5. A measurement is of ten steps
-and a wait for the GPU.
+vocabulary of 50304, AdamW, no dropout. W3: a language model of 2 LSTM layers, 1500 wide (Zaremba et al.'s
+large one), a vocabulary of 10000, 20 rows of 35 tokens, dropout 0.5, SGD, gradients clipped to a norm of 5. A
+measurement is of ten steps and a wait for the GPU.
 """
 
 from __future__ import annotations
@@ -376,7 +376,9 @@ def compare(workload: str, make: Callable[[], Ours], options: argparse.Namespace
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["parity", "w1", "w2", "w3"], help="parity, w1, w2, w3 (default: all)")
+    parser.add_argument(
+        "parts", nargs="*", default=["parity", "w1", "w2", "w3"], help="parity, w1, w2, w3 (default: all)"
+    )
     parser.add_argument("--peers", default="torch,jax", help="comma-separated: torch, jax; empty: none")
     parser.add_argument("--compute", default="bfloat16", help="ours: float32, bfloat16 or float16")
     parser.add_argument("--attention-dropout", type=float, default=0.1, help="ours in w1")

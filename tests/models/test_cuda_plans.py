@@ -117,6 +117,8 @@ def test_an_lstm_encoder_decoders_steps_are_kernels_alone(dtype: str, attention:
     model = lstm_seq2seq.build(config, SPEC, Generator(1))
     names = _trained(model, _batch("padded"), dtype)
     assert names["lstm"] == names["lstm_bwd"] == 4 + (2 * 8 if feeding else 2)
+    scores = (attention == "bahdanau") * (8 if feeding else 1)
+    assert names["additive_scores"] == names["additive_scores_bwd"] == scores
     cache = model.eval().new_cache(2, 8, 8, 16)
     assert cache.h[0].dtype == cache.keys.dtype == dtype
 

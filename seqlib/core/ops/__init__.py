@@ -38,12 +38,15 @@ register_methods({"cast": cast, "reshape": reshape, "transpose": transpose, "sum
 # Kernels for the GPU give themselves to their ops; nothing of CUDA is loaded before a GPU is asked for.
 from seqlib.core.ops import (  # noqa: E402
     adamw_cuda,
+    additive_scores_cuda,
     attention_cuda,
     copy_cuda,
     cross_entropy_cuda,
     embedding_cuda,
+    glu_cuda,
     index_cuda,
     matmul_cuda,
+    multinomial_cuda,
     norm_cuda,
     random_cuda,
     recurrent_cuda,

@@ -41,6 +41,12 @@ def test_c1_runs_alone_and_profiles(tmp_path):
     assert not csv.exists()  # without a peer there is no comparison to keep
 
 
+def test_load_checkpoint_runs_alone(tmp_path):
+    command = ("load_checkpoint.py", "--smoke", "--rounds", "1", "--csv", str(tmp_path / "l.csv"))
+    assert "seqlib" in run(str(BENCHMARKS / command[0]), *command[1:])
+    assert len((tmp_path / "l.csv").read_text(encoding="utf-8").splitlines()) == 2
+
+
 def test_peer_protocol(tmp_path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import _compare

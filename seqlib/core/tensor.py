@@ -283,6 +283,14 @@ def tensor(value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor
     return result
 
 
+def _own(array: Any) -> npt.NDArray[Any]:
+    """A copy in main memory; the array itself where it is a copy-on-write map of a file, which is its holder's alone."""
+    private = getattr(getattr(array, "base", None), "mode", "") == "c"  # of a np.memmap
+    if private and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    return np.ascontiguousarray(host(array)).reshape(array.shape)
+
+
 def as_tensor(value: TensorLike) -> Tensor:
     """`value` itself if it is a tensor, else a new tensor of it."""
     return value if isinstance(value, Tensor) else tensor(value)
@@ -343,7 +351,7 @@ class Variable(Tensor):
             )
         if graph is None:
             if isinstance(self.data, Meta):
-                self.data = np.array(host(new._concrete("assign")), order="C")
+                self.data = _own(new._concrete("assign"))
             else:
                 backend_of([self.data]).write(self.data, new._concrete("assign"))
             self.version += 1

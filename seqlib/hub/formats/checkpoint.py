@@ -28,15 +28,15 @@ class Entry:
     dtype: np.dtype[Any]
     """bfloat16 and the 8-bit floats are those of ml_dtypes."""
     read: Callable[[], np.ndarray]
-    """The array; read-only and mapped into memory where the file holds it as it is."""
+    """The array; a copy-on-write map of the file where it holds the array as it is."""
 
 
 class Checkpoint(Mapping[str, np.ndarray]):
     """The arrays of a checkpoint by name, in the file's order; ``checkpoint[name]`` reads one.
 
-    What is read of safetensors, PyTorch and uncompressed files is a read-only memory map: copy it into its place
-    (`Module.load` does) and let go of it, and no more memory is needed than the model's. Raises DataError, naming the
-    file, where it is damaged.
+    What is read of safetensors, PyTorch and uncompressed .npz is a map of the file: pages come into memory when they
+    are used, and writing to one never reaches the file. A model made under `seqlib.meta()` takes such arrays for its
+    parameters as they are. Raises DataError, naming the file, where it is damaged.
     """
 
     def __init__(self, path: Path, format: str, entries: dict[str, Entry], metadata: dict[str, Any]) -> None:
@@ -95,6 +95,6 @@ def mapped(
             return np.empty(shape, dtype)
         if path.stat().st_size < offset + nbytes:
             raise damaged(path, "it has become shorter since it was opened")
-        return np.asarray(np.memmap(path, dtype, "r", offset, shape, order))
+        return np.asarray(np.memmap(path, dtype, "c", offset, shape, order))
 
     return Entry(shape, dtype, read)

@@ -1,4 +1,4 @@
-"""Loads the sharded checkpoint of load_checkpoint.py with safetensors and PyTorch; prints seconds, bytes, sum as JSON."""
+"""Loads the checkpoint of load_checkpoint.py with safetensors and PyTorch; prints seconds, bytes, sum as JSON."""
 
 import json
 import sys

@@ -284,7 +284,7 @@ def tensor(value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor
 
 
 def _own(array: Any) -> npt.NDArray[Any]:
-    """A copy in main memory; the array itself where it is a copy-on-write map of a file, which is its holder's alone."""
+    """A copy in main memory; the array itself where it is a copy-on-write map of a file, its holder's alone."""
     private = getattr(getattr(array, "base", None), "mode", "") == "c"  # of a np.memmap
     if private and array.flags.c_contiguous and array.flags.aligned:
         return array

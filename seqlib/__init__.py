@@ -38,7 +38,7 @@ PUBLIC: dict[str, str] = {
     "Generator": "seqlib.core.rng:Generator",
     "seed": "seqlib.core.rng:seed",
     "save": "seqlib.bundle.tensors:save",
-    "load": "seqlib.decode.load:load",
+    "load": "seqlib.hub.load:load",
     "summary": "seqlib.train.summary:summary",
     "SeqlibError": "seqlib.util.errors:SeqlibError",
     "add": f"{_OPS}:add",
@@ -52,7 +52,7 @@ PUBLIC: dict[str, str] = {
     **{name: f"{_OPS}:{name}" for name in _SAME_NAME},
 }
 
-_PACKAGES = ("bundle", "core", "data", "decode", "models", "nn", "optim", "problems", "train", "util")
+_PACKAGES = ("bundle", "core", "data", "decode", "hub", "models", "nn", "optim", "problems", "train", "util")
 
 __all__ = ["__version__", *PUBLIC]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -153,6 +153,8 @@ PAGES = (
         "seqlib.hub",
         "Pretrained weights; [hub.md](../hub.md) is the guide.",
         {
+            "seqlib.hub.load": "load",
+            "seqlib.hub.save": "*",
             "seqlib.hub.handles": "resolve cached verify remove push",
             "seqlib.hub.formats": "open_checkpoint Checkpoint",
             "seqlib.hub.convert": "to_safetensors",

@@ -71,8 +71,9 @@ class Translation:
 class Translator:
     """A model with its tokenizer and the `spec` of its problem, ready to translate.
 
-    `threshold` overrides the calibration's; a translation whose confidence is below it is flagged. `beam` and `alpha`
-    are what `translate` uses when it is not told. Raises UsageError for a threshold that is no confidence.
+    `threshold` overrides the calibration's; a translation whose confidence is below it is flagged. `beam`, `alpha` and
+    `penalty` are what `translate` uses when it is not told. Every output begins with the ids in `begin`, and has none
+    of the sequences of ids in `never`. Raises UsageError for a threshold that is no confidence.
     """
 
     def __init__(
@@ -85,6 +86,9 @@ class Translator:
         threshold: float | None = None,
         beam: int = 4,
         alpha: float = 0.6,
+        penalty: str = "gnmt",
+        begin: Sequence[int] = (),
+        never: Sequence[Sequence[int]] = (),
     ) -> None:
         if threshold is not None and not 0.0 <= threshold <= 1.0:
             raise UsageError(f"threshold: expected a confidence between 0 and 1, got {threshold}")
@@ -95,6 +99,8 @@ class Translator:
         self.calibration = calibration
         self.beam = beam
         self.alpha = alpha
+        self.penalty = penalty
+        self.begin, self.never = list(begin), list(never)
         self._threshold = threshold
 
     @property
@@ -113,7 +119,7 @@ class Translator:
         max_length: int | None = None,
         batch_rows: int = 32,
         *,
-        penalty: str = "gnmt",
+        penalty: str | None = None,
         min_length: int = 0,
         no_repeat_ngram: int = 0,
         banned: Sequence[str] = (),
@@ -144,10 +150,10 @@ class Translator:
             "n_best": n_best,
             "alpha": self.alpha if alpha is None else alpha,
             "max_length": max_length,
-            "penalty": penalty,
+            "penalty": penalty or self.penalty,
             "min_length": min_length,
             "no_repeat_ngram": no_repeat_ngram,
-            "banned": [self.tokenizer.encode(text) for text in banned],
+            "banned": [*self.never, *(self.tokenizer.encode(text) for text in banned)],
             "sampling": sampling,
         }
         found = self._hypotheses(texts, options, batch_rows, [self.tokenizer.encode(text) for text in prefixes])
@@ -184,7 +190,12 @@ class Translator:
         left out. Raises DataError when fewer than 50 dev sentences are left.
         """
         source = SourceModel.fit(train_texts)
-        options: dict[str, Any] = {"beam": self.beam, "alpha": self.alpha}
+        options: dict[str, Any] = {
+            "beam": self.beam,
+            "alpha": self.alpha,
+            "penalty": self.penalty,
+            "banned": self.never,
+        }
         found = self._hypotheses(dev_texts, options, batch_rows)
         dev = [
             features(text, len(ids), answer[0].token_log_probs, source)
@@ -205,8 +216,8 @@ class Translator:
         for begin in range(0, len(order), batch_rows):
             members = order[begin : begin + batch_rows]
             batch = [sources[i][:longest] for i in members]
-            if prefixes:
-                options["prefixes"] = [prefixes[i] for i in members]
+            if prefixes or self.begin:
+                options["prefixes"] = [[*self.begin, *(prefixes[i] if prefixes else ())] for i in members]
             for index, answer in zip(members, self.engine.decode(batch, **options), strict=True):
                 answers[index] = answer
         return list(zip(sources, answers, strict=True))

@@ -8,9 +8,8 @@ R decoding rows (B sentences times J beams). A source row is its tokens and eos;
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-import msgspec
 import numpy as np
 
 from seqlib.core import ops
@@ -20,19 +19,19 @@ from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Parameter, Tensor, tensor
 from seqlib.data.batch import PackedBatch
 from seqlib.models.preset import Preset
+from seqlib.models.transformer_config import TransformerConfig, why_not_packed
 from seqlib.nn import init
 from seqlib.nn.attention import Segments
 from seqlib.nn.cache import DecodeCache
-from seqlib.nn.dropout import Dropout, check_rate
+from seqlib.nn.dropout import Dropout
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.encoder_decoder import flat_weights
-from seqlib.nn.feed_forward import ACTIVATIONS, GATED
 from seqlib.nn.module import Module
 from seqlib.nn.norm import NORMS
 from seqlib.nn.positions import Positions, added_positions
 from seqlib.nn.relative import RelativeBias
 from seqlib.nn.transformer_layers import DecoderLayer, EncoderLayer
-from seqlib.util.errors import ShapeError, UsageError, unknown
+from seqlib.util.errors import ShapeError, UsageError
 
 __all__ = [
     "Transformer",
@@ -49,74 +48,6 @@ __all__ = [
 ]
 
 TASK = "translation"
-
-
-class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Sizes and choices of a Transformer; raises UsageError for values that don't fit together."""
-
-    encoder_layers: int = 6
-    """Blocks of self-attention and feed-forward."""
-    decoder_layers: int = 6
-    """Blocks of self-attention, attention over the encoder's output, and feed-forward."""
-    d_model: int = 512
-    """Width of embeddings and layers, D."""
-    d_ff: int = 2048
-    """Width of the feed-forward blocks' inside, F."""
-    heads: int = 8
-    """Of every attention; a divisor of d_model."""
-    kv_heads: int = 0
-    """Heads of keys and values, a divisor of heads; 0: as many (grouped queries, Ainslie et al. 2023)."""
-    activation: str = "relu"
-    """relu, gelu (exact) or silu; or gated, with a third matrix: glu, reglu, geglu or swiglu (Shazeer 2020)."""
-    norm: Literal["pre", "post"] = "pre"
-    """A norm before each block with one after the last layer (T2T), or after each residual sum (Vaswani et al.)."""
-    norm_kind: Literal["layer", "rms"] = "layer"
-    """Layer norm, or root-mean-square norm (Zhang and Sennrich 2019)."""
-    norm_eps: float = 1e-6
-    """Added to the variance (or mean square) below the root."""
-    positions: Literal["sinusoidal", "rotary", "learned", "relative"] = "sinusoidal"
-    """Sinusoids (Vaswani et al.) or learnt vectors added to the embeddings, queries and keys of self-attention turned
-    (Su et al. 2021), or learnt numbers added to its scores by the distance (T5, Raffel et al. 2020)."""
-    relative_buckets: int = 32
-    """Of relative positions: the numbers a head has, for the distances (in the encoder half of them a direction)."""
-    relative_longest: int = 128
-    """Of relative positions: the distance from which on all share a number."""
-    attention_bias: bool = False
-    """Biases in the attention projections (T2T has none)."""
-    dropout: float = 0.1
-    """Of embeddings and of each block's output before the residual sum."""
-    attention_dropout: float = 0.1
-    """Of attention probabilities."""
-    ff_dropout: float = 0.1
-    """Of the feed-forward block's activations (T2T's relu_dropout)."""
-    tie_source: bool = True
-    """Source and target share one embedding, if the problem has one vocabulary for both."""
-    tie_output: bool = True
-    """The output weights are the target embedding."""
-    checkpoint_layers: bool = False
-    """Training keeps only the inputs of layers and computes their inside again for the gradient: less memory, more
-    time, the same weights."""
-    max_length: int = 1024
-    """Longest sentence, special tokens included, on either side."""
-
-    def __post_init__(self) -> None:
-        sizes = ("encoder_layers", "decoder_layers", "d_model", "d_ff", "heads", "max_length")
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise UsageError(f"transformer: {name}: expected at least 1, got {getattr(self, name)}")
-        if self.d_model % self.heads or self.d_model % 2:
-            raise UsageError(f"transformer: d_model {self.d_model} must be even and a multiple of heads {self.heads}")
-        if self.kv_heads < 0 or self.heads % (self.kv_heads or self.heads):
-            raise UsageError(f"transformer: kv_heads {self.kv_heads} must be a divisor of heads {self.heads}, or 0")
-        if self.activation not in ACTIVATIONS and self.activation not in GATED:
-            raise unknown("activation", self.activation, [*ACTIVATIONS, *GATED])
-        for name in ("dropout", "attention_dropout", "ff_dropout"):
-            check_rate(getattr(self, name), name)
-
-
-def why_not_packed(config: TransformerConfig) -> str:
-    """The reason for which `loss` can't take packed batches; "" where it can."""
-    return "relative positions need a row for each sentence" if config.positions == "relative" else ""
 
 
 class Vocabularies(Protocol):
@@ -151,11 +82,14 @@ class Transformer(Module):
 
     multiplied = ("output_weight",)
     half = True
+    use = "translate"
+    family = ""
+    """The file in `seqlib.models` with its names in checkpoints of Hugging Face, for a model that came from there."""
 
     def __init__(self, config: TransformerConfig, spec: Vocabularies):
         self.config = config
         self.spec = spec
-        width, scale = config.d_model, math.sqrt(config.d_model)
+        width, scale = config.d_model, math.sqrt(config.d_model) if config.embedding_scale else 1.0
         self.source_embedding = Embedding(spec.source_vocab, width, scale)
         shared = config.tie_source and spec.shared_vocab
         if shared and spec.source_vocab != spec.target_vocab:
@@ -163,11 +97,16 @@ class Transformer(Module):
                 f"transformer: a shared vocabulary has one size, got {spec.source_vocab} and {spec.target_vocab}"
             )
         self.target_embedding = self.source_embedding if shared else Embedding(spec.target_vocab, width, scale)
-        self.source_positions, self.target_positions = added_positions(config.positions, config.max_length, width)
+        self.source_positions, self.target_positions = added_positions(
+            config.positions, config.max_length, width, config.position_offset
+        )
         self.dropout = Dropout(config.dropout)
         self.encoder = [EncoderLayer(config) for _ in range(config.encoder_layers)]
         self.decoder = [DecoderLayer(config) for _ in range(config.decoder_layers)]
         norm, final = NORMS[config.norm_kind], config.norm == "pre"
+        self.source_norm, self.target_norm = (
+            norm(width, config.norm_eps) if config.embedding_norm else None for _ in range(2)
+        )
         self.encoder_norm = norm(width, config.norm_eps) if final else None
         self.decoder_norm = norm(width, config.norm_eps) if final else None
         self.encoder_relative, self.decoder_relative = (
@@ -181,6 +120,7 @@ class Transformer(Module):
             if config.tie_output
             else Parameter(init.xavier_uniform((spec.target_vocab, width)))
         )
+        self.output_bias = Parameter(init.zeros((spec.target_vocab,))) if config.output_bias else None
         for name, parameter in self.named_parameters().items():
             parameter.name = name
 
@@ -198,6 +138,10 @@ class Transformer(Module):
         else:
             memory = self.encode(batch.src, batch.src_lengths)
             hidden = self.decode(memory, batch.src_lengths, batch.tgt_in)
+        if self.output_bias is not None:
+            flat = ops.reshape(self.logits(hidden), shape=(-1, self.output_weight.shape[0]))
+            targets = ops.reshape(_ids(batch.tgt_out), shape=(-1,))
+            return ops.cross_entropy(flat, targets, smoothing=smoothing, weights=flat_weights(batch))
         return ops.linear_cross_entropy(
             ops.reshape(hidden, shape=(-1, self.config.d_model)),
             self.output_weight.as_dtype(hidden.dtype),
@@ -209,12 +153,12 @@ class Transformer(Module):
 
     def encode(self, src: Any, src_lengths: Any) -> Tensor:
         """src int32 [B,S], src_lengths int32 [B] ≥ 1 → memory [B,S,D]; rows beyond a length hold no meaning."""
-        x = self._placed(self.source_positions, self.source_embedding(_ids(src)))
+        x = self._source(src)
         return self._encode(x, _ids(src_lengths), _relative(self.encoder_relative, x))
 
     def decode(self, memory: Tensor, src_lengths: Any, tgt_in: Any) -> Tensor:
         """memory [B,S,D], src_lengths int32 [B], tgt_in int32 [B,T] → hidden [B,T,D], for `logits`."""
-        x = self._placed(self.target_positions, self.target_embedding(_ids(tgt_in)))
+        x = self._target(tgt_in)
         return self._decode(x, memory, _ids(src_lengths), _relative(self.decoder_relative, x))
 
     def _packed(self, batch: PackedBatch) -> Tensor:
@@ -223,9 +167,9 @@ class Transformer(Module):
             raise UsageError(f"transformer: {reason}; use batch.kind buckets")
         source = Segments(_ids(batch.src_offsets), _ids(batch.src_positions))
         target = Segments(_ids(batch.tgt_offsets), _ids(batch.tgt_positions))
-        x = self._placed(self.source_positions, self.source_embedding(_ids(batch.src)), source)
+        x = self._source(batch.src, source)
         memory = self._encode(x, None, None, source)
-        x = self._placed(self.target_positions, self.target_embedding(_ids(batch.tgt_in)), target)
+        x = self._target(batch.tgt_in, target)
         return self._decode(x, memory, None, None, target, source)
 
     def _encode(self, x: Tensor, *places: Any) -> Tensor:
@@ -236,7 +180,11 @@ class Transformer(Module):
     def _decode(self, x: Tensor, memory: Tensor, *places: Any) -> Tensor:
         for layer in self.decoder:
             x = self._run(layer, x, memory, *places)
-        return x if self.decoder_norm is None else self.decoder_norm(x)
+        return self._decoded(x)
+
+    def _decoded(self, x: Tensor) -> Tensor:
+        x = x if self.decoder_norm is None else self.decoder_norm(x)
+        return x if self.config.output_scale == 1.0 else x * self.config.output_scale
 
     def cross_attention(self, src: Any, src_lengths: Any, tgt_in: Any, layer: int | None = None) -> Tensor:
         """How much each target position looks at each source token: src int32 [B,S], src_lengths int32 [B], tgt_in
@@ -245,7 +193,7 @@ class Transformer(Module):
         lengths = _ids(src_lengths)
         memory = self.encode(src, lengths)
         at = max(0, len(self.decoder) - 2) if layer is None else layer
-        x = self._placed(self.target_positions, self.target_embedding(_ids(tgt_in)))
+        x = self._target(tgt_in)
         bias = _relative(self.decoder_relative, x)
         for before in self.decoder[:at]:
             x = before(x, memory, lengths, bias)
@@ -254,16 +202,23 @@ class Transformer(Module):
     def _run(self, layer: Module, *args: Any) -> Tensor:
         return checkpoint(layer, *args) if self.config.checkpoint_layers and self.training else layer(*args)
 
-    def _placed(self, positions: Positions | None, x: Tensor, segments: Segments | None = None) -> Tensor:
+    def _source(self, ids: Any, segments: Segments | None = None) -> Tensor:
+        return self._placed(self.source_positions, self.source_norm, self.source_embedding(_ids(ids)), segments)
+
+    def _target(self, ids: Any, segments: Segments | None = None) -> Tensor:
+        return self._placed(self.target_positions, self.target_norm, self.target_embedding(_ids(ids)), segments)
+
+    def _placed(self, positions: Positions | None, norm: Module | None, x: Tensor, segments: Segments | None) -> Tensor:
         if positions is not None:
             x = positions(x) if segments is None else positions.each(x, segments.positions)
-        return self.dropout(x)
+        return self.dropout(x if norm is None else norm(x))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [..., D] → scores [..., V]."""
         flat = ops.reshape(hidden, shape=(-1, self.config.d_model))
         scores = ops.matmul(flat, self.output_weight.as_dtype(flat.dtype), transpose_b=True, wide=True)
-        return ops.reshape(scores, shape=(*hidden.shape[:-1], self.output_weight.shape[0]))
+        scores = ops.reshape(scores, shape=(*hidden.shape[:-1], self.output_weight.shape[0]))
+        return scores if self.output_bias is None else scores + self.output_bias
 
     # ---- one token at a time
 
@@ -275,7 +230,7 @@ class Transformer(Module):
             )
         heads, width = self.config.heads, self.config.d_model
         own = self.config.kv_heads or heads
-        sizes = (sentences, rows, source_length, max_length, own, width // heads)
+        sizes = (sentences, rows, source_length, max_length, own, self.config.head_width or width // heads)
         return DecodeCache(len(self.decoder), *sizes, dtype=self.compute or np.float32)
 
     def fill_cache(self, cache: DecodeCache, memory: Tensor, src_lengths: Any) -> None:
@@ -312,14 +267,13 @@ class Transformer(Module):
                 place.add_bias(self.decoder_relative(ops.reshape(place_at, (1,)), cache.times()))
             x = self.target_embedding(_ids(tokens))
             positions = self.target_positions
-            x = self.dropout(x if positions is None else positions.at(x, place_at))
+            x = x if positions is None else positions.at(x, place_at)
+            x = self.dropout(x if self.target_norm is None else self.target_norm(x))
             x = ops.reshape(x, shape=(cache.sentences, cache.beams, self.config.d_model))
             for i, layer in enumerate(self.decoder):
                 with layer.scope():
                     x = layer.step(x, cache, i, place)
-            if self.decoder_norm is not None:
-                x = self.decoder_norm(x)
-            return self.logits(ops.reshape(x, shape=(cache.rows, self.config.d_model)))
+            return self.logits(ops.reshape(self._decoded(x), shape=(cache.rows, self.config.d_model)))
 
 
 def build(config: TransformerConfig, spec: Vocabularies, generator: Generator) -> Transformer:

@@ -14,6 +14,7 @@ from seqlib.nn.cache import StepPlace
 from seqlib.nn.dropout import check_rate
 from seqlib.nn.linear import Linear, joined
 from seqlib.nn.module import Module
+from seqlib.nn.norm import RMSNorm
 from seqlib.util.errors import UsageError
 
 __all__ = ["MultiHeadAttention", "Segments"]
@@ -35,8 +36,11 @@ class MultiHeadAttention(Module):
     `kv_heads` Hk below `heads` H lets H / Hk query heads share a head of keys and values (grouped queries, Ainslie et
     al. 2023; Hk = 1: multi-query, Shazeer 2019); 0 means H. `bias` adds biases to the four projections (Tensor2Tensor
     has none); `dropout` is that of the attention probabilities, in training only; `rotary` turns queries and keys by
-    their positions (`ops.rotary`), in self-attention. Raises UsageError when D is not a multiple of H, H not one of
-    Hk, or for `rotary` when D/H is odd.
+    their positions (`ops.rotary`, by `base` and `scaling`), in self-attention. `head_width` K other than D / H makes
+    the heads together wider or narrower than D; `out_bias` other than `bias` holds for the output projection; `scale`
+    is in the place of 1 / sqrt(K); `qk_norm` above 0 puts queries and keys through an RMS norm of K with that eps
+    before they are turned (Henry et al. 2020). Raises UsageError when D is not a multiple of H, H not one of Hk, or for
+    `rotary` when K is odd.
 
     Projections of one input are one product with their joined weights, and attention reads its result as it lies.
     """
@@ -49,21 +53,30 @@ class MultiHeadAttention(Module):
         bias: bool = False,
         rotary: bool = False,
         kv_heads: int = 0,
+        *,
+        head_width: int = 0,
+        out_bias: bool | None = None,
+        scale: float | None = None,
+        base: float = 10000.0,
+        scaling: tuple[float, float, float, float] | None = None,
+        qk_norm: float = 0.0,
     ):
-        if features % heads:
+        if not head_width and features % heads:
             raise UsageError(f"attention: the width {features} is not a multiple of the {heads} heads")
-        if rotary and features // heads % 2:
-            raise UsageError(f"attention: rotary positions need an even head width, got {features // heads}")
+        width = head_width or features // heads
+        if rotary and width % 2:
+            raise UsageError(f"attention: rotary positions need an even head width, got {width}")
         self.heads, self.kv_heads = heads, kv_heads or heads
         if self.kv_heads < 1 or heads % self.kv_heads:
             raise UsageError(f"attention: {heads} heads are not a multiple of {self.kv_heads} kv_heads")
-        self.rotary = rotary
+        self.rotary, self.base, self.scaling, self.scale = rotary, base, scaling, scale
         self.dropout = check_rate(dropout)
-        narrow = features // heads * self.kv_heads
-        self.q_proj = Linear(features, features, bias)
+        narrow = width * self.kv_heads
+        self.q_proj = Linear(features, width * heads, bias)
         self.k_proj = Linear(features, narrow, bias)
         self.v_proj = Linear(features, narrow, bias)
-        self.out_proj = Linear(features, features, bias)
+        self.out_proj = Linear(width * heads, features, bias if out_bias is None else out_bias)
+        self.q_norm, self.k_norm = (RMSNorm(width, qk_norm) if qk_norm else None for _ in range(2))
 
     def forward(
         self,
@@ -89,7 +102,11 @@ class MultiHeadAttention(Module):
     def queries_keys_values(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         """x [B,T,D], positions int32 [T] (rotary only) → queries, keys and values in one buffer [B,T,P,K]."""
         packed = self._split(joined(x, self.q_proj, self.k_proj, self.v_proj))
-        return packed if positions is None else ops.rotary(packed, positions, heads=self.heads + self.kv_heads)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k, v = ops.split(packed, [self.heads, self.kv_heads, self.kv_heads], axis=2)
+            packed = ops.concatenate([self.q_norm(q), self.k_norm(k), v], axis=2)
+        turned = self.heads + self.kv_heads
+        return packed if positions is None else ops.rotary(packed, positions, self.base, turned, self.scaling)
 
     def over_itself(self, packed: Tensor, causal: bool = False) -> Tensor:
         """`queries_keys_values` [B,T,P,K] → [B,T,D]."""
@@ -119,7 +136,7 @@ class MultiHeadAttention(Module):
         # A key head serves the H / Hk query heads that follow each other.
         q = ops.transpose(ops.reshape(self.q_proj(x), (b, t, own, h // own, width)), (0, 2, 3, 1, 4))
         k = ops.reshape(ops.transpose(keys, (0, 2, 1, 3)), (b, own, 1, s, width))
-        scores = ops.reshape(ops.matmul(q, k, transpose_b=True), (b, h, t, s)) * width**-0.5
+        scores = ops.reshape(ops.matmul(q, k, transpose_b=True), (b, h, t, s)) * (self.scale or width**-0.5)
         seen = ops.less(ops.arange(s), ops.reshape(lengths, (b, 1, 1, 1)))
         return ops.softmax(ops.where(seen, scores, -float("inf")))
 
@@ -152,6 +169,7 @@ class MultiHeadAttention(Module):
             q_offsets=packed[0] and packed[0].offsets,
             k_offsets=packed[1] and packed[1].offsets,
             causal=causal,
+            scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
             kv_heads=self.kv_heads,
         )

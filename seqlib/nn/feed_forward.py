@@ -19,7 +19,7 @@ ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "gelu_tanh": partial(ops.gelu, approximate="tanh"),
     "silu": ops.silu,
 }
-GATED = {"glu": "sigmoid", "reglu": "relu", "geglu": "gelu", "swiglu": "silu"}
+GATED = {"glu": "sigmoid", "reglu": "relu", "geglu": "gelu", "geglu_tanh": "gelu_tanh", "swiglu": "silu"}
 """Gated activations, by the activation of their gate (`ops.glu`)."""
 
 
@@ -28,18 +28,19 @@ class FeedForward(Module):
     3.3).
 
     `activation` is "relu", "gelu" (the exact, erf form), "gelu_tanh" or "silu"; or, with a third matrix W_gate [F, D],
-    "glu", "reglu", "geglu" or "swiglu" (Shazeer 2020): (W_in · x + b_in) · act(W_gate · x + b_gate) in the place of
-    act(W_in · x + b_in). Both come of one product. Another name raises UsageError.
+    "glu", "reglu", "geglu", "geglu_tanh" or "swiglu" (Shazeer 2020): (W_in · x + b_in) · act(W_gate · x + b_gate) in
+    the place of act(W_in · x + b_in). Both come of one product. Without `bias` the b are absent. Another name raises
+    UsageError.
     """
 
-    def __init__(self, features: int, hidden: int, activation: str = "relu", dropout: float = 0.0):
+    def __init__(self, features: int, hidden: int, activation: str = "relu", dropout: float = 0.0, bias: bool = True):
         if activation not in ACTIVATIONS and activation not in GATED:
             raise unknown("activation", activation, [*ACTIVATIONS, *GATED])
         self.activation = activation
-        self.in_proj = Linear(features, hidden)
-        self.gate_proj = Linear(features, hidden) if activation in GATED else None
+        self.in_proj = Linear(features, hidden, bias)
+        self.gate_proj = Linear(features, hidden, bias) if activation in GATED else None
         self.dropout = Dropout(dropout)
-        self.out_proj = Linear(hidden, features)
+        self.out_proj = Linear(hidden, features, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] → [..., D]."""

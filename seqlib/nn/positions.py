@@ -42,14 +42,14 @@ class Positions(Module):
 
 
 class SinusoidalPositions(Positions):
-    """`sinusoid_table` (Vaswani et al. 2017) of `max_length` rows and D = `features`: a constant, neither trained nor
-    saved."""
+    """`sinusoid_table` (Vaswani et al. 2017; `paper`: with the wavelengths of their text) of `max_length` rows and D =
+    `features`: a constant, neither trained nor saved."""
 
     derived = ("table",)
 
-    def __init__(self, max_length: int, features: int):
+    def __init__(self, max_length: int, features: int, paper: bool = False):
         self.max_length = max_length
-        self.table = Variable(sinusoid_table(max_length, features), name="positions")
+        self.table = Variable(sinusoid_table(max_length, features, paper), name="positions")
 
     def rows(self, dtype: Any) -> Tensor:
         """[max_length, D]."""
@@ -57,40 +57,45 @@ class SinusoidalPositions(Positions):
 
 
 class LearnedPositions(Positions):
-    """A trained vector `weight` [max_length, D] for each position (Gehring et al. 2017), D = `features`, drawn from
-    N(0, 1/D)."""
+    """A trained vector for each position (Gehring et al. 2017), D = `features`, drawn from N(0, 1/D). `weight` is
+    [offset + max_length, D]; its first `offset` rows belong to no position (RoBERTa and BART have such)."""
 
     multiplied = ("weight",)
 
-    def __init__(self, max_length: int, features: int):
-        self.max_length = max_length
-        self.weight = Parameter(init.normal((max_length, features), std=features**-0.5))
+    def __init__(self, max_length: int, features: int, offset: int = 0):
+        self.max_length, self.offset = max_length, offset
+        self.weight = Parameter(init.normal((offset + max_length, features), std=features**-0.5))
 
     def rows(self, dtype: Any) -> Tensor:
         """[max_length, D]."""
-        return self.weight.as_dtype(dtype)
+        rows = self.weight.as_dtype(dtype)
+        return rows[self.offset :] if self.offset else rows
 
 
-def added_positions(kind: str, max_length: int, features: int) -> tuple[Positions | None, Positions | None]:
+def added_positions(
+    kind: str, max_length: int, features: int, offset: int = 0
+) -> tuple[Positions | None, Positions | None]:
     """What an encoder–decoder of this `kind` of positions adds to source and target embeddings: one table of
-    "sinusoidal", two of "learned" positions, nothing for others."""
-    if kind == "sinusoidal":
-        table = SinusoidalPositions(max_length, features)
+    "sinusoidal" or "sinusoidal_paper", two of "learned" positions, nothing for others."""
+    if kind.startswith("sinusoidal"):
+        table = SinusoidalPositions(max_length, features, paper=kind == "sinusoidal_paper")
         return table, table
     if kind == "learned":
-        return LearnedPositions(max_length, features), LearnedPositions(max_length, features)
+        first, second = (LearnedPositions(max_length, features, offset) for _ in range(2))
+        return first, second
     return None, None
 
 
-def sinusoid_table(length: int, features: int) -> np.ndarray:
+def sinusoid_table(length: int, features: int, paper: bool = False) -> np.ndarray:
     """float32 [length, D], D = `features`: sin(t·w_i) in the first D/2 columns, cos(t·w_i) in the rest.
 
     w_i = 10000^(-i / (D/2 - 1)), i = 0 … D/2 - 1, t = 0 …: wavelengths from 2π to 10000·2π, as Tensor2Tensor lays them
-    out (Vaswani et al. 2017 interleave the columns: the same model up to a permutation). Raises UsageError for odd D.
+    out. With `paper`, w_i = 10000^(-2i / D), as Vaswani et al. 2017 have it in their text (interleaving the columns,
+    which is the same model up to a permutation). Raises UsageError for odd D.
     """
     if features < 2 or features % 2:
         raise UsageError(f"sinusoidal positions need an even width of at least 2, got {features}")
     half = features // 2
-    rates = 10000.0 ** (-np.arange(half) / max(half - 1, 1))
+    rates = 10000.0 ** (-np.arange(half) / (half if paper else max(half - 1, 1)))
     angles = np.arange(length)[:, None] * rates[None, :]
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)

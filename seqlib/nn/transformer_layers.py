@@ -21,7 +21,8 @@ __all__ = ["DecoderLayer", "EncoderLayer", "LayerConfig"]
 
 class LayerConfig(Protocol):
     """What a layer reads of its model's configuration; `norm` is "pre" or "post", `norm_kind` in
-    `nn.norm.NORMS`, `kv_heads` 0 for as many as `heads`."""
+    `nn.norm.NORMS`, `kv_heads` 0 for as many as `heads`, `head_width` 0 for d_model / heads, `attention_scale` 0 for
+    the root of its inverse."""
 
     @property
     def d_model(self) -> int: ...
@@ -43,6 +44,12 @@ class LayerConfig(Protocol):
     def positions(self) -> str: ...
     @property
     def attention_bias(self) -> bool: ...
+    @property
+    def attention_scale(self) -> float: ...
+    @property
+    def head_width(self) -> int: ...
+    @property
+    def ff_bias(self) -> bool: ...
     @property
     def dropout(self) -> float: ...
     @property
@@ -150,9 +157,16 @@ class DecoderLayer(Block):
 
 def _attention(config: LayerConfig, rotary: bool = False) -> MultiHeadAttention:
     return MultiHeadAttention(
-        config.d_model, config.heads, config.attention_dropout, config.attention_bias, rotary, config.kv_heads
+        config.d_model,
+        config.heads,
+        config.attention_dropout,
+        config.attention_bias,
+        rotary,
+        config.kv_heads,
+        head_width=config.head_width,
+        scale=config.attention_scale or None,
     )
 
 
 def _feed_forward(config: LayerConfig) -> FeedForward:
-    return FeedForward(config.d_model, config.d_ff, config.activation, config.ff_dropout)
+    return FeedForward(config.d_model, config.d_ff, config.activation, config.ff_dropout, config.ff_bias)

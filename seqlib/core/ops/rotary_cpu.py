@@ -28,10 +28,10 @@ def _turn(first, last, x, cosine, sine, heads, out):
         out[r, heads:] = x[r, heads:]
 
 
-def forward(outs: Any, ins: Any, scratch: Any, *, base: float, inverse: bool, heads: int) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, *, base: float, inverse: bool, heads: int, scaling: Any) -> None:
     """The kernel of rotary."""
     x, positions = ins
-    cosine, sine = tables(x, positions, base, inverse)
+    cosine, sine = tables(x, positions, base, inverse, scaling)
     tokens = (-1, *x.shape[-2:])
     x, out = x.reshape(tokens), outs[0].reshape(tokens)
     spread(_turn, len(x), x.size, x, cosine, sine, heads, out)

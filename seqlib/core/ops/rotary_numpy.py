@@ -10,19 +10,19 @@ from seqlib.core.backends.threads import spread
 from seqlib.core.ops.rotary import cosine_sine
 
 
-def tables(x: Any, positions: Any, base: float, inverse: bool) -> tuple[Any, Any]:
+def tables(x: Any, positions: Any, base: float, inverse: bool, scaling: Any) -> tuple[Any, Any]:
     """cos and sin [rows of positions, half] in x's dtype."""
     half = x.shape[-1] // 2
     return tuple(
         np.ascontiguousarray(a.reshape(-1, half), dtype=x.dtype)
-        for a in cosine_sine(np, positions, half, base, inverse)
+        for a in cosine_sine(np, positions, half, base, inverse, scaling)
     )  # type: ignore[return-value]
 
 
-def forward(outs: Any, ins: Any, scratch: Any, *, base: float, inverse: bool, heads: int) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, *, base: float, inverse: bool, heads: int, scaling: Any) -> None:
     x, positions = ins
     *_, every, width = x.shape
-    cosine, sine = tables(x, positions, base, inverse)
+    cosine, sine = tables(x, positions, base, inverse, scaling)
     # One row of angles serves all heads of a token, and the same rows serve every sentence.
     rows = (x.size // max(1, len(cosine) * every * width), len(cosine), every, width)
     x, out = x.reshape(rows), outs[0].reshape(rows)

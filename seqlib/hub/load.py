@@ -1,0 +1,146 @@
+"""`seqlib.load`: from a handle to a model in use. And back: a folder that transformers loads."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seqlib.core.meta import meta
+from seqlib.data.pretrained import read_tokenizer
+from seqlib.decode import load as saved
+from seqlib.hub.formats import open_checkpoint
+from seqlib.hub.handles import resolve
+from seqlib.nn.module import Module
+from seqlib.problems.spec import ProblemSpec
+from seqlib.util.errors import DataError, UsageError, unknown
+
+__all__ = ["FAMILIES", "load", "read_model"]
+
+FAMILIES = {"bert": "bert", "roberta": "bert", "distilbert": "bert", "marian": "marian", "bart": "marian", "t5": "t5"}
+"""The file in `seqlib.models` for each `model_type` of a config.json."""
+
+
+def load(
+    handle: str | Path,
+    *others: str | Path,
+    threshold: float | None = None,
+    model: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+) -> Any:
+    """What lies at a `handle`, ready for use: a folder that `seqlib train` wrote (see `decode.load.load`, which
+    `others`, `threshold` and `model` are for); a pretrained model in Hugging Face's format, a folder or what a handle
+    names (`hub.handles.resolve`); a file of tensors.
+
+    A pretrained model has `.translate`, `.generate`, `.classify`, `.embed` or `.fill_mask`, by its head, and the plain
+    module at `.model`. It computes on a `device` ("cpu", "cuda", "auto": the GPU where there is one) in a `precision`
+    (see `nn.precision.resolve_precision`). Raises UsageError for an architecture that is not known, SeqlibError with
+    the names of missing, unexpected and mis-shaped tensors, DataError for damaged files, and the errors of
+    `decode.load.load`.
+    """
+    folder = resolve(handle) if "://" in str(handle) else Path(handle)
+    if others or not (folder / "config.json").is_file() or _is_bundle(folder):
+        return saved.load(folder, *others, threshold=threshold, model=model, device=device, precision=precision)
+    found = read_config(folder)
+    built = saved.placed(read_model(folder, found).eval(), device, precision)
+    return _READY[built.use](built, folder, found)
+
+
+def read_model(folder: Path, found: Mapping[str, Any] | None = None) -> Any:
+    """The module that a pretrained folder holds, with its weights, for training (`eval()` for use); `found` is its
+    config.json. Raises as `load`."""
+    found = read_config(folder) if found is None else found
+    family = family_of(found, folder)
+    checkpoint = open_checkpoint(folder)
+    with meta():
+        model = family.from_hf(found, checkpoint, spec_from(found))
+    family.names(model).read(model, checkpoint)
+    return model
+
+
+def spec_from(found: Mapping[str, Any]) -> ProblemSpec:
+    """Vocabulary and special ids in a config.json."""
+    vocab, pad = int(found.get("vocab_size") or 0), found.get("pad_token_id")
+    begin = found.get("decoder_start_token_id", found.get("bos_token_id"))
+    return ProblemSpec(
+        source_vocab=vocab,
+        target_vocab=int(found.get("decoder_vocab_size") or vocab),
+        shared_vocab=found.get("share_encoder_decoder_embeddings", True),
+        pad_id=0 if pad is None else pad,
+        bos_id=(pad or 0) if begin is None else begin,
+        eos_id=_first(found.get("eos_token_id")),
+    )
+
+
+def _first(ids: int | list[int] | None) -> int:
+    """The id that ends a text; of several the first."""
+    return (ids[0] if ids else 0) if isinstance(ids, list) else ids or 0
+
+
+def family_of(found: Mapping[str, Any], folder: Path) -> Any:
+    """The file in `seqlib.models` for a config.json. Raises UsageError for a model_type without one."""
+    kind = found.get("model_type")
+    if kind not in FAMILIES:
+        raise UsageError(f"{folder / 'config.json'}: {unknown('model_type', str(kind), FAMILIES)}")
+    return importlib.import_module(f"seqlib.models.{FAMILIES[kind]}")
+
+
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """A JSON object in the folder of a model; DataError where it is damaged, {} for a missing file of another name than
+    config.json."""
+    path = folder / name
+    if name != "config.json" and not path.is_file():
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: is damaged: {error}") from None
+
+
+def _is_bundle(folder: Path) -> bool:
+    return (folder / "seqlib.json").is_file()
+
+
+def _embedder(model: Module, folder: Path, found: Mapping[str, Any]) -> Any:
+    from seqlib.decode.encoder import Embedder
+
+    pooling = read_config(folder, "1_Pooling/config.json")
+    chosen = [how for how, name in _POOLING.items() if pooling.get(f"pooling_mode_{name}")]
+    modules = folder / "modules.json"
+    normalise = not modules.is_file() or b"Normalize" in modules.read_bytes()
+    limit = int(read_config(folder, "sentence_bert_config.json").get("max_seq_length") or 0)
+    return Embedder(model, read_tokenizer(folder), limit, chosen[0] if chosen else "mean", normalise)
+
+
+def _filler(model: Module, folder: Path, found: Mapping[str, Any]) -> Any:
+    from seqlib.decode.encoder import MaskFiller
+
+    return MaskFiller(model, read_tokenizer(folder))
+
+
+def _translator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
+    from seqlib.decode.translate import Translator
+
+    extra = model.spec.source_vocab if model.family == "t5" else 0
+    defaults = {**found, **read_config(folder, "generation_config.json")}
+    ids = [defaults.get("forced_bos_token_id")]
+    return Translator(
+        model,
+        read_tokenizer(folder, extra=100 if extra else 0),
+        model.spec,
+        beam=int(defaults.get("num_beams") or 1),
+        alpha=float(defaults.get("length_penalty") or 1.0),
+        penalty="power",
+        begin=[token for token in ids if token is not None],
+        never=defaults.get("bad_words_ids") or (),
+    )
+
+
+_POOLING = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}
+_READY = {"embed": _embedder, "fill_mask": _filler, "translate": _translator}

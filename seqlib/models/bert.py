@@ -1,0 +1,312 @@
+"""BERT (Devlin et al. 2019) and its kin: RoBERTa (Liu et al. 2019), DistilBERT (Sanh et al. 2019), MiniLM (Wang et al.
+2020). An encoder with heads: words in place of masks, classes of texts; and the names of their weights.
+
+B batch, T time, D model width, V vocabulary, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+
+from seqlib.core import ops
+from seqlib.core.tensor import Parameter, Tensor, as_tensor
+from seqlib.models.names import Names
+from seqlib.nn import init
+from seqlib.nn.dropout import Dropout
+from seqlib.nn.embedding import Embedding
+from seqlib.nn.feed_forward import ACTIVATIONS
+from seqlib.nn.linear import Linear
+from seqlib.nn.module import Module
+from seqlib.nn.norm import LayerNorm
+from seqlib.nn.positions import LearnedPositions
+from seqlib.nn.transformer_layers import EncoderLayer
+from seqlib.util.errors import UsageError, unknown
+
+__all__ = [
+    "MODEL_TYPES",
+    "Bert",
+    "BertClassifier",
+    "BertConfig",
+    "BertMasked",
+    "config_from",
+    "config_of",
+    "from_hf",
+    "names",
+]
+
+MODEL_TYPES = ("bert", "roberta", "distilbert")
+
+
+class BertConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Sizes of a BERT, by default those of bert-base; raises UsageError for values that don't fit together."""
+
+    kind: str = "bert"
+    """Whose names and heads: bert, roberta or distilbert."""
+    vocab: int = 30522
+    """Tokens."""
+    layers: int = 12
+    d_model: int = 768
+    """D."""
+    d_ff: int = 3072
+    heads: int = 12
+    max_length: int = 512
+    """Longest text in tokens."""
+    position_offset: int = 0
+    """Rows of the table of positions before the first one."""
+    types: int = 2
+    """Kinds of segments (first and second text of a pair); 0: they are not told apart."""
+    activation: str = "gelu"
+    dropout: float = 0.1
+    """Of embeddings, of what is added to a residual sum, and before the output layer of a classifier."""
+    attention_dropout: float = 0.1
+    norm_eps: float = 1e-12
+    pad_id: int = 0
+    # What `nn.transformer_layers` asks for besides.
+    norm: str = "post"
+    norm_kind: str = "layer"
+    positions: str = "learned"
+    kv_heads: int = 0
+    attention_bias: bool = True
+    attention_scale: float = 0.0
+    head_width: int = 0
+    ff_bias: bool = True
+    ff_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in MODEL_TYPES:
+            raise unknown("kind of BERT", self.kind, MODEL_TYPES)
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS)
+        if self.d_model % self.heads:
+            raise UsageError(f"bert: d_model {self.d_model} must be a multiple of heads {self.heads}")
+
+
+class Bert(Module):
+    """The encoder of a `config`, post-norm. With `pool`, `pooled` gives a vector for a whole text."""
+
+    half = True
+    use, family = "embed", "bert"
+
+    def __init__(self, config: BertConfig, pool: bool = False):
+        self.config = config
+        d = config.d_model
+        self.embedding = Embedding(config.vocab, d)
+        self.positions = LearnedPositions(config.max_length, d, config.position_offset)
+        self.types = Embedding(config.types, d) if config.types else None
+        self.embedding_norm = LayerNorm(d, config.norm_eps)
+        self.dropout = Dropout(config.dropout)
+        self.layers = [EncoderLayer(config) for _ in range(config.layers)]
+        self.pool = Linear(d, d) if pool else None
+
+    def forward(self, tokens: Any, lengths: Any = None, types: Any = None) -> Tensor:
+        """tokens int32 [B,T], lengths int32 [B] (None: all of T), types int32 [B,T] (None: 0) → [B,T,D]; rows beyond a
+        length hold no meaning. Raises ShapeError for T > max_length."""
+        tokens = as_tensor(tokens)
+        x = self.positions(self.embedding(tokens))
+        if self.types is not None:
+            x = x + self.types(ops.zeros_like(tokens) if types is None else as_tensor(types))
+        x = self.dropout(self.embedding_norm(x))
+        lengths = None if lengths is None else as_tensor(lengths)
+        for layer in self.layers:
+            x = layer(x, lengths)
+        return x
+
+    def pooled(self, hidden: Tensor) -> Tensor:
+        """hidden [B,T,D] → tanh(W · first row + b) [B,D] (BERT's pooler). Raises UsageError without one."""
+        if self.pool is None:
+            raise UsageError("bert: this model has no pooler")
+        return self.pool(hidden[:, 0], ops.tanh)
+
+    def embed(self, hidden: Tensor, lengths: Any, how: str = "mean", normalise: bool = True) -> Tensor:
+        """A vector for each text: hidden [B,T,D], lengths int32 [B] → float32 [B,D], as sentence-transformers do it.
+
+        `how` is "mean" (of the rows of a text), "cls" (the first row) or "max"; `normalise` gives them length 1.
+        """
+        hidden = hidden.astype("float32")
+        seen = ops.reshape(
+            ops.less(ops.arange(hidden.shape[1]), ops.reshape(as_tensor(lengths), (-1, 1))), (*hidden.shape[:2], 1)
+        )
+        if how == "cls":
+            vectors = hidden[:, 0]
+        elif how == "max":
+            vectors = ops.max(ops.where(seen, hidden, -float("inf")), axis=1)
+        elif how == "mean":
+            count = ops.reshape(as_tensor(lengths), (-1, 1)).astype("float32")
+            vectors = ops.sum(ops.where(seen, hidden, 0.0), axis=1) / count
+        else:
+            raise unknown("pooling", how, ("mean", "cls", "max"))
+        if not normalise:
+            return vectors
+        return vectors * ops.rsqrt(ops.maximum(ops.sum(vectors * vectors, axis=-1, keepdims=True), 1e-24))
+
+
+class BertMasked(Module):
+    """A BERT that says which word belongs in the place of a mask; the output weights are the embedding."""
+
+    half = True
+    use, family = "fill_mask", "bert"
+
+    def __init__(self, config: BertConfig):
+        self.config = config
+        self.bert = Bert(config)
+        self.dense = Linear(config.d_model, config.d_model)
+        self.norm = LayerNorm(config.d_model, config.norm_eps)
+        self.output_weight = self.bert.embedding.weight
+        self.output_bias = Parameter(init.zeros((config.vocab,)))
+
+    def forward(self, tokens: Any, lengths: Any = None, types: Any = None) -> Tensor:
+        """As `Bert.forward` → logits [B,T,V], at least float32."""
+        x = self.norm(self.dense(self.bert(tokens, lengths, types), ACTIVATIONS[self.config.activation]))
+        flat = ops.reshape(x, (-1, x.shape[-1]))
+        scores = ops.matmul(flat, self.output_weight.as_dtype(x.dtype), transpose_b=True, wide=True)
+        return ops.reshape(scores, (*x.shape[:-1], self.config.vocab)) + self.output_bias
+
+
+class BertClassifier(Module):
+    """A BERT with a head for C `classes`: a layer (tanh; relu in DistilBERT) and the output layer over the first
+    row."""
+
+    half = True
+    use, family = "classify", "bert"
+
+    def __init__(self, config: BertConfig, classes: int):
+        self.config = config
+        self.bert = Bert(config)
+        self.dense = Linear(config.d_model, config.d_model)
+        self.dropout = Dropout(config.dropout)
+        self.output = Linear(config.d_model, classes)
+
+    def forward(self, tokens: Any, lengths: Any = None, types: Any = None) -> Tensor:
+        """As `Bert.forward` → scores [B,C]."""
+        return self.scores(self.bert(tokens, lengths, types))
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """hidden [B,T,D] → scores [B,C]."""
+        distil = self.config.kind == "distilbert"
+        first = hidden[:, 0] if self.config.kind != "roberta" else self.dropout(hidden[:, 0])
+        return self.output(self.dropout(self.dense(first, ops.relu if distil else ops.tanh)))
+
+
+# ---- checkpoints of Hugging Face
+
+_LAYERS = """
+bert.embedding                          P.embeddings.word_embeddings
+bert.positions                          P.embeddings.position_embeddings
+bert.types                              P.embeddings.token_type_embeddings
+bert.embedding_norm                     P.embeddings.LayerNorm
+bert.layers.*.attention.q_proj          P.encoder.layer.*.attention.self.query
+bert.layers.*.attention.k_proj          P.encoder.layer.*.attention.self.key
+bert.layers.*.attention.v_proj          P.encoder.layer.*.attention.self.value
+bert.layers.*.attention.out_proj        P.encoder.layer.*.attention.output.dense
+bert.layers.*.attention_norm            P.encoder.layer.*.attention.output.LayerNorm
+bert.layers.*.feed_forward.in_proj      P.encoder.layer.*.intermediate.dense
+bert.layers.*.feed_forward.out_proj     P.encoder.layer.*.output.dense
+bert.layers.*.feed_forward_norm         P.encoder.layer.*.output.LayerNorm
+bert.pool                               P.pooler.dense
+"""
+_DISTIL = """
+bert.embedding                          P.embeddings.word_embeddings
+bert.positions                          P.embeddings.position_embeddings
+bert.embedding_norm                     P.embeddings.LayerNorm
+bert.layers.*.attention.q_proj          P.transformer.layer.*.attention.q_lin
+bert.layers.*.attention.k_proj          P.transformer.layer.*.attention.k_lin
+bert.layers.*.attention.v_proj          P.transformer.layer.*.attention.v_lin
+bert.layers.*.attention.out_proj        P.transformer.layer.*.attention.out_lin
+bert.layers.*.attention_norm            P.transformer.layer.*.sa_layer_norm
+bert.layers.*.feed_forward.in_proj      P.transformer.layer.*.ffn.lin1
+bert.layers.*.feed_forward.out_proj     P.transformer.layer.*.ffn.lin2
+bert.layers.*.feed_forward_norm         P.transformer.layer.*.output_layer_norm
+"""
+_HEADS = {
+    ("bert", "masked"): """
+dense           cls.predictions.transform.dense
+norm            cls.predictions.transform.LayerNorm
+output_weight   cls.predictions.decoder.weight
+output_bias     cls.predictions.bias
+""",
+    ("roberta", "masked"): """
+dense           lm_head.dense
+norm            lm_head.layer_norm
+output_weight   lm_head.decoder.weight
+output_bias     lm_head.bias
+""",
+    ("distilbert", "masked"): """
+dense           vocab_transform
+norm            vocab_layer_norm
+output_weight   vocab_projector.weight
+output_bias     vocab_projector.bias
+""",
+    ("bert", "classifier"): "dense P.pooler.dense\noutput classifier",
+    ("roberta", "classifier"): "dense classifier.dense\noutput classifier.out_proj",
+    ("distilbert", "classifier"): "dense pre_classifier\noutput classifier",
+}
+_UNUSED = ("*.position_ids", "cls.predictions.decoder.bias", "lm_head.decoder.bias", "cls.seq_relationship.*")
+_FIELDS = {
+    "vocab": ("vocab_size", "vocab_size"),
+    "layers": ("num_hidden_layers", "n_layers"),
+    "d_model": ("hidden_size", "dim"),
+    "d_ff": ("intermediate_size", "hidden_dim"),
+    "heads": ("num_attention_heads", "n_heads"),
+    "activation": ("hidden_act", "activation"),
+    "dropout": ("hidden_dropout_prob", "dropout"),
+    "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout"),
+    "pad_id": ("pad_token_id", "pad_token_id"),
+}
+"""Names in config.json: BERT's and RoBERTa's, DistilBERT's."""
+_CLASSES = {"bert": "Bert", "roberta": "Roberta", "distilbert": "DistilBert"}
+
+
+def config_from(found: Mapping[str, Any]) -> BertConfig:
+    """The configuration in a config.json of Hugging Face. Raises UsageError for what this file cannot compute."""
+    kind = found["model_type"]
+    if found.get("position_embedding_type", "absolute") != "absolute" or found.get("is_decoder"):
+        raise UsageError("bert: only encoders with absolute positions are supported, this checkpoint is another")
+    at = int(kind == "distilbert")
+    fields = {ours: found[theirs[at]] for ours, theirs in _FIELDS.items() if found.get(theirs[at]) is not None}
+    offset = fields.get("pad_id", 1) + 1 if kind == "roberta" else 0
+    types = 0 if at else found.get("type_vocab_size", 2)
+    eps = 1e-12 if at else found.get("layer_norm_eps", 1e-12)
+    longest = found.get("max_position_embeddings", 512) - offset
+    return BertConfig(kind=kind, max_length=longest, position_offset=offset, types=types, norm_eps=eps, **fields)
+
+
+def from_hf(
+    found: Mapping[str, Any], tensors: Collection[str], spec: Any = None, classes: int = 0
+) -> Bert | BertMasked | BertClassifier:
+    """The model that a config.json describes, for a checkpoint with these `tensors`; with `classes` one that tells them
+    apart, whatever it was. Raises UsageError for another head."""
+    config, name = config_from(found), (found.get("architectures") or ["Model"])[0]
+    if classes or name.endswith("ForSequenceClassification"):
+        return BertClassifier(config, classes or len(found.get("id2label") or (0, 1)))
+    if name.endswith(("ForMaskedLM", "ForPreTraining")):
+        return BertMasked(config)
+    if name.endswith("Model"):
+        return Bert(config, pool=any(tensor.endswith("pooler.dense.weight") for tensor in tensors))
+    raise UsageError(f"bert: {name} has a head that seqlib does not know; known: masked words, sequence classification")
+
+
+def names(model: Bert | BertMasked | BertClassifier) -> Names:
+    """The names of a model's weights in checkpoints of Hugging Face."""
+    kind = model.config.kind
+    head = {BertMasked: "masked", BertClassifier: "classifier"}.get(type(model))
+    table = (_DISTIL if kind == "distilbert" else _LAYERS) + _HEADS.get((kind, head or ""), "")
+    return Names(table.replace(" P.", f" {kind}."), f"{kind}.", _UNUSED, root="" if head else "bert.")
+
+
+def config_of(model: Bert | BertMasked | BertClassifier) -> dict[str, Any]:
+    """The config.json that describes a model, for `from_hf` and for transformers."""
+    config = model.config
+    at = int(config.kind == "distilbert")
+    head = {BertMasked: "ForMaskedLM", BertClassifier: "ForSequenceClassification"}.get(type(model), "Model")
+    found: dict[str, Any] = {"model_type": config.kind, "architectures": [_CLASSES[config.kind] + head]}
+    found |= {theirs[at]: getattr(config, ours) for ours, theirs in _FIELDS.items()}
+    found["max_position_embeddings"] = config.max_length + config.position_offset
+    if not at:
+        found |= {"type_vocab_size": config.types, "layer_norm_eps": config.norm_eps}
+    if isinstance(model, BertClassifier):
+        found["id2label"] = {str(i): f"LABEL_{i}" for i in range(model.output.weight.shape[0])}
+        found["label2id"] = {label: int(i) for i, label in found["id2label"].items()}
+    return found

@@ -1,0 +1,129 @@
+"""Marian's translation models (Junczys-Dowmunt et al. 2018) and BART (Lewis et al. 2020) as Hugging Face has them: both
+are Transformers with other settings and other names of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
+from seqlib.models.names import Names
+from seqlib.models.transformer import Transformer
+from seqlib.models.transformer_config import TransformerConfig
+from seqlib.util.errors import UsageError
+
+__all__ = ["config_of", "from_hf", "names"]
+
+_TABLE = """
+source_embedding                      model.shared
+target_embedding                      model.decoder.embed_tokens
+source_positions                      model.encoder.embed_positions
+target_positions                      model.decoder.embed_positions
+source_norm                           model.encoder.layernorm_embedding
+target_norm                           model.decoder.layernorm_embedding
+encoder.*.attention                   model.encoder.layers.*.self_attn
+encoder.*.attention_norm              model.encoder.layers.*.self_attn_layer_norm
+encoder.*.feed_forward.in_proj        model.encoder.layers.*.fc1
+encoder.*.feed_forward.out_proj       model.encoder.layers.*.fc2
+encoder.*.feed_forward_norm           model.encoder.layers.*.final_layer_norm
+decoder.*.attention                   model.decoder.layers.*.self_attn
+decoder.*.attention_norm              model.decoder.layers.*.self_attn_layer_norm
+decoder.*.cross_attention             model.decoder.layers.*.encoder_attn
+decoder.*.cross_attention_norm        model.decoder.layers.*.encoder_attn_layer_norm
+decoder.*.feed_forward.in_proj        model.decoder.layers.*.fc1
+decoder.*.feed_forward.out_proj       model.decoder.layers.*.fc2
+decoder.*.feed_forward_norm           model.decoder.layers.*.final_layer_norm
+output_weight                         lm_head.weight
+output_bias                           final_logits_bias            row
+"""
+_FIELDS = {
+    "encoder_layers": "encoder_layers",
+    "decoder_layers": "decoder_layers",
+    "d_model": "d_model",
+    "d_ff": "encoder_ffn_dim",
+    "heads": "encoder_attention_heads",
+    "activation": "activation_function",
+    "dropout": "dropout",
+    "attention_dropout": "attention_dropout",
+    "ff_dropout": "activation_dropout",
+    "max_length": "max_position_embeddings",
+    "embedding_scale": "scale_embedding",
+}
+_ACTIVATIONS = {"swish": "silu"}
+_SAME = (("decoder_ffn_dim", "encoder_ffn_dim"), ("decoder_attention_heads", "encoder_attention_heads"))
+"""What both stacks must have the same of."""
+
+
+def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Transformer:
+    """The model that a config.json describes, of a ProblemSpec, for a checkpoint with these `tensors`. Raises
+    UsageError for what is none of a Transformer here."""
+    kind = found["model_type"]
+    if any(found[one] != found[other] for one, other in _SAME):
+        raise UsageError(f"{kind}: encoder and decoder of different widths or heads are not supported")
+    if not (found.get("architectures") or ["…MTModel"])[0].endswith(("MTModel", "ForConditionalGeneration")):
+        raise UsageError(f"{kind}: {found['architectures'][0]} has a head that seqlib does not know")
+    fields = {ours: found[theirs] for ours, theirs in _FIELDS.items() if theirs in found}
+    fields["activation"] = _ACTIVATIONS.get(fields["activation"], fields["activation"])
+    bart = kind == "bart"
+    config = TransformerConfig(
+        norm="post",
+        norm_eps=1e-5,
+        positions="learned" if bart else "sinusoidal_paper",
+        position_offset=2 if bart else 0,
+        embedding_norm=bart,
+        attention_bias=True,
+        output_bias=True,
+        tie_source=spec.shared_vocab,
+        tie_output=found.get("tie_word_embeddings", True),
+        **fields,
+    )
+    model = Transformer(config, spec)
+    model.family = "marian"
+    return model
+
+
+def names(model: Transformer) -> Names:
+    """The names of a model's weights in checkpoints of Hugging Face."""
+    unused = ("model.*coder.embed_tokens.weight", "lm_head.weight")
+    if model.config.positions != "learned":
+        unused += ("model.*coder.embed_positions.weight",)
+    table = _TABLE if model.source_embedding is model.target_embedding else _TABLE.replace("model.shared", _APART)
+    return Names(table, "", unused)
+
+
+_APART = "model.encoder.embed_tokens"
+
+
+def config_of(model: Transformer) -> dict[str, Any]:
+    """The config.json that describes a model, for `from_hf` and for transformers. Raises UsageError for a Transformer
+    that neither Marian nor BART is."""
+    config, spec = model.config, cast("Any", model.spec)
+    bart = config.positions == "learned"
+    for name, expected in {
+        "norm": "post",
+        "norm_kind": "layer",
+        "norm_eps": 1e-5,
+        "attention_bias": True,
+        "ff_bias": True,
+        "position_offset": 2 if bart else 0,
+        "embedding_norm": bart,
+        "output_bias": True,
+        "kv_heads": 0,
+        "positions": "learned" if bart else "sinusoidal_paper",
+    }.items():
+        if getattr(config, name) != expected:
+            raise UsageError(
+                f"a Transformer with {name} {getattr(config, name)!r} is no {'BART' if bart else 'Marian'}"
+            )
+    found: dict[str, Any] = {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()}
+    found["activation_function"] = {"silu": "swish"}.get(config.activation, config.activation)
+    found |= {one: found[other] for one, other in _SAME}
+    found |= {"vocab_size": spec.source_vocab, "pad_token_id": spec.pad_id, "eos_token_id": spec.eos_id}
+    found |= {
+        "decoder_start_token_id": spec.bos_id,
+        "is_encoder_decoder": True,
+        "tie_word_embeddings": config.tie_output,
+    }
+    if bart:
+        return {"model_type": "bart", "architectures": ["BartForConditionalGeneration"]} | found
+    found |= {"decoder_vocab_size": spec.target_vocab, "share_encoder_decoder_embeddings": config.tie_source}
+    return {"model_type": "marian", "architectures": ["MarianMTModel"]} | found

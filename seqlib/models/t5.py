@@ -1,0 +1,117 @@
+"""T5 (Raffel et al. 2020), v1.1 and FLAN-T5, as Hugging Face has them: Transformers with relative positions, RMS norms
+and no biases."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, cast
+
+from seqlib.models.names import Names
+from seqlib.models.transformer import Transformer
+from seqlib.models.transformer_config import TransformerConfig
+from seqlib.util.errors import UsageError
+
+__all__ = ["config_of", "from_hf", "names"]
+
+_TABLE = """
+source_embedding                        shared
+target_embedding                        decoder.embed_tokens
+encoder_relative                        encoder.block.0.layer.0.SelfAttention.relative_attention_bias
+decoder_relative                        decoder.block.0.layer.0.SelfAttention.relative_attention_bias
+encoder.*.attention.q_proj              encoder.block.*.layer.0.SelfAttention.q
+encoder.*.attention.k_proj              encoder.block.*.layer.0.SelfAttention.k
+encoder.*.attention.v_proj              encoder.block.*.layer.0.SelfAttention.v
+encoder.*.attention.out_proj            encoder.block.*.layer.0.SelfAttention.o
+encoder.*.attention_norm                encoder.block.*.layer.0.layer_norm
+encoder.*.feed_forward.in_proj          encoder.block.*.layer.1.DenseReluDense.IN
+encoder.*.feed_forward.gate_proj        encoder.block.*.layer.1.DenseReluDense.wi_0
+encoder.*.feed_forward.out_proj         encoder.block.*.layer.1.DenseReluDense.wo
+encoder.*.feed_forward_norm             encoder.block.*.layer.1.layer_norm
+encoder_norm                            encoder.final_layer_norm
+decoder.*.attention.q_proj              decoder.block.*.layer.0.SelfAttention.q
+decoder.*.attention.k_proj              decoder.block.*.layer.0.SelfAttention.k
+decoder.*.attention.v_proj              decoder.block.*.layer.0.SelfAttention.v
+decoder.*.attention.out_proj            decoder.block.*.layer.0.SelfAttention.o
+decoder.*.attention_norm                decoder.block.*.layer.0.layer_norm
+decoder.*.cross_attention.q_proj        decoder.block.*.layer.1.EncDecAttention.q
+decoder.*.cross_attention.k_proj        decoder.block.*.layer.1.EncDecAttention.k
+decoder.*.cross_attention.v_proj        decoder.block.*.layer.1.EncDecAttention.v
+decoder.*.cross_attention.out_proj      decoder.block.*.layer.1.EncDecAttention.o
+decoder.*.cross_attention_norm          decoder.block.*.layer.1.layer_norm
+decoder.*.feed_forward.in_proj          decoder.block.*.layer.2.DenseReluDense.IN
+decoder.*.feed_forward.gate_proj        decoder.block.*.layer.2.DenseReluDense.wi_0
+decoder.*.feed_forward.out_proj         decoder.block.*.layer.2.DenseReluDense.wo
+decoder.*.feed_forward_norm             decoder.block.*.layer.2.layer_norm
+decoder_norm                            decoder.final_layer_norm
+output_weight                           lm_head.weight
+"""
+_FIELDS = {
+    "encoder_layers": "num_layers",
+    "decoder_layers": "num_decoder_layers",
+    "d_model": "d_model",
+    "d_ff": "d_ff",
+    "heads": "num_heads",
+    "head_width": "d_kv",
+    "norm_eps": "layer_norm_epsilon",
+    "relative_buckets": "relative_attention_num_buckets",
+    "relative_longest": "relative_attention_max_distance",
+    "dropout": "dropout_rate",
+}
+_ACTIVATIONS = {"relu": "relu", "gated-gelu": "geglu_tanh", "gated-silu": "swiglu", "gated-relu": "reglu"}
+_LONGEST = 2048  # T5 itself has no bound
+
+
+def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Transformer:
+    """The model that a config.json describes, of a ProblemSpec, for a checkpoint with these `tensors`. Raises
+    UsageError for another head or activation."""
+    if not (found.get("architectures") or ["T5ForConditionalGeneration"])[0].endswith("ForConditionalGeneration"):
+        raise UsageError(f"t5: {found['architectures'][0]} has a head that seqlib does not know")
+    if (act := found.get("feed_forward_proj", "relu")) not in _ACTIVATIONS:
+        raise UsageError(f"t5: feed_forward_proj {act!r} is not one of {', '.join(_ACTIVATIONS)}")
+    fields = {ours: found[theirs] for ours, theirs in _FIELDS.items() if found.get(theirs) is not None}
+    fields.setdefault("decoder_layers", fields["encoder_layers"])
+    scaled = found.get("scale_decoder_outputs", found.get("tie_word_embeddings", True))
+    rate = fields.get("dropout", 0.1)
+    config = TransformerConfig(
+        norm_kind="rms",
+        positions="relative",
+        activation=_ACTIVATIONS[act],
+        attention_scale=1.0,
+        ff_bias=False,
+        embedding_scale=False,
+        tie_output=scaled or "lm_head.weight" not in tensors,
+        output_scale=fields["d_model"] ** -0.5 if scaled else 1.0,
+        attention_dropout=rate,
+        ff_dropout=rate,
+        max_length=_LONGEST,
+        **fields,
+    )
+    model = Transformer(config, spec)
+    model.family = "t5"
+    return model
+
+
+def names(model: Transformer) -> Names:
+    """The names of a model's weights in checkpoints of Hugging Face."""
+    gated = model.encoder[0].feed_forward.gate_proj is not None
+    unused = (
+        "*coder.embed_tokens.weight",
+        "lm_head.weight",
+        "decoder.*.EncDecAttention.relative_attention_bias.weight",
+    )
+    return Names(_TABLE.replace(".IN", ".wi_1" if gated else ".wi"), "", unused)
+
+
+def config_of(model: Transformer) -> dict[str, Any]:
+    """The config.json that describes a model, for `from_hf` and for transformers."""
+    config, spec = model.config, cast("Any", model.spec)
+    found: dict[str, Any] = {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()}
+    found |= {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}
+    found["feed_forward_proj"] = next(theirs for theirs, ours in _ACTIVATIONS.items() if ours == config.activation)
+    found |= {"vocab_size": spec.source_vocab, "pad_token_id": spec.pad_id, "eos_token_id": spec.eos_id}
+    scaled = config.output_scale != 1.0
+    return found | {
+        "decoder_start_token_id": spec.bos_id,
+        "tie_word_embeddings": scaled,  # older versions of transformers take the one for the other
+        "scale_decoder_outputs": scaled,
+    }

@@ -11,12 +11,13 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from seqlib.core import debug, dtypes, hooks
 from seqlib.core.ambient import ambient, setting
 from seqlib.core.backends import backend_of
-from seqlib.core.graph import Graph, Value, active_graph, current_scope
+from seqlib.core.graph import Graph, Value, active_graph, current_scope, recording
 from seqlib.core.meta import no_memory
 from seqlib.core.op import OPS, Attrs, Meta, Op, as_tuple, metas_of, set_dispatch
 from seqlib.core.tensor import Tensor, Variable, as_array
@@ -239,6 +240,18 @@ def compose(op: Op, tensors: Sequence[Tensor | None], attrs: Attrs) -> tuple[Ten
     wide = [None if t is None else cast_to(t, dtypes.sums(t.dtype)) for t in tensors]
     outs = as_tuple(op.fn(*wide, **attrs))
     return tuple(cast_to(o, m.dtype) for o, m in zip(outs, metas, strict=True))
+
+
+def infer_composed(op: Op) -> None:
+    """Give a fused op the shape rule that follows from its composition."""
+
+    @lru_cache(maxsize=256)
+    def found(metas: tuple[Meta, ...], attrs: tuple[tuple[str, Any], ...]) -> list[Meta]:
+        with recording(Graph()), grad_mode(False):
+            results = as_tuple(op.fn(*(Tensor(Value(m)) for m in metas), **dict(attrs)))
+        return [Meta(t.shape, t.dtype) for t in results]
+
+    op.infer(lambda *metas, **attrs: list(found(metas, tuple(attrs.items()))))
 
 
 def cast_to(t: Tensor, dtype: dtypes.DType) -> Tensor:

@@ -10,15 +10,15 @@ import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import cache, cached_property, partial
-from itertools import groupby, pairwise
+from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seqlib.core.backends.base import Backend, Bound, run_all
+from seqlib.core.backends.stream_cuda import Pinned, Replay
 from seqlib.core.op import Meta
 from seqlib.util.errors import OutOfMemoryError, SeqlibError
 
@@ -76,9 +76,9 @@ class CudaBackend(Backend):
         return self.xp.cuda.Stream(non_blocking=True)
 
     @cached_property
-    def pinned(self) -> _Pinned:
+    def pinned(self) -> Pinned:
         """What uploads go through."""
-        return _Pinned(self)
+        return Pinned(self)
 
     @cached_property
     def flag(self) -> Any:
@@ -179,37 +179,7 @@ class CudaBackend(Backend):
         The first call runs them one by one, which compiles kernels and chooses algorithms; the second captures every
         run of kernels between references (which allocate, so they break the graph) as a CUDA graph.
         """
-        return _Replay(self, launches)
-
-
-class _Pinned:
-    """Pinned memory on the way to the GPU: a ring of pieces, so that the host waits only when it is that many uploads
-    ahead. An upload from other memory would wait for all that was launched before it."""
-
-    COUNT = 64
-
-    def __init__(self, backend: CudaBackend) -> None:
-        self.cuda, self.stream = backend.xp.cuda, backend.stream
-        self.pieces = [_Piece(np.empty(0, np.uint8), self.cuda.Event(disable_timing=True)) for _ in range(self.COUNT)]
-        self.next = 0
-
-    def upload(self, to: Any, array: Any) -> None:
-        """Copy a NumPy array into a contiguous array on the GPU, of the same shape and dtype; it may be changed right
-        after."""
-        piece, self.next = self.pieces[self.next], (self.next + 1) % self.COUNT
-        piece.event.synchronize()
-        if piece.memory.nbytes < array.nbytes:
-            piece.memory = np.frombuffer(self.cuda.alloc_pinned_memory(array.nbytes), np.uint8)
-        held = piece.memory[: array.nbytes]
-        np.copyto(held.view(array.dtype).reshape(array.shape), array)
-        self.cuda.runtime.memcpyAsync(to.data.ptr, held.ctypes.data, array.nbytes, 1, self.stream.ptr)  # 1: to the GPU
-        piece.event.record(self.stream)
-
-
-@dataclass
-class _Piece:
-    memory: Any
-    event: Any  # after its last use
+        return Replay(self, launches)
 
 
 _AHEAD = 200  # launches that are timed together
@@ -220,48 +190,6 @@ _SPIN = """extern "C" __global__ void spin(long long ns) {
   do asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
   while (now - start < ns);
 }"""
-
-
-class _Replay:
-    def __init__(self, backend: CudaBackend, launches: Sequence[Bound]) -> None:
-        self.backend = backend
-        self.launches = list(launches)
-        self.calls = 0
-        self.segments: list[Callable[[], None]] = []
-
-    def __call__(self) -> None:
-        self.calls += 1
-        with self.backend.stream:
-            if self.calls == 1:
-                run_all(self.launches)
-                return
-            if self.calls == 2:
-                self._capture()
-            for segment in self.segments:
-                segment()
-
-    def _capture(self) -> None:
-        for allocates, launches in groupby(self.launches, key=lambda launch: launch[5]):
-            some = list(launches)
-            self.segments.append(partial(run_all, some) if allocates else self._graph(some))
-
-    def _graph(self, launches: Sequence[Bound]) -> Callable[[], None]:
-        stream = self.backend.stream
-        stream.begin_capture()
-        try:
-            for fn, same in groupby(launches, key=lambda launch: launch[0]):
-                _MERGED.get(fn, run_all)(list(same))
-        finally:
-            graph = stream.end_capture()
-        return lambda: graph.launch(stream)
-
-
-_MERGED: dict[Any, Callable[[Sequence[Bound]], None]] = {}
-
-
-def merge(fn: Any, several: Callable[[Sequence[Bound]], None]) -> None:
-    """Say that `several` does in fewer launches what launches of the kernel `fn` that follow one another do."""
-    _MERGED[fn] = several
 
 
 _backend = CudaBackend()

@@ -6,17 +6,6 @@ constexpr int BLOCK = 256;
 constexpr int CHUNK = 8192;
 constexpr int TENSORS = 40;  // what the space for a kernel's parameters has room for
 
-// The tensor of a block: `first` counts the blocks of all tensors before each one.
-template <int N> __device__ __forceinline__ int owner(const int (&first)[N], int block) {
-    int low = 0, high = N - 1;
-    while (low < high) {
-        int middle = (low + high + 1) / 2;
-        if (first[middle] <= block) low = middle;
-        else high = middle - 1;
-    }
-    return low;
-}
-
 struct Updates {
     float *p_new[TENSORS], *m_new[TENSORS], *v_new[TENSORS];
     void* copy[TENSORS];  // p in 16 bits; null: none

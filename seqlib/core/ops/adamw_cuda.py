@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import dtypes
 from seqlib.core.backends.base import Bound
-from seqlib.core.backends.cuda import Source, merge, name_of
+from seqlib.core.backends.cuda import Source, name_of
+from seqlib.core.backends.stream_cuda import merge, pieces, place
 from seqlib.core.op import Attrs, Meta
 from seqlib.core.ops.adamw import _adamw, _global_norm, adamw_copy
 
@@ -27,58 +27,13 @@ _UPDATES = np.dtype(
 _SEVERAL = np.dtype([("at", "u8", _SQUARES), ("size", "i8", _SQUARES), ("first", "i4", _SQUARES)], align=True)
 
 
-def _pieces(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    left = iter(items)
-    while piece := list(islice(left, size)):
-        yield piece
-
-
 def _chunks(size: int) -> int:
     return -(-size // _CHUNK)
-
-
-def _placed(struct: Any, sizes: Sequence[int]) -> int:
-    """Fill in sizes and where each tensor's blocks begin; the number of blocks."""
-    blocks = np.cumsum([0, *map(_chunks, sizes)])
-    struct["size"][: len(sizes)] = sizes
-    struct["first"] = blocks[-1]
-    struct["first"][: len(sizes)] = blocks[:-1]
-    return int(blocks[-1])
 
 
 def forward(outs: Any, ins: Any, scratch: Any, **attrs: Any) -> None:
     """The kernel of adamw and adamw_copy, float32."""
     several([(forward, outs, ins, scratch, attrs, False)])
-
-
-def _independent(launches: Sequence[Bound]) -> Iterator[list[Bound]]:
-    """The launches in runs in which none needs what another writes."""
-    some: list[Bound] = []
-    read, written = np.empty((0, 2), np.int64), np.empty((0, 2), np.int64)
-    for launch in launches:
-        ins, outs = _extents(launch[2]), _extents(launch[1])
-        if some and (_overlap(ins, written) or _overlap(outs, written) or _overlap(outs, read)):
-            yield some
-            some, read, written = [], read[:0], written[:0]
-        some.append(launch)
-        read, written = np.concatenate([read, ins]), np.concatenate([written, outs])
-    yield some
-
-
-def _extents(arrays: Sequence[Any]) -> Any:
-    """Where contiguous arrays begin and end, [arrays, 2]."""
-    found = [(a.data.ptr, a.data.ptr + a.nbytes) for a in arrays if a is not None and a.size]
-    return np.array(found, np.int64).reshape(-1, 2)
-
-
-def _overlap(a: Any, b: Any) -> bool:
-    return bool(((a[:, None, 0] < b[None, :, 1]) & (b[None, :, 0] < a[:, None, 1])).any())
-
-
-def merged(launches: Sequence[Bound]) -> None:
-    """Launches of `forward` that follow one another, together."""
-    for some in _independent(launches):
-        several(some)
 
 
 def several(launches: Sequence[Bound]) -> None:
@@ -91,13 +46,13 @@ def several(launches: Sequence[Bound]) -> None:
             alike.setdefault(key, []).append(launch)
     for (beta1, beta2, eps, copy, *_), found in alike.items():
         kernel = _SOURCE.kernel(f"adamw<{'f16' if copy == dtypes.float16 else 'bf16'}>")
-        for piece in _pieces(found, _TENSORS):
+        for piece in pieces(found, _TENSORS):
             struct = np.zeros((), _UPDATES)
             for i, (_, outs, ins, _, attrs, _) in enumerate(piece):
                 for name, x in zip(_NAMES, (*outs, *[None] * (4 - len(outs)), *ins[:4]), strict=True):
                     struct[name][i] = 0 if x is None else x.data.ptr
                 struct["decay"][i] = attrs["weight_decay"]
-            blocks = _placed(struct, [launch[2][0].size for launch in piece])
+            blocks = place(struct, [launch[2][0].size for launch in piece], _CHUNK)
             kernel(
                 (blocks,), (_BLOCK,), (struct, *piece[0][2][4:], np.float64(beta1), np.float64(beta2), np.float32(eps))
             )
@@ -116,10 +71,10 @@ def global_norm(outs: Any, ins: Any, scratch: Any) -> None:
         if x.size:
             by_type.setdefault(name_of(x), []).append(x)
     for t, xs in by_type.items():
-        for some in _pieces(xs, _SQUARES):
+        for some in pieces(xs, _SQUARES):
             struct = np.zeros((), _SEVERAL)
             struct["at"][: len(some)] = [x.data.ptr for x in some]
-            blocks = _placed(struct, [x.size for x in some])
+            blocks = place(struct, [x.size for x in some], _CHUNK)
             _SOURCE.kernel(f"squares<{t}>")((blocks,), (_BLOCK,), (parts[row:], struct))
             row += blocks
     _SOURCE.kernel("root_of_sum")((1,), (1024,), (outs[0], parts, np.int32(row)))
@@ -133,4 +88,4 @@ def _all_float32(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
 _adamw.cuda(forward, when=_all_float32, overlap=((0, 0), (1, 2), (2, 3)))
 adamw_copy.cuda(forward, when=_all_float32, overlap=((0, 0), (1, 2), (2, 3)))
 _global_norm.cuda(global_norm, scratch=norm_scratch)
-merge(forward, merged)
+merge(forward, several)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
+from seqlib.core.backends.base import Bound
 from seqlib.core.backends.cuda import Source, grid, name_of
+from seqlib.core.backends.stream_cuda import merge, pieces, place
 from seqlib.core.op import Attrs, Meta
 from seqlib.core.ops import create, join
 from seqlib.core.ops import shape as shape_
@@ -31,13 +33,8 @@ def full(outs: Any, ins: Any, scratch: Any, *, shape: Any, value: float, dtype: 
 
 
 def concatenate(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
-    """The kernel of concatenate: one copy for each part."""
-    start = 0
-    for x in ins:
-        stop = start + x.shape[axis]
-        part = outs[0][(slice(None),) * axis + (slice(start, stop),)]
-        part[...] = x
-        start = stop
+    """The kernel of concatenate."""
+    several([(concatenate, outs, ins, scratch, {"axis": axis}, False)])
 
 
 def unstack(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
@@ -47,8 +44,31 @@ def unstack(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
             out[...] = ins[0][(slice(None),) * axis + (i,)]
 
 
+def several(launches: Sequence[Bound]) -> None:
+    """Several joins: what is one stretch in both arrays is copied by one launch for all."""
+    stretches: list[tuple[int, int, int]] = []
+    for _, (out, *_), ins, _, attrs, _ in launches:
+        axis, start = attrs["axis"], 0
+        for x in ins:
+            stop = start + x.shape[axis]
+            part = out[(slice(None),) * axis + (slice(start, stop),)]
+            start = stop
+            if part.flags.c_contiguous and x.flags.c_contiguous and x.dtype == part.dtype:
+                stretches += [(part.data.ptr, x.data.ptr, x.nbytes)] if x.size else []
+            else:
+                part[...] = x
+    for some in pieces(stretches, _COPIES):
+        struct = np.zeros((), _STRETCHES)
+        struct["to"][: len(some)], struct["from"][: len(some)] = ([s[i] for s in some] for i in (0, 1))
+        _SOURCE.kernel("copies")((place(struct, [s[2] for s in some], _CHUNK),), (256,), (struct,))
+
+
+_COPIES, _CHUNK = 64, 16384  # as in create.cu
+_STRETCHES = np.dtype(
+    [("to", "u8", _COPIES), ("from", "u8", _COPIES), ("size", "i8", _COPIES), ("first", "i4", _COPIES)], align=True
+)
 _WIDE = {"float": "double", "double": "double", "int": "i64", "i64": "i64"}
-_SOURCE = Source("create.cu", [f"iota<{t}, {wide}>" for t, wide in _WIDE.items()])
+_SOURCE = Source("create.cu", [*(f"iota<{t}, {wide}>" for t, wide in _WIDE.items()), "copies"])
 
 
 def iota(outs: Any, ins: Any, scratch: Any, *, start: float, step: float, size: int, dtype: Any) -> None:
@@ -71,3 +91,4 @@ shape_._cast.cuda(cast, strided=True)
 create._full.cuda(full)
 join._concatenate.cuda(concatenate, strided=True)
 join._unstack.cuda(unstack, strided=True)
+merge(concatenate, several)

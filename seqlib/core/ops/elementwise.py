@@ -182,14 +182,22 @@ gelu_erf = elementwise(
     grad="density = exp(x * x * -0.5) * 0.3989422804014327;"
     "g * (0.5 * (1.0 + erf(x * 0.7071067811865476)) + x * density)",
 )
+# With u(x) the argument of tanh and t = tanh(u): slope (1 + t)/2 + x (1 - t²) u'/2; by x again
+# (1 - t²) (u' + x u''/2 - x t u'²).
+_U = "t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)); u = 0.7978845608028654 * (1.0 + 0.134145 * x * x); "
+gelu_tanh_bwd = elementwise(
+    "gelu_tanh_bwd",
+    "h x",
+    _U + "h * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * u)",
+    "float",
+    grad=_U + "gelu_tanh_bwd(g, x), g * h * (1.0 - t * t) * (u + x * (x * 0.10703222443091353 - t * u * u))",
+)
 gelu_tanh = elementwise(
     "gelu_tanh",
     "x",
     "0.5 * x * (1.0 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))",
     "float",
-    grad="t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x));"
-    "slope = 0.7978845608028654 * (1.0 + 0.134145 * x * x);"
-    "g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope)",
+    grad="gelu_tanh_bwd(g, x)",
 )
 
 

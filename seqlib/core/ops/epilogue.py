@@ -1,34 +1,56 @@
-"""Products that take along what follows them: compiled functions have them where a kernel does all in one pass."""
+"""Products that take along what follows them, or a sum beside them: compiled functions have them where a kernel does
+all in one pass. M rows, N and K columns.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
 from seqlib.core import dtypes
-from seqlib.core.op import OPS, Meta, fused, need_alike, shape_error
-from seqlib.core.ops.elementwise import relu
+from seqlib.core.op import OPS, Meta, fused
+from seqlib.core.ops.elementwise import gelu_tanh, gelu_tanh_bwd, relu
+from seqlib.core.ops.reduce import _sum
+from seqlib.core.tape import infer_composed
 from seqlib.core.tensor import Tensor
 
-_EXAMPLE = tuple(Meta(shape, dtypes.float32) for shape in ((5, 3), (4, 3), (4,)))
+_LEFT, _RIGHT, _BIAS, _LAST = (Meta(shape, dtypes.float32) for shape in ((5, 3), (4, 3), (4,), (5, 4)))
 
 
-@fused(differentiable=False, fuse=_EXAMPLE)
-def matmul_bias(a: Tensor, b: Tensor, bias: Tensor) -> Tensor:
-    """a bᵀ + bias for a [M, K], b [N, K] and bias [N]."""
+def _affine(a: Tensor, b: Tensor, bias: Tensor) -> Tensor:
     return OPS["matmul"](a, b, transpose_a=False, transpose_b=True) + bias
 
 
-@fused(differentiable=False, fuse=_EXAMPLE)
+@fused(differentiable=False, fuse=(_LEFT, _RIGHT, _BIAS))
+def matmul_bias(a: Tensor, b: Tensor, bias: Tensor) -> Tensor:
+    """a bᵀ + bias for a [M, K], b [N, K] and bias [N]."""
+    return _affine(a, b, bias)
+
+
+@fused(differentiable=False, fuse=(_LEFT, _RIGHT, _BIAS))
 def matmul_bias_relu(a: Tensor, b: Tensor, bias: Tensor) -> Tensor:
     """The relu of matmul_bias."""
-    return relu(OPS["matmul"](a, b, transpose_a=False, transpose_b=True) + bias)
+    return relu(_affine(a, b, bias))
 
 
-@matmul_bias.infer
-@matmul_bias_relu.infer
-def _(a: Meta, b: Meta, bias: Meta, **_: Any) -> list[Meta]:
-    y = OPS["matmul"].infer_metas([a, b], {**OPS["matmul"].defaults, "transpose_a": False, "transpose_b": True})
-    need_alike("matmul_bias", a=a, b=b, bias=bias)
-    if len(y[0].shape) != 2 or bias.shape != y[0].shape[1:]:
-        raise shape_error("matmul_bias", "bias", f"[N] beside a product [M, N], {y[0].shape}", bias.shape)
-    return y
+@fused(outs="y x", visible=2, differentiable=False, fuse=(_LEFT, _RIGHT, _BIAS))
+def matmul_bias_gelu(a: Tensor, b: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """(gelu_tanh(x), x) for x = matmul_bias: the gradient reads x."""
+    x = _affine(a, b, bias)
+    return gelu_tanh(x), x
+
+
+@fused(differentiable=False, fuse=(_LAST, _RIGHT, _LEFT))
+def matmul_gelu_bwd(g: Tensor, w: Tensor, x: Tensor) -> Tensor:
+    """gelu_tanh_bwd(g w, x) for g [M, N], w [N, K] and x [M, K]: the gradient through a layer to its activation."""
+    return gelu_tanh_bwd(OPS["matmul"](g, w, transpose_a=False, transpose_b=False), x)
+
+
+@fused(outs="product sums", visible=2, differentiable=False, fuse=(_LAST, _LEFT))
+def matmul_sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """(aᵀ b, the sums of a over its rows) for a [M, N] and b [M, K], in float32 for 16 bits: a layer's gradients."""
+    sums = _sum(a, axis=(0,), keepdims=False, wide=True)
+    return OPS["matmul"](a, b, transpose_a=True, transpose_b=False, wide=True), sums
+
+
+for _op in (matmul_bias, matmul_bias_relu, matmul_bias_gelu, matmul_gelu_bwd, matmul_sums):
+    infer_composed(_op)
+    _axis = int(_op in (matmul_gelu_bwd, matmul_sums))
+    _op.flops(lambda a, b, *rest, axis=_axis: 2 * a.size * b.shape[axis])

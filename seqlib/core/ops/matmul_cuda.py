@@ -1,4 +1,4 @@
-"""The CUDA kernels of matmul, matmul_bias and matmul_bias_relu: planned products (product_cuda.py)."""
+"""The CUDA kernels of matmul and of what is joined to it (epilogue.py): planned products (product_cuda.py)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqlib.core import dtypes
-from seqlib.core.op import Attrs, Layout, Meta
-from seqlib.core.ops.epilogue import matmul_bias, matmul_bias_relu
+from seqlib.core.op import Attrs, Layout, Meta, Op
+from seqlib.core.ops.elementwise import gelu_tanh, gelu_tanh_bwd
+from seqlib.core.ops.epilogue import matmul_bias, matmul_bias_gelu, matmul_bias_relu, matmul_gelu_bwd, matmul_sums
 from seqlib.core.ops.matmul import _matmul
 from seqlib.core.ops.product_cuda import product
+from seqlib.core.ops.reduce import _sum
 
 
 def forward(
@@ -21,18 +23,81 @@ def forward(
 
 def with_bias(outs: Any, ins: Any, scratch: Any) -> None:
     """The kernel of matmul_bias."""
-    product(ins[0], ins[1], outs[0], transpose_b=True, bias=ins[2])
+    product(ins[0], ins[1], outs[0], transpose_b=True, epilogue="BIAS", vector=ins[2])
 
 
 def with_bias_and_relu(outs: Any, ins: Any, scratch: Any) -> None:
     """The kernel of matmul_bias_relu."""
-    product(ins[0], ins[1], outs[0], transpose_b=True, bias=ins[2], relu=True)
+    product(ins[0], ins[1], outs[0], transpose_b=True, epilogue="RELU_BIAS", vector=ins[2])
+
+
+def with_bias_and_gelu(outs: Any, ins: Any, scratch: Any) -> None:
+    """The kernel of matmul_bias_gelu."""
+    y, x = outs
+    given = {"transpose_b": True, "vector": ins[2]}
+
+    def apart() -> None:
+        to = y if x is None else x
+        product(ins[0], ins[1], to, epilogue="BIAS", **given)
+        if y is not None:
+            run(gelu_tanh, [y], [to])
+
+    if y is None:
+        apart()
+    else:
+        product(ins[0], ins[1], y, epilogue=f"GELU{'' if x is None else '_AUX'}_BIAS", aux=x, apart=apart, **given)
+
+
+def with_gelu_gradient(outs: Any, ins: Any, scratch: Any) -> None:
+    """The kernel of matmul_gelu_bwd."""
+    (y,), (g, w, x) = outs, ins
+
+    def apart() -> None:
+        product(g, w, y)
+        run(gelu_tanh_bwd, [y], [y, x])
+
+    product(g, w, y, epilogue="DGELU", aux=x, apart=apart)
+
+
+def with_sums(outs: Any, ins: Any, scratch: Any) -> None:
+    """The kernel of matmul_sums."""
+    (y, sums), (a, b) = outs, ins
+
+    def apart() -> None:
+        if y is not None:
+            product(a, b, y, transpose_a=True)
+        if sums is not None:
+            run(_sum, [sums], [a], scratch, **_SUMS)
+
+    if y is None or sums is None:
+        apart()
+    else:
+        product(a, b, y, transpose_a=True, epilogue="BGRADB", vector=sums, apart=apart)
+
+
+_SUMS: Attrs = {"axis": (0,), "keepdims": False, "wide": True}
+
+
+def run(op: Op, outs: Any, ins: Any, scratch: Any = (), **attrs: Any) -> None:
+    """Launch the kernel of another op."""
+    op.cuda_kernels[0].load()(outs, ins, scratch, **attrs)
+
+
+def _sums_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
+    kernel = _sum.cuda_kernels[0]
+    assert kernel.scratch is not None
+    return kernel.scratch(metas[:1], _SUMS)
 
 
 def _with_bias(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
-    a, b, _ = metas
+    a, b, *_ = metas
     assert a is not None and b is not None
     return a.dtype == b.dtype != dtypes.float64 and a.size > 0 and b.size > 0
+
+
+def _half(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+    """Of 16 bits; cuBLASLt wants rows beside the result to begin at multiples of 16 bytes."""
+    return _with_bias(metas, attrs) and all(dtypes.is_half(m.dtype) and m.shape[-1] % 8 == 0 for m in metas if m)
 
 
 def _same_dtype(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
@@ -48,5 +113,16 @@ def _takes(index: int, layout: Layout) -> bool:
 
 
 _matmul.cuda(forward, when=_same_dtype, strided=_takes)
-for _op, _fn in ((matmul_bias, with_bias), (matmul_bias_relu, with_bias_and_relu)):
-    _op.cuda(_fn, when=_with_bias, strided=lambda index, layout: index < 2 and _takes(index, layout))
+for _op, _fn, _when in (
+    (matmul_bias, with_bias, _with_bias),
+    (matmul_bias_relu, with_bias_and_relu, _with_bias),
+    (matmul_bias_gelu, with_bias_and_gelu, _half),
+    (matmul_gelu_bwd, with_gelu_gradient, _half),
+    (matmul_sums, with_sums, _half),
+):
+    _op.cuda(
+        _fn,
+        when=_when,
+        scratch=_sums_scratch if _op is matmul_sums else None,
+        strided=lambda index, layout: index < 2 and _takes(index, layout),
+    )

@@ -89,7 +89,7 @@ norm_forward(T* y, T* total, typename Compute<T>::type* means, typename Compute<
             if (KIND == ADD) {
                 A more[N];
                 read(more, branch + at);
-                drop(more, state, d, at);
+                if (state) drop(more, state, d, at);
 #pragma unroll
                 for (int j = 0; j < N; ++j) v[l][j] += more[j];
                 write(total ? total + at : total, v[l]);

@@ -3,7 +3,7 @@ what stands between the parts of a Transformer, the residual sum with dropout an
 model width.
 
 The pass `fuse_patterns` puts add_dropout_layer_norm in the place of dropout, add and layer_norm, and of their
-gradients.
+gradients; on a GPU add_layer_norm where there is no dropout.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from seqlib.core import dtypes
 from seqlib.core.op import Attrs, Meta, Metas, fused, need_alike, need_float, shape_error
 from seqlib.core.ops.blocks import block_scratch, float32_only, same_float
 from seqlib.core.ops.elementwise import rsqrt
-from seqlib.core.ops.random import _dropout, need_state
+from seqlib.core.ops.random import _dropout
 from seqlib.core.ops.reduce import mean, sum_to
 from seqlib.core.ops.shape import reshape
-from seqlib.core.tape import apply_all
+from seqlib.core.tape import apply_all, infer_composed
 from seqlib.core.tensor import Tensor
 
 _ROWS, _ROW, _COLUMN = (Meta(shape, dtypes.float32) for shape in ((3, 5), (5,), (3,)))
@@ -169,23 +169,24 @@ def add_dropout_layer_norm_bwd(
     return gx, _dropout(gx, state, p=p, draw=draw), gw, gb
 
 
-@add_dropout_layer_norm.infer
-def _(x: Meta, branch: Meta, state: Meta, w: Meta, b: Meta, **attrs: Any) -> list[Meta]:
-    need_state("add_dropout_layer_norm", state)
-    if branch != x:
-        raise shape_error("add_dropout_layer_norm", "branch", f"{x.dtype} {x.shape}, as x", branch)
-    statistic = _check("add_dropout_layer_norm", x, w=w, b=b)
-    return [x, x, statistic, statistic]
+@fused(outs="total y mean rstd", visible=2, differentiable=False, fuse=(_ROWS, _ROWS, _ROW, _ROW))
+def add_layer_norm(x: Tensor, branch: Tensor, w: Tensor, b: Tensor, *, eps: float) -> tuple[Tensor, ...]:
+    """total = x + branch, and its layer norm."""
+    total = x + branch
+    return total, *apply_all(_layer_norm, (total, w, b), {"eps": eps})
 
 
-@add_dropout_layer_norm_bwd.infer
-def _(g: Meta, gt: Meta, total: Meta, w: Meta, *rest: Meta, **attrs: Any) -> list[Meta]:
-    need_float("add_dropout_layer_norm_bwd", "g", g)
-    if not g == gt == total:
-        raise shape_error("add_dropout_layer_norm_bwd", "g, gt", f"{total}, as total", (g, gt))
-    return [total, total, w, w]
+@fused(outs="gx gw gb", visible=3, differentiable=False, fuse=(_ROWS, _ROWS, _ROWS, _ROW, _COLUMN, _COLUMN))
+def add_layer_norm_bwd(
+    g: Tensor, gt: Tensor, total: Tensor, w: Tensor, mean: Tensor, rstd: Tensor
+) -> tuple[Tensor, ...]:
+    """The gradients by x (and branch), w and b for the cotangents g of y and gt of total."""
+    gx, gw, gb = layer_norm_bwd(g, total, w, mean, rstd)
+    return gt + gx, gw, gb
 
 
+for _op in (add_dropout_layer_norm, add_dropout_layer_norm_bwd, add_layer_norm, add_layer_norm_bwd):
+    infer_composed(_op)
 add_dropout_layer_norm.cpu(
     "add_dropout_layer_norm_cpu:forward",
     needs="numba",

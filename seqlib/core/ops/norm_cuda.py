@@ -1,4 +1,4 @@
-"""The CUDA kernels of layer_norm, rms_norm and add_dropout_layer_norm, and of their gradients: launches of norm.cu."""
+"""The CUDA kernels of layer_norm, rms_norm, add_(dropout_)layer_norm and of their gradients: launches of norm.cu."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from seqlib.core.ops.norm import (
     _rms_norm,
     add_dropout_layer_norm,
     add_dropout_layer_norm_bwd,
+    add_layer_norm,
+    add_layer_norm_bwd,
     layer_norm_bwd,
     rms_norm_bwd,
 )
@@ -113,13 +115,13 @@ def _parts(index: int, sums: int) -> Any:
 
 
 def _fits(rows: Sequence[int], weights: Sequence[int], statistics: Sequence[int] = ()) -> Any:
-    """A kernel's `when`: rows of one dtype and at most 8,192 values; weights of that dtype, or float32 beside 16-bit
-    rows; statistics in the dtype of sums."""
+    """A kernel's `when`: rows of one shape and dtype, at most 8,192 values; weights of that dtype, or float32 beside
+    16-bit rows; statistics in the dtype of sums."""
 
     def when(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
         xs, ws, ss = ([m for i in of if (m := metas[i]) is not None] for of in (rows, weights, statistics))
         t, w = xs[0].dtype, ws[0].dtype
-        same = all(x.dtype == t for x in xs) and all(m.dtype == w for m in ws) and ws[0].size <= _WIDEST
+        same = all(x == xs[0] for x in xs) and all(m.dtype == w for m in ws) and ws[0].size <= _WIDEST
         right = w == t or (dtypes.is_half(t) and w == dtypes.float32)
         return xs[0].size > 0 and same and right and all(s.dtype == dtypes.sums(t) for s in ss)
 
@@ -165,6 +167,20 @@ def add_norm_gradient(outs: Any, ins: Any, scratch: Any, *, p: float, draw: int)
     _backward(_ADD, gx, gbranch, gw, gb, scratch[0], g, more, total, w, mean, rstd, state, _dropout(p, draw))
 
 
+def plain_add_norm(outs: Any, ins: Any, scratch: Any, *, eps: float) -> None:
+    """The kernel of add_layer_norm."""
+    total, y, mean, rstd = outs
+    x, branch, w, b = ins
+    _forward(_ADD, y, total, mean, rstd, x, branch, w, b, None, eps, _NO_DROPOUT)
+
+
+def plain_add_norm_gradient(outs: Any, ins: Any, scratch: Any) -> None:
+    """The kernel of add_layer_norm_bwd."""
+    gx, gw, gb = outs
+    g, more, total, w, mean, rstd = ins
+    _backward(_ADD, gx, None, gw, gb, scratch[0], g, more, total, w, mean, rstd, None, _NO_DROPOUT)
+
+
 _layer_norm.cuda(layer_norm, when=_fits((0,), (1, 2)), overlap=((0, 0),))
 layer_norm_bwd.cuda(
     layer_norm_gradient, when=_fits((0, 1), (2,), (3, 4)), scratch=_parts(1, 2), overlap=((0, 0), (0, 1))
@@ -175,4 +191,8 @@ _both = ((0, 0), (0, 1), (1, 0), (1, 1))
 add_dropout_layer_norm.cuda(add_norm, when=_fits((0, 1), (3, 4)), overlap=_both)
 add_dropout_layer_norm_bwd.cuda(
     add_norm_gradient, when=_fits((0, 1, 2), (3,), (4, 5)), scratch=_parts(2, 2), overlap=(*_both, (0, 2), (1, 2))
+)
+add_layer_norm.cuda(plain_add_norm, when=_fits((0, 1), (2, 3)), overlap=_both)
+add_layer_norm_bwd.cuda(
+    plain_add_norm_gradient, when=_fits((0, 1, 2), (3,), (4, 5)), scratch=_parts(2, 2), overlap=((0, 0), (0, 1), (0, 2))
 )

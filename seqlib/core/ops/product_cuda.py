@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,10 @@ WORKSPACE = 32 << 20
 CANDIDATES = 8
 LARGE = 1 << 27
 """Multiplications from which on the algorithms are measured."""
+APART = -1
+"""The choice of several launches in the place of one with an epilogue."""
+
+Launch = Callable[[], None]
 
 _REAL = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}  # cudaDataType
 _COMPUTE = {"float32": 68, "float64": 70, "tf32": 77}  # cublasComputeType
@@ -49,7 +54,7 @@ class Key(NamedTuple):
     out: Operand
     accumulate: bool
     tf32: bool
-    epilogue: str = "DEFAULT"  # BIAS, RELU_BIAS: a vector is added, negatives become 0
+    epilogue: str = "DEFAULT"  # what else is done: one of cublasLtEpilogue_t
 
 
 def operand(x: Any, transposed: bool) -> Operand | None:
@@ -94,7 +99,7 @@ class Product:
             self._set(lt.MatmulDescAttribute[name], int(x.transposed))
         if key.epilogue != "DEFAULT":
             self._set(lt.MatmulDescAttribute.EPILOGUE, int(lt.Epilogue[key.epilogue]))
-            self._set(lt.MatmulDescAttribute.BIAS_POINTER, self._workspace)
+            self._point(self._workspace, self._workspace)
         self._a = self._layout(key.b, key.n, key.k)
         self._b = self._layout(key.a, key.k, key.m)
         self._d = self._layout(key.out, key.n, key.m)
@@ -104,6 +109,15 @@ class Product:
     def _set(self, attribute: Any, value: int) -> None:
         held = np.array(value, self._lt.get_matmul_desc_attribute_dtype(attribute))
         self._lt.matmul_desc_set_attribute(self._desc, attribute, held.ctypes.data, held.itemsize)
+
+    def _point(self, vector: int, aux: int) -> None:
+        """Where the vector and the matrix beside the result are, of the epilogues that have them."""
+        has = self._lt.MatmulDescAttribute
+        if any(word in self.key.epilogue for word in ("BIAS", "BGRAD")):
+            self._set(has.BIAS_POINTER, vector)
+        if any(word in self.key.epilogue for word in ("AUX", "DGELU")):
+            self._set(has.EPILOGUE_AUX_POINTER, aux)
+            self._set(has.EPILOGUE_AUX_LD, self.key.n)
 
     def _layout(self, x: Operand, rows: int, columns: int) -> int:
         """The column-major layout of an operand that is `rows` by `columns` once it is read as the product wants it."""
@@ -125,24 +139,31 @@ class Product:
         held = np.array(WORKSPACE, lt.get_matmul_preference_attribute_dtype(attribute))
         lt.matmul_preference_set_attribute(preference, attribute, held.ctypes.data, held.itemsize)
         found, count = lt.MatmulHeuristicResult(CANDIDATES), np.zeros(1, np.int32)
-        lt.matmul_algo_get_heuristic(
-            self._handle, self._desc, self._a, self._b, self._d, self._d, preference, CANDIDATES, found.ptr,
-            count.ctypes.data,
-        )  # fmt: skip
+        with suppress(lt.cuBLASLtError):  # it has none
+            lt.matmul_algo_get_heuristic(
+                self._handle, self._desc, self._a, self._b, self._d, self._d, preference, CANDIDATES, found.ptr,
+                count.ctypes.data,
+            )  # fmt: skip
         lt.matmul_preference_destroy(preference)
-        if not count[0]:
-            raise RuntimeError(f"cuBLASLt has no algorithm for {self.key}")
         return [np.array(found[i]["algo"]) for i in range(int(count[0])) if i == 0 or not found[i]["state"]]
 
-    def run(self, a: int, b: int, out: int, stream: int, bias: int = 0) -> None:
-        """Compute on the arrays at these addresses. The first run outside of a graph measures the algorithms."""
-        if bias:
-            self._set(self._lt.MatmulDescAttribute.BIAS_POINTER, bias)
+    def run(
+        self, a: int, b: int, out: int, stream: int, vector: int = 0, aux: int = 0, apart: Launch | None = None
+    ) -> None:
+        """Compute on the arrays at these addresses. The first run outside of a graph measures the algorithms, and
+        `apart`, which does the same in several launches.
+        """
+        self._point(vector, aux)
+        ways = [partial(self._run, choice, a, b, out, stream) for choice in range(len(self.algorithms))]
+        ways += [] if apart is None else [apart]
+        if not ways:
+            raise RuntimeError(f"cuBLASLt has no algorithm for {self.key}")
         if self.choice is None and not cuda().stream.is_capturing():
             small = self.key.m * self.key.n * self.key.k * self.key.batch < LARGE
-            known = 0 if small or self.key.accumulate else self._known()
-            self.choice = self._measured(a, b, out, stream) if known is None else known
-        self._run(self.choice or 0, a, b, out, stream)
+            known = 0 if small else self._known()
+            known = 0 if known is None and self.key.accumulate else known  # measuring would add again and again
+            self.choice = self._measured(ways) if known is None else known
+        ways[self.choice or 0]()
 
     def _run(self, choice: int, a: int, b: int, out: int, stream: int) -> None:
         self._lt.matmul(
@@ -151,35 +172,37 @@ class Product:
         )  # fmt: skip
 
     def _name(self) -> str:
-        """What the table of choices calls this plan."""
+        """What the table of choices calls this plan. Adding to what is there changes nothing."""
         device = cuda().xp.cuda.runtime.getDeviceProperties(cuda().xp.cuda.Device().id)["name"].decode()
-        return f"{device} cuBLASLt {self._lt.get_version()} {tuple(self.key)}"
+        return f"{device} cuBLASLt {self._lt.get_version()} {tuple(self.key._replace(accumulate=False))}"
 
     def _known(self) -> int | None:
         choice = _choices().get(self._name())
         return choice if choice is not None and choice < len(self.algorithms) else None
 
-    def _measured(self, a: int, b: int, out: int, stream: int) -> int:
-        """The fastest algorithm in a graph of 10 runs; the library's first guess unless another is 3 % faster."""
-        times = [self._time(choice, a, b, out, stream) for choice in range(len(self.algorithms))]
+    def _measured(self, ways: Sequence[Launch]) -> int:
+        """The fastest of the algorithms and what may follow them, in a graph of 10 runs; the library's first guess
+        unless another is 3 % faster."""
+        times = [self._time(way) for way in ways]
         best = int(np.argmin(times))
         best = best if times[best] < 0.97 * times[0] else 0
+        best = APART if best == len(self.algorithms) else best
         _choices()[self._name()] = best
         with suppress(OSError):  # a cache that can't be written to
             _table().parent.mkdir(parents=True, exist_ok=True)
             write_json(_table(), _choices())
         return best
 
-    def _time(self, choice: int, a: int, b: int, out: int, stream: int) -> float:
+    def _time(self, way: Launch) -> float:
         cp, on = cuda().xp.cuda, cuda().stream
         try:
-            self._run(choice, a, b, out, stream)
+            way()
         except self._lt.cuBLASLtError:  # not for these addresses
             return float("inf")
         on.begin_capture()
         try:
             for _ in range(10):
-                self._run(choice, a, b, out, stream)
+                way()
         finally:
             graph = on.end_capture()
         found: list[float] = []
@@ -205,7 +228,8 @@ def _choices() -> dict[str, int]:
         found = json.loads(_table().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {name: n for name, n in found.items() if isinstance(n, int) and n >= 0} if isinstance(found, dict) else {}
+    whole = found.items() if isinstance(found, dict) else ()
+    return {name: n for name, n in whole if isinstance(n, int) and n >= APART}
 
 
 @cache
@@ -216,10 +240,11 @@ def planned(key: Key) -> Product:
 
 def product(
     a: Any, b: Any, out: Any, transpose_a: bool = False, transpose_b: bool = False, accumulate: bool = False,
-    tf32: bool = False, bias: Any = None, relu: bool = False,
+    tf32: bool = False, epilogue: str = "DEFAULT", vector: Any = None, aux: Any = None, apart: Launch | None = None,
 ) -> None:  # fmt: skip
     """out = a b (or out += a b) over the last two axes, batched with broadcasting; operands may be strided views of one
-    dtype; out may be wider than they are. A `bias` of out's dtype is added to the rows of a matrix, before `relu`.
+    dtype; out may be wider than they are. With an `epilogue` they are matrices, and it reads or writes a `vector` of
+    out's dtype, and the contiguous matrix `aux` in out's shape; `apart`, if given, does all of it in several launches.
     """
     if out.size == 0:
         return
@@ -247,7 +272,6 @@ def product(
             a, b = (copied, b) if i == 0 else (a, copied)
             found[i] = operand(copied, (transpose_a, transpose_b)[i])
     m, n = out.shape[-2:]
-    epilogue = "DEFAULT" if bias is None else "RELU_BIAS" if relu else "BIAS"
     key = Key(m, n, inner, batch[0] if batch else 1, *found, accumulate, tf32, epilogue)  # type: ignore[arg-type]
-    to = 0 if bias is None else bias.data.ptr
-    planned(key).run(a.data.ptr, b.data.ptr, out.data.ptr, cuda().stream.ptr, to)
+    at, beside = (0 if x is None else x.data.ptr for x in (vector, aux))
+    planned(key).run(a.data.ptr, b.data.ptr, out.data.ptr, cuda().stream.ptr, at, beside, apart)

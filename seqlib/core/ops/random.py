@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import debug, dtypes, philox
-from seqlib.core.op import Meta, dtype_error, need_float, primitive, shape_error
+from seqlib.core.op import Meta, dtype_error, fused, need_float, primitive, shape_error
 from seqlib.core.ops.blocks import float32_only
+from seqlib.core.ops.elementwise import relu_bwd
 from seqlib.core.rng import current_generator
+from seqlib.core.tape import infer_composed
 from seqlib.core.tensor import Tensor, as_tensor
 from seqlib.util.errors import UsageError
 
@@ -68,6 +70,15 @@ _dropout.cpu("random_cpu:forward", needs="numba", when=float32_only(0), overlap=
 
 
 _dropout.vjp(lambda ctx, g: (_dropout(g, ctx.inputs[1], **ctx.attrs), None))
+
+
+@fused(differentiable=False, fuse=(Meta((8,), dtypes.float32), Meta((2,), dtypes.int64), Meta((8,), dtypes.float32)))
+def dropout_relu_bwd(g: Tensor, state: Tensor, r: Tensor, *, p: float, draw: int) -> Tensor:
+    """The gradient through a relu with the result r and the dropout behind it."""
+    return relu_bwd(_dropout(g, state, p=p, draw=draw), r)
+
+
+infer_composed(dropout_relu_bwd)
 
 
 @primitive(differentiable=False)

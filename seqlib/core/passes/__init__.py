@@ -10,7 +10,7 @@ from seqlib.core import debug
 from seqlib.core.graph import Graph
 from seqlib.core.passes.fuse_elementwise import fuse_elementwise
 from seqlib.core.passes.fuse_patterns import fuse_patterns
-from seqlib.core.passes.simplify import eliminate_common_subexpressions, eliminate_dead_code, fold_casts
+from seqlib.core.passes.simplify import eliminate_common_subexpressions, eliminate_dead_code, fold_casts, fold_reshapes
 from seqlib.core.passes.verify import verify
 
 PASSES: tuple[Callable[[Graph], None], ...] = (
@@ -19,7 +19,13 @@ PASSES: tuple[Callable[[Graph], None], ...] = (
     fold_casts,
     eliminate_dead_code,
 )
-FUSIONS: tuple[Callable[[Graph], None], ...] = (fuse_patterns, fuse_elementwise, eliminate_dead_code)
+FUSIONS: tuple[Callable[[Graph], None], ...] = (
+    fold_reshapes,
+    eliminate_dead_code,
+    fuse_patterns,
+    fuse_elementwise,
+    eliminate_dead_code,
+)
 """What SEQLIB_FUSE=0 leaves out."""
 
 

@@ -23,6 +23,7 @@ from seqlib.core.tensor import Tensor
 from seqlib.util.errors import SeqlibError
 
 _COMMUTATIVE = frozenset(("add", "mul", "maximum", "minimum", "equal", "not_equal"))
+_PROMISE = "independent"  # of a product on the CPU; what takes products in has kernels for a GPU alone
 _MARKS: dict[type, Any] = {float: 0.3718, int: 7919}
 """Values that stand for an attribute while a pattern is traced."""
 
@@ -106,7 +107,7 @@ class _Match:
     def _node(self, p: Node, n: Node) -> bool:
         if p.op is not n.op or len(p.inputs) != len(n.inputs):
             return False
-        if self.strict and p.attrs != n.attrs:
+        if self.strict and any(n.attrs[key] != v for key, v in p.attrs.items() if key != _PROMISE):
             return False
         for key, expected in p.attrs.items():
             name = self.pattern.marked.get(expected) if isinstance(expected, (int, float)) else None
@@ -120,22 +121,36 @@ class _Match:
                 return True
         return False
 
+    def rest(self, graph: Graph) -> bool:
+        """Bind the results that do not lead to the last node: what others make of values that are bound."""
+        for p in self.pattern.graph.outputs:
+            if p.node is None or p in self.values:
+                continue
+            for n in graph.nodes:
+                before = dict(self.values), dict(self.attrs)
+                if n.op is p.node.op and self.value(p, n.outputs[p.slot]):
+                    break
+                self.values, self.attrs = before
+            else:
+                return False
+        return True
+
 
 def fuse_patterns(graph: Graph) -> None:
     """Replace every place that a pattern matches."""
     for pattern in patterns():
         last = pattern.graph.nodes[-1]
         for node in reversed(graph.nodes):
-            if node.op is last.op and (found := _place(pattern, last, node, graph.device)) is not None:
+            if node.op is last.op and (found := _place(pattern, last, node, graph)) is not None:
                 _replace(graph, pattern.op, node, *found)
 
 
-def _place(pattern: Pattern, last: Node, node: Node, device: str) -> tuple[_Match, Attrs] | None:
+def _place(pattern: Pattern, last: Node, node: Node, graph: Graph) -> tuple[_Match, Attrs] | None:
     """The match of a pattern whose last node is `node`, proved by tracing the composition for what it binds."""
     loose = _Match(pattern, strict=False)
-    if not all(map(loose.value, last.outputs, node.outputs)) or any(
-        v not in loose.values for v in pattern.graph.inputs
-    ):
+    if not all(map(loose.value, last.outputs, node.outputs)) or not loose.rest(graph):
+        return None
+    if any(v not in loose.values for v in pattern.graph.inputs):
         return None
     inputs = [loose.values[v] for v in pattern.graph.inputs]
     metas = [v.meta for v in inputs]
@@ -144,13 +159,14 @@ def _place(pattern: Pattern, last: Node, node: Node, device: str) -> tuple[_Matc
         pattern.op.infer_metas(metas, attrs)
     except SeqlibError:
         return None
-    if pattern.op.kernel(device, metas, attrs) is None or len(metas) < len(pattern.op.params):
+    if pattern.op.kernel(graph.device, metas, attrs) is None or len(metas) < len(pattern.op.params):
         return None
-    exact = trace_pattern(pattern.op, metas, attrs, {}, device)
+    exact = trace_pattern(pattern.op, metas, attrs, {}, graph.device)
     proof = _Match(exact, strict=True)
     proof.values.update(zip(exact.graph.inputs, inputs, strict=True))
     end = exact.graph.nodes[-1]
-    return (proof, attrs) if end.op is node.op and all(map(proof.value, end.outputs, node.outputs)) else None
+    proved = end.op is node.op and all(map(proof.value, end.outputs, node.outputs)) and proof.rest(graph)
+    return (proof, attrs) if proved else None
 
 
 def _replace(graph: Graph, op: Op, node: Node, match: _Match, attrs: Attrs) -> None:

@@ -1,4 +1,4 @@
-"""Dead code, common subexpressions, and casts that take each other back."""
+"""Dead code, common subexpressions, casts and reshapes that take each other back."""
 
 from __future__ import annotations
 
@@ -75,5 +75,29 @@ def fold_casts(graph: Graph) -> None:
             inner = node.inputs[0] = before
         if inner is not None and inner.dtype == out.dtype:
             replaced[out] = inner
+    graph.outputs = [replaced.get(v, v) for v in graph.outputs]
+    graph.updates = [(variable, replaced.get(v, v)) for variable, v in graph.updates]
+
+
+def fold_reshapes(graph: Graph) -> None:
+    """A reshape that takes another back, or changes nothing, is the value before, and a dropout between two such is
+    of the value before: so patterns look past layers that see rows alone.
+    """
+    replaced: dict[Value, Value] = {}
+    shapes: dict[Value, set[Any]] = {}  # what a value is reshaped to; None for another use
+    for node in graph.nodes:
+        for v in node.reads:
+            shapes.setdefault(v, set()).add(node.attrs["shape"] if node.op.name == "reshape" else None)
+    for node in graph.nodes:
+        node.inputs = [None if v is None else replaced.get(v, v) for v in node.inputs]
+        before, out = node.inputs[0] if node.inputs else None, node.outputs[0]
+        made = before.node if before is not None else None
+        inner = made.inputs[0] if made is not None and made.op.name == "reshape" else None
+        if node.op.name == "dropout" and inner is not None and shapes.get(out) == {inner.shape}:
+            node.inputs[0] = inner
+            replaced[out] = node.give([Value(inner.meta)]).outputs[0]
+        elif node.op.name == "reshape":
+            same = next((v for v in (before, inner) if v is not None and v.shape == out.shape), None)
+            replaced |= {} if same is None else {out: same}
     graph.outputs = [replaced.get(v, v) for v in graph.outputs]
     graph.updates = [(variable, replaced.get(v, v)) for variable, v in graph.updates]

@@ -45,18 +45,43 @@ def _() -> Iterable[Sample]:
         yield Sample((g, x, rng.normal(size=shape[-1:]).astype(np.float32), rstd))
 
 
+_SHAPES = ((3, 5), (2, 3, 7), (33, 1023), (70, 128), (0, 4))
+_STATE, _DROPOUT = np.array([11, 5], np.int64), {"p": 0.3, "draw": 2}
+
+
+def _residuals() -> Iterable[tuple[np.ndarray, ...]]:
+    rng = np.random.default_rng(0)
+    for shape in _SHAPES:
+        yield tuple(rng.normal(size=s).astype(np.float32) for s in (shape, shape, shape[-1:], shape[-1:]))
+
+
+def _cotangents() -> Iterable[tuple[np.ndarray, ...]]:
+    rng = np.random.default_rng(1)
+    for shape in _SHAPES:
+        g, h, x = (rng.normal(size=shape).astype(np.float32) for _ in range(3))
+        w, rstd = (rng.normal(size=shape[-1:]).astype(np.float32), (1 / np.sqrt(x.var(-1) + 1e-5)).astype(np.float32))
+        yield g, h, x, w, x.mean(-1), rstd
+
+
 @samples_of("add_dropout_layer_norm")
 def _() -> Iterable[Sample]:
-    rng, state = np.random.default_rng(0), np.array([11, 5], np.int64)
-    for shape in ((3, 5), (2, 3, 7), (33, 1023), (70, 128), (0, 4)):
-        x, y, w, b = (rng.normal(size=s).astype(np.float32) for s in (shape, shape, shape[-1:], shape[-1:]))
-        yield Sample((x, y, state, w, b), {"p": 0.3, "draw": 2, "eps": 1e-5})
+    for x, y, w, b in _residuals():
+        yield Sample((x, y, _STATE, w, b), {**_DROPOUT, "eps": 1e-5})
+
+
+@samples_of("add_layer_norm")
+def _() -> Iterable[Sample]:
+    for arrays in _residuals():
+        yield Sample(arrays, {"eps": 1e-5})
 
 
 @samples_of("add_dropout_layer_norm_bwd")
 def _() -> Iterable[Sample]:
-    rng, state = np.random.default_rng(1), np.array([11, 5], np.int64)
-    for shape in ((3, 5), (2, 3, 7), (33, 1023), (70, 128), (0, 4)):
-        g, h, x = (rng.normal(size=shape).astype(np.float32) for _ in range(3))
-        w, rstd = (rng.normal(size=shape[-1:]).astype(np.float32), (1 / np.sqrt(x.var(-1) + 1e-5)).astype(np.float32))
-        yield Sample((g, h, x, w, x.mean(-1), rstd, state), {"p": 0.3, "draw": 2})
+    for arrays in _cotangents():
+        yield Sample((*arrays, _STATE), _DROPOUT)
+
+
+@samples_of("add_layer_norm_bwd")
+def _() -> Iterable[Sample]:
+    for arrays in _cotangents():
+        yield Sample(arrays)

@@ -24,6 +24,14 @@ def _() -> Iterable[Sample]:
         yield Sample((x, np.array([11, 5], np.int64)), {"p": p, "draw": 1}, grad=(0,))
 
 
+@samples_of("dropout_relu_bwd")
+def _() -> Iterable[Sample]:
+    rng = np.random.default_rng(0)
+    for shape in ((3, 5), (33, 1023), (0, 4)):
+        g, r = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
+        yield Sample((g, np.array([11, 5], np.int64), np.maximum(r, 0)), {"p": 0.3, "draw": 1})
+
+
 @samples_of("multinomial")
 def _() -> Iterable[Sample]:
     rng = np.random.default_rng(0)

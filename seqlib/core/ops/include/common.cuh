@@ -68,6 +68,17 @@ template <typename A> __device__ __forceinline__ A block_max(A x, A* room) {
     return warp_max(x);
 }
 
+// The tensor of a block: `first` counts the blocks of all tensors before each one.
+template <int N> __device__ __forceinline__ int owner(const int (&first)[N], int block) {
+    int low = 0, high = N - 1;
+    while (low < high) {
+        int middle = (low + high + 1) / 2;
+        if (first[middle] <= block) low = middle;
+        else high = middle - 1;
+    }
+    return low;
+}
+
 // Philox4x32-10 (Salmon et al. 2011): key = seed, counter = (block, offset). Element i of a drawn array uses
 // block i / 8, lane i % 8 of 16 bits, low half of a word first (seqlib/core/philox.py).
 struct Words { u32 at[4]; };

@@ -124,7 +124,7 @@ class Text(Ours):
 
     def batch(self, seed: int, ragged: bool = False) -> Any:
         """A batch of random tokens."""
-        from seqlib.models.gpt2 import TextBatch
+        from seqlib.data.batch import TextBatch
 
         rng = np.random.default_rng(seed)
         return TextBatch(*(rng.integers(0, W2["vocab"], W2_SHAPE).astype(np.int32) for _ in range(2)))

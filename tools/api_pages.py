@@ -69,7 +69,7 @@ PAGES = (
             "seqlib.models.transformer": "TransformerConfig Transformer build tiny small base big bulletin multi30k "
             "multi30k_tiny",
             "seqlib.models.lstm_seq2seq": "LSTMSeq2SeqConfig LSTMSeq2Seq build base multi30k",
-            "seqlib.models.gpt2": "GPT2Config GPT2 TextBatch",
+            "seqlib.models.gpt2": "GPT2Config GPT2 build tiny small base",
             "seqlib.models.lstm_lm": "LSTMLMConfig LSTMLM medium large characters",
             "seqlib.models.preset": "Preset",
         },
@@ -94,8 +94,10 @@ PAGES = (
             "seqlib.data.store": "TokenStore write_store",
             "seqlib.data.plan": "bucket_plan padding_plan Plan PlannedBatch Shape",
             "seqlib.data.packing": "pack_plan PlannedPack",
-            "seqlib.data.batch": "Batch PackedBatch collate",
+            "seqlib.data.batch": "Batch PackedBatch TextBatch collate",
             "seqlib.data.epochs": "Epochs",
+            "seqlib.data.text": "write_texts stream_of WindowEpochs DocumentEpochs",
+            "seqlib.data.ngrams": "KneserNey",
         },
     ),
     Page(
@@ -105,6 +107,7 @@ PAGES = (
         {
             "seqlib.problems": "*",
             "seqlib.problems.translation": "Translation",
+            "seqlib.problems.language_model": "LanguageModel",
             "seqlib.problems.translate_files": "from_data",
             "seqlib.problems.translate_bulletin": "ende",
             "seqlib.problems.translate_multi30k": "ende deen enfr",

@@ -15,7 +15,7 @@ from seqlib.data.sampled import SampledStore
 from seqlib.data.store import TokenStore
 from seqlib.util.errors import ShapeError
 
-__all__ = ["IGNORED", "Batch", "PackedBatch", "SpecialIds", "collate"]
+__all__ = ["IGNORED", "Batch", "PackedBatch", "SpecialIds", "TextBatch", "collate"]
 
 IGNORED = -1
 
@@ -102,6 +102,34 @@ class PackedBatch(NamedTuple):
     def places(self) -> int:
         """Places for target tokens."""
         return len(self.tgt_in)
+
+
+class TextBatch(NamedTuple):
+    """Texts and what follows each of their tokens, int32: [B,T] each, or [N] for packed texts, of which text g has the
+    places ``offsets[g]:offsets[g + 1]``."""
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    """-1: nothing to learn there"""
+    positions: np.ndarray | None = None
+    """[N], of packed texts, from 0 in each"""
+    offsets: np.ndarray | None = None
+    """[G + 1], of packed texts"""
+
+    def sizes(self) -> dict[str, int]:
+        """What tells a shape from others, by name."""
+        if self.offsets is not None:
+            return {"segments": len(self.offsets) - 1, "tokens": len(self.inputs)}
+        rows, length = self.inputs.shape
+        return {"rows": rows, "tokens": length}
+
+    def tokens(self) -> int:
+        """Tokens that the loss counts."""
+        return int(np.count_nonzero(self.targets >= 0))
+
+    def places(self) -> int:
+        """Places for tokens."""
+        return int(self.inputs.size)
 
 
 Store = TokenStore | SampledStore

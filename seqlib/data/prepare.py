@@ -14,12 +14,12 @@ import json
 import os
 import time
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -35,7 +35,16 @@ from seqlib.util.log import get_logger
 from seqlib.util.manifest import check_manifest, write_manifest
 from seqlib.util.progress import progress
 
-__all__ = ["CODE_VERSION", "PreparedData", "TranslationData", "default_data_dir", "prepare", "read_texts"]
+__all__ = [
+    "CODE_VERSION",
+    "PreparedData",
+    "TranslationData",
+    "Wanted",
+    "default_data_dir",
+    "prepare",
+    "read_texts",
+    "write_pairs",
+]
 
 CODE_VERSION = 3
 """Raise it whenever the same data and options would give another folder."""
@@ -118,6 +127,33 @@ def default_data_dir() -> Path:
     return Path(platformdirs.user_cache_dir("seqlib")) / "data"
 
 
+class Wanted(NamedTuple):
+    """What data are prepared with: split expressions by name, and a tokenizer, given or to be trained."""
+
+    roles: dict[str, str]
+    given: Tokenizer | None
+    kind: str
+    vocab_size: int | None
+    seed: int
+    max_texts: int | None
+
+
+Write = Callable[[Any, Wanted, Path], tuple[PrepareReport, Tokenizer]]
+"""Writes a problem's token stores into a folder; gives the report and the tokenizer."""
+
+
+def write_pairs(problem: TranslationData, wanted: Wanted, folder: Path) -> tuple[PrepareReport, Tokenizer]:
+    """What ``prepare`` does for pairs of sentences."""
+    report, weights = _spool(problem, wanted.roles, folder)
+    given = wanted.given
+    if given is None:
+        size = wanted.vocab_size or _proposed_vocab(report.splits["train"].pairs)
+        texts = wanted.max_texts or _TEXTS_A_PIECE * size
+        given = train_tokenizer(wanted.kind, _sentences(folder, "train"), size, wanted.seed, texts)
+    _encode(problem, given, folder, report, weights if problem.weighted else None)
+    return report, given
+
+
 def prepare(
     problem: TranslationData,
     data_dir: str | Path | None = None,
@@ -127,6 +163,7 @@ def prepare(
     vocab_size: int | None = None,
     seed: int = 0,
     max_texts: int | None = None,
+    write: Write = write_pairs,
 ) -> PreparedData:
     """Prepares a problem under ``data_dir`` (default ``default_data_dir()``), or opens what is there already.
 
@@ -134,6 +171,7 @@ def prepare(
     are the problem's own. ``tokenizer`` is a kind to train (unigram, bpe, characters, bytes) or a tokenizer to use as
     it is; ``vocab_size`` None takes the problem's, else one by the size of the corpus. The tokenizer is trained on at
     most ``max_texts`` sentences of the train split, drawn by ``seed``; None takes 25 for each piece of the vocabulary.
+    ``write`` is what makes token stores of the problem's records.
 
     Reads the corpus twice in bounded memory (its sentences lie in the folder being written meanwhile). Raises DataError
     for bad data, naming file and line; UsageError for bad options; SeqlibError when the disk is full.
@@ -164,13 +202,9 @@ def prepare(
         if (found := _find(folder, digest, problem, say=False)) is not None:  # another process was faster
             return found
         with atomic_folder(folder) as aside:
-            report, weights = _spool(problem, roles, aside)
-            if given is None:
-                size = vocab_size or _proposed_vocab(report.splits["train"].pairs)
-                texts = max_texts or _TEXTS_A_PIECE * size
-                given = train_tokenizer(str(kind), _sentences(aside, "train"), size, seed, texts)
+            wanted = Wanted(roles, given, str(kind), vocab_size, seed, max_texts)
+            report, given = write(problem, wanted, aside)
             given.save(aside / "tokenizer")
-            _encode(problem, given, aside, report, weights if problem.weighted else None)
             report.tokenizer = {"kind": given.kind, "vocab_size": given.vocab_size, "digest": given.digest}
             report.digest, report.problem = digest, problem.describe()
             report.seconds = round(time.perf_counter() - started, 2)

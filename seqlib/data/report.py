@@ -20,7 +20,8 @@ class SplitReport:
     """One split: pairs, tokens a side (without bos and eos), mean and longest.
 
     ``corpora`` counts the pairs of each corpus, which stand one after another. ``also_held_out`` counts train pairs
-    whose source (case and white space apart) also stands in a held-out split.
+    whose source (case and white space apart) also stands in a held-out split. Of texts for language models `pairs` are
+    the texts, with their `characters` and `bytes` (UTF-8).
     """
 
     expression: str = ""
@@ -31,6 +32,8 @@ class SplitReport:
     target_tokens: int = 0
     source_longest: int = 0
     target_longest: int = 0
+    characters: int = 0
+    bytes: int = 0
 
     def describe(self, lengths: np.ndarray) -> None:
         """Takes token counts from ``lengths`` int [n, 2]."""
@@ -66,6 +69,8 @@ class PrepareReport:
 
     def table(self) -> str:
         """The report as plain text."""
+        if any(split.bytes for split in self.splits.values()):
+            return self._table_of_texts()
         lines = [f"{'split':<16}{'pairs':>12}{'source tokens':>16}{'target tokens':>16}{'longest':>12}"]
         for name, split in self.splits.items():
             longest = f"{split.source_longest}/{split.target_longest}"
@@ -79,4 +84,12 @@ class PrepareReport:
             lines.append(f"tokenizer: {self.tokenizer['kind']}, vocabulary {self.tokenizer['vocab_size']:,}")
         if self.cleaning.read:
             lines.append("cleaning: " + self.cleaning.table())
+        return "\n".join(lines)
+
+    def _table_of_texts(self) -> str:
+        lines = [f"{'split':<16}{'texts':>12}{'bytes':>16}{'characters':>16}{'tokens':>16}"]
+        for name, split in self.splits.items():
+            figures = f"{split.bytes:>16,}{split.characters:>16,}{split.target_tokens:>16,}"
+            lines.append(f"{name:<16}{split.pairs:>12,}{figures}")
+        lines.append(f"tokenizer: {self.tokenizer['kind']}, vocabulary {self.tokenizer['vocab_size']:,}")
         return "\n".join(lines)

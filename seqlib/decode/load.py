@@ -12,7 +12,7 @@ from seqlib.decode.confidence import SOURCE_FILE, Calibration
 from seqlib.decode.ensemble import Ensemble
 from seqlib.decode.translate import Translator
 from seqlib.nn.precision import resolve_precision
-from seqlib.util.errors import BundleError
+from seqlib.util.errors import BundleError, UsageError
 
 
 def load(
@@ -24,7 +24,8 @@ def load(
     precision: str = "auto",
 ) -> Any:
     """What lies at `path`: of a folder the saved model as a `Translator`, with its decoding defaults and its calibrated
-    confidence; of a file what `seqlib.save` wrote (or another tool, as safetensors), with tensors at its leaves.
+    confidence, or a language model as a `TextGenerator`; of a file what `seqlib.save` wrote (or another tool, as
+    safetensors), with tensors at its leaves.
 
     With `others` all models translate together, with the mean of their probabilities; confidence is then that of an
     uncalibrated model. `threshold` replaces the stored one. `model` says where the code of a model of your own is,
@@ -39,6 +40,9 @@ def load(
     if not others:
         return from_bundle(first, threshold=threshold, device=device, precision=precision)
     saved = [first, *(bundle.read(other, model=model) for other in others)]
+    for each in saved:
+        if each.spec.task != "translation":
+            raise UsageError(f"{each.path}: does not translate; only translation models work together")
     for other in saved[1:]:
         _check_agrees(first, other)
     defaults = first.generation
@@ -76,6 +80,12 @@ def from_bundle(
     saved: bundle.Bundle, *, threshold: float | None = None, device: str = "auto", precision: str = "auto"
 ) -> Any:
     """As `load`, of a bundle that was read."""
+    if saved.spec.task == "language_model":
+        from seqlib.decode.generate import from_bundle as generator
+
+        if threshold is not None:
+            raise UsageError(f"{saved.path}: is a language model, which has no confidence and no threshold")
+        return generator(saved, device=device, precision=precision)
     model = placed(saved.build_model(), device, precision)
     return _translator(saved, model, threshold)
 

@@ -123,6 +123,7 @@ class Programs:
         self.model = model
         self.budget_bytes = budget_bytes
         self.longest = int(model.config.max_length)
+        self._flat = getattr(model, "recurrent", False)  # its cache has one size for all lengths
         self._places: OrderedDict[Size, Place] = OrderedDict()
 
     def size(self, sentences: int, beams: int, source: int, length: int) -> Size:
@@ -131,7 +132,7 @@ class Programs:
             rung(sentences, SENTENCES),
             beams,
             source and min(rung(source, _SOURCES), self.longest),
-            min(rung(length, _LENGTHS), self.longest),
+            self.longest if self._flat else min(rung(length, _LENGTHS), self.longest),
         )
 
     def cache_bytes(self, sizes: Iterable[Size]) -> int:

@@ -6,7 +6,7 @@ B batch, T time, D model width, F feed-forward width, H heads, V vocabulary.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -14,8 +14,10 @@ import numpy as np
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
+from seqlib.data.batch import TextBatch
+from seqlib.models.preset import Preset
 from seqlib.nn import init
-from seqlib.nn.attention import MultiHeadAttention
+from seqlib.nn.attention import MultiHeadAttention, Segments
 from seqlib.nn.cache import DecodeCache, StepPlace
 from seqlib.nn.dropout import Dropout, check_rate
 from seqlib.nn.embedding import Embedding
@@ -26,7 +28,10 @@ from seqlib.nn.norm import LayerNorm
 from seqlib.nn.positions import LearnedPositions
 from seqlib.util.errors import ShapeError, UsageError
 
-__all__ = ["GPT2", "SIZES", "GPT2Config", "TextBatch"]
+__all__ = ["GPT2", "SIZES", "GPT2Config", "base", "build", "small", "tiny", "why_not_packed"]
+
+TASK = "language_model"
+
 
 _STD = 0.02
 
@@ -67,18 +72,6 @@ SIZES = {
 """The published sizes, by their names: 124, 355, 774 and 1558 million parameters."""
 
 
-class TextBatch(NamedTuple):
-    """Text and what follows each of its tokens, int32 [B, T] each; -1 in `targets`: nothing to learn there."""
-
-    tokens: np.ndarray
-    targets: np.ndarray
-
-    def sizes(self) -> dict[str, int]:
-        """What tells a shape from others, by name."""
-        rows, length = self.tokens.shape
-        return {"rows": rows, "tokens": length}
-
-
 class Block(Module):
     """Causal self-attention and feed-forward, each after a norm and with a residual sum."""
 
@@ -90,9 +83,9 @@ class Block(Module):
         self.feed_forward = FeedForward(d, config.d_ff or 4 * d, "gelu_tanh")
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B,T,D] → [B,T,D]."""
-        return self._rest(x, self.attention(self.attention_norm(x), causal=True))
+    def forward(self, x: Tensor, segments: Segments | None = None) -> Tensor:
+        """[B,T,D] → [B,T,D]; packed texts [N,D] in segments → [N,D]."""
+        return self._rest(x, self.attention(self.attention_norm(x), causal=True, segments=segments))
 
     def prefill(self, x: Tensor, cache: DecodeCache, layer: int) -> Tensor:
         """`forward` for a text's first tokens, whose keys and values go into a layer of the cache."""
@@ -137,11 +130,12 @@ class GPT2(Module):
                 holder = cast("Any", module)
                 holder.weight = Parameter(init.normal(holder.weight.shape, std))
 
-    def hidden(self, tokens: Any) -> Tensor:
-        """tokens int32 [B,T] → [B,T,D], for `logits`."""
-        x = self.dropout(self.positions(self.embedding(as_tensor(tokens))))
+    def hidden(self, tokens: Any, segments: Segments | None = None) -> Tensor:
+        """tokens int32 [B,T] → [B,T,D], for `logits`; packed texts int32 [N] in segments → [N,D]."""
+        x = self.embedding(as_tensor(tokens))
+        x = self.dropout(self.positions(x) if segments is None else self.positions.each(x, segments.positions))
         for block in self.blocks:
-            x = block(x)
+            x = block(x, segments)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -186,7 +180,10 @@ class GPT2(Module):
     def loss(self, batch: TextBatch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """(sum of the cross entropies in nats, number of targets that count), both float32 scalars; for
         `train.step.training_step`."""
-        hidden = self.hidden(batch.tokens)
+        segments = None
+        if batch.offsets is not None:
+            segments = Segments(as_tensor(batch.offsets), as_tensor(batch.positions))
+        hidden = self.hidden(batch.inputs, segments)
         return ops.linear_cross_entropy(
             ops.reshape(hidden, (-1, self.config.d_model)),
             self.embedding.weight.as_dtype(hidden.dtype),
@@ -194,3 +191,54 @@ class GPT2(Module):
             smoothing=smoothing,
             ignore_index=-1,
         )
+
+
+def build(config: GPT2Config, spec: Any, generator: Generator) -> GPT2:
+    """A model of these sizes (`config`, but for `vocab`) for a `ProblemSpec`, its weights drawn from `generator`."""
+    return GPT2(msgspec.structs.replace(config, vocab=spec.target_vocab), generator)
+
+
+def why_not_packed(config: GPT2Config) -> str:
+    """The reason for which a model of this `config` can't take packed batches: none."""
+    return ""
+
+
+# ---- presets
+
+
+def _preset(about: str, rows: int, lr: float, warmup: int, **sizes: Any) -> Preset:
+    """nanoGPT's training settings around a model; windows of its `max_length`, `rows` of them a batch."""
+    model = GPT2Config(**sizes)
+    optim: dict[str, Any] = {
+        "lr": lr,
+        "schedule": "constant*linear_warmup*cosine_decay",
+        "warmup": warmup,
+        "betas": (0.9, 0.99),
+        "eps": 1e-8,
+        "weight_decay": 0.1,
+        "clip_norm": 1.0,
+        "smoothing": 0.0,
+    }
+    length = model.max_length
+    batch = {"kind": "windows", "tokens": rows * length, "max_length": length}
+    return Preset(about=about, model=model, optim=optim, batch=batch)
+
+
+def tiny() -> Preset:
+    """nanoGPT's size for characters on a CPU: 4 layers, 128 wide, 4 heads, context 64; 12 windows a batch, no dropout.
+    Its rate falls to 0; it starts from 4e-3 where nanoGPT's is 1e-3, since its 2,000 steps end before that is spent.
+    """
+    sizes = {"layers": 4, "d_model": 128, "heads": 4, "max_length": 64, "dropout": 0.0}
+    return _preset("nanoGPT for characters, on a CPU", 12, 4e-3, 100, **sizes)
+
+
+def small() -> Preset:
+    """nanoGPT's size for characters on a GPU: 6 layers, 384 wide, 6 heads, context 256; 64 windows a batch, dropout
+    0.2."""
+    sizes = {"layers": 6, "d_model": 384, "heads": 6, "max_length": 256, "dropout": 0.2}
+    return _preset("nanoGPT for characters, on a GPU", 64, 1e-3, 100, **sizes)
+
+
+def base() -> Preset:
+    """GPT-2's smallest size: 12 layers, 768 wide, 12 heads, context 1,024; 16 windows a batch."""
+    return _preset("GPT-2, 124 million parameters", 16, 6e-4, 2000, dropout=0.1)

@@ -15,7 +15,7 @@ from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
-from seqlib.models.gpt2 import TextBatch
+from seqlib.data.batch import TextBatch
 from seqlib.models.preset import Preset
 from seqlib.nn import init
 from seqlib.nn.dropout import Dropout, check_rate
@@ -24,7 +24,9 @@ from seqlib.nn.module import Module
 from seqlib.nn.recurrent import LSTMCell, State, StateCache
 from seqlib.util.errors import ShapeError, UsageError
 
-__all__ = ["LSTMLM", "LSTMLMConfig", "characters", "large", "medium"]
+__all__ = ["LSTMLM", "LSTMLMConfig", "build", "characters", "large", "medium"]
+
+TASK = "language_model"
 
 
 class LSTMLMConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,6 +50,8 @@ class LSTMLMConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Of the recurrent weights, the same elements in all steps of a window."""
     tie_output: bool = True
     """The output weights are the embedding."""
+    max_length: int = 8192
+    """Longest text in tokens that is read or written at once; what goes on longer begins anew with its later half."""
 
     def __post_init__(self) -> None:
         for name in ("vocab", "layers", "d_model", "hidden"):
@@ -71,6 +75,7 @@ class LSTMLM(Module):
     """
 
     half = True
+    recurrent = True
     multiplied = ("output_weight",)
     derived = ("carried",)
 
@@ -118,7 +123,7 @@ class LSTMLM(Module):
         """(sum of the cross entropies in nats, number of targets that count), both float32 scalars; for
         `train.step.training_step`. In training the states are carried (see `carry`), otherwise they start from zeros.
         Raises ShapeError for another number of rows than is carried."""
-        tokens = as_tensor(batch.tokens)
+        tokens = as_tensor(batch.inputs)
         carried = self.carried if self.training else []
         if carried and tokens.shape[0] != carried[0].shape[0]:
             raise ShapeError(f"lstm_lm: batch: expected the {carried[0].shape[0]} rows carried, got {tokens.shape[0]}")
@@ -152,17 +157,19 @@ class LSTMLM(Module):
 
     # ---- one token at a time
 
-    def new_cache(self, rows: int, max_length: int = 0) -> StateCache:
-        """States of zeros for R `rows`; texts may have any length, so `max_length` is not read."""
-        return StateCache(rows, rows, self.config.widths, self.compute or np.float32)
+    def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> StateCache:
+        """States of zeros for R `rows` of as many or fewer `sentences`. `source_length` and `max_length` are not read:
+        there is no source, and texts may have any length."""
+        return StateCache(sentences, rows, self.config.widths, self.compute or np.float32)
 
-    def fill_cache(self, cache: StateCache, tokens: Any, lengths: Any) -> Tensor:
-        """Read tokens int32 [R,T], the first `lengths` int32 [R] ≥ 1 of each row, from zeros → logits [R,V] of what
-        follows. Writes the cache in place."""
-        with no_grad():
-            _, states = self._advance(tokens, None, as_tensor(lengths))
-            cache.keep(states)
-            return self.logits(states[-1][0])
+    def prefill(self, tokens: Any, cache: StateCache) -> None:
+        """Read the first tokens int32 [B,P] of as many texts, from zeros; writes the cache in place, for every beam."""
+        if not tokens.shape[1]:
+            cache.keep([(ops.zeros_like(h), ops.zeros_like(c)) for h, c in cache.states])
+            return
+        _, states = self._advance(tokens, None)
+        pick = as_tensor(np.arange(cache.rows, dtype=np.int32) // cache.beams)
+        cache.keep([(ops.take(h, pick, axis=0), ops.take(c, pick, axis=0)) for h, c in states])
 
     def step(self, tokens: Any, position: Any, cache: StateCache) -> Tensor:
         """tokens int32 [R] → logits [R,V] of what follows. Writes the cache in place.
@@ -175,7 +182,16 @@ class LSTMLM(Module):
             return self.logits(hidden[0])
 
 
+def build(config: LSTMLMConfig, spec: Any, generator: Generator) -> LSTMLM:
+    """A model of these sizes (`config`, but for `vocab`) for a `ProblemSpec`, its weights drawn from `generator`."""
+    return LSTMLM(msgspec.structs.replace(config, vocab=spec.target_vocab), generator)
+
+
 # ---- presets
+
+
+def _batch(rows: int, length: int) -> dict[str, Any]:
+    return {"kind": "windows", "tokens": rows * length, "max_length": length}
 
 
 def _training(lr: float, clip: float) -> dict[str, Any]:
@@ -194,7 +210,7 @@ def _training(lr: float, clip: float) -> dict[str, Any]:
 def medium() -> Preset:
     """Zaremba et al.'s medium model, 2 layers of 650, with tied weights; windows of 35 tokens, 20 rows."""
     return Preset(
-        about="Zaremba et al., medium", model=LSTMLMConfig(), optim=_training(2e-3, 5.0), batch={"tokens": 700}
+        about="Zaremba et al., medium", model=LSTMLMConfig(), optim=_training(2e-3, 5.0), batch=_batch(20, 35)
     )
 
 
@@ -202,11 +218,11 @@ def large() -> Preset:
     """Zaremba et al.'s large model, 2 layers of 1500, with tied weights; windows of 35 tokens, 20 rows."""
     rates = dict.fromkeys(("embedding_dropout", "dropout", "output_dropout"), 0.65)
     model = LSTMLMConfig(d_model=1500, hidden=1500, **rates)  # type: ignore[arg-type]
-    return Preset(about="Zaremba et al., large", model=model, optim=_training(1e-3, 10.0), batch={"tokens": 700})
+    return Preset(about="Zaremba et al., large", model=model, optim=_training(1e-3, 10.0), batch=_batch(20, 35))
 
 
 def characters() -> Preset:
     """For a text of a megabyte in characters on two processors: one layer of 256 over embeddings of 64."""
     rates = dict.fromkeys(("embedding_dropout", "dropout", "output_dropout"), 0.1)
     model = LSTMLMConfig(vocab=256, layers=1, d_model=64, hidden=256, tie_output=False, **rates)  # type: ignore[arg-type]
-    return Preset(about="characters, on a CPU", model=model, optim=_training(5e-3, 1.0), batch={"tokens": 2048})
+    return Preset(about="characters, on a CPU", model=model, optim=_training(5e-3, 1.0), batch=_batch(32, 64))

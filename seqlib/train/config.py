@@ -28,8 +28,8 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Where sentences come from, and how they become token ids."""
 
     paths: tuple[str, ...] = ()
-    """Own files: two line-aligned files, or one TSV, CSV, JSONL, TMX or Parquet file (.gz and .zst are read); or a data
-    set of the Hugging Face hub, hf:name[:config][:split]."""
+    """Own files: two line-aligned files, or one TSV, CSV, JSONL, TMX or Parquet file (.gz and .zst are read); a data
+    set of the Hugging Face hub, hf:name[:config][:split]; a text file or a folder of them, for a language model."""
     dev_paths: tuple[str, ...] = ()
     """Own development files; without them a part of `paths` is held out."""
     test_paths: tuple[str, ...] = ()
@@ -40,6 +40,8 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Part held out for testing, likewise."""
     columns: tuple[str, ...] = ()
     """Names of the source and target column of a TSV, CSV, JSONL or Parquet file or of a data set."""
+    text: tuple[str, ...] = ()
+    """Field of a JSONL file with the texts of a language model."""
     weight: str = ""
     """Column or field of a table with what each pair counts in the loss, a number of at least 0; by default 1."""
     mix: str = ""
@@ -102,9 +104,10 @@ class OptimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The shape of batches."""
 
-    kind: Literal["buckets", "packing", "padding"] = "buckets"
+    kind: Literal["buckets", "packing", "padding", "windows"] = "buckets"
     """buckets: pairs of like length padded together; packing: pairs one after another in rows of fixed length, hardly
-    any padding; padding: pairs in random order padded to the longest, to compare with."""
+    any padding; padding: pairs in random order padded to the longest, to compare with; windows: of `max_length` tokens
+    over the whole text of a language model."""
     tokens: int | Literal["auto"] = 2048
     """Tokens a batch and side, padding included; auto: the smallest batch that is about as fast as any, measured."""
     max_length: int = 128
@@ -187,6 +190,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 ALIASES: dict[str, str] = {
     "data": "data.paths",
     "data_dir": "data.data_dir",
+    "text": "data.text",
     "weight": "data.weight",
     "mix": "data.mix",
     "dev": "data.dev_paths",

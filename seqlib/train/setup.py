@@ -19,6 +19,7 @@ from seqlib.models import list_models, model_task
 from seqlib.models.preset import Preset
 from seqlib.nn.precision import Precision, resolve_precision
 from seqlib.optim.loss_scale import LossScale
+from seqlib.problems.language_model_files import is_text
 from seqlib.train import callbacks
 from seqlib.train import config as run_config
 from seqlib.train.config import DataConfig, RunConfig
@@ -81,6 +82,8 @@ def task_name(config: RunConfig) -> str:
     """
     if config.problem and not config.data.paths:
         return open_problem(config).task
+    if is_text(config.data.paths, config.data.text):
+        return "language_model"
     if config.data.paths or not config.model or is_location(config.model):
         return "translation"
     return model_task(config.model)
@@ -202,6 +205,20 @@ def open_problem(config: RunConfig) -> Any:
 
         problem = load_problem(config.problem, data_dir=data.data_dir or None)
         return problem.reversed() if data.reverse else problem
+    if is_text(data.paths, data.text):
+        from seqlib.problems.language_model_files import from_data as texts_from
+
+        if len(data.text) > 1:
+            raise UsageError(f"data.text: expected one field of text, got {', '.join(data.text)}")
+        return texts_from(
+            data.paths[0],
+            text=data.text[0] if data.text else None,
+            dev=data.dev_paths[0] if data.dev_paths else None,
+            test=data.test_paths[0] if data.test_paths else None,
+            dev_size=data.dev_size or None,
+            test_size=data.test_size or None,
+            encoding=data.encoding,
+        )
     from seqlib.problems.translate_files import from_data
 
     source, target = _two(data.columns, "data.columns")

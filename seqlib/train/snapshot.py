@@ -37,6 +37,11 @@ def take(trainer: Trainer) -> dict[str, Any]:
     }
 
 
+def carried(model: Any) -> dict[str, np.ndarray]:
+    """The states that a recurrent model takes from step to step, by the names that checkpoints have them under."""
+    return {f"carried.{n}": variable.numpy() for n, variable in enumerate(getattr(model, "carried", ()))}
+
+
 def _evaluation(trainer: Trainer) -> dict[str, Any]:
     """The last evaluation, so that a run that was killed after it does not make it again, and how it was made."""
     decode = msgspec.to_builtins(trainer.config.decode)
@@ -58,7 +63,10 @@ def restore(trainer: Trainer, saved: Checkpoint) -> None:
             "or start a new run"
         )
     trainer.model.load(saved.model)
-    trainer.optimizer.load(saved.optimizer)
+    states = carried(trainer.model)
+    trainer.optimizer.load({name: each for name, each in saved.optimizer.items() if name not in states})
+    for name, variable in zip(states, getattr(trainer.model, "carried", ()), strict=True):
+        variable.assign(saved.optimizer[name])
     trainer.generator.state.assign(np.array(state["generator"], dtype=np.int64))
     trainer.position = msgspec.convert(state["position"], Position)
     trainer.plan = trainer.epochs.plan(trainer.position.epoch)

@@ -54,6 +54,8 @@ class Trainer:
         self.generator = Generator(config.seed)
         self.model, self.model_config = build_model(config, data.spec, self.generator)
         self.optimizer, self.precision = place(config, self.model, self.generator)
+        self.task = task_of(data.spec.task)
+        self.task.placed(self.model, config)
         self.device = self.optimizer.lr.device
         self.step = CompiledStep(
             self.model, self.optimizer, self.generator, config.optim.smoothing, config.batch.accumulate
@@ -62,7 +64,6 @@ class Trainer:
         self.plan: Plan = self.epochs.plan(0)
         self.end = End(config, default_epochs(len(self.epochs.store)) * len(self.plan.batches))
         self.rate = Rate(config, self.model_config, self.end)
-        self.task = task_of(data.spec.task)
         self.scorer = self.task.scorer(self.model, problem, data, config, self.model_config.max_length)
         self.log = RunLog(folder / "log.jsonl" if folder else None)
         self.window = Window(self.where_not_finite)
@@ -227,7 +228,7 @@ class Trainer:
             folder,
             at.step,
             self.model.state_dict(copy=False),
-            self.optimizer.state_dict(copy=False),
+            {**self.optimizer.state_dict(copy=False), **snapshot.carried(self.model)},
             snapshot.take(self),
         )
         self.saved = at.step

@@ -10,7 +10,8 @@ import seqlib
 from seqlib.core.meta import meta
 from seqlib.core.op import Meta
 from seqlib.core.rng import Generator
-from seqlib.models.gpt2 import GPT2, SIZES, GPT2Config, TextBatch
+from seqlib.data.batch import TextBatch
+from seqlib.models.gpt2 import GPT2, SIZES, GPT2Config
 from seqlib.optim import AdamW
 from seqlib.train.step import CompiledStep, training_step
 from seqlib.util.errors import ShapeError, UsageError

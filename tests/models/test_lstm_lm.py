@@ -10,7 +10,7 @@ import seqlib
 from seqlib.core.meta import meta
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
-from seqlib.models.gpt2 import TextBatch
+from seqlib.data.batch import TextBatch
 from seqlib.models.lstm_lm import LSTMLM, LSTMLMConfig, characters, large, medium
 from seqlib.optim import AdamW
 from seqlib.train.step import CompiledStep, training_step
@@ -49,13 +49,13 @@ def _reference(model: LSTMLM, tokens: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("tied", [True, False])
 def test_logits_and_loss_are_those_of_the_formulas(tied: bool) -> None:
     model = _model(tie_output=tied).eval()
-    exact = _reference(model, BATCH.tokens)
-    logits, states = model(BATCH.tokens)
+    exact = _reference(model, BATCH.inputs)
+    logits, states = model(BATCH.inputs)
     assert np.abs(logits.numpy() - exact).max() < 1e-5
     assert [h.shape for h, _ in states] == [(3, H), (3, D if tied else H)]
     targets = BATCH.targets.copy()
     targets[1, 2] = -1
-    total, count = model.loss(TextBatch(BATCH.tokens, targets))
+    total, count = model.loss(TextBatch(BATCH.inputs, targets))
     logp = exact - np.log(np.exp(exact).sum(-1, keepdims=True))
     expected = -sum(logp[b, t, targets[b, t]] for b in range(3) for t in range(7) if targets[b, t] >= 0)
     assert count.item() == 20 and total.item() == pytest.approx(expected, rel=1e-5)
@@ -73,20 +73,20 @@ def test_a_token_at_a_time_gives_the_same_bits_alone_and_in_a_batch() -> None:
     model = _model().eval()
     with no_grad():
         whole = model(TOKENS)[0].numpy()
-    lengths = np.array([3, 1, 5], np.int32)
-    cache = model.new_cache(3, 16)
-    fill = seqlib.compile(lambda tokens, n: model.fill_cache(cache, tokens, n), state=[model, cache])
+    cache = model.new_cache(3, 0, 3, 16)
+    fill = seqlib.compile(lambda tokens: model.prefill(tokens, cache), state=[model, cache])
     step = seqlib.compile(lambda tokens, at: model.step(tokens, at, cache), state=[model, cache])
-    logits = fill(TOKENS[:, :5], lengths).numpy()
-    for i in range(3):
-        np.testing.assert_allclose(logits[np.arange(3)], whole[np.arange(3), lengths - 1 + i], atol=1e-6)
-        logits = step(TOKENS[np.arange(3), lengths + i], np.array(0, np.int32)).numpy()
+    for filled in (3, 0):
+        fill(TOKENS[:, :filled])
+        for i in range(filled, 6):
+            logits = step(TOKENS[:, i], np.array(0, np.int32)).numpy()
+            np.testing.assert_allclose(logits, whole[:, i], atol=1e-6)
     cache.reorder(seqlib.tensor(np.arange(3, dtype=np.int32)))
-    alone = model.new_cache(1)
-    one = model.fill_cache(alone, TOKENS[2:, :5], lengths[2:]).numpy()
-    for i in range(3):
-        one = model.step(TOKENS[2:, 5 + i], None, alone).numpy()
-    assert one.tobytes() == logits[2:].tobytes()
+    alone = model.new_cache(1, 0, 2, 16)
+    model.prefill(seqlib.tensor(TOKENS[2:, :0]), alone)
+    for i in range(6):
+        one = model.step(TOKENS[[2, 2], i], None, alone).numpy()
+    assert one[1].tobytes() == logits[2].tobytes()
 
 
 def test_training_goes_on_from_the_states_of_the_step_before() -> None:

@@ -98,6 +98,9 @@ class Task:
         """The plans of the run's epochs over prepared data; `tell` logs what is unusual about them."""
         raise NotImplementedError
 
+    def placed(self, model: Any, config: RunConfig) -> None:
+        """What is done with a training model once it is where it computes."""
+
     def amount(self, trainer: Trainer) -> tuple[str, str]:
         """How much there is to train on, in words, and what one of the epoch's store is called, in the plural."""
         return f"{(count := len(trainer.epochs.store)):,} text{'s' * (count != 1)}", "texts"

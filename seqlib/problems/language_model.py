@@ -1,0 +1,57 @@
+"""The base of language models' problems: texts, a tokenizer that keeps every character, perplexity and bits a byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from seqlib.data.records import Record
+from seqlib.problems.problem import Problem
+from seqlib.problems.spec import ProblemSpec
+
+if TYPE_CHECKING:
+    from seqlib.data.tokenizer import Tokenizer
+
+__all__ = ["LanguageModel"]
+
+
+class LanguageModel(Problem):
+    """A corpus of texts with named splits; subclasses give the texts, everything else follows.
+
+    A subclass sets ``name`` and defines ``splits()`` and either ``texts(split)`` or ``records(split)``, streams that
+    give the same texts every time. With ``documents`` each is a text of its own, which the end token ends and begins;
+    without, they are pieces (such as lines, their ends included) of one long text. Tokenizers take texts as they are.
+    """
+
+    task: ClassVar[str] = "language_model"
+    metrics: tuple[str, ...] = ("loss", "bits_per_byte")
+    tokenizer: str = "characters"
+    documents: bool = False
+
+    def texts(self, split: str) -> Iterator[str]:
+        """The texts of a split, in a fixed order. Raises DataError at a line that cannot be read."""
+        for record in self.records(split):
+            yield record.pair()[0]
+
+    def records(self, split: str) -> Iterator[Record]:
+        """The texts of a split as ``Record.source``; by default ``texts``, numbered from 1."""
+        if type(self).texts is LanguageModel.texts:
+            raise NotImplementedError(f"{type(self).__name__} must define texts(split) or records(split)")
+        for number, text in enumerate(self.texts(split), start=1):
+            yield Record(text, "", f"{self.name}:{split}", number)
+
+    def spec(self, tokenizer: Tokenizer) -> ProblemSpec:
+        """What a model is told: a text begins with the token that ends the one before."""
+        return ProblemSpec(
+            task=self.task,
+            source_vocab=tokenizer.vocab_size,
+            target_vocab=tokenizer.vocab_size,
+            pad_id=tokenizer.pad_id,
+            bos_id=tokenizer.eos_id,
+            eos_id=tokenizer.eos_id,
+            name=self.name,
+            metrics=self.metrics,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "documents": self.documents}

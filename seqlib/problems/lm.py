@@ -1,0 +1,196 @@
+"""Named problems of language modelling: ``lm_tinyshakespeare`` is ``tinyshakespeare()`` here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from seqlib.data.lines import open_bytes
+from seqlib.problems.language_model import LanguageModel
+from seqlib.problems.origin import find_file, hub_rows, warn_of_digest
+
+__all__ = ["NamedText", "enwik8", "pydoc", "tinyshakespeare", "tinystories", "wikitext2"]
+
+_ENDS = "<|endoftext|>"
+
+
+class NamedText(LanguageModel):
+    """A published corpus: ``files`` are the names of its files by split in ``data_dir``; without that it comes from the
+    hub, ``hub`` (data set, configuration, column), if that is known. A split that has no file is cut from the text of
+    train: ``cuts`` are its limits, in bytes from 0 on or as shares of it."""
+
+    hub: tuple[str, str | None, str] | None = None
+    files: Mapping[str, Sequence[str]] = {}
+    cuts: Mapping[str, tuple[float, float]] = {}
+    ends: str = ""
+
+    def __init__(self, data_dir: str | Path | None = None) -> None:
+        self.data_dir = Path(data_dir) if data_dir is not None else None
+
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.cuts or self.files)
+
+    def texts(self, split: str) -> Iterator[str]:
+        """Lines with their ends, or documents."""
+        self.check_split(split)
+        if self.data_dir is None and self.hub is not None:
+            handle, config, column = self.hub
+            names = {"dev": "validation"}
+            rows = hub_rows(self, handle, names.get(split, split), config)
+            yield from (row[column] for row in rows)
+            return
+        with open_bytes(self._file(split if split in self.files else "train")) as stream:
+            data = stream.read()
+        if split in self.cuts:
+            first, last = (int(limit * len(data)) if limit <= 1 else int(limit) for limit in self.cuts[split])
+            data = data[first:last]
+        text = data.decode("utf-8", "replace").removeprefix("\ufeff").replace("\r\n", "\n")
+        yield from (each.strip() for each in text.split(self.ends) if each.strip()) if self.ends else lines_of(text)
+
+    def digest(self) -> str:
+        """Of the unpacked files, held against the published ones; of the hub's data by reading them."""
+        if self.data_dir is None and self.hub is not None:
+            return super().digest()
+        paths = [(names[0], self._file(split)) for split, names in self.files.items()]
+        return " ".join(warn_of_digest(self, name, path) for name, path in paths) + repr(dict(self.cuts))
+
+    def _file(self, split: str) -> Path:
+        return find_file(self, self.data_dir, self.files[split])
+
+
+def lines_of(text: str) -> Iterator[str]:
+    """The lines of a text with their ends, which are line feeds alone."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start) + 1 or len(text)
+        yield text[start:end]
+        start = end
+
+
+class TinyShakespeare(NamedText):
+    """Karpathy's tiny Shakespeare: the first 90 % of its characters to train, the last 10 % for development."""
+
+    name = "lm_tinyshakespeare"
+    source = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+    licence = "public domain"
+    citation = "Karpathy 2015. The Unreasonable Effectiveness of Recurrent Neural Networks (char-rnn)."
+    sizes = {"train": 1_003_854, "dev": 111_540}  # characters
+    digests = {"input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"}
+    how = f"fetch {source} and pass --data_dir FOLDER, which holds it as input.txt or tinyshakespeare.txt"
+    files = {"train": ("input.txt", "tinyshakespeare.txt")}
+    cuts = {"train": (0.0, 0.9), "dev": (0.9, 1.0)}
+
+
+class WikiText2(NamedText):
+    """WikiText-2 (raw, from the hub; or its tokenised files)."""
+
+    name = "lm_wikitext2"
+    source = "hf:Salesforce/wikitext:wikitext-2-raw-v1"
+    licence = "CC BY-SA 3.0"
+    citation = "Merity, Xiong, Bradbury and Socher 2017. Pointer Sentinel Mixture Models. ICLR."
+    sizes = {"train": 36_718, "dev": 3760, "test": 4358}
+    how = "pass --data_dir FOLDER with wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens (or .raw)"
+    hub = ("Salesforce/wikitext", "wikitext-2-raw-v1", "text")
+    files = {
+        "train": ("wiki.train.tokens", "wiki.train.raw", "wikitext-2.train.txt"),
+        "dev": ("wiki.valid.tokens", "wiki.valid.raw", "wikitext-2.valid.txt"),
+        "test": ("wiki.test.tokens", "wiki.test.raw", "wikitext-2.test.txt"),
+    }
+    tokenizer = "bpe"
+    vocab_size = 8000
+
+
+class Enwik8(NamedText):
+    """The first 100 million bytes of an English Wikipedia dump: 90 to train, 5 for development, 5 for testing."""
+
+    name = "lm_enwik8"
+    source = "http://mattmahoney.net/dc/enwik8.zip"
+    licence = "CC BY-SA 3.0 and GFDL"
+    citation = "Mahoney 2006. Large Text Compression Benchmark (the Hutter Prize's enwik8)."
+    sizes = {"train": 90_000_000, "dev": 5_000_000, "test": 5_000_000}  # bytes
+    how = f"fetch {source}, unpack it and pass --data_dir FOLDER, which holds enwik8"
+    files = {"train": ("enwik8",)}
+    cuts = {"train": (0, 90e6), "dev": (90e6, 95e6), "test": (95e6, 100e6)}
+    tokenizer = "bytes"
+
+
+class TinyStories(NamedText):
+    """Short stories in the words of a small child, written by GPT-3.5 and GPT-4."""
+
+    name = "lm_tinystories"
+    source = "hf:roneneldan/TinyStories"
+    licence = "CDLA-Sharing-1.0"
+    citation = "Eldan and Li 2023. TinyStories: How Small Can Language Models Be and Still Speak Coherent English?"
+    sizes = {"train": 2_119_719, "dev": 21_990}
+    how = f"pass --data_dir FOLDER with TinyStories-train.txt and TinyStories-valid.txt, stories ended by {_ENDS}"
+    hub = ("roneneldan/TinyStories", None, "text")
+    files = {"train": ("TinyStories-train.txt",), "dev": ("TinyStories-valid.txt",)}
+    documents = True
+    ends = _ENDS
+    tokenizer = "bpe"
+    vocab_size = 8000
+
+
+class PyDoc(LanguageModel):
+    """Python's own documentation: the topics of ``help()`` and the docstrings of the standard library's source files,
+    as this Python has them; every tenth file to development, every other tenth for testing."""
+
+    name = "lm_pydoc"
+    source = "embedded: pydoc_data.topics and docstrings of the standard library of the Python that runs"
+    licence = "PSF-2.0"
+    citation = "The Python documentation, Python Software Foundation"
+    how = "nothing is needed: it comes with Python"
+    documents = True
+
+    def splits(self) -> tuple[str, ...]:
+        return ("train", "dev", "test")
+
+    def texts(self, split: str) -> Iterator[str]:
+        """Topics and docstrings of at least 40 characters."""
+        import ast
+        import inspect
+        import sysconfig
+        from pydoc_data.topics import topics
+
+        self.check_split(split)
+
+        def of(name: str) -> str:
+            return {0: "dev", 1: "test"}.get(hashlib.blake2b(name.encode()).digest()[0] % 10, "train")
+
+        yield from (text for name, text in sorted(topics.items()) if of(name) == split)
+        folder = Path(sysconfig.get_paths()["stdlib"])
+        packages = ("", "asyncio", "collections", "concurrent/futures", "email", "http", "importlib", "json", "logging",
+                    "multiprocessing", "unittest", "urllib", "xml/etree")  # fmt: skip
+        for path in sorted(path for package in packages for path in (folder / package).glob("*.py")):
+            if of(path.name) != split:
+                continue
+            tree = ast.parse(path.read_bytes())
+            kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+            found = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds))
+            yield from (inspect.cleandoc(text) for text in found if text and len(text) >= 40)
+
+
+def tinyshakespeare(data_dir: str | Path | None = None) -> NamedText:
+    """Tiny Shakespeare, characters; from ``data_dir``."""
+    return TinyShakespeare(data_dir)
+
+
+def wikitext2(data_dir: str | Path | None = None) -> NamedText:
+    """WikiText-2; from ``data_dir``, else through the ``datasets`` library."""
+    return WikiText2(data_dir)
+
+
+def enwik8(data_dir: str | Path | None = None) -> NamedText:
+    """enwik8, bytes; from ``data_dir``."""
+    return Enwik8(data_dir)
+
+
+def tinystories(data_dir: str | Path | None = None) -> NamedText:
+    """TinyStories; from ``data_dir``, else through the ``datasets`` library."""
+    return TinyStories(data_dir)
+
+
+def pydoc() -> PyDoc:
+    """Python's documentation."""
+    return PyDoc()

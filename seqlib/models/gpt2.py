@@ -194,7 +194,7 @@ class GPT2(Module):
 
 
 def build(config: GPT2Config, spec: Any, generator: Generator) -> GPT2:
-    """A model of these sizes (`config`, but for `vocab`) for a `ProblemSpec`, its weights drawn from `generator`."""
+    """A model of these sizes (`config`, but for `vocab`) for a `spec` (a `ProblemSpec`), drawn from `generator`."""
     return GPT2(msgspec.structs.replace(config, vocab=spec.target_vocab), generator)
 
 

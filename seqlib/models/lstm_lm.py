@@ -183,7 +183,7 @@ class LSTMLM(Module):
 
 
 def build(config: LSTMLMConfig, spec: Any, generator: Generator) -> LSTMLM:
-    """A model of these sizes (`config`, but for `vocab`) for a `ProblemSpec`, its weights drawn from `generator`."""
+    """A model of these sizes (`config`, but for `vocab`) for a `spec` (a `ProblemSpec`), drawn from `generator`."""
     return LSTMLM(msgspec.structs.replace(config, vocab=spec.target_vocab), generator)
 
 

@@ -29,7 +29,7 @@ def test_a_window_begins_in_each_stretch_of_the_stream_in_an_order_of_its_own() 
     assert all((batch.targets == batch.inputs + 1).all() and batch.inputs.shape == (2, 10) for batch in batches)
     firsts = np.sort(np.concatenate([batch.inputs[:, 0] for batch in batches]))
     assert (firsts[:-1] // 10 == np.arange(len(firsts) - 1)).all() and firsts[-1] <= 92
-    assert sum(batch.tokens() for batch in batches) == plan.real_tokens == 100 and set(firsts % 10) > {0}
+    assert sum(batch.tokens() for batch in batches) == plan.real_tokens == 100 and len(set(firsts % 10)) > 3
     again, other, seeded = windows(tokens=20).plan(0), epochs.plan(1), windows(tokens=20, seed=2).plan(0)
     assert [b.indices.tolist() for b in again.batches] == [b.indices.tolist() for b in plan.batches]
     for plan_of_other in (other, seeded):

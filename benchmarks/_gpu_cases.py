@@ -67,17 +67,33 @@ def _attention() -> Iterator[Case]:
         yield case(1, 300, 150, 2, 2, k, causal=True, dropout=0.2)
         yield case(1, 257, 257, 2, 2, k, causal=True, packed=2)
         number += 1
+    for k in (16, 48, 80, 96, 112):
+        yield case(2, 70, 130, 4, 2, k, causal=True, dropout=0.1)
+        yield case(3, 50, 37, 2, 2, k, lengths=True)
+        number += 1
+    yield case(2, 300, 300, 2, 1, 64, lengths=True)
+    yield case(2, 300, 500, 2, 2, 128, causal=True, lengths=True)
     yield from _packed_attention(draw)
+    yield from _long_packed_attention(draw)
 
 
 def _packed_attention(draw: _Draw) -> Iterator[Case]:
-    for k in (32, 64, 128):
+    for k in (16, 32, 64, 80, 128):
         for n, m, own, facts in ((150, 140, 2, {"dropout": 0.1}), (140, 140, 4, {"causal": True})):
             q_offsets = np.array([0, 5, 5, n // 2, n - 3], np.int32)
             k_offsets = np.array([0, 9, 11, m // 2, m - 2], np.int32)
             attrs = {"causal": False, "scale": k**-0.5, "dropout": 0.0, "draw": 1, "kv_heads": 0, **facts}
             arrays = (draw(n, 4, k), draw(m, own, k), draw(m, own, k))
             state = _STATE if attrs["dropout"] else None
+            yield Case((*arrays, None, None, q_offsets, k_offsets, state), attrs, (0, 1, 2), dtypes=HALF)
+
+
+def _long_packed_attention(draw: _Draw) -> Iterator[Case]:
+    q_offsets, k_offsets = np.array([0, 130, 420, 595], np.int32), np.array([0, 200, 390, 590], np.int32)
+    for k in (64, 128):
+        for causal in (False, True):
+            attrs = {"causal": causal, "scale": k**-0.5, "dropout": 0.1 * causal, "draw": 1, "kv_heads": 0}
+            arrays, state = (draw(600, 2, k), draw(600, 1, k), draw(600, 1, k)), _STATE if causal else None
             yield Case((*arrays, None, None, q_offsets, k_offsets, state), attrs, (0, 1, 2), dtypes=HALF)
 
 

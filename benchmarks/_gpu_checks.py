@@ -64,7 +64,7 @@ def _references() -> Any:
             os.environ["SEQLIB_KERNELS"] = before
 
 
-def _cases(op: Any) -> Iterable[Case]:
+def cases_of(op: Any) -> Iterable[Case]:
     from tests.core.samples import samples
 
     for sample in samples(op):
@@ -72,7 +72,7 @@ def _cases(op: Any) -> Iterable[Case]:
     yield from further_cases(op.name)
 
 
-def _arrays(case: Case, dtype: str, wide: str | None = None) -> Arrays:
+def arrays_of(case: Case, dtype: str, wide: str | None = None) -> Arrays:
     """The inputs rounded to `dtype`, and then, if `wide` is given, held in that."""
     from seqlib.core import dtypes
 
@@ -88,7 +88,7 @@ def _arrays(case: Case, dtype: str, wide: str | None = None) -> Arrays:
     return arrays
 
 
-class _Runner:
+class Runner:
     """An op's values and gradients on a device."""
 
     def __init__(self, op: Any, case: Case, device: str) -> None:
@@ -184,9 +184,9 @@ def _check(op: Any, case: Case, dtype: str, device: str) -> tuple[int, list[str]
     """The number of results compared, and what is wrong with them."""
     from seqlib.core import dtypes
 
-    runner = _Runner(op, case, device)
+    runner = Runner(op, case, device)
     runner.rounding = dtypes.canonical(dtype)
-    given = _arrays(case, dtype)
+    given = arrays_of(case, dtype)
     wrong: list[str] = []
     checks = 0
     for kind in ("values", "gradients"):
@@ -196,7 +196,7 @@ def _check(op: Any, case: Case, dtype: str, device: str) -> tuple[int, list[str]
         runner.device = "cpu"
         with _references(), np.errstate(all="ignore"):
             plain = getattr(runner, kind)(given)
-            exact = getattr(runner, kind)(_arrays(case, dtype, "float64"))
+            exact = getattr(runner, kind)(arrays_of(case, dtype, "float64"))
         runner.device = device
         names = op.outs if kind == "values" and op.outs else [f"#{i}" for i in range(len(got))]
         for i, (g, a, p, e) in enumerate(zip(got, again, plain, exact, strict=True)):
@@ -217,10 +217,10 @@ def run(task: Task, device: str) -> Result:
     from seqlib.util.errors import DtypeError
 
     op, failures, checks, served = OPS[task.op], [], 0, 0
-    for number, case in enumerate(_cases(op)):
+    for number, case in enumerate(cases_of(op)):
         if number % task.shards != task.shard or task.dtype not in case.dtypes:
             continue
-        arrays = _arrays(case, task.dtype)
+        arrays = arrays_of(case, task.dtype)
         if task.dtype != "float32" and all(a is None or a.dtype.kind in "bi" for a in arrays) and arrays:
             continue  # no floating input: the same case again
         shapes = ", ".join("-" if a is None else "x".join(map(str, a.shape)) for a in arrays)

@@ -1,7 +1,9 @@
 """The CUDA side without a GPU: kernels compile for every architecture; launch lists are planned and counted."""
 
+import struct
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,8 @@ from seqlib.problems.spec import ProblemSpec
 from seqlib.train.step import training_step
 
 PACKAGE = OPS.parent.parent
-ARCHITECTURES = (75, 80, 86, 89, 90, 120)
-SHARED = 227 * 1024  # bytes of dynamic shared memory that a block of sm_90 may have; sm_75 has 64 KiB
+SHARED = {75: 64 << 10, 80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 120: 99 << 10}
+"""Architectures that kernels are compiled for, and bytes of shared memory that a block may have."""
 
 
 def _nvrtc() -> Any:
@@ -41,10 +43,10 @@ def _headers() -> list[str]:
     return found[:1]
 
 
-def _compile(text: str, name: str, names: tuple[str, ...], architecture: int) -> int:
-    """Bytes of the cubin. Fails with the compiler's log."""
+def _compile(text: str, name: str, names: Iterable[str], target: str) -> dict[str, int]:
+    """Bytes of static shared memory of each instance. Fails with the compiler's log."""
     nvrtc = _nvrtc()
-    options = [f"--gpu-architecture=sm_{architecture}", "--std=c++17", f"-I{INCLUDE}", *(f"-I{p}" for p in _headers())]
+    options = [f"--gpu-architecture={target}", "--std=c++17", f"-I{INCLUDE}", *(f"-I{p}" for p in _headers())]
     _, program = nvrtc.nvrtcCreateProgram(text.encode(), name.encode(), 0, [], [])
     for expression in names:
         nvrtc.nvrtcAddNameExpression(program, expression.encode())
@@ -53,15 +55,40 @@ def _compile(text: str, name: str, names: tuple[str, ...], architecture: int) ->
     log = bytes(size + 2)  # never a cached object of one byte: the compiler writes into it
     nvrtc.nvrtcGetProgramLog(program, log)
     assert error == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
-    return nvrtc.nvrtcGetCUBINSize(program)[1]
+    cubin = bytes(nvrtc.nvrtcGetCUBINSize(program)[1])
+    nvrtc.nvrtcGetCUBIN(program, cubin)
+    sections = _sections(cubin)
+    lowered = {n: nvrtc.nvrtcGetLoweredName(program, n.encode())[1].decode() for n in names}
+    assert all(f".text.{mangled}" in sections for mangled in lowered.values())
+    return {n: sections.get(f".nv.shared.{mangled}", 0) for n, mangled in lowered.items()}
 
 
-def _fewer(names: tuple[str, ...]) -> tuple[str, ...]:
-    """One instance of each kernel for each of its first and last template arguments: what the gate has time for."""
+def _sections(elf: bytes) -> dict[str, int]:
+    """The sizes of an ELF file's sections."""
+    (table,) = struct.unpack_from("<Q", elf, 0x28)
+    size, count, strings = struct.unpack_from("<3H", elf, 0x3A)
+    headers = [struct.unpack_from("<2I4Q", elf, table + i * size) for i in range(count)]
+    start = headers[strings][4]
+    return {elf[start + h[0] : elf.index(b"\0", start + h[0])].decode(): h[5] for h in headers}
+
+
+def _check_source(source: Source, names: Iterable[str], architecture: int) -> None:
+    """Compile some instances for an architecture that they run on and compare the shared memory they need with it."""
+    if not source.oldest <= architecture or (source.target and source.target != f"sm_{architecture}a"):
+        return
+    static = _compile(source.text, source.file, names, source.target or f"sm_{architecture}")
+    for name, nbytes in static.items():
+        assert nbytes + source.names[name] <= SHARED[architecture], name
+
+
+def _fewer(names: Iterable[str]) -> tuple[str, ...]:
+    """One instance of each kernel for each of its first and (unless numbers) last template arguments: what the gate
+    has time for."""
     kept: dict[tuple[str, str], str] = {}
     for name in names:
         kernel, _, rest = name.partition("<")
-        for argument in (rest.split(",")[0], rest.split(",")[-1]):
+        first, last = rest.split(",")[0], rest.split(",")[-1]
+        for argument in (first, first if last.strip(" >").isdigit() else last):
             kept.setdefault((kernel, argument), name)
     return tuple(dict.fromkeys(kept.values()))
 
@@ -71,15 +98,22 @@ SOURCES = [pytest.param(s, id=Path(s.file).name) for s in Source.all]
 
 @pytest.mark.parametrize("file", SOURCES)
 def test_kernels_compile_for_the_oldest_and_newest_architecture(file: Source) -> None:
-    for architecture in (ARCHITECTURES[0], ARCHITECTURES[-1]):
-        assert _compile(file.text, file.file, _fewer(file.names), architecture) > 0
+    served = [a for a in SHARED if a >= file.oldest and (not file.target or file.target == f"sm_{a}a")]
+    for architecture in {served[0], served[-1]}:
+        _check_source(file, _fewer(file.names), architecture)
+
+
+@pytest.mark.parametrize("file", SOURCES)
+def test_dynamic_shared_memory_fits_every_architecture(file: Source) -> None:
+    limit = SHARED[90] if file.target == "sm_90a" else min(n for a, n in SHARED.items() if a >= file.oldest)
+    assert max(file.names.values()) <= limit
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", SHARED)
 @pytest.mark.parametrize("file", SOURCES)
 def test_every_instance_of_every_kernel_compiles(file: Source, architecture: int) -> None:
-    assert _compile(file.text, file.file, file.names, architecture) > 0
+    _check_source(file, file.names, architecture)
 
 
 def _text(expression: str, params: tuple[str, ...], types: tuple[str, ...], out: str, compute: str) -> str:
@@ -100,7 +134,7 @@ def test_elementwise_kernels_compile() -> None:
         expression = "s = 1.0 / (1.0 + exp(-x)); x * s, s, where(less(x, y), power(x, 2.0), -abs(y))"
         texts.append(_text(expression, ("x", "y"), (t, "float"), t, compute))
     for i, text in enumerate(texts):
-        assert _compile(text, f"elementwise{i}", (), 90) > 0
+        _compile(text, f"elementwise{i}", (), "sm_90")
 
 
 def test_every_source_file_has_instances() -> None:

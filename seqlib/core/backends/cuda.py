@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache, cached_property
 from itertools import pairwise
@@ -211,20 +211,23 @@ def is_cuda(array: Any) -> bool:
 class Source:
     """A `.cu` file and the instances of its kernels that may be asked for.
 
-    `names` are C++ names, template arguments included. `all` lists every source of the process, for the test that
-    compiles all of them without a GPU.
+    `names` are C++ names, template arguments included, with the bytes of dynamic shared memory that each is launched
+    with at most (a sequence: none). `oldest` is the first compute capability that they run on, `target` the only one
+    ("sm_90a") if they need what no other has. `all` lists every source of the process, for the tests without a GPU.
     """
 
     all: list[Source] = []
 
-    def __init__(self, file: str, names: Sequence[str]) -> None:
-        self.file = file
-        self.names = tuple(names)
+    def __init__(
+        self, file: str, names: Sequence[str] | Mapping[str, int], oldest: int = 75, target: str | None = None
+    ) -> None:
+        self.file, self.oldest, self.target = file, oldest, target
+        self.names = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, 0)
         Source.all.append(self)
 
     def kernel(self, name: str, shared: int = 0) -> Any:
-        """The compiled kernel; `shared` is the most dynamic shared memory in bytes that it is launched with."""
-        return _kernel(self, name, shared)
+        """The compiled kernel; `shared` is its dynamic shared memory where that depends on more than the instance."""
+        return _kernel(self, name, max(shared, self.names[name]))
 
     @cached_property
     def text(self) -> str:
@@ -236,12 +239,9 @@ OPTIONS = ("--std=c++17", f"-I{INCLUDE}")
 
 @cache
 def _kernel(source: Source, name: str, shared: int) -> Any:
-    if name not in source.names:
-        raise KeyError(f"{source.file} declares no instance {name}")
-    backend = cuda()
-    module = backend.xp.RawModule(code=source.text, options=OPTIONS, name_expressions=[name])
-    kernel = module.get_function(name)
-    if shared > 48 * 1024:
+    options = (*OPTIONS, f"--gpu-architecture={source.target}") if source.target else OPTIONS  # wins over CuPy's own
+    kernel = cuda().xp.RawModule(code=source.text, options=options, name_expressions=[name]).get_function(name)
+    if shared:
         kernel.max_dynamic_shared_size_bytes = shared
     return kernel
 

@@ -63,6 +63,7 @@ template <typename T, int ROWS, int W> struct Tile {
     static constexpr int pitch = W + 8;
     T at[ROWS * pitch];
 
+    __device__ __forceinline__ static int place(int row, int column) { return row * pitch + column; }
     // 16x16 at (row, column) as operand A, rows as they lie.
     __device__ __forceinline__ void a(u32 (&r)[4], int row, int column) const {
         int l = threadIdx.x % WARP;
@@ -85,12 +86,13 @@ template <typename T, int ROWS, int W> struct Tile {
     }
     // Copies the first ROWS rows of a matrix in global memory whose rows lie `stride` apart; 0 from `rows` on.
     template <int THREADS> __device__ __forceinline__ void fill(const T* from, i64 stride, int rows) {
-        constexpr int per_row = W / 8;
+        constexpr int per_row = W / 8, pieces = ROWS * per_row;
 #pragma unroll
-        for (int i = threadIdx.x; i < ROWS * per_row; i += THREADS) {
-            int row = i / per_row, column = i % per_row * 8;
+        for (int i = 0; i < (pieces + THREADS - 1) / THREADS; ++i) {
+            int piece = threadIdx.x + i * THREADS, row = piece / per_row, column = piece % per_row * 8;
             bool there = row < rows;
-            copy16(at + row * pitch + column, from + (there ? row * stride + column : 0), there);
+            if (pieces % THREADS == 0 || piece < pieces)
+                copy16(at + place(row, column), from + (there ? row * stride + column : 0), there);
         }
     }
 };

@@ -72,7 +72,9 @@ def make_config(given: Mapping[str, Any], source: bool = True) -> RunConfig:
 
 def _model_of(hparams_set: str) -> str:
     """The model of the library that a preset is for."""
-    return type(find_preset(hparams_set).model).__module__.rpartition(".")[2]
+    kind = type(find_preset(hparams_set).model)
+    own = kind.__module__.rpartition(".")[2]
+    return next((name for name in list_models() if config_type(builder(name)) is kind), own)
 
 
 def task_name(config: RunConfig) -> str:

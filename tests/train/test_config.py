@@ -136,3 +136,9 @@ def test_a_problem_in_a_file_becomes_absolute(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text("from seqlib.problems.translation import Translation as Mine\n")
     assert make_config({"problem": "mine.py:Mine"}).problem == f"{tmp_path / 'mine.py'}:Mine"
+
+
+def test_a_preset_tells_the_model() -> None:
+    for name in ("transformer_tiny", "transformer_multi30k", "lstm_seq2seq_base"):
+        config = make_config({"hparams_set": name, "data": {"paths": ["a.en", "a.de"]}}, source=False)
+        assert name.startswith(config.model + "_"), name

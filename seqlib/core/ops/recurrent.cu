@@ -56,64 +56,86 @@ template <typename T> struct Backward {
     int steps, rows, width, reverse;
 };
 
-// Unit u of row n in step t: from the product `own` of the old state h and the old c to the new ones; writes what is kept.
+// Unit u of row n in a step: what is computed and kept of it.
+template <typename A> struct Cell { A a[4], h, c, t, y, old_h, old_c; };
+
+// From the product `own` of the old state and what the inputs give, `x`, to the new state.
 template <typename T, int GATES, typename A>
-__device__ __forceinline__ A step_forward(const Forward<T>& f, int t, int n, int u, A (&own)[4], const A (&x)[4], A h,
-                                          A& c) {
-    A a[4], squashed = 0, before = c, next;
+__device__ __forceinline__ Cell<A> step_forward(const Forward<T>& f, int t, int n, int u, A (&own)[4], const A (&x)[4],
+                                                A h, A c) {
+    Cell<A> cell;
+    cell.old_h = h, cell.old_c = cell.c = c, cell.t = 0;
     if (GATES == 4) {
 #pragma unroll
-        for (int g = 0; g < 4; ++g) a[g] = own[g] + x[g];
-        next = lstm(a, c, squashed);
+        for (int g = 0; g < 4; ++g) cell.a[g] = own[g] + x[g];
+        cell.h = lstm(cell.a, cell.c, cell.t);
     } else {
 #pragma unroll
         for (int g = 0; g < 3; ++g) own[g] += load(f.b[g * f.width + u]);
-        next = gru(a, x, own, h);
+        cell.h = gru(cell.a, x, own, h);
     }
     bool live = !f.lengths || t < f.lengths[n];
+    cell.y = live ? cell.h : A(0);
+    cell.h = live ? load(store<T>(cell.h)) : h;
+    if (!live) cell.c = c;
+    return cell;
+}
+template <typename T, int GATES, typename A>
+__device__ __forceinline__ void write(const Forward<T>& f, int t, int n, int u, const Cell<A>& cell) {
     i64 row = i64(t) * f.rows + n, at = row * f.width + u;
+    if (f.y) f.y[at] = store<T>(cell.y);
     if (f.gates)
 #pragma unroll
-        for (int g = 0; g < 4; ++g) f.gates[(row * 4 + g) * f.width + u] = store<T>(a[g]);
-    if (GATES == 4 && f.cells) f.cells[at] = store<T>(before);
-    if (GATES == 4 && f.tanhs) f.tanhs[at] = store<T>(squashed);
-    if (f.states) f.states[at] = store<T>(h);
-    if (f.y) f.y[at] = store<T>(live ? next : A(0));
-    if (!live) c = before;
-    return live ? load(store<T>(next)) : h;
+        for (int g = 0; g < 4; ++g) f.gates[(row * 4 + g) * f.width + u] = store<T>(cell.a[g]);
+    if (GATES == 4 && f.cells) f.cells[at] = store<T>(cell.old_c);
+    if (GATES == 4 && f.tanhs) f.tanhs[at] = store<T>(cell.t);
+    if (f.states) f.states[at] = store<T>(cell.old_h);
 }
 
-// Likewise backward: `dh` is what comes to the new state and leaves as what goes past the product to the old one; `d` are
-// the gradients by what the product gave.
+// What backward reads of a step: c and t of LSTM, h of GRU.
+template <typename A> struct Kept { A a[4], c, t, h, gy; };
+
 template <typename T, int GATES, typename A>
-__device__ __forceinline__ void step_backward(const Backward<T>& b, int t, int n, int u, A (&d)[4], A& dh, A& dc) {
+__device__ __forceinline__ void read(Kept<A>& kept, const Backward<T>& b, int t, int n, int u) {
     i64 row = i64(t) * b.rows + n, at = row * b.width + u;
-    A a[4];
 #pragma unroll
-    for (int g = 0; g < 4; ++g) a[g] = load(b.gates[(row * 4 + g) * b.width + u]), d[g] = 0;
-    if (!b.lengths || t < b.lengths[n]) {
-        A all = dh + (b.gy ? load(b.gy[at]) : A(0));
-        dh = 0;
-        if (GATES == 4) lstm_back(d, a, A(load(b.cells[at])), A(load(b.tanhs[at])), all, dc);
-        else dh = gru_back(d, a, A(load(b.states[at])), all);
+    for (int g = 0; g < 4; ++g) kept.a[g] = load(b.gates[(row * 4 + g) * b.width + u]);
+    if (GATES == 4) kept.c = load(b.cells[at]), kept.t = load(b.tanhs[at]);
+    else kept.h = load(b.states[at]);
+    kept.gy = b.gy ? load(b.gy[at]) : A(0);
+}
+// `dh` is what comes to the new state and leaves as what goes past the product to the old one; `d` are the gradients by
+// the gates' sums, of GRU d[3] by the state's share of n.
+template <typename T, int GATES, typename A>
+__device__ __forceinline__ void step_backward(const Backward<T>& b, int t, int n, const Kept<A>& kept, A (&d)[4], A& dh,
+                                              A& dc) {
+#pragma unroll
+    for (int g = 0; g < 4; ++g) d[g] = 0;
+    if (b.lengths && t >= b.lengths[n]) return;
+    A all = dh + kept.gy;
+    dh = 0;
+    if (GATES == 4) lstm_back(d, kept.a, kept.c, kept.t, all, dc);
+    else dh = gru_back(d, kept.a, kept.h, all);
+}
+// What the product reads: of GRU the state's share of n in place of n's.
+template <int GATES, typename A> __device__ __forceinline__ A own(const A (&d)[4], int g) { return d[GATES == 3 && g == 2 ? 3 : g]; }
+template <typename T, int GATES, typename A>
+__device__ __forceinline__ void write(const Backward<T>& b, int t, int n, int u, const A (&d)[4]) {
+    i64 row = i64(t) * b.rows + n;
+#pragma unroll
+    for (int g = 0; g < GATES; ++g) {
+        if (b.gx) b.gx[(row * GATES + g) * b.width + u] = store<T>(d[g]);
+        if (GATES == 3 && b.gown) b.gown[(row * GATES + g) * b.width + u] = store<T>(own<GATES>(d, g));
     }
-    if (b.gx)
-#pragma unroll
-        for (int g = 0; g < GATES; ++g) b.gx[(row * GATES + g) * b.width + u] = store<T>(d[g]);
-    if (GATES == 3) d[2] = d[3];
-    if (b.gown)
-#pragma unroll
-        for (int g = 0; g < GATES; ++g) b.gown[(row * GATES + g) * b.width + u] = store<T>(d[g]);
 }
 
 // -- a step after a product ---------------------------------------------------------------------------------------
 
-// From own [B, GATES H], the product of the step's state (at `state`), to the next state (at `next`); cell [B, H] is the
-// running c.
+// From own [B, GATES H], the product of the step's state (at `state`), to the next state (at `next`); running [B, H] is c.
 template <typename T, int GATES>
 __global__ void __launch_bounds__(256)
-cell_forward(Forward<T> f, const typename Compute<T>::type* own, const T* state, T* next, typename Compute<T>::type* cell,
-             int t, int first, int last) {
+cell_forward(Forward<T> f, const typename Compute<T>::type* own, const T* state, T* next,
+             typename Compute<T>::type* running, int t, int first, int last) {
     typedef typename Compute<T>::type A;
     int i = blockIdx.x * blockDim.x + threadIdx.x, n = i / f.width, u = i % f.width;
     if (n >= f.rows) return;
@@ -124,21 +146,22 @@ cell_forward(Forward<T> f, const typename Compute<T>::type* own, const T* state,
         mine[g] = own[at];
         x[g] = load(f.x[i64(t) * f.rows * GATES * f.width + at]);
     }
-    if (GATES == 4) c = first ? A(load(f.c0[i])) : cell[i];
-    A h = step_forward<T, GATES>(f, t, n, u, mine, x, A(load(state[i])), c);
-    next[i] = store<T>(h);
-    if (last && f.h) f.h[i] = store<T>(h);
+    if (GATES == 4) c = first ? A(load(f.c0[i])) : running[i];
+    Cell<A> cell = step_forward<T, GATES>(f, t, n, u, mine, x, A(load(state[i])), c);
+    write<T, GATES>(f, t, n, u, cell);
+    next[i] = store<T>(cell.h);
+    if (last && f.h) f.h[i] = store<T>(cell.h);
     if (GATES == 4) {
-        cell[i] = c;
-        if (last && f.c) f.c[i] = store<T>(c);
+        running[i] = cell.c;
+        if (last && f.c) f.c[i] = store<T>(cell.c);
     }
 }
 
-// From `sent` [B, H], the product of the later step, and dh and dc [B, H], which go from step to step, to `own` [B, GATES H],
+// From `sent` [B, H], the product of the later step, and dh and dc [B, H], which go from step to step, to `to` [B, GATES H],
 // of which the product is taken. With t = -1 no step is left: dh and dc are the gradients by h0 and c0.
 template <typename T, int GATES>
 __global__ void __launch_bounds__(256)
-cell_backward(Backward<T> b, T* own, const typename Compute<T>::type* sent, typename Compute<T>::type* past,
+cell_backward(Backward<T> b, T* to, const typename Compute<T>::type* sent, typename Compute<T>::type* past,
               typename Compute<T>::type* cells, int t, int first) {
     typedef typename Compute<T>::type A;
     int i = blockIdx.x * blockDim.x + threadIdx.x, n = i / b.width, u = i % b.width;
@@ -150,9 +173,12 @@ cell_backward(Backward<T> b, T* own, const typename Compute<T>::type* sent, type
         if (GATES == 4 && b.gc0) b.gc0[i] = store<T>(dc);
         return;
     }
-    step_backward<T, GATES>(b, t, n, u, d, dh, dc);
+    Kept<A> kept;
+    read<T, GATES>(kept, b, t, n, u);
+    step_backward<T, GATES>(b, t, n, kept, d, dh, dc);
+    write<T, GATES>(b, t, n, u, d);
 #pragma unroll
-    for (int g = 0; g < GATES; ++g) own[(i64(n) * GATES + g) * b.width + u] = store<T>(d[g]);
+    for (int g = 0; g < GATES; ++g) to[(i64(n) * GATES + g) * b.width + u] = store<T>(own<GATES>(d, g));
     past[i] = dh;
     if (GATES == 4) cells[i] = dc;
 }
@@ -187,11 +213,24 @@ __device__ __forceinline__ void wait_for(u32* counter, u32 target) {
 }
 
 #if __CUDA_ARCH__ >= 800
-// This block's A from weights: row r < 16 MT, element k is `at(r, k)`.
-template <typename T, int MT, typename At> __device__ __forceinline__ void keep(T* a, int chunks, At at) {
-    for (int i = threadIdx.x; i < chunks * MT * 64 * 8; i += THREADS) {
-        int e = i % 8, lane = i / 8 % WARP, half = i / 256 % 2, m = i / 512 % MT, c = i / (512 * MT);
-        a[i] = at(m * 16 + half * 8 + lane / 4, c * 32 + lane % 4 * 8 + e);
+// Where element k of row r of A lies: [chunks][MT][halves of 8 rows][lanes][8].
+template <int MT> __device__ __forceinline__ int spot(int r, int k) {
+    return (((k / 32 * MT + r / 16) * 2 + r % 16 / 8) * WARP + r % 8 * 4 + k % 32 / 8) * 8 + k % 8;
+}
+// This block's A from weights: `at(i, j)` is where element j of line i lies, null where there is none (that is 0). Lines are
+// rows of A or, TRANSPOSED, columns; N neighbours of a line are read at once.
+template <typename T, int MT, int N, bool TRANSPOSED, typename At>
+__device__ __forceinline__ void keep(T* a, int lines, int length, At at) {
+    int per_line = length / N;
+#pragma unroll 8
+    for (int i = threadIdx.x; i < lines * per_line; i += THREADS) {
+        int line = i / per_line, j = i % per_line * N;
+        const T* from = at(line, j);
+        Pack<T, N> held;
+        if (from) held = *reinterpret_cast<const Pack<T, N>*>(from);
+#pragma unroll
+        for (int e = 0; e < N; ++e)
+            a[TRANSPOSED ? spot<MT>(j + e, line) : spot<MT>(line, j + e)] = from ? held.at[e] : store<T>(0.f);
     }
 }
 
@@ -261,11 +300,13 @@ recurrent_forward(Forward<T> f, T* exchange, u32* counter, int units, int tiles)
     T* a = reinterpret_cast<T*>(memory);
     float* sums = reinterpret_cast<float*>(a + chunks * MT * 512);
     float *hs = sums + WARPS * 16 * MT * (8 * NT + 1), *cs = hs + 8 * tiles * units;
-    keep<T, MT>(a, chunks, [&](int r, int k) {
+    auto at = [&](int r, int k) {
         int u = from + r % units;
         bool there = r < GATES * units && u < f.width && k < f.width;
-        return there ? f.w[(i64(r / units) * f.width + u) * f.width + k] : store<T>(0.f);
-    });
+        return there ? f.w + (i64(r / units) * f.width + u) * f.width + k : nullptr;
+    };
+    if (f.width % 4 == 0) keep<T, MT, 4, false>(a, 16 * MT, chunks * 32, at);
+    else keep<T, MT, 1, false>(a, 16 * MT, chunks * 32, at);
     for (int i = threadIdx.x; i < f.rows * units; i += THREADS) {
         int n = i / units, u = from + i % units;
         if (u >= f.width) continue;
@@ -296,6 +337,7 @@ recurrent_forward(Forward<T> f, T* exchange, u32* counter, int units, int tiles)
                         x[j][g] = load(f.x[((i64(t) * f.rows + n) * GATES + g) * f.width + u]);
             }
             multiply<T, MT, NT>(sums, a, b + group * WARP * 8, chunks, tiles);
+            Cell<float> cells[MOST];
 #pragma unroll
             for (int j = 0; j < MOST; ++j) {
                 int i = threadIdx.x + j * THREADS, n = group * 8 + i / units, u = from + i % units;
@@ -304,15 +346,19 @@ recurrent_forward(Forward<T> f, T* exchange, u32* counter, int units, int tiles)
 #pragma unroll
                 for (int g = 0; g < GATES; ++g) own[g] = total<MT, NT>(sums, g * units + i % units, i / units);
                 int held = n * units + i % units;
-                float h = hs[held], c = GATES == 4 ? cs[held] : 0.f;
-                h = step_forward<T, GATES>(f, t, n, u, own, x[j], h, c);
-                next[place(n, u, tiles)] = store<T>(h);
-                hs[held] = h;
-                if (GATES == 4) cs[held] = c;
+                cells[j] = step_forward<T, GATES>(f, t, n, u, own, x[j], hs[held], GATES == 4 ? cs[held] : 0.f);
+                next[place(n, u, tiles)] = store<T>(cells[j].h);
+                hs[held] = cells[j].h;
+                if (GATES == 4) cs[held] = cells[j].c;
             }
             if (group + NT < tiles) __syncthreads();
+            else if (s + 1 < f.steps) arrive(counter);  // the others may go on; the rest is for later launches
+#pragma unroll
+            for (int j = 0; j < MOST; ++j) {
+                int i = threadIdx.x + j * THREADS, n = group * 8 + i / units, u = from + i % units;
+                if (i < 8 * NT * units && n < f.rows && u < f.width) write<T, GATES>(f, t, n, u, cells[j]);
+            }
         }
-        if (s + 1 < f.steps) arrive(counter);
     }
     __syncthreads();
     for (int i = threadIdx.x; i < f.rows * units; i += THREADS) {
@@ -334,16 +380,19 @@ recurrent_backward(Backward<T> b, T* exchange, float* parts, u32* counters, int 
 #if __CUDA_ARCH__ >= 800
     extern __shared__ __align__(16) unsigned char memory[];
     constexpr int V = 16 * MT, SHARE = (V + GATES - 1) / GATES;
+    constexpr int MOST = (2 * 8 * NT * SHARE + THREADS - 1) / THREADS;  // of a thread's elements, in up to two turns
     int chunks = (b.width + 31) / 32, slot = chunks * tiles * WARP * 8;
     int gate = blockIdx.x % GATES, group = blockIdx.x / GATES, from = group * V, mine = gate * SHARE;
     T* a = reinterpret_cast<T*>(memory);
     float* sums = reinterpret_cast<float*>(a + chunks * MT * 512);
     float *dhs = sums + WARPS * V * (8 * NT + 1), *dcs = dhs + 8 * tiles * SHARE;
     u32* counter = counters + 1 + group;
-    keep<T, MT>(a, chunks, [&](int v, int k) {
+    auto at = [&](int k, int v) {
         bool there = from + v < b.width && k < b.width;
-        return there ? b.w[(i64(gate) * b.width + k) * b.width + from + v] : store<T>(0.f);
-    });
+        return there ? b.w + (i64(gate) * b.width + k) * b.width + from + v : nullptr;
+    };
+    if (b.width % 4 == 0) keep<T, MT, 4, true>(a, chunks * 32, V, at);
+    else keep<T, MT, 1, true>(a, chunks * 32, V, at);
     if (blockIdx.x == 0)  // beyond the width B is 0
         for (int i = threadIdx.x; i < 2 * GATES * 8 * tiles * (chunks * 32 - b.width); i += THREADS) {
             int which = i % (2 * GATES), rest = i / (2 * GATES);
@@ -352,12 +401,21 @@ recurrent_backward(Backward<T> b, T* exchange, float* parts, u32* counters, int 
     for (int s = 0; s <= b.steps; ++s) {
         int t = b.reverse ? s : b.steps - 1 - s;
         T* made = exchange + s % 2 * GATES * slot;
+        Kept<float> kept[MOST];
+        float d[MOST][4];
+#pragma unroll
+        for (int j = 0; j < MOST; ++j) {
+            int i = threadIdx.x + j * THREADS, u = from + mine + i % SHARE;
+            if (s < b.steps && i < b.rows * SHARE && mine + i % SHARE < V && u < b.width)
+                read<T, GATES>(kept[j], b, t, i / SHARE, u);
+        }
         if (s) wait_for(counter, GATES * s);
-        for (int i = threadIdx.x; i < b.rows * SHARE; i += THREADS) {
-            int n = i / SHARE, v = mine + i % SHARE, u = from + v;
-            if (v >= V || u >= b.width) continue;
+#pragma unroll
+        for (int j = 0; j < MOST; ++j) {
+            int i = threadIdx.x + j * THREADS, n = i / SHARE, v = mine + i % SHARE, u = from + v;
+            if (i >= b.rows * SHARE || v >= V || u >= b.width) continue;
             i64 at = i64(n) * b.width + u;
-            float dh, dc = 0, d[4];
+            float dh, dc = 0;
             if (s) {
                 dh = dhs[i];
                 if (GATES == 4) dc = dcs[i];
@@ -372,14 +430,19 @@ recurrent_backward(Backward<T> b, T* exchange, float* parts, u32* counters, int 
                 if (GATES == 4 && b.gc0) b.gc0[at] = store<T>(dc);
                 continue;
             }
-            step_backward<T, GATES>(b, t, n, u, d, dh, dc);
+            step_backward<T, GATES>(b, t, n, kept[j], d[j], dh, dc);
 #pragma unroll
-            for (int g = 0; g < GATES; ++g) made[g * slot + place(n, u, tiles)] = store<T>(d[g]);
+            for (int g = 0; g < GATES; ++g) made[g * slot + place(n, u, tiles)] = store<T>(own<GATES>(d[j], g));
             dhs[i] = dh;
             if (GATES == 4) dcs[i] = dc;
         }
         if (s == b.steps) return;
         arrive(counters);
+#pragma unroll
+        for (int j = 0; j < MOST; ++j) {
+            int i = threadIdx.x + j * THREADS, v = mine + i % SHARE;
+            if (i < b.rows * SHARE && v < V && from + v < b.width) write<T, GATES>(b, t, i / SHARE, from + v, d[j]);
+        }
         wait_for(counters, gridDim.x * (s + 1));
         for (int first = 0; first < tiles; first += NT) {
             multiply<T, MT, NT>(sums, a, made + gate * slot + first * WARP * 8, chunks, tiles);

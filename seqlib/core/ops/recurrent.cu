@@ -4,8 +4,9 @@
 //
 // Two ways. `cell_forward` and `cell_backward` do one step after a product of the library. `recurrent_forward` and
 // `recurrent_backward` do all steps in one launch (Diamos et al. 2016): each block keeps its part of the recurrent
-// weights in shared memory, and blocks hand each other the states through global memory, a barrier a step. All blocks
-// must run at once: there are at most as many as multiprocessors.
+// weights in shared memory, and blocks hand each other the states through global memory. There every step has its own
+// place, filled with ABSENT before, so that a value tells by itself that it has come: no barrier, no fence. All blocks must
+// run at once: there are at most as many as multiprocessors.
 #include "mma.cuh"
 
 template <typename A> __device__ __forceinline__ A sigmoid(A x) { return A(1) / (A(1) + exp(-x)); }
@@ -195,24 +196,35 @@ __device__ __forceinline__ int place(int n, int k, int tiles) {
     return ((k / 32 * tiles + n / 8) * WARP + n % 8 * 4 + k % 32 / 8) * 8 + k % 8;
 }
 
-// Each block, once: its writes are seen by those who wait for `target` arrivals.
-__device__ __forceinline__ void arrive(u32* counter) {
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        __threadfence();
-        atomicAdd(counter, 1u);
-    }
+#if __CUDA_ARCH__ >= 800
+// No 16-bit value or float that `store` or an operation gives has all bits set: NaN has 0x7FFF, 0x7FFFFFFF.
+constexpr u32 ABSENT = 0xFFFFFFFFu;
+
+__device__ __forceinline__ bool absent(const uint4& v) {  // one half at least of these words
+    u32 found = 0, words[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) found |= (~words[i] - 0x00010001u) & words[i] & 0x80008000u;
+    return found;
 }
-__device__ __forceinline__ void wait_for(u32* counter, u32 target) {
-    if (threadIdx.x == 0) {
-        u32 seen;
-        do asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(counter) : "memory");
-        while (seen < target);
-    }
-    __syncthreads();
+__device__ __forceinline__ uint4 fetch(const uint4* from) {
+    uint4 v;
+    asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from) : "memory");
+    return v;
+}
+__device__ __forceinline__ u32 fetch(const float* from) {
+    u32 v;
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(from) : "memory");
+    return v;
+}
+__device__ __forceinline__ void send(float* to, float x) {
+    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(to), "r"(__float_as_uint(x)) : "memory");
+}
+template <typename T> __device__ __forceinline__ void send(T* to, float x) {
+    T rounded = store<T>(x);
+    asm volatile("st.relaxed.gpu.global.u16 [%0], %1;" :: "l"(to), "h"(*reinterpret_cast<u16*>(&rounded)) : "memory");
 }
 
-#if __CUDA_ARCH__ >= 800
 // Where element k of row r of A lies: [chunks][MT][halves of 8 rows][lanes][8].
 template <int MT> __device__ __forceinline__ int spot(int r, int k) {
     return (((k / 32 * MT + r / 16) * 2 + r % 16 / 8) * WARP + r % 8 * 4 + k % 32 / 8) * 8 + k % 8;
@@ -234,9 +246,9 @@ __device__ __forceinline__ void keep(T* a, int lines, int length, At at) {
     }
 }
 
-// sums[warp][r][n] of A and NT tiles of B for the chunks of each warp.
+// sums[warp][r][n] of A and NT tiles of B, of which `rows` rows count, for the chunks of each warp; waits for B.
 template <typename T, int MT, int NT>
-__device__ __forceinline__ void multiply(float* sums, const T* a, const T* b, int chunks, int tiles) {
+__device__ __forceinline__ void multiply(float* sums, const T* a, const T* b, int chunks, int tiles, int rows) {
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const uint4 *as = reinterpret_cast<const uint4*>(a), *bs = reinterpret_cast<const uint4*>(b);
     float acc[MT][NT][4];
@@ -252,11 +264,15 @@ __device__ __forceinline__ void multiply(float* sums, const T* a, const T* b, in
         for (int i = 0; i < AHEAD; ++i)
 #pragma unroll
             for (int n = 0; n < NT; ++n)
-                if (first + i * WARPS < chunks) held[i][n] = __ldcg(bs + ((first + i * WARPS) * tiles + n) * WARP + lane);
+                if (first + i * WARPS < chunks) held[i][n] = fetch(bs + ((first + i * WARPS) * tiles + n) * WARP + lane);
 #pragma unroll
         for (int i = 0; i < AHEAD; ++i) {
             int c = first + i * WARPS;
             if (c >= chunks) continue;
+#pragma unroll
+            for (int n = 0; n < NT; ++n)
+                while (__any_sync(~0u, n * 8 + lane / 4 < rows && absent(held[i][n])))
+                    held[i][n] = fetch(bs + (c * tiles + n) * WARP + lane);
 #pragma unroll
             for (int m = 0; m < MT; ++m) {
                 uint4 low = as[(c * MT + m) * 64 + lane], high = as[(c * MT + m) * 64 + WARP + lane];
@@ -289,17 +305,26 @@ template <int MT, int NT> __device__ __forceinline__ float total(const float* su
 }
 #endif
 
-// A block owns `units` units and all their gates: row r of A is gate r / units of unit r % units. `exchange` holds B twice:
-// the state that a step reads and the one that it makes. `counter` is 0 before.
+// A block owns `units` units and all their gates: row r of A is gate r / units of unit r % units. `exchange` holds the B of
+// every step, ABSENT before.
 template <typename T, int GATES, int MT, int NT>
-__global__ void __launch_bounds__(THREADS)
-recurrent_forward(Forward<T> f, T* exchange, u32* counter, int units, int tiles) {
+__global__ void __launch_bounds__(THREADS) recurrent_forward(Forward<T> f, T* exchange, int units, int tiles) {
 #if __CUDA_ARCH__ >= 800
     extern __shared__ __align__(16) unsigned char memory[];
     int chunks = (f.width + 31) / 32, slot = chunks * tiles * WARP * 8, from = blockIdx.x * units;
     T* a = reinterpret_cast<T*>(memory);
     float* sums = reinterpret_cast<float*>(a + chunks * MT * 512);
     float *hs = sums + WARPS * 16 * MT * (8 * NT + 1), *cs = hs + 8 * tiles * units;
+    for (int i = threadIdx.x; i < f.rows * units; i += THREADS) {
+        int n = i / units, u = from + i % units;
+        if (u >= f.width) continue;
+        hs[i] = load(f.h0[n * f.width + u]);
+        if (GATES == 4) cs[i] = load(f.c0[n * f.width + u]);
+        send(exchange + place(n, u, tiles), hs[i]);
+    }
+    int beyond = 8 * tiles * (chunks * 32 - f.width);  // where B is 0
+    for (int i = blockIdx.x * THREADS + threadIdx.x; i < f.steps * beyond; i += gridDim.x * THREADS)
+        send(exchange + i64(i / beyond) * slot + place(i % (8 * tiles), f.width + i % beyond / (8 * tiles), tiles), 0.f);
     auto at = [&](int r, int k) {
         int u = from + r % units;
         bool there = r < GATES * units && u < f.width && k < f.width;
@@ -307,24 +332,10 @@ recurrent_forward(Forward<T> f, T* exchange, u32* counter, int units, int tiles)
     };
     if (f.width % 4 == 0) keep<T, MT, 4, false>(a, 16 * MT, chunks * 32, at);
     else keep<T, MT, 1, false>(a, 16 * MT, chunks * 32, at);
-    for (int i = threadIdx.x; i < f.rows * units; i += THREADS) {
-        int n = i / units, u = from + i % units;
-        if (u >= f.width) continue;
-        hs[i] = load(f.h0[n * f.width + u]);
-        if (GATES == 4) cs[i] = load(f.c0[n * f.width + u]);
-        exchange[place(n, u, tiles)] = f.h0[n * f.width + u];
-    }
-    if (blockIdx.x == 0)  // beyond the width B is 0
-        for (int i = threadIdx.x; i < 8 * tiles * (chunks * 32 - f.width); i += THREADS) {
-            int at = place(i % (8 * tiles), f.width + i / (8 * tiles), tiles);
-            exchange[at] = exchange[slot + at] = store<T>(0.f);
-        }
-    arrive(counter);
+    __syncthreads();
     for (int s = 0; s < f.steps; ++s) {
         int t = f.reverse ? f.steps - 1 - s : s;
-        const T* b = exchange + s % 2 * slot;
-        T* next = exchange + (s + 1) % 2 * slot;
-        wait_for(counter, gridDim.x * (s + 1));
+        T *b = exchange + i64(s) * slot, *next = b + slot;
         for (int group = 0; group < tiles; group += NT) {
             constexpr int MOST = (8 * NT * 16 + THREADS - 1) / THREADS;  // of a thread's elements
             float x[MOST][4];
@@ -336,8 +347,7 @@ recurrent_forward(Forward<T> f, T* exchange, u32* counter, int units, int tiles)
                     for (int g = 0; g < GATES; ++g)
                         x[j][g] = load(f.x[((i64(t) * f.rows + n) * GATES + g) * f.width + u]);
             }
-            multiply<T, MT, NT>(sums, a, b + group * WARP * 8, chunks, tiles);
-            Cell<float> cells[MOST];
+            multiply<T, MT, NT>(sums, a, b + group * WARP * 8, chunks, tiles, f.rows - group * 8);
 #pragma unroll
             for (int j = 0; j < MOST; ++j) {
                 int i = threadIdx.x + j * THREADS, n = group * 8 + i / units, u = from + i % units;
@@ -346,21 +356,15 @@ recurrent_forward(Forward<T> f, T* exchange, u32* counter, int units, int tiles)
 #pragma unroll
                 for (int g = 0; g < GATES; ++g) own[g] = total<MT, NT>(sums, g * units + i % units, i / units);
                 int held = n * units + i % units;
-                cells[j] = step_forward<T, GATES>(f, t, n, u, own, x[j], hs[held], GATES == 4 ? cs[held] : 0.f);
-                next[place(n, u, tiles)] = store<T>(cells[j].h);
-                hs[held] = cells[j].h;
-                if (GATES == 4) cs[held] = cells[j].c;
+                Cell<float> cell = step_forward<T, GATES>(f, t, n, u, own, x[j], hs[held], GATES == 4 ? cs[held] : 0.f);
+                if (s + 1 < f.steps) send(next + place(n, u, tiles), cell.h);
+                hs[held] = cell.h;
+                if (GATES == 4) cs[held] = cell.c;
+                write<T, GATES>(f, t, n, u, cell);
             }
-            if (group + NT < tiles) __syncthreads();
-            else if (s + 1 < f.steps) arrive(counter);  // the others may go on; the rest is for later launches
-#pragma unroll
-            for (int j = 0; j < MOST; ++j) {
-                int i = threadIdx.x + j * THREADS, n = group * 8 + i / units, u = from + i % units;
-                if (i < 8 * NT * units && n < f.rows && u < f.width) write<T, GATES>(f, t, n, u, cells[j]);
-            }
+            __syncthreads();
         }
     }
-    __syncthreads();
     for (int i = threadIdx.x; i < f.rows * units; i += THREADS) {
         int n = i / units, u = from + i % units;
         if (u >= f.width) continue;
@@ -371,12 +375,11 @@ recurrent_forward(Forward<T> f, T* exchange, u32* counter, int units, int tiles)
 }
 
 // Blocks come in groups of GATES, a group owns 16 MT units. Each block multiplies the gradients of one gate by that gate's
-// weights [H, 16 MT], transposed as A, and writes its part of what is sent to the units' states to `parts` [blocks, B, 16 MT];
-// then it sums the parts of its group for its share of the units and does their step. `exchange` holds B for two steps,
-// [2, GATES, …]; `counters`, 0 before, are those of all blocks and of each group.
+// weights [H, 16 MT], transposed as A, and writes its part of what is sent to the units' states to `parts` [T, blocks, B,
+// 16 MT]; then it sums the parts of its group for its share of the units and does their step. `exchange` holds the B of
+// every step and gate, [T, GATES, …]. Both are ABSENT before.
 template <typename T, int GATES, int MT, int NT>
-__global__ void __launch_bounds__(THREADS)
-recurrent_backward(Backward<T> b, T* exchange, float* parts, u32* counters, int tiles) {
+__global__ void __launch_bounds__(THREADS) recurrent_backward(Backward<T> b, T* exchange, float* parts, int tiles) {
 #if __CUDA_ARCH__ >= 800
     extern __shared__ __align__(16) unsigned char memory[];
     constexpr int V = 16 * MT, SHARE = (V + GATES - 1) / GATES;
@@ -386,41 +389,45 @@ recurrent_backward(Backward<T> b, T* exchange, float* parts, u32* counters, int 
     T* a = reinterpret_cast<T*>(memory);
     float* sums = reinterpret_cast<float*>(a + chunks * MT * 512);
     float *dhs = sums + WARPS * V * (8 * NT + 1), *dcs = dhs + 8 * tiles * SHARE;
-    u32* counter = counters + 1 + group;
+    int beyond = 8 * tiles * (chunks * 32 - b.width);  // where B is 0
+    for (int i = blockIdx.x * THREADS + threadIdx.x; i < b.steps * GATES * beyond; i += gridDim.x * THREADS)
+        send(exchange + i64(i / beyond) * slot + place(i % (8 * tiles), b.width + i % beyond / (8 * tiles), tiles), 0.f);
     auto at = [&](int k, int v) {
         bool there = from + v < b.width && k < b.width;
         return there ? b.w + (i64(gate) * b.width + k) * b.width + from + v : nullptr;
     };
     if (b.width % 4 == 0) keep<T, MT, 4, true>(a, chunks * 32, V, at);
     else keep<T, MT, 1, true>(a, chunks * 32, V, at);
-    if (blockIdx.x == 0)  // beyond the width B is 0
-        for (int i = threadIdx.x; i < 2 * GATES * 8 * tiles * (chunks * 32 - b.width); i += THREADS) {
-            int which = i % (2 * GATES), rest = i / (2 * GATES);
-            exchange[which * slot + place(rest % (8 * tiles), b.width + rest / (8 * tiles), tiles)] = store<T>(0.f);
-        }
+    __syncthreads();
     for (int s = 0; s <= b.steps; ++s) {
         int t = b.reverse ? s : b.steps - 1 - s;
-        T* made = exchange + s % 2 * GATES * slot;
+        T* made = exchange + i64(s) * GATES * slot;
+        const float* sent = parts + (i64(s - 1) * gridDim.x + group * GATES) * b.rows * V;
+        float* to = parts + (i64(s) * gridDim.x + blockIdx.x) * b.rows * V;
         Kept<float> kept[MOST];
-        float d[MOST][4];
 #pragma unroll
         for (int j = 0; j < MOST; ++j) {
             int i = threadIdx.x + j * THREADS, u = from + mine + i % SHARE;
             if (s < b.steps && i < b.rows * SHARE && mine + i % SHARE < V && u < b.width)
                 read<T, GATES>(kept[j], b, t, i / SHARE, u);
         }
-        if (s) wait_for(counter, GATES * s);
 #pragma unroll
         for (int j = 0; j < MOST; ++j) {
             int i = threadIdx.x + j * THREADS, n = i / SHARE, v = mine + i % SHARE, u = from + v;
             if (i >= b.rows * SHARE || v >= V || u >= b.width) continue;
             i64 at = i64(n) * b.width + u;
-            float dh, dc = 0;
+            float dh, dc = 0, d[4];
             if (s) {
+                u32 part[GATES];
+#pragma unroll
+                for (int g = 0; g < GATES; ++g) part[g] = fetch(sent + (g * b.rows + n) * V + v);
                 dh = dhs[i];
                 if (GATES == 4) dc = dcs[i];
 #pragma unroll
-                for (int g = 0; g < GATES; ++g) dh += __ldcg(parts + (i64(group * GATES + g) * b.rows + n) * V + v);
+                for (int g = 0; g < GATES; ++g) {
+                    while (part[g] == ABSENT) part[g] = fetch(sent + (g * b.rows + n) * V + v);
+                    dh += __uint_as_float(part[g]);
+                }
             } else {
                 dh = b.gh ? load(b.gh[at]) : 0.f;
                 if (GATES == 4) dc = b.gc ? load(b.gc[at]) : 0.f;
@@ -430,29 +437,22 @@ recurrent_backward(Backward<T> b, T* exchange, float* parts, u32* counters, int 
                 if (GATES == 4 && b.gc0) b.gc0[at] = store<T>(dc);
                 continue;
             }
-            step_backward<T, GATES>(b, t, n, kept[j], d[j], dh, dc);
+            step_backward<T, GATES>(b, t, n, kept[j], d, dh, dc);
 #pragma unroll
-            for (int g = 0; g < GATES; ++g) made[g * slot + place(n, u, tiles)] = store<T>(own<GATES>(d[j], g));
+            for (int g = 0; g < GATES; ++g) send(made + g * slot + place(n, u, tiles), own<GATES>(d, g));
             dhs[i] = dh;
             if (GATES == 4) dcs[i] = dc;
+            write<T, GATES>(b, t, n, u, d);
         }
-        if (s == b.steps) return;
-        arrive(counters);
-#pragma unroll
-        for (int j = 0; j < MOST; ++j) {
-            int i = threadIdx.x + j * THREADS, v = mine + i % SHARE;
-            if (i < b.rows * SHARE && v < V && from + v < b.width) write<T, GATES>(b, t, i / SHARE, from + v, d[j]);
-        }
-        wait_for(counters, gridDim.x * (s + 1));
+        if (s == b.steps || (s == b.steps - 1 && !b.gh0 && !b.gc0)) return;
         for (int first = 0; first < tiles; first += NT) {
-            multiply<T, MT, NT>(sums, a, made + gate * slot + first * WARP * 8, chunks, tiles);
+            multiply<T, MT, NT>(sums, a, made + gate * slot + first * WARP * 8, chunks, tiles, b.rows - first * 8);
             for (int i = threadIdx.x; i < 8 * NT * V; i += THREADS) {
                 int n = first * 8 + i / V, v = i % V;
-                if (n < b.rows) parts[(i64(blockIdx.x) * b.rows + n) * V + v] = total<MT, NT>(sums, v, i / V);
+                if (n < b.rows) send(to + n * V + v, total<MT, NT>(sums, v, i / V));
             }
-            if (first + NT < tiles) __syncthreads();
+            __syncthreads();
         }
-        arrive(counter);
     }
 #endif
 }

@@ -23,6 +23,8 @@ _TALL, _WIDE = (1, 3), (1, 3, 4)
 """Tiles of 16 rows of weights that a block may keep, and tiles of 8 rows of the batch that it multiplies at once."""
 _MOST_ROWS = 64
 _LEAST_STEPS = 4
+_MOST_STATES = 1 << 23
+"""Values of a state in all steps: backward takes 24 bytes for each."""
 _BOTH = ("forward", "backward")
 
 
@@ -51,7 +53,7 @@ _BACKWARD = np.dtype(
 
 class _Split(NamedTuple):
     """How blocks share the work of all steps: `tall` and `wide` tiles at once, `tiles` of the batch, `units` of a block
-    (of a group of blocks in backward)."""
+    (of a group of blocks in backward), bytes of `shared` memory, words that are `exchanged` in all steps."""
 
     blocks: int
     tall: int
@@ -59,6 +61,7 @@ class _Split(NamedTuple):
     tiles: int
     units: int
     shared: int
+    exchanged: int
 
 
 def _device() -> tuple[int, int]:
@@ -83,8 +86,9 @@ def _split(rows: int, width: int, gates: int, steps: int, dtype: Any, backward: 
         blocks = -(-width // units) * (gates if backward else 1)
         kept = 2 * 8 * tiles * (-(-units // gates) if backward else units)
         shared = chunks * tall * 1024 + 4 * (_WARPS * 16 * tall * (8 * wide + 1) + kept)
-        if blocks <= processors and shared <= most:
-            return _Split(blocks, tall, wide, tiles, units, shared)
+        exchanged = steps * (gates if backward else 1) * chunks * tiles * 128
+        if blocks <= processors and shared <= most and steps * rows * width <= _MOST_STATES:
+            return _Split(blocks, tall, wide, tiles, units, shared, exchanged)
     return None
 
 
@@ -112,10 +116,10 @@ def _forward(arrays: Mapping[Any, Any], scratch: Any, reverse: bool) -> None:
     given = _struct(_FORWARD, arrays, (steps, rows, width, reverse))
     split = _split(rows, width, gates, steps, x.dtype, False)
     if split is not None:
-        exchange, counter = scratch
-        counter.fill(0)
+        (exchange,) = scratch
+        exchange.fill(-1)
         kernel = _SOURCE.kernel(f"recurrent_forward<{t}, {gates}, {split.tall}, {split.wide}>", split.shared)
-        args = (given, exchange, counter, np.int32(split.units), np.int32(split.tiles))
+        args = (given, exchange, np.int32(split.units), np.int32(split.tiles))
         kernel((split.blocks,), (_THREADS,), args, shared_mem=split.shared)
         return
     own, cell, states = scratch
@@ -142,19 +146,14 @@ def gru(outs: Any, ins: Any, scratch: Any, *, reverse: bool, independent: bool) 
     _forward(arrays, scratch, reverse)
 
 
-def _chunks(width: int, tiles: int) -> int:
-    """Elements of a state as it is exchanged."""
-    return -(-width // 32) * tiles * 256
-
-
 def _forward_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
-    """In one launch: the states of two steps, a counter. Otherwise a step's product, the running c, two states."""
+    """In one launch: the states of all steps. Otherwise a step's product, the running c, two states."""
     x, w = metas[:2]
     assert x is not None and w is not None
     (steps, rows, _), width = x.shape, w.shape[1]
     split = _split(rows, width, w.shape[0] // width, steps, x.dtype, False)
     if split is not None:
-        return [Meta((2, _chunks(width, split.tiles)), x.dtype), Meta((1,), dtypes.int32)]
+        return [Meta((split.exchanged,), dtypes.int32)]
     wide = dtypes.sums(x.dtype)
     return [Meta((rows, w.shape[0]), wide), Meta((rows, width), wide), Meta((2, rows, width), x.dtype)]
 
@@ -169,10 +168,10 @@ def _backward(arrays: Mapping[Any, Any], scratch: Any, reverse: bool) -> None:
     given = _struct(_BACKWARD, arrays, (steps, rows, width, reverse))
     split = _split(rows, width, gates, steps, w.dtype, True)
     if split is not None:
-        exchange, parts, counters = scratch
-        counters.fill(0)
+        (room,) = scratch
+        room.fill(-1)
         kernel = _SOURCE.kernel(f"recurrent_backward<{t}, {gates}, {split.tall}, {split.wide}>", split.shared)
-        args = (given, exchange, parts, counters, np.int32(split.tiles))
+        args = (given, room, room[split.exchanged :], np.int32(split.tiles))
         kernel((split.blocks,), (_THREADS,), args, shared_mem=split.shared)
         return
     own, sent, past, cells = scratch
@@ -197,8 +196,8 @@ def gru_gradient(outs: Any, ins: Any, scratch: Any, *, reverse: bool) -> None:
 
 
 def _backward_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
-    """In one launch: gradients of the gates of two steps, the parts of sums, counters. Otherwise a step's gradients of
-    the gates, their product, and what goes past it from step to step."""
+    """In one launch: gradients of the gates of all steps, and the parts of sums. Otherwise a step's gradients of the
+    gates, their product, and what goes past it from step to step."""
     w, kept = metas[:2]
     assert w is not None and kept is not None
     (steps, rows, _), (height, width) = kept.shape, w.shape
@@ -206,9 +205,7 @@ def _backward_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
     split = _split(rows, width, gates, steps, w.dtype, True)
     if split is None:
         return [Meta((rows, height), w.dtype), *[Meta((rows, width), wide)] * 3]
-    exchange = Meta((2, gates, _chunks(width, split.tiles)), w.dtype)
-    parts = Meta((split.blocks, rows, split.units), wide)
-    return [exchange, parts, Meta((1 + split.blocks // gates,), dtypes.int32)]
+    return [Meta((split.exchanged + steps * split.blocks * rows * split.units,), dtypes.int32)]
 
 
 def _fits(floats: Sequence[int], lengths: int) -> Any:

@@ -9,6 +9,8 @@ import pytest
 import seqlib
 from seqlib.core.backends.cuda import cuda
 from seqlib.core.rng import Generator
+from seqlib.models.gpt2 import TextBatch
+from seqlib.models.lstm_lm import LSTMLM, LSTMLMConfig
 from seqlib.models.transformer import TransformerConfig, build
 from seqlib.nn import Linear
 from seqlib.optim import AdamW
@@ -16,6 +18,7 @@ from seqlib.problems.spec import ProblemSpec
 from seqlib.train import run
 from seqlib.train.memory import forecast_memory, largest_batch
 from seqlib.train.setup import make_config
+from seqlib.train.step import CompiledStep
 from seqlib.util.errors import OutOfMemoryError
 from tests.train.conftest import write_corpus
 
@@ -155,3 +158,23 @@ def test_modules_and_optimizers_move_there_and_back() -> None:
     layer.load({n: p.numpy() * 2 for n, p in layer.named_parameters().items()})
     assert np.array_equal(layer.to("cpu").weight.numpy(), before * 2) and layer.weight.device == "cpu"
     assert isinstance(layer.state_dict(copy=False)["weight"], np.ndarray)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_recurrent_model_learns_as_on_the_cpu_with_the_same_bits_each_time(dtype: str) -> None:
+    """Widths that the kernel of all steps takes, states carried from step to step."""
+    tokens = np.random.default_rng(0).integers(0, 40, (6, 31)).astype(np.int32)
+    found: list[tuple[np.ndarray, bytes]] = []
+    for device, compute in (("cpu", "float32"), ("cuda", dtype), ("cuda", dtype)):
+        model = LSTMLM(
+            LSTMLMConfig(vocab=40, layers=2, d_model=48, hidden=72, weight_dropout=0.2), Generator(0)
+        ).train()
+        if compute != "float32":
+            model.compute_in(compute)
+        model.to(device).carry(6)
+        optimizer = AdamW(model.trainable_parameters(), lr=1e-2).to(device)
+        step = CompiledStep(model, optimizer, Generator(1).to(device), 0.0)
+        losses = [float(step([TextBatch(tokens[:, :-1], tokens[:, 1:])])[0].item()) for _ in range(12)]
+        found.append((np.array(losses), b"".join(p.numpy().tobytes() for p in model.parameters())))
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-4 if dtype == "float32" else 2e-2)
+    assert found[0][0][-1] < found[0][0][0] and found[1][1] == found[2][1]

@@ -41,6 +41,7 @@ from seqlib.core.ops import (  # noqa: E402
     additive_scores_cuda,
     attention_cuda,
     copy_cuda,
+    cross_entropy_bwd_cuda,
     cross_entropy_cuda,
     embedding_cuda,
     glu_cuda,

@@ -9,18 +9,27 @@
 // run at once: there are at most as many as multiprocessors.
 #include "mma.cuh"
 
-template <typename A> __device__ __forceinline__ A sigmoid(A x) { return A(1) / (A(1) + exp(-x)); }
+// As exact as values of type T deserve: right to 1e-6 for 16 bits.
+template <typename T, typename A> __device__ __forceinline__ A sigmoid(A x) {
+    return sizeof(T) == 2 ? A(__fdividef(1.f, 1.f + __expf(-float(x)))) : A(1) / (A(1) + exp(-x));
+}
+template <typename T, typename A> __device__ __forceinline__ A hyperbolic(A x) {
+    if (sizeof(T) > 2) return tanh(x);
+    A square = x * x, large = A(1.f - __fdividef(2.f, 1.f + __expf(2.f * float(x))));
+    return square < A(0.01) ? x * (A(1) + square * (square * A(2. / 15) - A(1. / 3))) : large;
+}
 
 // An element's step. `a` holds the sums of the gates and then the gates; `t` is the tanh of the new c. Returns h.
-template <typename A> __device__ __forceinline__ A lstm(A (&a)[4], A& c, A& t) {
-    a[0] = sigmoid(a[0]), a[1] = sigmoid(a[1]), a[2] = tanh(a[2]), a[3] = sigmoid(a[3]);
+template <typename T, typename A> __device__ __forceinline__ A lstm(A (&a)[4], A& c, A& t) {
+    a[0] = sigmoid<T>(a[0]), a[1] = sigmoid<T>(a[1]), a[2] = hyperbolic<T>(a[2]), a[3] = sigmoid<T>(a[3]);
     c = a[1] * c + a[0] * a[2];
-    t = tanh(c);
+    t = hyperbolic<T>(c);
     return a[3] * t;
 }
-template <typename A> __device__ __forceinline__ A gru(A (&a)[4], const A (&x)[4], const A (&own)[4], A h) {
-    a[0] = sigmoid(x[0] + own[0]), a[1] = sigmoid(x[1] + own[1]), a[3] = own[2];
-    a[2] = tanh(x[2] + a[0] * own[2]);
+template <typename T, typename A>
+__device__ __forceinline__ A gru(A (&a)[4], const A (&x)[4], const A (&own)[4], A h) {
+    a[0] = sigmoid<T>(x[0] + own[0]), a[1] = sigmoid<T>(x[1] + own[1]), a[3] = own[2];
+    a[2] = hyperbolic<T>(x[2] + a[0] * own[2]);
     return a[2] + a[1] * (h - a[2]);
 }
 // Backward: gradients `d` by the gates' sums, of GRU d[3] by the state's share of n, from dh by the step's h. `dc` comes
@@ -69,11 +78,11 @@ __device__ __forceinline__ Cell<A> step_forward(const Forward<T>& f, int t, int 
     if (GATES == 4) {
 #pragma unroll
         for (int g = 0; g < 4; ++g) cell.a[g] = own[g] + x[g];
-        cell.h = lstm(cell.a, cell.c, cell.t);
+        cell.h = lstm<T>(cell.a, cell.c, cell.t);
     } else {
 #pragma unroll
         for (int g = 0; g < 3; ++g) own[g] += load(f.b[g * f.width + u]);
-        cell.h = gru(cell.a, x, own, h);
+        cell.h = gru<T>(cell.a, x, own, h);
     }
     bool live = !f.lengths || t < f.lengths[n];
     cell.y = live ? cell.h : A(0);
@@ -260,19 +269,31 @@ __device__ __forceinline__ void multiply(float* sums, const T* a, const T* b, in
             for (int i = 0; i < 4; ++i) acc[m][n][i] = 0;
     for (int first = warp; first < chunks; first += WARPS * AHEAD) {
         uint4 held[AHEAD][NT];
+        auto load = [&](int i, int n) {
+            bool there = first + i * WARPS < chunks && n * 8 + lane / 4 < rows;
+            held[i][n] = there ? fetch(bs + ((first + i * WARPS) * tiles + n) * WARP + lane) : uint4{0, 0, 0, 0};
+        };
+        do load(0, 0);  // one value is watched; when it is there, the others are, or nearly so
+        while (__any_sync(~0u, absent(held[0][0])));
 #pragma unroll
         for (int i = 0; i < AHEAD; ++i)
 #pragma unroll
             for (int n = 0; n < NT; ++n)
-                if (first + i * WARPS < chunks) held[i][n] = fetch(bs + ((first + i * WARPS) * tiles + n) * WARP + lane);
+                if (i || n) load(i, n);
 #pragma unroll
         for (int i = 0; i < AHEAD; ++i) {
             int c = first + i * WARPS;
-            if (c >= chunks) continue;
+            if (c >= chunks) break;
+            while (true) {
+                bool missing = false;
 #pragma unroll
-            for (int n = 0; n < NT; ++n)
-                while (__any_sync(~0u, n * 8 + lane / 4 < rows && absent(held[i][n])))
-                    held[i][n] = fetch(bs + (c * tiles + n) * WARP + lane);
+                for (int n = 0; n < NT; ++n) missing = missing || absent(held[i][n]);
+                if (!__any_sync(~0u, missing)) break;
+#pragma unroll
+                for (int j = i; j < AHEAD; ++j)
+#pragma unroll
+                    for (int n = 0; n < NT; ++n) load(j, n);
+            }
 #pragma unroll
             for (int m = 0; m < MT; ++m) {
                 uint4 low = as[(c * MT + m) * 64 + lane], high = as[(c * MT + m) * 64 + WARP + lane];
@@ -419,15 +440,18 @@ __global__ void __launch_bounds__(THREADS) recurrent_backward(Backward<T> b, T* 
             float dh, dc = 0, d[4];
             if (s) {
                 u32 part[GATES];
+                bool missing;
+                do {
+                    missing = false;
 #pragma unroll
-                for (int g = 0; g < GATES; ++g) part[g] = fetch(sent + (g * b.rows + n) * V + v);
+                    for (int g = 0; g < GATES; ++g) part[g] = fetch(sent + (g * b.rows + n) * V + v);
+#pragma unroll
+                    for (int g = 0; g < GATES; ++g) missing = missing || part[g] == ABSENT;
+                } while (missing);
                 dh = dhs[i];
                 if (GATES == 4) dc = dcs[i];
 #pragma unroll
-                for (int g = 0; g < GATES; ++g) {
-                    while (part[g] == ABSENT) part[g] = fetch(sent + (g * b.rows + n) * V + v);
-                    dh += __uint_as_float(part[g]);
-                }
+                for (int g = 0; g < GATES; ++g) dh += __uint_as_float(part[g]);
             } else {
                 dh = b.gh ? load(b.gh[at]) : 0.f;
                 if (GATES == 4) dc = b.gc ? load(b.gc[at]) : 0.f;

@@ -104,6 +104,14 @@ def _matmul() -> Iterator[Case]:
             a, b = draw(*((k, m) if ta else (m, k))), draw(*((n, k) if tb else (k, n)))
             yield Case((a, b), {"transpose_a": ta, "transpose_b": tb})
     yield Case((draw(6, 65, 33), draw(6, 33, 40)), {"transpose_a": False, "transpose_b": False})
+    for ta, tb in ((False, True), (False, False), (True, False)):  # rows that are filled up, see uneven_cuda.py
+        a, b = draw(*((1500, 260) if ta else (260, 1500))), draw(*((1052, 1500) if tb else (1500, 1052)))
+        yield Case((a, b), {"transpose_a": ta, "transpose_b": tb}, dtypes=HALF)
+
+
+def _matmul_bias() -> Iterator[Case]:
+    draw = _Draw(18)
+    yield Case((draw(260, 1500), draw(1024, 1500), draw(1024)), {}, dtypes=HALF)
 
 
 _WIDTHS = ((300, 512), (77, 768), (50, 1000), (33, 1024), (9, 4096), (9, 4099), (1025, 3))
@@ -158,9 +166,9 @@ def _cross_entropy() -> Iterator[Case]:
 
 def _linear_cross_entropy() -> Iterator[Case]:
     draw = _Draw(8)
-    for rows, width, classes in ((130, 64, 1000), (257, 96, 4001)):
+    for rows, width, classes in ((130, 64, 1000), (257, 96, 4001), (150, 1500, 1200)):
         attrs = {"smoothing": 0.1, "ignore_index": -1, "want_x": True, "want_w": True}
-        arrays = (draw(rows, width), draw(classes, width) / 8, _targets(draw, rows, classes), None)
+        arrays = (draw(rows, width), draw(classes, width) / np.float32(width**0.5), _targets(draw, rows, classes), None)
         yield Case(arrays, attrs, grad=(0, 1))
 
 
@@ -241,6 +249,7 @@ _CASES = {
     "gru": _gru,
     "attention": _attention,
     "matmul": _matmul,
+    "matmul_bias": _matmul_bias,
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "add_dropout_layer_norm": _add_dropout_layer_norm,

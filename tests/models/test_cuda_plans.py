@@ -149,3 +149,29 @@ def test_recurrent_layers_fit_a_gpu_or_take_a_product_a_step() -> None:
         (20, 64, 1, dtypes.float16),
     ):
         assert _split(rows, width, 4, steps, dtype, False) is None
+
+
+def test_large_products_of_uneven_rows_are_computed_on_copies_with_even_ones() -> None:
+    """Rows of 1500 values of 16 bits are no multiple of 16 bytes."""
+    from seqlib.core import dtypes
+    from seqlib.core.op import OPS as declared
+    from seqlib.core.ops import uneven_cuda
+
+    def kernel(op: str, *shapes: tuple[int, ...], dtype: Any = dtypes.bfloat16, **attrs: Any) -> tuple[Any, list[Any]]:
+        metas = [Meta(shape, dtype) for shape in shapes]
+        whole = {**declared[op].defaults, **attrs}
+        found = declared[op].kernel("cuda", metas, whole)
+        assert found is not None
+        copied = found.scratch is not None and "uneven" in getattr(found.scratch, "__module__", "")
+        return copied, [] if found.scratch is None else [m.shape for m in found.scratch(metas, whole)]
+
+    assert uneven_cuda._up(1500) == 1504
+    turned = {"transpose_a": False, "transpose_b": True}
+    assert kernel("matmul", (700, 1500), (6000, 1500), **turned) == (True, [(700, 1504), (6000, 1504)])
+    assert kernel("matmul", (700, 6000), (6000, 1500)) == (True, [(6000, 1504), (700, 1504)])
+    weight = {"transpose_a": True, "transpose_b": False, "wide": True}
+    assert kernel("matmul", (700, 6000), (700, 1500), **weight) == (True, [(700, 1504), (6000, 1504)])
+    assert kernel("matmul_bias", (700, 1500), (6000, 1500), (6000,)) == (True, [(700, 1504), (6000, 1504)])
+    assert not kernel("matmul", (700, 1504), (6000, 1504), **turned)[0]
+    assert not kernel("matmul", (70, 150), (60, 150), **turned)[0], "small"
+    assert not kernel("matmul", (700, 1500), (6000, 1500), dtype=dtypes.float32, **turned)[0]

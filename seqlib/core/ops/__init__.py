@@ -56,4 +56,5 @@ from seqlib.core.ops import (  # noqa: E402
     scatter_cuda,
     softmax_cuda,
     sort_cuda,
+    uneven_cuda,
 )

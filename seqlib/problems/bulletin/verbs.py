@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from seqlib.problems.bulletin.german import GermanVerb, german_verb
+from seqlib.problems.bulletin.lexicon import LEXICON
 
 
 class Verb(NamedTuple):
@@ -47,8 +48,8 @@ def verb(english: str, german: str, kinds: str = "") -> Verb:
     )
 
 
-def _table(text: str) -> tuple[Verb, ...]:
-    return tuple(verb(*(part.strip() for part in line.split("|"))) for line in text.strip().splitlines())
+def _table(name: str) -> tuple[Verb, ...]:
+    return tuple(verb(*line.split("|")) for line in LEXICON["verbs"][name].splitlines())
 
 
 def _with_preterite(entry: Verb, past: str, past_plural: str) -> Verb:
@@ -65,61 +66,13 @@ KNOW_THAT = KNOW_THAT._replace(de=KNOW_THAT.de._replace(present=("weiß", "weiß
 GET = verb("get/got", "werden wird geworden s")
 STAND = _with_preterite(verb("be/was", "stehen steht gestanden h"), "stand", "standen")
 
-_GOODS = "clothing luggage thing reading device furniture item"
-TRANSITIVE = _table(f"""
-buy/bought|kaufen kauft gekauft h|{_GOODS} food groceries drink
-sell/sold|verkaufen verkauft verkauft h|{_GOODS} food groceries drink
-order/ordered|bestellen bestellt bestellt h|{_GOODS} food groceries drink
-need/needed|brauchen braucht gebraucht h|{_GOODS} paper groceries
-look/looked for|suchen sucht gesucht h|clothing luggage thing reading paper form shop
-find/found|finden findet gefunden h|clothing luggage thing reading paper form
-lose/lost|verlieren verliert verloren h|clothing luggage paper
-pay/paid for|bezahlen bezahlt bezahlt h|{_GOODS} food drink
-try/tried on|an+probieren probiert anprobiert h|clothing
-bring/brought along|mit+bringen bringt mitgebracht h|luggage food groceries drink paper reading thing
-take/took along|mit+nehmen nimmt mitgenommen h|clothing luggage paper reading
-give/gave back|zurück+geben gibt zurückgegeben h|paper reading thing clothing
-fill/filled in|aus+füllen füllt ausgefüllt h|form
-sign/signed|unterschreiben unterschreibt unterschrieben h|form
-turn/turned on|ein+schalten schaltet eingeschaltet h|device
-turn/turned off|aus+schalten schaltet ausgeschaltet h|device
-read/read|lesen liest gelesen h|reading form
-pack/packed|ein+packen packt eingepackt h|clothing thing reading
-pick/picked up|ab+holen holt abgeholt h|person relative luggage paper
-call/called|an+rufen ruft angerufen h|person relative
-visit/visited|besuchen besucht besucht h|person relative shop area
-meet/met|treffen trifft getroffen h|person relative
-invite/invited|ein+laden lädt eingeladen h|person relative
-see/saw|sehen sieht gesehen h|person vehicle shop
-cancel/cancelled|ab+sagen sagt abgesagt h|session event
-postpone/postponed|verschieben verschiebt verschoben h|session event
-prepare/prepared|vor+bereiten bereitet vorbereitet h|session event
-forget/forgot|vergessen vergisst vergessen h|session event luggage paper clothing
-miss/missed|verpassen verpasst verpasst h|vehicle session event
-take/took|nehmen nimmt genommen h|vehicle
-open/opened|öffnen öffnet geöffnet h|opening luggage
-close/closed|schließen schließt geschlossen h|opening luggage
-eat/ate|essen isst gegessen h|food groceries
-drink/drank|trinken trinkt getrunken h|drink
-""")
+TRANSITIVE = _table("transitive")
 """Verbs with an accusative object."""
 
-DATIVE = _table("""
-help/helped|helfen hilft geholfen h|person relative
-thank/thanked|danken dankt gedankt h|person relative
-answer/answered|antworten antwortet geantwortet h|person relative
-follow/followed|folgen folgt gefolgt s|person vehicle
-listen/listened to|zu+hören hört zugehört h|person relative
-""")
+DATIVE = _table("dative")
 """Verbs with a dative object."""
 
-DITRANSITIVE = _table(f"""
-give/gave|geben gibt gegeben h|{_GOODS} paper form
-show/showed|zeigen zeigt gezeigt h|{_GOODS} paper shop
-send/sent|schicken schickt geschickt h|clothing luggage reading paper
-bring/brought|bringen bringt gebracht h|{_GOODS} drink paper food
-lend/lent|leihen leiht geliehen h|clothing luggage reading device
-""")
+DITRANSITIVE = _table("ditransitive")
 """Verbs with an accusative thing and a dative person: English "the book to the woman"."""
 
 PREPOSITIONAL = tuple(
@@ -174,22 +127,9 @@ BLOW = verb("blow/blew", "wehen weht geweht h")
 MOVE = verb("move/moved", "ziehen zieht gezogen s")
 EXPECT = verb("expect/expected", "erwarten erwartet erwartet h")
 
-SAYING = _table("""
-say/said|sagen sagt gesagt h
-think/thought|glauben glaubt geglaubt h
-hope/hoped|hoffen hofft gehofft h
-write/wrote|schreiben schreibt geschrieben h
-report/reported|berichten berichtet berichtet h
-""")
-ASKING = _table("""
-ask/asked|fragen fragt gefragt h
-check/checked|prüfen prüft geprüft h
-""")
-TRYING = _table("""
-try/tried|versuchen versucht versucht h
-forget/forgot|vergessen vergisst vergessen h
-promise/promised|versprechen verspricht versprochen h
-""")
+SAYING = _table("saying")
+ASKING = _table("asking")
+TRYING = _table("trying")
 UNASKED = frozenset({"need", "lose", "miss", "see", "find"})
 """Verbs for what nobody is asked, or tries, to do."""
 

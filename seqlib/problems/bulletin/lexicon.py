@@ -7,7 +7,7 @@ from typing import Any
 
 def text(name: str) -> str:
     """A text file of this package."""
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return files("seqlib.problems.bulletin").joinpath(name).read_text(encoding="utf-8")
 
 
 LEXICON: dict[str, dict[str, Any]] = tomllib.loads(text("lexicon.toml"))

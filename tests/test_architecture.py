@@ -23,6 +23,7 @@ EXTRAS = {
     "nvmath",
     "datasets",
     "gguf",
+    "ctranslate2",
     "sklearn",
     "sacrebleu",
     "tensorboardX",

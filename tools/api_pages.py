@@ -161,6 +161,8 @@ PAGES = (
             "seqlib.hub.handles": "resolve cached verify remove push",
             "seqlib.hub.formats": "open_checkpoint Checkpoint",
             "seqlib.hub.convert": "to_safetensors",
+            "seqlib.hub.publish": "to_transformers",
+            "seqlib.hub.ctranslate2": "to_ctranslate2",
         },
     ),
     Page(

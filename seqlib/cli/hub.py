@@ -69,11 +69,25 @@ def _remove(handle: str) -> None:
     handles.remove(handle)
 
 
-def _convert(handle: str, folder: str, dtype: str | None) -> None:
+def _convert(handle: str, folder: str, to: str, dtype: str | None, quantization: str | None) -> None:
     from seqlib.hub import handles
-    from seqlib.hub.convert import to_safetensors
 
-    click.echo(to_safetensors(handles.resolve(handle), Path(folder), dtype))
+    source, target = handles.resolve(handle), Path(folder)
+    if to == "safetensors":
+        from seqlib.hub.convert import to_safetensors
+
+        click.echo(to_safetensors(source, target, dtype))
+        return
+    from seqlib import bundle
+
+    if to == "transformers":
+        from seqlib.hub.publish import to_transformers
+
+        click.echo(to_transformers(bundle.read(source), target))
+    else:
+        from seqlib.hub.ctranslate2 import to_ctranslate2
+
+        click.echo(to_ctranslate2(bundle.read(source), target, quantization))
 
 
 def _mirror(handle: str, folder: str) -> None:
@@ -107,10 +121,21 @@ command = click.Group(
         _command(
             "convert",
             _convert,
-            "Write weights of any format that is read as safetensors into FOLDER, names unchanged.",
+            "Write weights of any format that is read as safetensors into FOLDER, names unchanged; or a translation "
+            "model trained here as what transformers or CTranslate2 loads.",
             HANDLE,
             FOLDER,
-            click.Option(["--dtype"], type=click.Choice(["float32", "float16", "bfloat16"]), help="Convert floats."),
+            click.Option(
+                ["--to"],
+                type=click.Choice(["safetensors", "transformers", "ctranslate2"]),
+                default="safetensors",
+                show_default=True,
+                help="What is written.",
+            ),
+            click.Option(
+                ["--dtype"], type=click.Choice(["float32", "float16", "bfloat16"]), help="What floats become."
+            ),
+            click.Option(["--quantization"], help="CTranslate2's: int8, int16, float16 …"),
         ),
         _command(
             "mirror",

@@ -20,7 +20,15 @@ from seqlib.util.errors import DataError, UsageError, unknown
 
 __all__ = ["FAMILIES", "load", "read_model"]
 
-FAMILIES = {"bert": "bert", "roberta": "bert", "distilbert": "bert", "marian": "marian", "bart": "marian", "t5": "t5"}
+FAMILIES = {
+    "bert": "bert",
+    "roberta": "bert",
+    "distilbert": "bert",
+    "marian": "marian",
+    "bart": "marian",
+    "pegasus": "marian",
+    "t5": "t5",
+}
 """The file in `seqlib.models` for each `model_type` of a config.json."""
 
 
@@ -127,6 +135,9 @@ def _filler(model: Module, folder: Path, found: Mapping[str, Any]) -> Any:
 def _translator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
     from seqlib.decode.translate import Translator
 
+    tables = ("tokenizer.json", "vocab.json")
+    if found["model_type"] == "pegasus" and not any((folder / name).is_file() for name in tables):
+        raise UsageError(f"{folder}: the ids of Pegasus' spiece.model are shifted; it takes its tokenizer.json")
     extra = model.spec.source_vocab if model.family == "t5" else 0
     defaults = {**found, **read_config(folder, "generation_config.json")}
     ids = [defaults.get("forced_bos_token_id")]

@@ -1,5 +1,5 @@
-"""Marian's translation models (Junczys-Dowmunt et al. 2018) and BART (Lewis et al. 2020) as Hugging Face has them: both
-are Transformers with other settings and other names of weights."""
+"""Marian's translation models (Junczys-Dowmunt et al. 2018), BART (Lewis et al. 2020) and Pegasus (Zhang et al. 2020)
+as Hugging Face has them: Transformers with other settings and other names of weights."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ source_embedding                      model.shared
 target_embedding                      model.decoder.embed_tokens
 source_positions                      model.encoder.embed_positions
 target_positions                      model.decoder.embed_positions
+encoder_norm                          model.encoder.layer_norm
+decoder_norm                          model.decoder.layer_norm
 source_norm                           model.encoder.layernorm_embedding
 target_norm                           model.decoder.layernorm_embedding
 encoder.*.attention                   model.encoder.layers.*.self_attn
@@ -63,11 +65,11 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Tr
         raise UsageError(f"{kind}: {found['architectures'][0]} has a head that seqlib does not know")
     fields = {ours: found[theirs] for ours, theirs in _FIELDS.items() if theirs in found}
     fields["activation"] = _ACTIVATIONS.get(fields["activation"], fields["activation"])
-    bart = kind == "bart"
+    bart, table = kind == "bart", kind == "pegasus" and "model.encoder.embed_positions.weight" in tensors
     config = TransformerConfig(
-        norm="post",
+        norm="pre" if kind == "pegasus" else "post",
         norm_eps=1e-5,
-        positions="learned" if bart else "sinusoidal_paper",
+        positions="learned" if bart or table else "sinusoidal_paper",
         position_offset=2 if bart else 0,
         embedding_norm=bart,
         attention_bias=True,
@@ -97,22 +99,24 @@ def config_of(model: Transformer) -> dict[str, Any]:
     """The config.json that describes a model, for `from_hf` and for transformers. Raises UsageError for a Transformer
     that neither Marian nor BART is."""
     config, spec = model.config, cast("Any", model.spec)
-    bart = config.positions == "learned"
+    bart = config.positions == "learned" and config.norm == "post"
     for name, expected in {
-        "norm": "post",
         "norm_kind": "layer",
         "norm_eps": 1e-5,
         "attention_bias": True,
         "ff_bias": True,
         "position_offset": 2 if bart else 0,
         "embedding_norm": bart,
+        "attention_scale": 0.0,
+        "head_width": 0,
+        "output_scale": 1.0,
         "output_bias": True,
         "kv_heads": 0,
-        "positions": "learned" if bart else "sinusoidal_paper",
+        "positions": "learned" if bart or config.norm == "pre" else "sinusoidal_paper",
     }.items():
         if getattr(config, name) != expected:
             raise UsageError(
-                f"a Transformer with {name} {getattr(config, name)!r} is no {'BART' if bart else 'Marian'}"
+                f"a Transformer with {name} {getattr(config, name)!r} is no {'BART' if bart else 'Marian or Pegasus'}"
             )
     found: dict[str, Any] = {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()}
     found["activation_function"] = {"silu": "swish"}.get(config.activation, config.activation)
@@ -125,5 +129,7 @@ def config_of(model: Transformer) -> dict[str, Any]:
     }
     if bart:
         return {"model_type": "bart", "architectures": ["BartForConditionalGeneration"]} | found
+    if config.norm == "pre":
+        return {"model_type": "pegasus", "architectures": ["PegasusForConditionalGeneration"]} | found
     found |= {"decoder_vocab_size": spec.target_vocab, "share_encoder_decoder_embeddings": config.tie_source}
     return {"model_type": "marian", "architectures": ["MarianMTModel"]} | found

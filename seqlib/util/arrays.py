@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seqlib.util.atomic import umask
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -23,6 +25,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[st
 
     try:
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path, metadata)
+        path.chmod(0o666 & ~umask())  # the library's own is for the owner alone
     except SafetensorError as error:
         # The library reports a failed write in words only; the number in them is the system's.
         found = re.search(r"os error (\d+)", str(error))

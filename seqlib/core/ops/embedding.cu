@@ -19,66 +19,81 @@ __global__ void embedding(T* y, const I* ids, const T* table, int* bad, i64 rows
     *reinterpret_cast<P*>(y + row * width + column) = *reinterpret_cast<const P*>(table + id * width + column);
 }
 
-// counts[id] += 1; integers, so the order does not matter.
-template <typename I> __global__ void embedding_count(int* counts, const I* ids, int* bad, int rows, int size) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
+// A stable order of rows by id, in three launches. First, of each tile of 1024 rows: how many of its earlier rows have a
+// row's id, and how many rows an id has, counts [tiles, size] (whole numbers: the order of adding does not matter).
+constexpr int TILE = 1024;
+template <typename I>
+__global__ void __launch_bounds__(TILE)
+embedding_rank(int* ranks, int* counts, const I* ids, int* bad, int rows, int size) {
+    __shared__ Pack<int, 4> fours[TILE / 4];
+    int* tile = fours[0].at;
+    int i = blockIdx.x * TILE + threadIdx.x, rank = 0;
+    i64 id = i < rows ? i64(ids[i]) : -1;
+    bool good = id >= 0 && id < size;
+    int own = good ? int(id) : -1;
+    tile[threadIdx.x] = own;
+    __syncthreads();
     if (i >= rows) return;
-    i64 id = ids[i];
-    if (id < 0 || id >= size) *bad = 1;
-    else atomicAdd(counts + id, 1);
+    if (!good) {
+        *bad = 1;
+        return;
+    }
+    int whole = threadIdx.x / WARP * (WARP / 4);
+    for (int j = 0; j < whole; ++j) {
+        Pack<int, 4> four = fours[j];
+#pragma unroll
+        for (int l = 0; l < 4; ++l) rank += four.at[l] == own;
+    }
+    for (int j = whole * 4; j < threadIdx.x; ++j) rank += tile[j] == own;
+    ranks[i] = rank;
+    atomicAdd(counts + i64(blockIdx.x) * size + own, 1);
 }
 
-// starts[id] = sum of counts below it; one block of 1024 threads.
-__global__ void __launch_bounds__(1024) embedding_scan(int* starts, const int* counts, int size) {
-    __shared__ int sums[32];
-    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, per = (size + 1023) / 1024;
-    int first = min(size, int(threadIdx.x) * per), last = min(size, first + per), own = 0;
-    for (int i = first; i < last; ++i) own += counts[i];
-    int upto = own;
+// Then of each id: counts become those of the tiles before; totals; and within blocks of 1024 ids, where each one's rows
+// start, and how many rows a block has.
+__global__ void __launch_bounds__(TILE)
+embedding_starts(int* starts, int* totals, int* sums, int* counts, int tiles, int size) {
+    __shared__ int room[WARP];
+    int id = blockIdx.x * TILE + threadIdx.x, lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, total = 0;
+    if (id < size) {
+        for (int t = 0; t < tiles; ++t) {
+            int* at = counts + i64(t) * size + id;
+            int own = *at;
+            *at = total;
+            total += own;
+        }
+        totals[id] = total;
+    }
+    int upto = total;
     for (int o = 1; o < WARP; o *= 2) {
         int below = __shfl_up_sync(~0u, upto, o);
         if (lane >= o) upto += below;
     }
-    if (lane == WARP - 1) sums[warp] = upto;
+    if (lane == WARP - 1) room[warp] = upto;
     __syncthreads();
-    if (warp == 0) {
-        int total = sums[lane];
-        for (int o = 1; o < WARP; o *= 2) {
-            int below = __shfl_up_sync(~0u, total, o);
-            if (lane >= o) total += below;
-        }
-        sums[lane] = total;
-    }
-    __syncthreads();
-    int at = upto - own + (warp ? sums[warp - 1] : 0);
-    for (int i = first; i < last; ++i) {
-        starts[i] = at;
-        at += counts[i];
-    }
+    int before = 0;
+    for (int w = 0; w < warp; ++w) before += room[w];
+    if (id < size) starts[id] = before + upto - total;
+    if (threadIdx.x == TILE - 1) sums[blockIdx.x] = before + upto;
 }
 
-// order[starts[id] + rank] = row, where rank counts earlier rows with that id: every row looks at all before it.
+// Last: order[first[id] + rank] = row.
 template <typename I>
-__global__ void __launch_bounds__(128) embedding_order(int* order, const int* starts, const I* ids, int rows, int size) {
-    __shared__ Pack<int, 4> fours[256];
-    int* tile = fours[0].at;
-    int i = blockIdx.x * 128 + threadIdx.x, own = i < rows ? int(ids[i]) : -1, rank = 0;
-    int end = min(rows, int(blockIdx.x + 1) * 128);
-    for (int base = 0; base < end; base += 1024) {
-        __syncthreads();
-        for (int j = threadIdx.x; j < 1024; j += 128) tile[j] = base + j < end ? int(ids[base + j]) : -2;
-        __syncthreads();
-        int stop = min(1024, i - base);
-        int j = 0;
-#pragma unroll 4
-        for (; j + 4 <= stop; j += 4) {
-            Pack<int, 4> four = fours[j / 4];
-#pragma unroll
-            for (int l = 0; l < 4; ++l) rank += four.at[l] == own;
-        }
-        for (; j < stop; ++j) rank += tile[j] == own;
+__global__ void __launch_bounds__(TILE)
+embedding_order(int* order, int* first, const int* ranks, const int* starts, const int* sums, const int* counts,
+                const I* ids, int rows, int size) {
+    __shared__ int before[TILE];  // the rows of all blocks of ids before each one
+    int blocks = (size + TILE - 1) / TILE, i = blockIdx.x * TILE + threadIdx.x;
+    if (threadIdx.x < blocks) {
+        int sum = 0;
+        for (int b = 0; b < threadIdx.x; ++b) sum += sums[b];
+        before[threadIdx.x] = sum;
     }
-    if (own >= 0 && own < size) order[starts[own] + rank] = i;
+    __syncthreads();
+    if (i < size) first[i] = starts[i] + before[i / TILE];
+    i64 id = i < rows ? i64(ids[i]) : -1;
+    if (id >= 0 && id < size)
+        order[starts[id] + before[id / TILE] + counts[i64(i / TILE) * size + id] + ranks[i]] = i;
 }
 
 // A warp adds CHUNK rows of one id. An id with more of them leaves its sums in parts, two places for every CHUNK

@@ -57,24 +57,34 @@ __global__ void reduce_rows(O* out, const T* x, i64 rows, int along, double fact
     if (lane == 0) out[row] = OP == SUM && factor != 1.0 ? store<O>(value * factor) : store<O>(value);
 }
 
-// A block of 32 by 8 threads takes 32 V columns of a part of the middle axis, V of 8 bytes together: out [outer, parts,
+// A block of 32 by 8 threads takes 32 V columns of a part of the middle axis, V of 16 bytes together: out [outer, parts,
 // inner].
 template <typename T, typename O, int OP>
 __global__ void __launch_bounds__(256) reduce_columns(O* out, const T* x, int along, i64 inner, double factor) {
     typedef typename Sum<T>::type A;
-    constexpr int V = 8 / sizeof(T);
+    constexpr int V = 16 / sizeof(T);
     __shared__ A room[8][WARP * V];
     i64 column = (i64(blockIdx.x) * WARP + threadIdx.x) * V;
     int first = i64(along) * blockIdx.y / gridDim.y, last = i64(along) * (blockIdx.y + 1) / gridDim.y;
     const T* from = x + i64(blockIdx.z) * along * inner + column;
     int count = column < inner ? int(min(inner - column, i64(V))) : 0;
-    bool wide = inner % V == 0 && reinterpret_cast<u64>(x) % 8 == 0;
+    bool wide = inner % V == 0 && reinterpret_cast<u64>(x) % 16 == 0;
     Running<OP, A> run[V] = {};
     if (count) {
 #pragma unroll
         for (int v = 0; v < V; ++v) run[v].value = OP == SUM || v >= count ? A(0) : A(load(from[i64(first) * inner + v]));
-#pragma unroll 4
-        for (int i = first + threadIdx.y; i < last; i += 8) {
+        int i = first + threadIdx.y;
+        for (; wide && i + 24 < last; i += 32) {  // four rows at a time
+            Pack<T, V> p[4];
+#pragma unroll
+            for (int k = 0; k < 4; ++k) p[k] = *reinterpret_cast<const Pack<T, V>*>(from + i64(i + 8 * k) * inner);
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+                A a = meet<OP>(A(load(p[0].at[v])), A(load(p[1].at[v])));
+                run[v].add(meet<OP>(a, meet<OP>(A(load(p[2].at[v])), A(load(p[3].at[v])))));
+            }
+        }
+        for (; i < last; i += 8) {
             Pack<T, V> p;
             if (wide) p = *reinterpret_cast<const Pack<T, V>*>(from + i64(i) * inner);
             else

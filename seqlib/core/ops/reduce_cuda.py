@@ -61,8 +61,8 @@ def serves(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
 
 
 def _tiles(inner: int, itemsize: int) -> int:
-    """Blocks side by side: a thread takes columns of 8 bytes together."""
-    return grid(inner, 32 * 8 // itemsize)[0]
+    """Blocks side by side: a thread takes columns of 16 bytes together."""
+    return grid(inner, 32 * 16 // itemsize)[0]
 
 
 def _parts(outer: int, along: int, inner: int, itemsize: int) -> int:

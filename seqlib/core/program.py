@@ -249,17 +249,15 @@ class Program:
         with self.arena.lock, backend.running():
             bound = self._bind()
             self._refresh(bound)
-            for held, given in zip(bound.inputs, arrays, strict=True):
-                backend.write(held, given)
+            backend.write_all(list(zip(bound.inputs, arrays, strict=True)))
             if seconds is not None:
                 seconds += backend.timed(bound.launches)
             elif hooks.active():
                 self._watched(self.plan.launches, bound.launches)
             else:
                 bound.replay()
-            results = [o.copy(order="C") for o in bound.outputs]
-            for location, value in bound.copies:
-                backend.write(location, value)
+            results = backend.copies(bound.outputs)
+            backend.write_all(bound.copies)
             for variable, _ in self.graph.updates:
                 variable.version += 1
         return results

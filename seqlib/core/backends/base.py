@@ -83,6 +83,15 @@ class Backend:
         """Copy `value` (of the same shape and dtype, from any device) into the array `to`."""
         raise NotImplementedError
 
+    def write_all(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+        """`write` several, [(to, value), …]."""
+        for to, value in pairs:
+            self.write(to, value)
+
+    def copies(self, arrays: Sequence[Any]) -> list[Any]:
+        """Fresh contiguous copies of arrays on this device."""
+        return [array.copy(order="C") for array in arrays]
+
     def execute(self, op: Op, arrays: Sequence[Any | None], attrs: Attrs) -> list[Any]:
         """Run one op at once. The outputs are fresh C-contiguous arrays, or views where the op is a view."""
         metas = metas_of(arrays)

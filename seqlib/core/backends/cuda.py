@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core.backends.base import Backend, Bound, run_all
-from seqlib.core.backends.stream_cuda import Pinned, Replay
+from seqlib.core.backends.stream_cuda import Replay, Uploads, small_copies
 from seqlib.core.op import Meta
 from seqlib.util.errors import OutOfMemoryError, SeqlibError
 
@@ -76,9 +76,9 @@ class CudaBackend(Backend):
         return self.xp.cuda.Stream(non_blocking=True)
 
     @cached_property
-    def pinned(self) -> Pinned:
-        """What uploads go through."""
-        return Pinned(self)
+    def uploads(self) -> Uploads:
+        """What arrays go to the GPU through."""
+        return Uploads(self)
 
     @cached_property
     def flag(self) -> Any:
@@ -150,23 +150,50 @@ class CudaBackend(Backend):
                 raise OutOfMemoryError(f"out of memory: {text}") from error
 
     def to_host(self, array: Any) -> Any:
+        self._ask()
         with self.stream:
             copied = array.get(stream=self.stream, order="C")
-        self.check()
+        self._answer()
         return copied
 
     def write(self, to: Any, value: Any) -> None:
-        with self.stream:
+        self.write_all([(to, value)])
+
+    def write_all(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+        given = [(to, value) for to, value in pairs if value.size]
+        uploads = [(to, value) for to, value in given if isinstance(value, np.ndarray)]
+        if uploads:
+            self.uploads.upload(uploads)
+        for to, value in given:
             if isinstance(value, np.ndarray):
-                self.pinned.upload(to, value)
+                continue
+            if to.dtype == value.dtype and to.flags.c_contiguous and value.flags.c_contiguous:
+                self.xp.cuda.runtime.memcpyAsync(to.data.ptr, value.data.ptr, to.nbytes, 3, self.stream.ptr)
             else:
-                to[...] = value
+                with self.stream:
+                    to[...] = value
+
+    def copies(self, arrays: Sequence[Any]) -> list[Any]:
+        return small_copies(self, arrays)
 
     # -- errors that kernels tell
 
-    def check(self) -> None:
-        """Raise IndexError if a kernel met an index out of range since the last check."""
-        if int(self.flag.get(stream=self.stream)[0]):
+    @cached_property
+    def _flag_seen(self) -> Any:
+        """`flag` as it was read last, in pinned memory."""
+        seen = np.frombuffer(self.xp.cuda.alloc_pinned_memory(4), np.int32, 1)
+        seen[0] = 0
+        return seen
+
+    def _ask(self) -> None:
+        """Read `flag` as soon as the stream has come here."""
+        self.xp.cuda.runtime.memcpyAsync(
+            self._flag_seen.ctypes.data, self.flag.data.ptr, 4, 2, self.stream.ptr
+        )  # 2: from the GPU
+
+    def _answer(self) -> None:
+        """Raise IndexError if a kernel met an index out of range before the last `_ask`, which has been done."""
+        if self._flag_seen[0]:
             with self.stream:
                 self.flag.fill(0)
             raise IndexError("an op on the GPU met an index out of range (run the step on the CPU to see which)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, islice
+from itertools import accumulate, groupby, islice
 from typing import Any
 
 import numpy as np
@@ -13,34 +13,69 @@ import numpy as np
 from seqlib.core.backends.base import Bound, run_all
 
 
-class Pinned:
-    """Pinned memory on the way to the GPU: a ring of pieces, so that the host waits only when it is that many uploads
-    ahead. An upload from other memory would wait for all that was launched before it."""
+class Uploads:
+    """Arrays on their way to the GPU: a ring of places in pinned memory, each with one on the GPU, so that the host waits
+    only when it is that many uploads ahead. They cross on a stream of their own, while the GPU computes what was launched
+    before; then all arrays are copied to where they belong.
+    """
 
-    COUNT = 64
+    COUNT = 16
+    MOST = 4 << 20
+    """Bytes of an upload that goes this way. Larger ones (weights) are rare."""
 
     def __init__(self, backend: Any) -> None:
-        self.cuda, self.stream = backend.xp.cuda, backend.stream
-        self.pieces = [_Piece(np.empty(0, np.uint8), self.cuda.Event(disable_timing=True)) for _ in range(self.COUNT)]
+        self.cuda, self.stream, self.memory = backend.xp.cuda, backend.stream, backend.memory
+        self.crossing = self.cuda.Stream(non_blocking=True)
+        self.places = [_Place(*(self.cuda.Event(disable_timing=True) for _ in range(2))) for _ in range(self.COUNT)]
         self.next = 0
 
-    def upload(self, to: Any, array: Any) -> None:
-        """Copy a NumPy array into a contiguous array on the GPU, of the same shape and dtype; it may be changed right
-        after."""
-        piece, self.next = self.pieces[self.next], (self.next + 1) % self.COUNT
-        piece.event.synchronize()
-        if piece.memory.nbytes < array.nbytes:
-            piece.memory = np.frombuffer(self.cuda.alloc_pinned_memory(array.nbytes), np.uint8)
-        held = piece.memory[: array.nbytes]
-        np.copyto(held.view(array.dtype).reshape(array.shape), array)
-        self.cuda.runtime.memcpyAsync(to.data.ptr, held.ctypes.data, array.nbytes, 1, self.stream.ptr)  # 1: to the GPU
-        piece.event.record(self.stream)
+    def upload(self, pairs: Sequence[tuple[Any, Any]]) -> None:
+        """Copy NumPy arrays into contiguous arrays on the GPU, [(to, array), …] of the same shapes and dtypes; they may be
+        changed right after."""
+        offsets = [0, *accumulate(-(-array.nbytes // 64) * 64 for _, array in pairs)]
+        if offsets[-1] > self.MOST:
+            for to, array in pairs:
+                to.set(np.ascontiguousarray(array), stream=self.stream)
+            return
+        place, self.next = self.places[self.next], (self.next + 1) % self.COUNT
+        place.used.synchronize()
+        if place.size < offsets[-1]:
+            place.size = 1 << offsets[-1].bit_length()
+            place.pinned = np.frombuffer(self.cuda.alloc_pinned_memory(place.size), np.uint8)
+            place.staged = self.memory(place.size)
+            self.stream.synchronize()  # what had this memory before may still run
+        for (_, array), at in zip(pairs, offsets, strict=False):
+            np.copyto(place.pinned[at : at + array.nbytes].view(array.dtype).reshape(array.shape), array)
+        copy, there = self.cuda.runtime.memcpyAsync, place.staged.data.ptr
+        copy(there, place.pinned.ctypes.data, offsets[-1], 1, self.crossing.ptr)  # 1: to the GPU, 3: on it
+        place.arrived.record(self.crossing)
+        self.stream.wait_event(place.arrived)
+        for (to, array), at in zip(pairs, offsets, strict=False):
+            copy(to.data.ptr, there + at, array.nbytes, 3, self.stream.ptr)
+        place.used.record(self.stream)
 
 
 @dataclass
-class _Piece:
-    memory: Any
-    event: Any  # after its last use
+class _Place:
+    arrived: Any  # an event: what is on its way is on the GPU
+    used: Any  # and is where it belongs
+    size: int = 0
+    pinned: Any = None
+    staged: Any = None
+
+
+def small_copies(backend: Any, arrays: Sequence[Any]) -> list[Any]:
+    """Copies of arrays on the GPU; those of at most 256 bytes share an allocation."""
+    few = [a.nbytes <= 256 and a.flags.c_contiguous for a in arrays]
+    room = backend.xp.empty(256 * sum(few), np.uint8) if any(few) else None
+    found: list[Any] = []
+    for a, is_small in zip(arrays, few, strict=True):
+        if is_small:
+            found.append(backend.xp.ndarray(a.shape, a.dtype, room.data + 256 * sum(few[: len(found)])))
+            backend.write(found[-1], a)
+        else:
+            found.append(a.copy(order="C"))
+    return found
 
 
 class Replay:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from seqlib.core.ops.product_cuda import prefer_choices, used_choices
 from seqlib.train.checkpoint import Checkpoint
 from seqlib.train.config import digest
 from seqlib.train.environment import differences, environment
@@ -34,6 +35,7 @@ def take(trainer: Trainer) -> dict[str, Any]:
         "data_digest": trainer.data.digest,
         "data_folder": str(trainer.data.folder),
         "environment": environment(trainer.device),
+        "products": used_choices(),
     }
 
 
@@ -62,6 +64,7 @@ def restore(trainer: Trainer, saved: Checkpoint) -> None:
             f"{saved.path}: was trained on other data than there are now: bring back the files as they were, "
             "or start a new run"
         )
+    prefer_choices(state.get("products", {}))
     trainer.model.load(saved.model)
     states = carried(trainer.model)
     trainer.optimizer.load({name: each for name, each in saved.optimizer.items() if name not in states})

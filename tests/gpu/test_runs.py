@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import seqlib
 from seqlib.core.backends.cuda import cuda
+from seqlib.core.ops import product_cuda
 from seqlib.core.rng import Generator
 from seqlib.models.gpt2 import TextBatch
 from seqlib.models.lstm_lm import LSTMLM, LSTMLMConfig
@@ -66,6 +68,28 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path: Path, precisi
         trained = seqlib.load(result.model, device="cpu")
         weights.append({n: p.numpy().tobytes() for n, p in trained.model.named_parameters().items()})
     assert weights[0] == weights[1]
+
+
+def test_a_resumed_run_chooses_products_as_before_whatever_the_table_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 512, "d_ff": 2048, "heads": 8, "max_length": 64}
+    config = _config(
+        tmp_path, hparams=sizes, batch={"tokens": 8192, "max_length": 32}, output_dir=str(tmp_path / "run")
+    )
+    monkeypatch.setenv("SEQLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(product_cuda, "_used", {})
+    product_cuda.planned.cache_clear()
+    run.train(replace(config, train_steps=4))
+    before = product_cuda.used_choices()
+    assert before
+    monkeypatch.setattr(product_cuda, "_used", {})
+    table = dict.fromkeys(before, 0)
+    monkeypatch.setattr(product_cuda, "_choices", lambda: table)
+    product_cuda.planned.cache_clear()
+    run.resume(tmp_path / "run", replace(config, train_steps=6))
+    after = product_cuda.used_choices()
+    assert after and all(before[name] == choice for name, choice in after.items() if name in before)
 
 
 def test_a_model_translates_on_either_device(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import seqlib
 from seqlib import bundle
+from seqlib.core.ops import product_cuda
 from seqlib.train import checkpoint, run
 from seqlib.train.callback import Callback
 from seqlib.train.setup import make_config
@@ -127,6 +128,17 @@ def test_a_resume_elsewhere_says_so(
     run.resume(tmp_path / "run")
     said = capsys.readouterr().err
     assert "resumed in another environment" in said and "OMP_NUM_THREADS" in said and "63 now" in said
+
+
+def test_the_algorithms_of_products_go_with_a_run(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table: dict[str, int] = {}
+    monkeypatch.setattr(product_cuda, "_used", {"a plan": 2})
+    monkeypatch.setattr(product_cuda, "_choices", lambda: table)
+    _run({**settings, "train_steps": 2}, tmp_path / "run", Stop(1))
+    run.resume(tmp_path / "run")
+    assert table == {"a plan": 2}
 
 
 def test_a_folder_holds_one_run(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from seqlib.core.backends.base import Bound, run_all
 
 
 class Uploads:
-    """Arrays on their way to the GPU: a ring of places in pinned memory, each with one on the GPU, so that the host waits
-    only when it is that many uploads ahead. They cross on a stream of their own, while the GPU computes what was launched
-    before; then all arrays are copied to where they belong.
+    """Arrays on their way to the GPU: a ring of places in pinned memory, each with one on the GPU, so that the host
+    waits only when it is that many uploads ahead. They cross on a stream of their own, while the GPU computes what was
+    launched before; then all arrays are copied to where they belong.
     """
 
     COUNT = 16
@@ -30,8 +30,8 @@ class Uploads:
         self.next = 0
 
     def upload(self, pairs: Sequence[tuple[Any, Any]]) -> None:
-        """Copy NumPy arrays into contiguous arrays on the GPU, [(to, array), …] of the same shapes and dtypes; they may be
-        changed right after."""
+        """Copy NumPy arrays into contiguous arrays on the GPU, [(to, array), …] of the same shapes and dtypes; they may
+        be changed right after."""
         offsets = [0, *accumulate(-(-array.nbytes // 64) * 64 for _, array in pairs)]
         if offsets[-1] > self.MOST:
             for to, array in pairs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -163,6 +163,7 @@ class Product:
             known = 0 if small else self._known()
             known = 0 if known is None and self.key.accumulate else known  # measuring would add again and again
             self.choice = self._measured(ways) if known is None else known
+            _used[self._name()] = self.choice
         ways[self.choice or 0]()
 
     def _run(self, choice: int, a: int, b: int, out: int, stream: int) -> None:
@@ -230,6 +231,19 @@ def _choices() -> dict[str, int]:
         return {}
     whole = found.items() if isinstance(found, dict) else ()
     return {name: n for name, n in whole if isinstance(n, int) and n >= APART}
+
+
+_used: dict[str, int] = {}
+
+
+def used_choices() -> dict[str, int]:
+    """What the products of this process chose, by the names of their plans."""
+    return dict(_used)
+
+
+def prefer_choices(known: Mapping[str, int]) -> None:
+    """Let plans choose what they chose before (`used_choices`), whatever the table says: results have the same bits."""
+    _choices().update(known)
 
 
 @cache

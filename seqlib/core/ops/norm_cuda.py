@@ -39,7 +39,7 @@ _WIDEST = 32 * _BLOCK
 
 
 _SHARES = {lanes: ((1, 256), (8 // lanes, 1024)) for lanes in (8, 4, 2, 1)}
-"""Backward: how many groups of columns a thread may own, and how many threads there may be, by the columns of a group."""
+"""Backward: the groups of columns that a thread may own, and the most threads, by the columns of a group."""
 
 
 def _names() -> list[str]:

@@ -19,7 +19,7 @@ _SIZES = ((5, 8, 3), (33, 1016, 9), (0, 4, 3))  # M, N, K
 
 @samples_of("matmul_bias", "matmul_bias_relu", "matmul_bias_gelu")
 def _() -> Iterable[Sample]:
-    for m, n, k in ((5, 7, 3), *_SIZES):
+    for m, n, k in ((5, 7, 3), (33, 64, 16), *_SIZES):
         yield _draw((m, k), (n, k), (n,))
 
 

@@ -39,6 +39,18 @@ SMALL_W3 = {"vocab": 500, "d_model": 96, "hidden": 96, "layers": 2}
 SMALL = Sizes(vocab=1000, width=128, heads=4, hidden=256, layers=2, rows=16, length=24)
 STEPS = 10
 SMOOTHING = 0.1
+KINDS = {
+    "products, with what they take along": ("matmul",),
+    "output layer and loss": ("linear_cross_entropy", "cross_entropy"),
+    "attention": ("attention",),
+    "norms, with residual sums and dropout": ("layer_norm", "rms_norm", "add_"),
+    "optimizer and the norm of gradients": ("adamw", "global_norm"),
+    "other dropout": ("dropout",),
+    "sums for biases": ("sum",),
+    "recurrent layers": ("lstm", "gru"),
+    "embeddings and positions": ("embedding", "rotary"),
+}
+"""Ops by how their names begin; the rest is copies and elementwise."""
 PEERS = {"torch": "torch_gpu.py", "jax": "jax_gpu.py"}
 
 
@@ -287,12 +299,40 @@ class Speed:
                 f"{row.seconds / max(floor, 1e-9):7.1f} {row.seconds / total:6.1%}"
             )
         print(f"{'all':30s} {sum(r.launches for r in table):8d} {total * 1e3:8.3f} {least * 1e3:8.3f}")
+        self._by_kind(table, floors)
         detailed = rows(self.ours.program, arrays, 1, True)[:25]
         print("\nthe slowest by shapes, ms of all launches:")
         for row in detailed:
             rate = f"{row.flops / row.seconds / 1e12:7.1f} TFLOP/s" if row.flops else " " * 15
             memory = f"{row.bytes / row.seconds / 1e12:6.2f} TB/s"
             print(f"{row.seconds * 1e3:8.3f} {row.launches:4d} {rate} {memory}  {row.name}")
+
+    def _by_kind(self, table: list[Any], floors: dict[str, float]) -> None:
+        """The same by kind of work, and what is left of the step as a graph."""
+        kinds: dict[str, list[Any]] = {}
+        for row in table:
+            found = (kind for kind, starts in KINDS.items() if row.name.startswith(starts))
+            kinds.setdefault(next(found, "copies and elementwise"), []).append(row)
+        print("\n| | launches | ms | floor |\n|---|---|---|---|")
+        for kind, rows in sorted(kinds.items(), key=lambda item: -sum(r.seconds for r in item[1])):
+            seconds, floor = sum(r.seconds for r in rows), sum(floors[r.name] for r in rows)
+            print(f"| {kind} | {sum(r.launches for r in rows)} | {seconds * 1e3:.2f} | {floor * 1e3:.2f} |")
+        print(
+            f"launches one by one {sum(r.seconds for r in table) * 1e3:.2f} ms, "
+            f"the step as a graph {self.graph_seconds() * 1e3:.2f} ms"
+        )
+
+    def graph_seconds(self, repeats: int = 20) -> float:
+        """Seconds of the GPU for a step that was captured, least of some."""
+        events = [self.cuda.xp.cuda.Event() for _ in range(2)]
+        found: list[float] = []
+        for n in range(repeats):
+            events[0].record(self.cuda.stream)
+            self.ours.step([self.batches[n % 4]])
+            events[1].record(self.cuda.stream)
+            events[1].synchronize()
+            found.append(self.cuda.xp.cuda.get_elapsed_time(*events) / 1e3)
+        return min(found)
 
     def _floors(self, flops: dict[str, float], copy: float) -> dict[str, float]:
         """Seconds by op below which its launches can't be."""

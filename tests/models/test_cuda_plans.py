@@ -13,7 +13,7 @@ from seqlib.core.rng import Generator
 from seqlib.core.tape import no_grad
 from seqlib.data.batch import Batch, PackedBatch
 from seqlib.models import lstm_seq2seq, transformer
-from seqlib.models.gpt2 import TextBatch
+from seqlib.models.gpt2 import GPT2, GPT2Config, TextBatch
 from seqlib.models.lstm_lm import LSTMLM, LSTMLMConfig
 from seqlib.optim import AdamW
 from seqlib.problems.spec import ProblemSpec
@@ -175,3 +175,37 @@ def test_large_products_of_uneven_rows_are_computed_on_copies_with_even_ones() -
     assert not kernel("matmul", (700, 1504), (6000, 1504), **turned)[0]
     assert not kernel("matmul", (70, 150), (60, 150), **turned)[0], "small"
     assert not kernel("matmul", (700, 1500), (6000, 1500), dtype=dtypes.float32, **turned)[0]
+
+
+COPIES = {"contiguous", "stage", "reshape", "transpose", "slice", "slice_grad", "concatenate", "unstack", "pad", "flip"}
+
+
+def _copied(launches: list[Any]) -> Counter[str]:
+    """Launches that do nothing but move activations: what has 16 bits and is no parameter."""
+    half = [x for x in launches if x.name in COPIES and x.ins[0].meta.dtype.name == "bfloat16"]
+    return Counter(x.name for x in half if x.ins[0].buffer.kind == "arena")
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("transformer", 0), ("packed transformer", 0), ("gpt2", 0), ("lstm_lm", 0), ("lstm_seq2seq", 32)]
+)
+def test_a_training_step_is_one_graph_and_copies_no_activations(name: str, most: int) -> None:
+    """A bidirectional encoder joins what its directions gave, and turns time and batch round."""
+    ids: Any = Meta((4, 16), INT)
+    sizes = lstm_seq2seq.LSTMSeq2SeqConfig(d_model=32, hidden=64)
+    make: dict[str, Any] = {
+        "transformer": lambda: (_model("float32", attention_bias=True), _batch("padded")),
+        "packed transformer": lambda: (_model("float32"), _batch("packed")),
+        "gpt2": lambda: (GPT2(GPT2Config(vocab=64, layers=2, d_model=64, heads=2), Generator(1)), TextBatch(ids, ids)),
+        "lstm_lm": lambda: (LSTMLM(LSTMLMConfig(vocab=64, d_model=32, hidden=48), Generator(1)), TextBatch(ids, ids)),
+        "lstm_seq2seq": lambda: (lstm_seq2seq.build(sizes, SPEC, Generator(1)), _batch("padded")),
+    }
+    model, batch = make[name]()
+    model.train().compute_in("bfloat16")
+    optimizer, generator = AdamW(model.trainable_parameters(), clip_norm=1.0), Generator(2)
+    step: Any = training_step(model, optimizer, generator, 0.0)
+    program = seqlib.compile(step, state=[model, optimizer, generator], device="cuda").lower(batch)
+    assert not _breaks(program)
+    found = _copied(program.plan.launches)
+    assert found.total() <= most, found
+    assert len(program.plan.copies) <= 1, "the generator's state alone is copied to its location"

@@ -23,7 +23,6 @@ from seqlib.data.batch import Batch
 from seqlib.decode import advance_cuda  # noqa: F401  (it declares a source)
 from seqlib.models import transformer
 from seqlib.nn.feed_forward import FeedForward
-from seqlib.nn.feed_forward import FeedForward
 from seqlib.optim import AdamW
 from seqlib.problems.spec import ProblemSpec
 from seqlib.train.step import training_step
@@ -187,56 +186,6 @@ def test_a_training_step_is_kernels_alone() -> None:
     program = _training_step()
     broken = Counter(x.name for x in program.plan.launches if x.op is not None and x.kernel is None)
     assert not broken
-
-
-def _names(fn: Any, *shapes: tuple[int, ...], state: Any = None) -> list[str]:
-    """The launches of a function of 16-bit arrays."""
-    half = seqlib.core.dtypes.canonical("bfloat16")
-    program = seqlib.compile(fn, state=state, device="cuda").lower(*(Meta(shape, half) for shape in shapes))
-    return [x.name for x in program.plan.launches]
-
-
-def test_what_follows_a_product_joins_it_without_gradients_as_well() -> None:
-    def layer(x: Any, w: Any, b: Any) -> Any:
-        with no_grad():
-            y = ops.matmul(ops.reshape(x, (-1, 16)), w, transpose_b=True) + b
-            return ops.gelu(ops.reshape(y, (2, 4, 24)), approximate="tanh")
-
-    assert _names(layer, (2, 4, 16), (24, 16), (24,)) == ["matmul_bias", "gelu_tanh"]  # a shape of its own between
-    flat = _names(lambda x, w, b: ops.gelu(ops.matmul(x, w, transpose_b=True) + b, "tanh"), (8, 16), (24, 16), (24,))
-    assert flat == ["matmul_bias_gelu"]
-    erf = _names(lambda x, w, b: ops.gelu(ops.matmul(x, w, transpose_b=True) + b), (8, 16), (24, 16), (24,))
-    assert erf == ["matmul_bias", "gelu_erf"]
-
-
-def test_gradients_of_a_weight_and_its_bias_are_one_launch_unless_something_stands_between() -> None:
-    def gradients(g: Any, x: Any) -> Any:
-        return ops.sum_to(g, (24,)), ops.matmul(g, x, True, False, True)
-
-    def between(g: Any, x: Any) -> Any:
-        sums = ops.sum_to(g, (24,))
-        return ops.matmul(g, x * ops.mean(sums).astype(x.dtype), True, False, True), sums
-
-    assert _names(gradients, (8, 24), (8, 16)) == ["matmul_sums"]
-    assert "matmul_sums" not in _names(between, (8, 24), (8, 16))
-
-
-def test_a_feed_forward_layer_takes_its_activation_and_dropout_along() -> None:
-    def steps(activation: str, p: float) -> Counter[str]:
-        layer = FeedForward(16, 64, activation, p).train()
-        generator = Generator(0)
-
-        def step(x: Any) -> Any:
-            with use_generator(generator):
-                return seqlib.grad(lambda: seqlib.sum(layer(x)), params=layer.named_parameters())()
-
-        layer.compute_in("bfloat16")
-        return Counter(_names(step, (2, 4, 16), state=[layer, generator]))
-
-    gelu = steps("gelu_tanh", 0.0)
-    assert gelu["matmul_bias_gelu"] == gelu["matmul_gelu_bwd"] == 1 and gelu["matmul_sums"] == 2
-    relu = steps("relu", 0.1)
-    assert relu["matmul_bias_relu"] == relu["dropout"] == relu["dropout_relu_bwd"] == 1 and not relu["relu_bwd"]
 
 
 def _names(fn: Any, *shapes: tuple[int, ...], state: Any = None) -> list[str]:

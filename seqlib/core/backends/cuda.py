@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core.backends.base import Backend, Bound, run_all
-from seqlib.core.backends.stream_cuda import Replay, Uploads, small_copies
+from seqlib.core.backends.stream_cuda import Downloads, Replay, Uploads, small_copies, write_all
 from seqlib.core.op import Meta
 from seqlib.util.errors import OutOfMemoryError, SeqlibError
 
@@ -81,8 +81,13 @@ class CudaBackend(Backend):
         return Uploads(self)
 
     @cached_property
+    def downloads(self) -> Downloads:
+        """What arrays come back through."""
+        return Downloads(self)
+
+    @cached_property
     def flag(self) -> Any:
-        """int32 [1] that kernels set when an index was out of range; read by `check`."""
+        """int32 [1] that kernels set when an index was out of range; read with every array that comes to the host."""
         with self.stream:
             return self.xp.zeros(1, np.int32)
 
@@ -150,53 +155,16 @@ class CudaBackend(Backend):
                 raise OutOfMemoryError(f"out of memory: {text}") from error
 
     def to_host(self, array: Any) -> Any:
-        self._ask()
-        with self.stream:
-            copied = array.get(stream=self.stream, order="C")
-        self._answer()
-        return copied
+        return self.downloads.fetch(array)
 
     def write(self, to: Any, value: Any) -> None:
-        self.write_all([(to, value)])
+        write_all(self, [(to, value)])
 
     def write_all(self, pairs: Sequence[tuple[Any, Any]]) -> None:
-        given = [(to, value) for to, value in pairs if value.size]
-        uploads = [(to, value) for to, value in given if isinstance(value, np.ndarray)]
-        if uploads:
-            self.uploads.upload(uploads)
-        for to, value in given:
-            if isinstance(value, np.ndarray):
-                continue
-            if to.dtype == value.dtype and to.flags.c_contiguous and value.flags.c_contiguous:
-                self.xp.cuda.runtime.memcpyAsync(to.data.ptr, value.data.ptr, to.nbytes, 3, self.stream.ptr)
-            else:
-                with self.stream:
-                    to[...] = value
+        write_all(self, pairs)
 
     def copies(self, arrays: Sequence[Any]) -> list[Any]:
         return small_copies(self, arrays)
-
-    # -- errors that kernels tell
-
-    @cached_property
-    def _flag_seen(self) -> Any:
-        """`flag` as it was read last, in pinned memory."""
-        seen = np.frombuffer(self.xp.cuda.alloc_pinned_memory(4), np.int32, 1)
-        seen[0] = 0
-        return seen
-
-    def _ask(self) -> None:
-        """Read `flag` as soon as the stream has come here."""
-        self.xp.cuda.runtime.memcpyAsync(
-            self._flag_seen.ctypes.data, self.flag.data.ptr, 4, 2, self.stream.ptr
-        )  # 2: from the GPU
-
-    def _answer(self) -> None:
-        """Raise IndexError if a kernel met an index out of range before the last `_ask`, which has been done."""
-        if self._flag_seen[0]:
-            with self.stream:
-                self.flag.fill(0)
-            raise IndexError("an op on the GPU met an index out of range (run the step on the CPU to see which)")
 
     # -- launch lists
 

@@ -64,6 +64,42 @@ class _Place:
     staged: Any = None
 
 
+class Downloads:
+    """Arrays on their way to the host, with the flag by which kernels say that they met an index out of range."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend, self.copy = backend, backend.xp.cuda.runtime.memcpyAsync
+        self.seen = np.frombuffer(backend.xp.cuda.alloc_pinned_memory(4), np.int32, 1)
+        self.seen[0] = 0
+
+    def fetch(self, array: Any) -> Any:
+        """A copy of an array. Raises IndexError if a kernel met an index out of range since the last one."""
+        stream, flag = self.backend.stream, self.backend.flag
+        self.copy(self.seen.ctypes.data, flag.data.ptr, 4, 2, stream.ptr)  # 2: from the GPU; there before the array is
+        with stream:
+            copied = array.get(stream=stream, order="C")
+            if self.seen[0]:
+                flag.fill(0)
+                raise IndexError("an op on the GPU met an index out of range (run the step on the CPU to see which)")
+        return copied
+
+
+def write_all(backend: Any, pairs: Sequence[tuple[Any, Any]]) -> None:
+    """Copy values, NumPy arrays or arrays on the GPU, into arrays on the GPU, [(to, value), …]."""
+    given = [(to, value) for to, value in pairs if value.size]
+    uploads = [(to, value) for to, value in given if isinstance(value, np.ndarray)]
+    if uploads:
+        backend.uploads.upload(uploads)
+    for to, value in given:
+        if isinstance(value, np.ndarray):
+            continue
+        if to.dtype == value.dtype and to.flags.c_contiguous and value.flags.c_contiguous:
+            backend.xp.cuda.runtime.memcpyAsync(to.data.ptr, value.data.ptr, to.nbytes, 3, backend.stream.ptr)
+        else:
+            with backend.stream:
+                to[...] = value
+
+
 def small_copies(backend: Any, arrays: Sequence[Any]) -> list[Any]:
     """Copies of arrays on the GPU; those of at most 256 bytes share an allocation."""
     few = [a.nbytes <= 256 and a.flags.c_contiguous for a in arrays]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes, philox
-from seqlib.core.backends.cuda import Source, aligned, grid, name_of, pointer
+from seqlib.core.backends.cuda import Source, aligned, cuda, grid, name_of, pointer
 from seqlib.core.op import Attrs, Meta
 from seqlib.core.ops.norm import (
     _layer_norm,
@@ -88,7 +88,7 @@ def _forward(kind: int, y: Any, total: Any, mean: Any, rstd: Any, x: Any, branch
              eps: float, dropout: Any) -> None:  # fmt: skip
     rows, width = x.size // x.shape[-1], x.shape[-1]
     kernel, group = _instance(kind, x, w, (y, total, x, branch, w, b))
-    blocks = min(grid(rows, _threads(group) // group)[0], 2112)
+    blocks = min(grid(rows, _threads(group) // group)[0], 4 * cuda().processors)  # each reads all weights
     given = (*map(pointer, (y, total, mean, rstd)), x, *map(pointer, (branch,)), w, *map(pointer, (b, state)))
     kernel((blocks,), (_threads(group),), (*given, np.int32(rows), np.int32(width), np.float64(eps), dropout))
 

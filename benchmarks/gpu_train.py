@@ -252,15 +252,19 @@ class Speed:
         if not 0.0 < loss < 100.0:
             raise SystemExit(f"the loss is {loss}: the step is broken, its time means nothing")
 
-    def host(self) -> float:
-        """Seconds that the host needs for a step while the GPU is idle before it: the median of 20."""
-        found: list[float] = []
+    def host(self, steps: int = 8) -> tuple[float, float]:
+        """Seconds that the host needs for a step, the medians of 20: of some steps launched one after the other, and of
+        one that is launched while the GPU is idle (the host has waited, its caches are cold)."""
+        several: list[float] = []
+        one: list[float] = []
         for n in range(20):
-            self.cuda.synchronize()
-            start = time.perf_counter()
-            self.ours.step([self.batches[n % 4]])
-            found.append(time.perf_counter() - start)
-        return float(np.median(found))
+            for count, found in ((steps, several), (1, one)):
+                self.cuda.synchronize()
+                start = time.perf_counter()
+                for _ in range(count):
+                    self.ours.step([self.batches[n % 4]])
+                found.append((time.perf_counter() - start) / count)
+        return float(np.median(several)), float(np.median(one))
 
     def host_profile(self, steps: int = 50) -> None:
         """Where the host's time of steps goes, by function."""
@@ -403,10 +407,11 @@ def compare(workload: str, make: Callable[[], Ours], options: argparse.Namespace
     _compare.report(found, "seqlib")
     for peer in peers.values():
         peer.close()
-    step = min(m.wall for m in found["seqlib"]) / STEPS
+    step, (host, cold) = min(m.wall for m in found["seqlib"]) / STEPS, speed.host()
     print(
         f"\nours: {step * 1e3:.2f} ms a step ({speed.ours.tokens / step:,.0f} tokens/s, "
-        f"{speed.ours.flops / step / 1e12:.1f} TFLOP/s of products), host {speed.host() * 1e3:.3f} ms a step, "
+        f"{speed.ours.flops / step / 1e12:.1f} TFLOP/s of products), host {host * 1e3:.3f} ms a step "
+        f"({cold * 1e3:.3f} after a wait), "
         f"{speed.memory() / 2**30:.2f} GiB"
     )
     if options.profile:

@@ -149,8 +149,8 @@ class CompiledStep:
     def _noted(self, compiled: Any, do: Callable[..., Any], *batch: Batch | PackedBatch) -> Any:
         known = len(compiled.programs)
         result = do(compiled, *batch)
-        sizes = batch[0].sizes() if batch else {}
-        self.built += [Built(program, sizes) for program in compiled.programs[known:]]
+        for program in compiled.programs[known:]:
+            self.built.append(Built(program, batch[0].sizes() if batch else {}))
         return result
 
 

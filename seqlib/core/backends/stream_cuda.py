@@ -103,7 +103,7 @@ def write_all(backend: Any, pairs: Sequence[tuple[Any, Any]]) -> None:
 def small_copies(backend: Any, arrays: Sequence[Any]) -> list[Any]:
     """Copies of arrays on the GPU; those of at most 256 bytes share an allocation."""
     few = [a.nbytes <= 256 and a.flags.c_contiguous for a in arrays]
-    room = backend.xp.empty(256 * sum(few), np.uint8) if any(few) else None
+    room = backend.xp.empty(256 * sum(few), np.uint8)
     found: list[Any] = []
     for a, is_small in zip(arrays, few, strict=True):
         if is_small:

@@ -252,19 +252,18 @@ class Speed:
         if not 0.0 < loss < 100.0:
             raise SystemExit(f"the loss is {loss}: the step is broken, its time means nothing")
 
-    def host(self, steps: int = 8) -> tuple[float, float]:
-        """Seconds that the host needs for a step, the medians of 20: of some steps launched one after the other, and of
-        one that is launched while the GPU is idle (the host has waited, its caches are cold)."""
-        several: list[float] = []
-        one: list[float] = []
+    def host(self) -> tuple[float, float]:
+        """Seconds that the host needs for a step, medians of 20: of one that is launched while the GPU is at the one
+        before, and of one that is launched while the GPU is idle (the host has waited, its caches are cold)."""
+        found: list[tuple[float, float]] = []
         for n in range(20):
-            for count, found in ((steps, several), (1, one)):
-                self.cuda.synchronize()
-                start = time.perf_counter()
-                for _ in range(count):
-                    self.ours.step([self.batches[n % 4]])
-                found.append((time.perf_counter() - start) / count)
-        return float(np.median(several)), float(np.median(one))
+            self.cuda.synchronize()
+            times = [time.perf_counter()]
+            for _ in range(2):
+                self.ours.step([self.batches[n % 4]])
+                times.append(time.perf_counter())
+            found.append((times[2] - times[1], times[1] - times[0]))
+        return float(np.median([f[0] for f in found])), float(np.median([f[1] for f in found]))
 
     def host_profile(self, steps: int = 50) -> None:
         """Where the host's time of steps goes, by function."""
@@ -309,7 +308,7 @@ class Speed:
         for row in detailed:
             rate = f"{row.flops / row.seconds / 1e12:7.1f} TFLOP/s" if row.flops else " " * 15
             memory = f"{row.bytes / row.seconds / 1e12:6.2f} TB/s"
-            print(f"{row.seconds * 1e3:8.3f} {row.launches:4d} {rate} {memory}  {row.name}")
+            print(f"{row.seconds * 1e3:8.3f} {row.launches:4d} {rate} {memory}  {row.name[:150]}")
 
     def _by_kind(self, table: list[Any], floors: dict[str, float]) -> None:
         """The same by kind of work, and what is left of the step as a graph."""

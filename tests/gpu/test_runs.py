@@ -1,5 +1,6 @@
 """Whole runs on a GPU: training, resuming, translating, memory. Skipped where there is none."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ def test_a_resumed_run_chooses_products_as_before_whatever_the_table_says(
     monkeypatch.setattr(product_cuda, "_used", {})
     product_cuda.planned.cache_clear()
     run.train(replace(config, train_steps=4))
-    before = product_cuda.used_choices()
+    state = json.loads((tmp_path / "run" / "checkpoints" / "step-4" / "state.json").read_text())
+    before = state["products"]
     assert before
     monkeypatch.setattr(product_cuda, "_used", {})
     table = dict.fromkeys(before, 0)
@@ -89,7 +91,7 @@ def test_a_resumed_run_chooses_products_as_before_whatever_the_table_says(
     product_cuda.planned.cache_clear()
     run.resume(tmp_path / "run", replace(config, train_steps=6))
     after = product_cuda.used_choices()
-    assert after and all(before[name] == choice for name, choice in after.items() if name in before)
+    assert after and all(after[name] == choice for name, choice in before.items() if name in after)
 
 
 def test_a_model_translates_on_either_device(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 // Layer norm (Ba, Kiros and Hinton 2016), RMS norm (Zhang and Sennrich 2019) and add + dropout + layer norm, forward and
 // backward. Rows are [rows, width]; values of type T, weights of type W, statistics in the type of computation.
 //
-// Forward, GROUP threads own a row: a warp of a block of four, or a block of 256. A thread holds L groups of N neighbouring
+// GROUP threads own a row: a warp of a block of four, or a block of 256. A thread holds L groups of N neighbouring
 // columns in registers, so a row is read once; it takes rows in turn and keeps its columns' weights.
 #include "common.cuh"
 
@@ -124,108 +124,91 @@ norm_forward(T* y, T* total, typename Compute<T>::type* means, typename Compute<
 }
 
 // gx (ADD: the sum with `more`, and gbranch, the same through dropout), and for each block the sums of its rows for gw and
-// gb: parts [blocks, 2, width], for RMS [blocks, 1, width]. A block owns a stretch of rows and takes ROWS of them at a
-// time, all its threads (at most MOST) side by side; a thread owns L groups of N columns.
-template <typename T, typename W, int N, int L, int MOST, int KIND>
-__global__ void __launch_bounds__(MOST)
+// gb: parts [blocks, 2, width], for RMS [blocks, 1, width]. A block owns a stretch of rows.
+template <typename T, typename W, int N, int L, int GROUP, int KIND>
+__global__ void __launch_bounds__(threads(GROUP))
 norm_backward(T* gx, T* gbranch, typename Compute<T>::type* parts, const T* g, const T* more, const T* x, const W* w,
               const typename Compute<T>::type* means, const typename Compute<T>::type* rstds, const i64* state, int rows,
               int width, Dropout d) {
     typedef typename Compute<T>::type A;
-    constexpr int ROWS = MOST == 256 ? 4 : 1;
-    __shared__ A room[2][2 * ROWS][WARP];  // taken in turn, so that one barrier is enough
-    int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, warps = blockDim.x / WARP, turn = 0;
+    extern __shared__ __align__(16) unsigned char memory[];
+    A* sums = reinterpret_cast<A*>(memory);  // [2, width], for warps
+    __shared__ A room[8];
+    constexpr int STEP = threads(GROUP) / GROUP;
+    int warp = threadIdx.x / GROUP, lane = threadIdx.x % GROUP;
     A to_w[L][N], to_b[L][N], scale[L][N];
 #pragma unroll
     for (int l = 0; l < L; ++l) {
-        int c = (l * blockDim.x + threadIdx.x) * N;
+        int c = (l * GROUP + lane) * N;
 #pragma unroll
         for (int j = 0; j < N; ++j) to_w[l][j] = to_b[l][j] = scale[l][j] = A(0);
         if (c < width) read_weights(scale[l], w + c);
     }
     int first = i64(rows) * blockIdx.x / gridDim.x, last = i64(rows) * (blockIdx.x + 1) / gridDim.x;
-    for (int start = first; start < last; start += ROWS, turn ^= 1) {
-        Pack<T, N> gs[ROWS][L], xs[ROWS][L], others[ROWS][L];  // as they lie: half the registers
-        A mean[ROWS], rstd[ROWS], sums[2 * ROWS];
+    for (int row = first + warp; row < last; row += STEP) {
+        A mean = KIND == RMS ? A(0) : means[row], rstd = rstds[row], total = 0, along = 0;
+        Pack<T, N> gs[L], xs[L];  // as they lie: half the registers
 #pragma unroll
-        for (int r = 0; r < ROWS; ++r) {
-            if (start + r >= last) continue;
-            mean[r] = KIND == RMS ? A(0) : means[start + r];
-            rstd[r] = rstds[start + r];
+        for (int l = 0; l < L; ++l) {
+            int c = (l * GROUP + lane) * N;
+            if (c >= width) continue;
+            gs[l] = *reinterpret_cast<const Pack<T, N>*>(g + i64(row) * width + c);
+            xs[l] = *reinterpret_cast<const Pack<T, N>*>(x + i64(row) * width + c);
+        }
 #pragma unroll
-            for (int l = 0; l < L; ++l) {
-                int c = (l * blockDim.x + threadIdx.x) * N;
-                i64 at = i64(start + r) * width + c;
-                if (c >= width) continue;
-                gs[r][l] = *reinterpret_cast<const Pack<T, N>*>(g + at);
-                xs[r][l] = *reinterpret_cast<const Pack<T, N>*>(x + at);
-                if (KIND == ADD) others[r][l] = *reinterpret_cast<const Pack<T, N>*>(more + at);
+        for (int l = 0; l < L; ++l) {
+            if ((l * GROUP + lane) * N >= width) continue;
+#pragma unroll
+            for (int j = 0; j < N; ++j) {
+                A grad = load(gs[l].at[j]), unit = (load(xs[l].at[j]) - mean) * rstd;
+                to_w[l][j] += grad * unit;
+                to_b[l][j] += grad;
+                grad = times(grad, scale[l][j]);
+                total += grad;
+                along += grad * unit;
             }
         }
+        total = KIND == RMS ? A(0) : group_sum<GROUP>(total, room) / A(width);
+        along = group_sum<GROUP>(along, room) / A(width);
 #pragma unroll
-        for (int r = 0; r < ROWS; ++r) {
-            sums[2 * r] = sums[2 * r + 1] = A(0);
+        for (int l = 0; l < L; ++l) {
+            int c = (l * GROUP + lane) * N;
+            i64 at = i64(row) * width + c;
+            if (c >= width) continue;
+            A v[N], other[N];
+            if (KIND == ADD) read(other, more + at);
 #pragma unroll
-            for (int l = 0; l < L; ++l) {
-                if (start + r >= last || (l * blockDim.x + threadIdx.x) * N >= width) continue;
-#pragma unroll
-                for (int j = 0; j < N; ++j) {
-                    A grad = load(gs[r][l].at[j]), unit = (load(xs[r][l].at[j]) - mean[r]) * rstd[r];
-                    to_w[l][j] += grad * unit;
-                    to_b[l][j] += grad;
-                    grad = times(grad, scale[l][j]);
-                    sums[2 * r] += grad;
-                    sums[2 * r + 1] += grad * unit;
-                }
+            for (int j = 0; j < N; ++j) {
+                A unit = (load(xs[l].at[j]) - mean) * rstd;
+                v[j] = rstd * (times(load(gs[l].at[j]), scale[l][j]) - total - unit * along) + (KIND == ADD ? other[j] : A(0));
             }
-        }
-#pragma unroll
-        for (int i = 0; i < 2 * ROWS; ++i) {
-            sums[i] = warp_sum(sums[i]);
-            if (lane == 0) room[turn][i][warp] = sums[i];
-        }
-        if (warps > 1) {
-            __syncthreads();
-#pragma unroll
-            for (int i = 0; i < 2 * ROWS; ++i) {
-                sums[i] = room[turn][i][0];
-                for (int other = 1; other < warps; ++other) sums[i] += room[turn][i][other];
-            }
-        }
-#pragma unroll
-        for (int r = 0; r < ROWS; ++r) {
-            A total = KIND == RMS ? A(0) : sums[2 * r] / A(width), along = sums[2 * r + 1] / A(width);
-#pragma unroll
-            for (int l = 0; l < L; ++l) {
-                int c = (l * blockDim.x + threadIdx.x) * N;
-                i64 at = i64(start + r) * width + c;
-                if (start + r >= last || c >= width) continue;
-                A v[N];
-#pragma unroll
-                for (int j = 0; j < N; ++j) {
-                    A unit = (load(xs[r][l].at[j]) - mean[r]) * rstd[r];
-                    v[j] = rstd[r] * (times(load(gs[r][l].at[j]), scale[l][j]) - total - unit * along);
-                    if (KIND == ADD) v[j] += load(others[r][l].at[j]);
-                }
-                if (gx) write(gx + at, v);
-                if (KIND == ADD && gbranch) {
-                    drop(v, state, d, at);
-                    write(gbranch + at, v);
-                }
+            if (gx) write(gx + at, v);
+            if (KIND == ADD && gbranch) {
+                drop(v, state, d, at);
+                write(gbranch + at, v);
             }
         }
     }
     constexpr int SUMS = KIND == RMS ? 1 : 2;
     A* to = parts + i64(blockIdx.x) * SUMS * width;
+    // Warps add their sums one after the other: a fixed order.
+    for (int turn = 0; turn < STEP; ++turn) {
+        if (warp == turn)
 #pragma unroll
-    for (int l = 0; l < L; ++l)
+            for (int l = 0; l < L; ++l)
 #pragma unroll
-        for (int j = 0; j < N; ++j) {
-            int c = (l * blockDim.x + threadIdx.x) * N + j;
-            if (c >= width) continue;
-            to[c] = to_w[l][j];
-            if (SUMS == 2) to[width + c] = to_b[l][j];
-        }
+                for (int j = 0; j < N; ++j) {
+                    int c = (l * GROUP + lane) * N + j;
+                    if (c >= width) continue;
+                    if (turn) to_w[l][j] += sums[c], to_b[l][j] += sums[width + c];
+                    if (turn < STEP - 1) sums[c] = to_w[l][j], sums[width + c] = to_b[l][j];
+                    else {
+                        to[c] = to_w[l][j];
+                        if (SUMS == 2) to[width + c] = to_b[l][j];
+                    }
+                }
+        __syncthreads();
+    }
 }
 
 // gw and gb from the parts [blocks, gridDim.y, width], in a fixed order: 32 threads a column take every 32nd part.
@@ -237,7 +220,7 @@ __global__ void __launch_bounds__(1024) norm_sums(W* gw, W* gb, const A* parts, 
     if (!to) return;
     A sum = 0;
     if (column < width)
-#pragma unroll 8
+#pragma unroll 4
         for (int i = threadIdx.y; i < blocks; i += WARP) sum += parts[(i64(i) * gridDim.y + which) * width + column];
     room[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();

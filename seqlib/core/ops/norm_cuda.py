@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes, philox
-from seqlib.core.backends.cuda import Source, aligned, cuda, grid, name_of, pointer
+from seqlib.core.backends.cuda import Source, aligned, grid, name_of, pointer
 from seqlib.core.op import Attrs, Meta
 from seqlib.core.ops.norm import (
     _layer_norm,
@@ -38,19 +38,13 @@ _GROUPS = {
 _WIDEST = 32 * _BLOCK
 
 
-_SHARES = {lanes: ((1, 256), (8 // lanes, 1024)) for lanes in (8, 4, 2, 1)}
-"""Backward: the groups of columns that a thread may own, and the most threads, by the columns of a group."""
-
-
 def _names() -> list[str]:
     names: list[str] = []
     for t, w in _PAIRS:
         for lanes in (_LANES[t], 1):
             for n in (_WARP, _BLOCK):
                 rests = [f"{lanes}, {g}, {n}, {kind}" for kind in range(3) for g in _GROUPS[n, lanes]]
-                names += [f"norm_forward<{t}, {w}, {rest}>" for rest in rests]
-            rests = [f"{lanes}, {g}, {most}, {kind}" for kind in range(3) for g, most in _SHARES[lanes]]
-            names += [f"norm_backward<{t}, {w}, {rest}>" for rest in rests]
+                names += [f"norm_{way}<{t}, {w}, {rest}>" for way in ("forward", "backward") for rest in rests]
     sums = [(w, "double" if t == "double" else "float") for t, w in _PAIRS]
     return names + [f"norm_sums<{w}, {a}>" for w, a in dict.fromkeys(sums)]
 
@@ -67,17 +61,14 @@ def _dropout(p: float, draw: int) -> Any:
 _NO_DROPOUT = np.zeros((), _DROPOUT)
 
 
-def _lanes(x: Any, arrays: Sequence[Any]) -> int:
-    """Values that move together: 16 bytes where rows allow it."""
-    return lanes if x.shape[-1] % (lanes := _LANES[name_of(x)]) == 0 and aligned(*arrays) else 1
-
-
-def _instance(kind: int, x: Any, w: Any, arrays: Sequence[Any]) -> tuple[Any, int]:
-    """The forward kernel for rows like x, and the threads that own one."""
-    width, lanes = x.shape[-1], _lanes(x, arrays)
+def _instance(way: str, kind: int, x: Any, w: Any, arrays: Sequence[Any]) -> tuple[Any, int]:
+    """The kernel for rows like x, and the threads that own one. Values move 16 bytes at a time where rows allow it."""
+    width, t = x.shape[-1], name_of(x)
+    lanes = _LANES[t] if width % _LANES[t] == 0 and aligned(*arrays) else 1
     group = _WARP if width <= 32 * _WARP else _BLOCK
     groups = next(g for g in _GROUPS[group, lanes] if g * lanes * group >= width)
-    return _SOURCE.kernel(f"norm_forward<{name_of(x)}, {name_of(w)}, {lanes}, {groups}, {group}, {kind}>"), group
+    name = f"norm_{way}<{t}, {name_of(w)}, {lanes}, {groups}, {group}, {kind}>"
+    return _SOURCE.kernel(name), group
 
 
 def _threads(group: int) -> int:
@@ -87,26 +78,28 @@ def _threads(group: int) -> int:
 def _forward(kind: int, y: Any, total: Any, mean: Any, rstd: Any, x: Any, branch: Any, w: Any, b: Any, state: Any,
              eps: float, dropout: Any) -> None:  # fmt: skip
     rows, width = x.size // x.shape[-1], x.shape[-1]
-    kernel, group = _instance(kind, x, w, (y, total, x, branch, w, b))
-    blocks = min(grid(rows, _threads(group) // group)[0], 4 * cuda().processors)  # each reads all weights
+    kernel, group = _instance("forward", kind, x, w, (y, total, x, branch, w, b))
+    blocks = min(grid(rows, _threads(group) // group)[0], 2112)
     given = (*map(pointer, (y, total, mean, rstd)), x, *map(pointer, (branch,)), w, *map(pointer, (b, state)))
     kernel((blocks,), (_threads(group),), (*given, np.int32(rows), np.int32(width), np.float64(eps), dropout))
 
 
-def _blocks(rows: int) -> int:
-    """Parts that rows are cut into for the sums over rows; a function of the shape alone, so that bits are too."""
-    return max(1, min(528, rows // 16))
+def _blocks(rows: int, width: int) -> int:
+    """Parts that rows are cut into for the sums over rows; a function of the shape alone, so that bits are too. As many
+    as run at once on 132 multiprocessors, where a thread keeps up to 16, 24 or 32 columns.
+    """
+    most = 396 if 512 < width <= 768 else 264 if 768 < width <= 1024 else 528
+    return max(1, min(most, rows // 16))
 
 
 def _backward(kind: int, gx: Any, gbranch: Any, gw: Any, gb: Any, parts: Any, g: Any, more: Any, x: Any, w: Any,
               mean: Any, rstd: Any, state: Any, dropout: Any) -> None:  # fmt: skip
     rows, width, blocks = x.size // x.shape[-1], x.shape[-1], len(parts)
-    lanes = _lanes(x, (gx, gbranch, g, more, x, w))
-    share, most = next(pair for pair in _SHARES[lanes] if width <= lanes * pair[0] * pair[1])
-    kernel = _SOURCE.kernel(f"norm_backward<{name_of(x)}, {name_of(w)}, {lanes}, {share}, {most}, {kind}>")
+    kernel, group = _instance("backward", kind, x, w, (gx, gbranch, g, more, x, w))
     given = (*map(pointer, (gx, gbranch)), parts, g, pointer(more), x, w, pointer(mean), rstd, pointer(state))
-    threads = grid(width, lanes * share * _WARP)[0] * _WARP
-    kernel((blocks,), (threads,), (*given, np.int32(rows), np.int32(width), dropout))
+    shared = 2 * width * parts.itemsize if group == _WARP else 0
+    args = (*given, np.int32(rows), np.int32(width), dropout)
+    kernel((blocks,), (_threads(group),), args, shared_mem=shared)
     if gw is not None or gb is not None:
         sums = _SOURCE.kernel(f"norm_sums<{name_of(w)}, {name_of(parts)}>")
         args = (pointer(gw), pointer(gb), parts, np.int32(blocks), np.int32(width))
@@ -119,7 +112,7 @@ def _parts(index: int, sums: int) -> Any:
     def scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
         x = metas[index]
         assert x is not None
-        return [Meta((_blocks(x.size // x.shape[-1]), sums, x.shape[-1]), dtypes.sums(x.dtype))]
+        return [Meta((_blocks(x.size // x.shape[-1], x.shape[-1]), sums, x.shape[-1]), dtypes.sums(x.dtype))]
 
     return scratch
 

@@ -46,10 +46,9 @@ __device__ __forceinline__ void locate(const Walk<INPUTS>& w, I row, I inner, i6
 // tanh for results of 16 bits: right to 1e-6.
 __device__ __forceinline__ float tanh16(float x) {
     float square = x * x, small = x * (1.f + square * (square * (2.f / 15.f) - 1.f / 3.f));
-    float e, half;  // volatile: both ways are always computed, as a branch would part the warp
-    asm volatile("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x * 2.885390082f));
-    asm volatile("rcp.approx.ftz.f32 %0, %1;" : "=f"(half) : "f"(1.f + e));
-    return square < 0.01f ? small : 1.f - 2.f * half;
+    float large = 1.f - __fdividef(2.f, 1.f + __expf(2.f * x));
+    int which = -int(square < 0.01f);  // chosen by bits: a branch would part the warp
+    return __int_as_float((__float_as_int(small) & which) | (__float_as_int(large) & ~which));
 }
 
 // V values of an operand whose innermost stride is 1 or 0 (V > 1), or one value.

@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent / "seqlib"
 CORE_BUDGET = 6_000
 PACKAGE_BUDGET = 25_000
+PACKAGE_LIMIT = 27_500  # stops growth while the package is over its budget: to be slimmed, then removed
 
 
 _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
@@ -52,7 +53,9 @@ def main() -> int:
         print(f"lines  {package:<10} {code[package]:>6,}{budget}{extra}")
     total = code.total()
     print(f"lines  {'seqlib':<10} {total:>6,} of {PACKAGE_BUDGET:,}  and {kernels.total():,} of kernels")
-    over = code["core"] > CORE_BUDGET or total > PACKAGE_BUDGET
+    if total > PACKAGE_BUDGET:
+        print(f"warning: {total - PACKAGE_BUDGET:,} lines over the package's budget")
+    over = code["core"] > CORE_BUDGET or total > PACKAGE_LIMIT
     if over:
         print("error: a line budget is exceeded", file=sys.stderr)
     return int(over)

@@ -20,6 +20,7 @@ from seqlib.decode.advance import MOST_BEAMS, advance
 from seqlib.decode.search import candidates
 
 if TYPE_CHECKING:
+    from seqlib.core.program import Program
     from seqlib.decode.programs import Place, Programs
     from seqlib.decode.search import Rules, Search
 
@@ -46,8 +47,9 @@ def run(programs: Programs, place: Place, search: Search) -> int:
             size = place.size
             place, before = programs.place(size.sentences, size.beams, size.source, steps + 1), place
             state = _State.of(place, search.rules, programs.longest).taken_over(state, before, steps)
+        program = state.program()
         for _ in range(min(_STEPS, place.size.length - steps, longest - steps)):
-            state.step()
+            program.run(())
             steps += 1
     state.finish(search, steps)
     return steps
@@ -144,9 +146,9 @@ class _State:
         self._go_on(used, other.held["tokens"].numpy())
         return self
 
-    def step(self) -> None:
-        """One step of the model and the search."""
-        self._step()
+    def program(self) -> Program:
+        """One step of the model and the search; it takes nothing and gives nothing."""
+        return self._step.lower()
 
     def settled(self) -> bool:
         """Whether all sentences are done; waits for the steps that were asked for."""

@@ -40,6 +40,7 @@ from seqlib.core.ops import (  # noqa: E402
     adamw_cuda,
     additive_scores_cuda,
     attention_cuda,
+    attention_few_cuda,
     copy_cuda,
     cross_entropy_bwd_cuda,
     cross_entropy_cuda,

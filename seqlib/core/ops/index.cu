@@ -13,9 +13,11 @@ __global__ void take(T* out, const T* x, const I* index, int* flag, i64 total, i
     }
 }
 
-// x [outer, count, inner] written into cache [outer, size, inner] from *index on.
+// x [outer, count, inner] written into cache [outer, size, inner] from *index on. The elements of x are pieces of `piece`
+// elements, of which `pieces` lie `step` apart, and groups of these `leap` apart.
 template <typename T, typename I>
-__global__ void update_slice(T* cache, const T* x, const I* index, int* flag, i64 total, i64 count, i64 size, i64 inner) {
+__global__ void update_slice(T* cache, const T* x, const I* index, int* flag, i64 total, i64 count, i64 size, i64 inner,
+                             i64 piece, i64 pieces, i64 step, i64 leap) {
     i64 start = i64(*index);
     if (start < 0 || start + count > size) {
         if (!blockIdx.x && !threadIdx.x) *flag = 1;
@@ -23,6 +25,8 @@ __global__ void update_slice(T* cache, const T* x, const I* index, int* flag, i6
     }
     for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; i < total; i += i64(gridDim.x) * blockDim.x) {
         i64 row = i / inner, outer = row / count, at = start + row - outer * count;
-        cache[(outer * size + at) * inner + i - row * inner] = x[i];
+        i64 number = i / piece, group = number / pieces;
+        cache[(outer * size + at) * inner + i - row * inner] =
+            x[group * leap + (number - group * pieces) * step + i - number * piece];
     }
 }

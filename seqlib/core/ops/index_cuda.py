@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core.backends.cuda import Source, cuda, grid, name_of
+from seqlib.core.op import Layout, contiguous_layout
 from seqlib.core.ops.cache import _update_slice
 from seqlib.core.ops.index import _take
 
@@ -36,9 +37,17 @@ def update_slice(outs: Any, ins: Any, scratch: Any, *, axis: int) -> None:
     cache, x, index = ins
     if outs[0].data.ptr != cache.data.ptr:
         outs[0][...] = cache
-    inner = math.prod(x.shape[axis + 1 :])
-    _launch("update_slice", outs[0], x, index, x.size, x.shape[axis], cache.shape[axis], inner)
+    inner, pieces = math.prod(x.shape[axis + 1 :]), (max(x.size, 1), 1, 0, 0)
+    if x.ndim > 2:
+        pieces = math.prod(x.shape[2:]), x.shape[1], x.strides[1] // x.itemsize, x.strides[0] // x.itemsize
+    _launch("update_slice", outs[0], x, index, x.size, x.shape[axis], cache.shape[axis], inner, *pieces)
+
+
+def _pieces(index: int, layout: Layout) -> bool:
+    """x may be a slice of a wider product, as long as what follows its second axis lies in one piece."""
+    rest = layout.shape[2:]
+    return index == 1 and len(layout.shape) > 2 and layout.strides[2:] == contiguous_layout(rest).strides
 
 
 _take.cuda(take)
-_update_slice.cuda(update_slice, in_place=((0, 0),))
+_update_slice.cuda(update_slice, in_place=((0, 0),), strided=_pieces)

@@ -51,3 +51,27 @@ __global__ void __launch_bounds__(256) softmax_gradient(T* gx, const T* g, const
         gx[row * width + c] = store<T>(LOG ? grad - power<T>(v) * sum : v * (grad - sum));
     }
 }
+
+// log of the sum of exp of each row: a block of 256 threads a row, 16 bytes a load where rows are aligned.
+template <typename T, int LANES>
+__global__ void __launch_bounds__(256) logsumexp(T* y, const T* x, int width) {
+    typedef typename Compute<T>::type A;
+    typedef Pack<T, LANES> Loaded;
+    __shared__ A room[8];
+    const Loaded* row = reinterpret_cast<const Loaded*>(x + i64(blockIdx.x) * width);
+    A top = -INF, sum = 0;
+#pragma unroll 4
+    for (int c = threadIdx.x; c < width / LANES; c += 256) {
+        Loaded part = row[c];
+        for (int n = 0; n < LANES; ++n) top = max(top, A(load(part.at[n])));
+    }
+    top = block_max(top, room);
+    A shift = top > -INF && top < INF ? top : A(0);
+#pragma unroll 4
+    for (int c = threadIdx.x; c < width / LANES; c += 256) {
+        Loaded part = row[c];
+        for (int n = 0; n < LANES; ++n) sum += power<T>(load(part.at[n]) - shift);
+    }
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0) y[blockIdx.x] = store<T>(log(sum) + shift);
+}

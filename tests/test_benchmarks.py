@@ -146,3 +146,10 @@ def test_gpu_train_runs_its_parity_on_the_cpu():
     text = run(str(BENCHMARKS / "gpu_train.py"), "parity", "--parity", "float32", "--device", "cpu", "--steps", "2")
     for line in ("at most 2 times that: True", "losses and weights: True"):
         assert text.count(line) == 2, "a Transformer and an LSTM"
+
+
+def test_gpu_decode_runs_on_the_cpu():
+    text = run(
+        str(BENCHMARKS / "gpu_decode.py"), "--smoke", "--device", "cpu", "--peers", "", "--rounds", "1", "--profile"
+    )
+    assert text.count("find the same tokens: True") == 2 and "launches" in text

@@ -18,14 +18,13 @@ def ende(quick: bool = False) -> Recipe:
     settings: dict[str, Any] = {
         "problem": "translate_multi30k_ende",
         "hparams_set": "transformer_multi30k_tiny",
-        "data": {"vocab_size": 4000},
+        "data": {"tokenizer": "bpe", "vocab_size": 8000},
         "optim": {"warmup": 800, "schedule": "constant*linear_warmup*cosine_decay", "clip_norm": 1.0, "ema": 0.999},
         "batch": {"kind": "packing", "tokens": 12288},
-        "train_steps": 12_000,
+        "train_steps": 7000,
         "eval_every": 0,
-        "save_every": 250,
-        "average": 10,
-        "keep_last": 10,
+        "save_every": 0,
+        "average": 0,
         "report": False,
         "decode": {"beam": 5, "alpha": 1.0, "dev_beam": 5, "dev_sentences": 0},
     }
@@ -33,9 +32,9 @@ def ende(quick: bool = False) -> Recipe:
         about="Captions, English to German; a small Transformer, for a GPU",
         config=make_config(settings),
         score="bleu_lowercased.score",
-        expected=(0.0, 100.0),
-        measured="",
-        cost="",
+        expected=(39.2, 41.6),
+        measured="seed 1 on an H200: 40.22",
+        cost="a minute on an H200",
     )
 
 

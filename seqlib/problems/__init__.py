@@ -14,9 +14,12 @@ from seqlib.util.errors import UsageError
 from seqlib.util.lookup import available, resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from seqlib.data.records import Record
     from seqlib.problems.translation import Translation
 
-__all__ = ["list_problems", "load_problem"]
+__all__ = ["list_problems", "load", "load_problem"]
 
 
 def list_problems() -> list[str]:
@@ -44,3 +47,9 @@ def load_problem(name: str, *, data_dir: str | Path | None = None, **options: An
                 raise UsageError(f"problem {forward} has no option {option!r}; {takes}")
     problem: Any = factory(**options)
     return problem.reversed() if forward != name else problem
+
+
+def load(name: str, split: str = "train", *, data_dir: str | Path | None = None, **options: Any) -> Iterator[Record]:
+    """The records of a problem's ``split``, or of an expression such as ``train[:80%]``, ``train[100:200]+dev``, as a
+    stream; ``name``, ``data_dir`` and ``options`` as in ``load_problem``. Raises UsageError and DataError."""
+    return load_problem(name, data_dir=data_dir, **options).read(split)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from seqlib.problems.translate_multi30k import SIZES, deen, ende, enfr
+from seqlib.problems.translate_multi30k import deen, ende, enfr
 from seqlib.util.errors import DataError, UsageError
 
 
@@ -20,7 +20,7 @@ def real(shared_data: Path) -> Path:
 def test_real_files(real: Path, factory, capsys) -> None:
     problem = factory(real)
     found = {split: list(problem.samples(split)) for split in problem.splits()}
-    assert {split: len(pairs) for split, pairs in found.items()} == SIZES
+    assert {split: len(pairs) for split, pairs in found.items()} == problem.sizes
     problem.digest()
     assert capsys.readouterr().err == ""  # these are the published files
     english = found["test"][0][problem.source_language != "en"]
@@ -50,17 +50,18 @@ def test_other_content_is_told(tmp_path: Path, capsys) -> None:
             (tmp_path / f"{stem}.{language}").write_text("x\n")
     first = ende(tmp_path).digest()
     said = capsys.readouterr().err
-    assert "train.en: differs from the published Multi30k file" in said
-    assert "29,000 lines" in said
+    assert "train.en: differs from the published train.en" in said
     (tmp_path / "val.de").write_text("y\n")
     assert ende(tmp_path).digest() != first
 
 
 def test_missing_files(tmp_path: Path) -> None:
     (tmp_path / "trian.en").write_text("")
-    with pytest.raises(DataError, match=r"looked for train\.en \(plain, \.gz or \.zst\) .*near: trian\.en.*--data_dir"):
+    with pytest.raises(
+        DataError, match=r"looked in .* for train\.en \(plain, \.gz or \.zst\) .*near: trian\.en.*--data_dir"
+    ):
         next(ende(tmp_path).samples("train"))
-    with pytest.raises(DataError, match="there is no such folder; to use local files pass --data_dir"):
+    with pytest.raises(DataError, match=r"there is no folder .*; to use local files pass --data_dir"):
         ende(tmp_path / "none").digest()
     with pytest.raises(UsageError, match="unknown split 'valid'"):
         next(ende(tmp_path).samples("valid"))
@@ -79,10 +80,10 @@ def hub(monkeypatch: pytest.MonkeyPatch, load) -> None:
     monkeypatch.setitem(sys.modules, "datasets", library)
 
 
-def test_from_the_hub(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def load(name: str, split: str):
+    def load(name: str, config: str | None, split: str):
         asked.append((name, split))
         return [{"en": "a dog", "de": "ein Hund"}]
 
@@ -90,19 +91,18 @@ def test_from_the_hub(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     assert list(ende().samples("dev")) == [("a dog", "ein Hund")]
     assert list(deen().samples("train")) == [("ein Hund", "a dog")]
     assert asked == [("bentrevett/multi30k", "validation"), ("bentrevett/multi30k", "train")]
-    assert "dev has 1 pairs, published 1,014" in capsys.readouterr().err
     assert ende().digest() != deen().digest()
-    assert ende().describe()["origin"] == "hub: bentrevett/multi30k"
+    assert ende().describe()["origin"].startswith("hub: ")
 
 
 def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str, split: str):
+    def load(name: str, config: str | None, split: str):
         raise ConnectionError("no route")
 
     hub(monkeypatch, load)
     with pytest.raises(DataError, match=r"could not be fetched from the hub \(no route\); .*--data_dir"):
         next(ende().samples("train"))
-    with pytest.raises(DataError, match="has no French; to use local files"):
+    with pytest.raises(DataError, match="not on the hub in a form that can be read; to use local files"):
         next(enfr().samples("train"))
 
 

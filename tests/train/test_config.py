@@ -35,6 +35,11 @@ def test_layers_win_in_order() -> None:
     assert (config.optim.lr, config.optim.warmup, config.optim.smoothing) == (2.0, 3, 0.1)
 
 
+@pytest.mark.parametrize("preset", ["transformer_tiny", "lstm_seq2seq_base", "gpt2_tiny", "lstm_lm_characters"])
+def test_a_preset_names_its_model(preset: str) -> None:
+    assert make_config({"hparams_set": preset}, source=False).model == preset.rpartition("_")[0]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -1,7 +1,6 @@
 """Algorithmic problems: digits to be copied, reversed, sorted or added, and as long again as in training.
 
-Source and target are digits with spaces between; numbers are written with the last digit first, so that a sum can be
-written from left to right. ``test_long`` has what is longer than anything in training, up to twice as long.
+A digit is a token. Numbers are written with the last digit first, so that a sum can be written from left to right. ``test_long`` has what is longer than anything in training, up to twice as long.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class Algorithmic(Translation):
                 continue
             seen.add(key)
             misses = 0
-            yield " ".join(source), " ".join(target)
+            yield source, target
 
     def digest(self) -> str:
         """Of the name, the sizes and this file, from which every pair follows."""

@@ -1,6 +1,7 @@
 """Algorithmic problems: digits to be copied, reversed, sorted or added, and as long again as in training.
 
-A digit is a token. Numbers are written with the last digit first, so that a sum can be written from left to right. ``test_long`` has what is longer than anything in training, up to twice as long.
+A digit is a token. Numbers are written with the last digit first, so that a sum can be written from left to right.
+``test_long`` has what is longer than anything in training, up to twice as long.
 """
 
 from __future__ import annotations

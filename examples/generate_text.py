@@ -6,10 +6,13 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 import seqlib
+from seqlib.data.ngrams import KneserNey
+from seqlib.problems import load
 from seqlib.train.run import train
-from seqlib.train.setup import make_config, open_problem, prepare_data
-from seqlib.train.tasks import task_of
+from seqlib.train.setup import make_config
 
 
 def main(folder: Path) -> None:
@@ -25,11 +28,12 @@ def main(folder: Path) -> None:
             "output_dir": str(folder / "run"),
         }
     )
-    problem = open_problem(config)
-    data = prepare_data(config, problem)
-    for name, scores in task_of("language_model").baselines(problem, data, config).items():
-        print(f"{name}: {scores['bits_per_byte']:.2f} bits a byte, {scores['seconds']} s")
     train(config)
+
+    bytes_of = {split: "".join(text.source for text in load("lm_pydoc", split)).encode() for split in ("train", "dev")}
+    seen, held_out = (np.frombuffer(text, np.uint8) for text in bytes_of.values())
+    bits = -KneserNey(seen, 256, order=5).log_probs(held_out).mean() / np.log(2)
+    print(f"a 5-gram of bytes: {bits:.2f} bits a byte")
 
     model = seqlib.load(folder / "run")
     prompts = ["Return the ", "Raises "]

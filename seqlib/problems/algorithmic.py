@@ -76,22 +76,23 @@ def _unary(name: str, answer: Callable[[str], str], longest: int, train: int) ->
 
 
 def copy(longest: int = 20, train: int = 50_000) -> Algorithmic:
-    """The same digits again."""
+    """The same digits again; ``longest`` and ``train`` as in ``Algorithmic``."""
     return _unary("copy", str, longest, train)
 
 
 def reverse(longest: int = 20, train: int = 50_000) -> Algorithmic:
-    """The digits from the last to the first."""
+    """The digits from the last to the first; ``longest`` and ``train`` as in ``Algorithmic``."""
     return _unary("reverse", lambda digits: digits[::-1], longest, train)
 
 
 def sort(longest: int = 20, train: int = 50_000) -> Algorithmic:
-    """The digits from the smallest to the largest."""
+    """The digits from the smallest to the largest; ``longest`` and ``train`` as in ``Algorithmic``."""
     return _unary("sort", lambda digits: "".join(sorted(digits)), longest, train)
 
 
 def addition(longest: int = 20, train: int = 50_000) -> Algorithmic:
-    """The sum of two numbers that have so many digits together; last digits first."""
+    """The sum of two numbers, last digits first; ``longest`` (their digits together) and ``train`` as in
+    ``Algorithmic``."""
 
     def draw(state: random.Random, length: int) -> tuple[str, str]:
         first = max(1, length // 2)

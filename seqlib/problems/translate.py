@@ -17,9 +17,9 @@ _HUB_SPLITS = {"dev": "validation"}
 
 
 class NamedPairs(Translation):
-    """A published corpus of pairs: ``data_dir`` holds a file for each split and language, named by ``stems`` with the
-    language behind a dot; without it the pairs come from the hub's data set ``hub`` (name, configuration), if it is
-    there."""
+    """A published corpus of pairs from language ``source`` to ``target``: ``data_dir`` holds a file for each split and
+    language, named by ``stems`` with the language behind a dot; without it the pairs come from the hub's data set
+    ``hub`` (name, configuration), if it is there."""
 
     hub: tuple[str, str | None] | None = None
     stems: Mapping[str, Sequence[str]] = {"train": ("train",), "dev": ("valid", "dev"), "test": ("test",)}

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import click
 
+from seqlib import bundle
 from seqlib.cli.main import CONTEXT
+from seqlib.hub import handles
+from seqlib.hub.convert import to_safetensors
+from seqlib.hub.ctranslate2 import to_ctranslate2
+from seqlib.hub.formats import open_checkpoint
+from seqlib.hub.publish import to_transformers
 
 __all__ = ["command"]
 
@@ -25,8 +31,6 @@ network.
 
 
 def _list() -> None:
-    from seqlib.hub import handles
-
     found = handles.cached()
     for handle, folder in found.items():
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -36,9 +40,6 @@ def _list() -> None:
 
 
 def _info(handle: str, files: tuple[str, ...]) -> None:
-    from seqlib.hub import handles
-    from seqlib.hub.formats import open_checkpoint
-
     path = handles.resolve(handle, files=files or None)
     checkpoint = open_checkpoint(path)
     dtypes = Counter(str(entry.dtype) for entry in checkpoint.entries.values())
@@ -51,54 +52,33 @@ def _info(handle: str, files: tuple[str, ...]) -> None:
 
 
 def _download(handle: str, files: tuple[str, ...]) -> None:
-    from seqlib.hub import handles
-
     click.echo(handles.resolve(handle, files=files or None))
 
 
 def _verify(handle: str) -> None:
-    from seqlib.hub import handles
-
     handles.verify(handle)
     click.echo(f"{handle}: every file has its digest")
 
 
 def _remove(handle: str) -> None:
-    from seqlib.hub import handles
-
     handles.remove(handle)
 
 
 def _convert(handle: str, folder: str, to: str, dtype: str | None, quantization: str | None) -> None:
-    from seqlib.hub import handles
-
     source, target = handles.resolve(handle), Path(folder)
     if to == "safetensors":
-        from seqlib.hub.convert import to_safetensors
-
         click.echo(to_safetensors(source, target, dtype))
-        return
-    from seqlib import bundle
-
-    if to == "transformers":
-        from seqlib.hub.publish import to_transformers
-
+    elif to == "transformers":
         click.echo(to_transformers(bundle.read(source), target))
     else:
-        from seqlib.hub.ctranslate2 import to_ctranslate2
-
         click.echo(to_ctranslate2(bundle.read(source), target, quantization))
 
 
 def _mirror(handle: str, folder: str) -> None:
-    from seqlib.hub import handles
-
     click.echo(handles.push(handles.resolve(handle), folder))
 
 
 def _push(folder: str, target: str, private: bool) -> None:
-    from seqlib.hub import handles
-
     click.echo(handles.push(Path(folder), target, private=private))
 
 

@@ -189,6 +189,30 @@ def test_pickles_that_are_none(tmp_path, payload, message):
         open_checkpoint(samples.pickled(tmp_path / "w.pt", payload))
 
 
+NEST = b")" + b"q\x00h\x00\x86" * 100  # a tuple of the tuple before, twice: neither hash nor repr of it ends
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (b"}" + NEST + b"K\x01s.", "a dict has a key of type tuple"),
+        (b"ccollections\nOrderedDict\n]](" + NEST + b"K\x01ea\x85R.", None),
+        (b"(X\x07\0\0\0storage" + NEST + b"X\x01\0\0\0" + b"0X\x03\0\0\0cpuK\x04tQ.", "storage is of the kind ''"),
+        (b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00" + NEST + b")tR.", "has no storage"),
+        (b"ctorch\nSize\n" + NEST + b"\x85R.", None),
+        (NEST + NEST + b"QR.", "storage is of the kind|unpack"),
+        (b"]" + NEST + b"a.", None),
+    ],
+)
+def test_pickles_that_would_not_end(tmp_path, payload, message):
+    path = samples.pickled(tmp_path / "w.pt", b"\x80\x02" + payload)
+    if message is None:
+        assert len(open_checkpoint(path)) == 0
+    else:
+        with pytest.raises(DataError, match=message):
+            open_checkpoint(path)
+
+
 def rebuilt(tmp_path, storage, *args):
     """A file whose only tensor is made with `args` of the storage `storage`, 4 floats."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes  # noqa: F401  (np.dtype knows its names then)
 import numpy as np
 
 from seqlib.util.errors import DataError

@@ -10,7 +10,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import msgspec
 import numpy as np
 
@@ -18,23 +17,12 @@ from seqlib.hub.formats.checkpoint import Checkpoint, Entry, damaged, mapped
 
 __all__ = ["DTYPES", "looks_like", "read"]
 
-DTYPES: dict[str, np.dtype[Any]] = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
-    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
-    "I64": np.dtype("<i8"),
-    "I32": np.dtype("<i4"),
-    "I16": np.dtype("<i2"),
-    "I8": np.dtype("i1"),
-    "U64": np.dtype("<u8"),
-    "U32": np.dtype("<u4"),
-    "U16": np.dtype("<u2"),
-    "U8": np.dtype("u1"),
-    "BOOL": np.dtype("?"),
-}
+DTYPES: dict[str, np.dtype[Any]] = dict(
+    zip(
+        "F64 F32 F16 BF16 F8_E4M3 F8_E5M2 I64 I32 I16 I8 U64 U32 U16 U8 BOOL".split(),
+        map(np.dtype, "<f8 <f4 <f2 bfloat16 float8_e4m3fn float8_e5m2 <i8 <i4 <i2 i1 <u8 <u4 <u2 u1 ?".split()),
+    )
+)
 _MAX_HEADER = 100_000_000  # bytes, as in the format's own library
 
 

@@ -6,6 +6,7 @@ that is left out.
 
 from __future__ import annotations
 
+import io
 import mmap
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from seqlib.hub.formats.checkpoint import Checkpoint, Entry, damaged, mapped
@@ -23,18 +23,12 @@ from seqlib.hub.formats.pickles import Named, PickleError, load
 
 __all__ = ["looks_like", "read", "read_legacy"]
 
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "DoubleStorage": np.dtype("<f8"),
-    "FloatStorage": np.dtype("<f4"),
-    "HalfStorage": np.dtype("<f2"),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "LongStorage": np.dtype("<i8"),
-    "IntStorage": np.dtype("<i4"),
-    "ShortStorage": np.dtype("<i2"),
-    "CharStorage": np.dtype("i1"),
-    "ByteStorage": np.dtype("u1"),
-    "BoolStorage": np.dtype("?"),
-}
+_DTYPES: dict[str, np.dtype[Any]] = dict(
+    zip(
+        (f"{kind}Storage" for kind in "Double Float Half BFloat16 Long Int Short Char Byte Bool".split()),
+        map(np.dtype, "<f8 <f4 <f2 bfloat16 <i8 <i4 <i2 i1 u1 ?".split()),
+    )
+)
 _MAGIC = 0x1950A86A20F9469CFC6C  # of the format before 1.6
 _MAX_PICKLE = 256 * 2**20
 
@@ -75,7 +69,7 @@ class _Tensor:
 
 def _ints(values: Any) -> tuple[int, ...]:
     if type(values) is not tuple or any(type(value) is not int for value in values):
-        raise PickleError(f"a shape is {values!r:.60}")
+        raise PickleError("a shape is no tuple of whole numbers")  # showing it need not end
     return values
 
 
@@ -86,7 +80,7 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: 
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": lambda pairs=(): dict(pairs),
+    "collections.OrderedDict": lambda pairs=(): {key: value for key, value in pairs if type(key) is str},
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_parameter": lambda tensor, *rest: tensor,
@@ -96,7 +90,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
 
 def _storage(key: Any) -> _Storage:
     tag, kind, name, _, numel, *_ = key
-    kind = kind.name.rpartition(".")[2] if isinstance(kind, Named) else kind
+    kind = kind.name.rpartition(".")[2] if isinstance(kind, Named) else ""
     if tag != "storage" or kind not in _DTYPES or type(numel) is not int or type(name) is not str or numel < 0:
         raise PickleError(f"a tensor's storage is of the kind {kind!r}, known: {', '.join(_DTYPES)}")
     return _Storage(name, _DTYPES[kind], numel)
@@ -125,7 +119,7 @@ def read(path: Path, archive: zipfile.ZipFile) -> Checkpoint:
             raise damaged(path, "it was written on a big-endian machine")
         if found[main].file_size > min(_MAX_PICKLE, path.stat().st_size):
             raise damaged(path, f"its pickle has {found[main].file_size:,} bytes")
-        tensors = _tensors(load(_Bytes(archive.read(main)), _CALLS, _storage))
+        tensors = _tensors(load(io.BytesIO(archive.read(main)), _CALLS, _storage))
         entries: dict[str, Entry] = {}
         for name, tensor in tensors.items():
             info = found.get(f"{folder}data/{tensor.storage.key}")
@@ -133,24 +127,6 @@ def read(path: Path, archive: zipfile.ZipFile) -> Checkpoint:
                 raise damaged(path, f"the content of {name!r} is missing, or compressed")
             entries[name] = tensor.entry(path, name, stored_at(path, file, info), info.file_size)
     return Checkpoint(path, "torch", entries, {})
-
-
-class _Bytes:
-    """Bytes as a file whose reads allocate no more than there is."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.position = data, 0
-
-    def read(self, count: int) -> bytes:
-        self.position += max(count, 0)
-        return self.data[self.position - max(count, 0) : self.position]
-
-    def tell(self) -> int:
-        return min(self.position, len(self.data))
-
-    def readline(self) -> bytes:
-        end = self.data.find(b"\n", self.position) + 1 or len(self.data)
-        return self.read(end - self.position)
 
 
 def read_legacy(path: Path) -> Checkpoint:

@@ -9,9 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 import seqlib
+from seqlib.core import dtypes, ops
 from seqlib.core.backends.cuda import cuda
 from seqlib.core.ops import product_cuda
 from seqlib.core.rng import Generator
+from seqlib.core.tensor import Parameter
 from seqlib.models.gpt2 import TextBatch
 from seqlib.models.lstm_lm import LSTMLM, LSTMLMConfig
 from seqlib.models.transformer import TransformerConfig, build
@@ -204,3 +206,16 @@ def test_a_recurrent_model_learns_as_on_the_cpu_with_the_same_bits_each_time(dty
         found.append((np.array(losses), b"".join(p.numpy().tobytes() for p in model.parameters())))
     np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-4 if dtype == "float32" else 2e-2)
     assert found[0][0][-1] < found[0][0][0] and found[1][1] == found[2][1]
+
+
+def test_recurrent_layers_of_nan_give_nan() -> None:
+    """Their kernels tell by a pattern of bits what has come: one that no NaN they make has, whatever is given."""
+    bits = np.full((2, 40), 0xFFFF, np.uint16)
+    h0 = seqlib.tensor(bits.view(dtypes.bfloat16)).to("cuda")
+    w_x, w_h = (Parameter(np.ones((160, n), dtypes.bfloat16), name) for n, name in ((8, "w_x"), (40, "w_h")))
+    for w in (w_x, w_h):
+        w.to("cuda")
+    x = seqlib.tensor(np.full((2, 6, 8), np.nan, dtypes.bfloat16)).to("cuda")
+    loss = lambda: seqlib.sum(ops.lstm(x, w_x, w_h, None, h0, h0)[0])  # noqa: E731
+    value, (gradient, _) = seqlib.value_and_grad(loss, params=[w_x, w_h])()
+    assert np.isnan(value.item()) and np.isnan(gradient.numpy().astype(np.float32)).all()

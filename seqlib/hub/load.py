@@ -28,6 +28,12 @@ FAMILIES = {
     "bart": "marian",
     "pegasus": "marian",
     "t5": "t5",
+    "gpt2": "gpt2",
+    "llama": "llama",
+    "mistral": "llama",
+    "qwen2": "llama",
+    "qwen3": "llama",
+    "gemma3_text": "gemma",
 }
 """The file in `seqlib.models` for each `model_type` of a config.json."""
 
@@ -153,5 +159,14 @@ def _translator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
     )
 
 
+def _generator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
+    from seqlib.decode.generate import TextGenerator
+
+    tokenizer = read_tokenizer(folder)
+    spec = spec_from({**found, **read_config(folder, "generation_config.json")})
+    begin = [tokenizer.bos_id] if tokenizer.settings.get("add_bos_token") else []
+    return TextGenerator(model, tokenizer, spec, begin=begin)
+
+
 _POOLING = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}
-_READY = {"embed": _embedder, "fill_mask": _filler, "translate": _translator}
+_READY = {"embed": _embedder, "fill_mask": _filler, "translate": _translator, "generate": _generator}

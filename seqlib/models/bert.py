@@ -13,7 +13,7 @@ import msgspec
 
 from seqlib.core import ops
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
-from seqlib.models.names import Names
+from seqlib.models.names import Names, read_table
 from seqlib.nn import init
 from seqlib.nn.dropout import Dropout
 from seqlib.nn.embedding import Embedding
@@ -192,57 +192,6 @@ class BertClassifier(Module):
 
 # ---- checkpoints of Hugging Face
 
-_LAYERS = """
-bert.embedding                          P.embeddings.word_embeddings
-bert.positions                          P.embeddings.position_embeddings
-bert.types                              P.embeddings.token_type_embeddings
-bert.embedding_norm                     P.embeddings.LayerNorm
-bert.layers.*.attention.q_proj          P.encoder.layer.*.attention.self.query
-bert.layers.*.attention.k_proj          P.encoder.layer.*.attention.self.key
-bert.layers.*.attention.v_proj          P.encoder.layer.*.attention.self.value
-bert.layers.*.attention.out_proj        P.encoder.layer.*.attention.output.dense
-bert.layers.*.attention_norm            P.encoder.layer.*.attention.output.LayerNorm
-bert.layers.*.feed_forward.in_proj      P.encoder.layer.*.intermediate.dense
-bert.layers.*.feed_forward.out_proj     P.encoder.layer.*.output.dense
-bert.layers.*.feed_forward_norm         P.encoder.layer.*.output.LayerNorm
-bert.pool                               P.pooler.dense
-"""
-_DISTIL = """
-bert.embedding                          P.embeddings.word_embeddings
-bert.positions                          P.embeddings.position_embeddings
-bert.embedding_norm                     P.embeddings.LayerNorm
-bert.layers.*.attention.q_proj          P.transformer.layer.*.attention.q_lin
-bert.layers.*.attention.k_proj          P.transformer.layer.*.attention.k_lin
-bert.layers.*.attention.v_proj          P.transformer.layer.*.attention.v_lin
-bert.layers.*.attention.out_proj        P.transformer.layer.*.attention.out_lin
-bert.layers.*.attention_norm            P.transformer.layer.*.sa_layer_norm
-bert.layers.*.feed_forward.in_proj      P.transformer.layer.*.ffn.lin1
-bert.layers.*.feed_forward.out_proj     P.transformer.layer.*.ffn.lin2
-bert.layers.*.feed_forward_norm         P.transformer.layer.*.output_layer_norm
-"""
-_HEADS = {
-    ("bert", "masked"): """
-dense           cls.predictions.transform.dense
-norm            cls.predictions.transform.LayerNorm
-output_weight   cls.predictions.decoder.weight
-output_bias     cls.predictions.bias
-""",
-    ("roberta", "masked"): """
-dense           lm_head.dense
-norm            lm_head.layer_norm
-output_weight   lm_head.decoder.weight
-output_bias     lm_head.bias
-""",
-    ("distilbert", "masked"): """
-dense           vocab_transform
-norm            vocab_layer_norm
-output_weight   vocab_projector.weight
-output_bias     vocab_projector.bias
-""",
-    ("bert", "classifier"): "dense P.pooler.dense\noutput classifier",
-    ("roberta", "classifier"): "dense classifier.dense\noutput classifier.out_proj",
-    ("distilbert", "classifier"): "dense pre_classifier\noutput classifier",
-}
 _UNUSED = ("*.position_ids", "cls.predictions.decoder.bias", "lm_head.decoder.bias", "cls.seq_relationship.*")
 _FIELDS = {
     "vocab": ("vocab_size", "vocab_size"),
@@ -292,8 +241,8 @@ def names(model: Bert | BertMasked | BertClassifier) -> Names:
     """The names of a model's weights in checkpoints of Hugging Face."""
     kind = model.config.kind
     head = {BertMasked: "masked", BertClassifier: "classifier"}.get(type(model))
-    table = (_DISTIL if kind == "distilbert" else _LAYERS) + _HEADS.get((kind, head or ""), "")
-    return Names(table.replace(" P.", f" {kind}."), f"{kind}.", _UNUSED, root="" if head else "bert.")
+    table = read_table(kind) + (read_table(f"{kind}_{head}") if head else "")
+    return Names(table, f"{kind}.", _UNUSED, root="" if head else "bert.")
 
 
 def config_of(model: Bert | BertMasked | BertClassifier) -> dict[str, Any]:

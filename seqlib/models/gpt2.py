@@ -6,6 +6,7 @@ B batch, T time, D model width, F feed-forward width, H heads, V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -15,6 +16,7 @@ from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
 from seqlib.data.batch import TextBatch
+from seqlib.models.names import Names, read_table
 from seqlib.models.preset import Preset
 from seqlib.nn import init
 from seqlib.nn.attention import MultiHeadAttention, Segments
@@ -28,7 +30,19 @@ from seqlib.nn.norm import LayerNorm
 from seqlib.nn.positions import LearnedPositions
 from seqlib.util.errors import ShapeError, UsageError
 
-__all__ = ["GPT2", "SIZES", "GPT2Config", "base", "build", "small", "tiny", "why_not_packed"]
+__all__ = [
+    "GPT2",
+    "SIZES",
+    "GPT2Config",
+    "base",
+    "build",
+    "config_of",
+    "from_hf",
+    "names",
+    "small",
+    "tiny",
+    "why_not_packed",
+]
 
 TASK = "language_model"
 
@@ -110,6 +124,7 @@ class GPT2(Module):
     """
 
     half = True
+    use, family = "generate", "gpt2"
 
     def __init__(self, config: GPT2Config, generator: Generator):
         self.config = config
@@ -242,3 +257,41 @@ def small() -> Preset:
 def base() -> Preset:
     """GPT-2's smallest size: 12 layers, 768 wide, 12 heads, context 1,024; 16 windows a batch."""
     return _preset("GPT-2, 124 million parameters", 16, 6e-4, 2000, dropout=0.1)
+
+
+# ---- checkpoints of Hugging Face
+
+_FIELDS = {
+    "vocab": "vocab_size",
+    "layers": "n_layer",
+    "d_model": "n_embd",
+    "heads": "n_head",
+    "d_ff": "n_inner",
+    "max_length": "n_positions",
+    "dropout": "resid_pdrop",
+    "norm_eps": "layer_norm_epsilon",
+}
+
+
+def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> GPT2:
+    """The model that a config.json describes, for a checkpoint with these `tensors`. Raises UsageError for what is
+    computed otherwise here."""
+    usual = {"activation_function": ("gelu_new",), "scale_attn_weights": (True,), "tie_word_embeddings": (True,)}
+    usual |= {"scale_attn_by_inverse_layer_idx": (False,), "architectures": (["GPT2LMHeadModel"], ["GPT2Model"], None)}
+    for name, known in usual.items():
+        if found.get(name, known[0]) not in known:
+            raise UsageError(f"gpt2: {name} {found[name]!r} is not supported; known: {known[0]!r}")
+    fields = {ours: found[theirs] for ours, theirs in _FIELDS.items() if found.get(theirs) is not None}
+    return GPT2(GPT2Config(**fields), Generator(0))
+
+
+def names(model: GPT2) -> Names:
+    """The names of a model's weights in checkpoints of Hugging Face."""
+    return Names(read_table("gpt2"), "transformer.", ("*.attn.bias", "*.attn.masked_bias", "lm_head.weight"))
+
+
+def config_of(model: GPT2) -> dict[str, Any]:
+    """The config.json that describes a model, for `from_hf` and for transformers."""
+    found = {theirs: getattr(model.config, ours) for ours, theirs in _FIELDS.items()}
+    found |= {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_inner": model.config.d_ff or None}
+    return found | {"embd_pdrop": model.config.dropout, "attn_pdrop": model.config.dropout}

@@ -6,37 +6,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
-from seqlib.models.names import Names
+from seqlib.models.names import Names, read_table
 from seqlib.models.transformer import Transformer
 from seqlib.models.transformer_config import TransformerConfig
 from seqlib.util.errors import UsageError
 
 __all__ = ["config_of", "from_hf", "names"]
 
-_TABLE = """
-source_embedding                      model.shared
-target_embedding                      model.decoder.embed_tokens
-source_positions                      model.encoder.embed_positions
-target_positions                      model.decoder.embed_positions
-encoder_norm                          model.encoder.layer_norm
-decoder_norm                          model.decoder.layer_norm
-source_norm                           model.encoder.layernorm_embedding
-target_norm                           model.decoder.layernorm_embedding
-encoder.*.attention                   model.encoder.layers.*.self_attn
-encoder.*.attention_norm              model.encoder.layers.*.self_attn_layer_norm
-encoder.*.feed_forward.in_proj        model.encoder.layers.*.fc1
-encoder.*.feed_forward.out_proj       model.encoder.layers.*.fc2
-encoder.*.feed_forward_norm           model.encoder.layers.*.final_layer_norm
-decoder.*.attention                   model.decoder.layers.*.self_attn
-decoder.*.attention_norm              model.decoder.layers.*.self_attn_layer_norm
-decoder.*.cross_attention             model.decoder.layers.*.encoder_attn
-decoder.*.cross_attention_norm        model.decoder.layers.*.encoder_attn_layer_norm
-decoder.*.feed_forward.in_proj        model.decoder.layers.*.fc1
-decoder.*.feed_forward.out_proj       model.decoder.layers.*.fc2
-decoder.*.feed_forward_norm           model.decoder.layers.*.final_layer_norm
-output_weight                         lm_head.weight
-output_bias                           final_logits_bias            row
-"""
 _FIELDS = {
     "encoder_layers": "encoder_layers",
     "decoder_layers": "decoder_layers",
@@ -88,11 +64,10 @@ def names(model: Transformer) -> Names:
     unused = ("model.*coder.embed_tokens.weight", "lm_head.weight")
     if model.config.positions != "learned":
         unused += ("model.*coder.embed_positions.weight",)
-    table = _TABLE if model.source_embedding is model.target_embedding else _TABLE.replace("model.shared", _APART)
+    table = read_table("marian")
+    if model.source_embedding is not model.target_embedding:
+        table = table.replace("model.shared", "model.encoder.embed_tokens")
     return Names(table, "", unused)
-
-
-_APART = "model.encoder.embed_tokens"
 
 
 def config_of(model: Transformer) -> dict[str, Any]:

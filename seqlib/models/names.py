@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,15 @@ import numpy as np
 from seqlib.nn.module import Module
 from seqlib.util.errors import SeqlibError, nearest
 
-__all__ = ["Names", "Report"]
+__all__ = ["Names", "Report", "read_table"]
 
+_WILD = {"*": r"\d+", "?": r"\w", "@": r"\w+"}
 _SHOWN = 10  # names of each kind that an error lists
+
+
+def read_table(name: str) -> str:
+    """The table of weight names in `models/tables`."""
+    return (Path(__file__).parent / "tables" / f"{name}.txt").read_text(encoding="utf-8")
 
 
 class _Rule(NamedTuple):
@@ -43,7 +50,8 @@ class Report(NamedTuple):
 
 class Names:
     """A table of lines ``ours theirs [how]``: a parameter or a module of ours, and its name in the checkpoint. What
-    lies below a module has one name in both. ``*`` is a number. The first line that fits counts.
+    lies below a module has one name in both. ``*`` is a number, ``?`` a letter, ``@`` a word. The first line that fits
+    counts.
 
     ``(q_proj|k_proj|v_proj)`` joins several of ours, row after row, in one tensor of theirs. `how` is ``T`` (theirs is
     transposed, as GPT-2's matrices are), ``row`` (theirs has an axis of 1 before) or ``+1`` (ours is theirs + 1, as
@@ -135,7 +143,7 @@ class _Renamed(Mapping[str, np.ndarray]):
             value = value.T
         if start is not None:
             value = value[start : start + self.sizes[name]]
-        return value + 1 if how == "+1" else value[0] if how == "row" else value
+        return value.astype(np.float32) + 1 if how == "+1" else value[0] if how == "row" else value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.source)
@@ -145,15 +153,16 @@ class _Renamed(Mapping[str, np.ndarray]):
 
 
 def _rule(ours: str, theirs: str, how: str = "") -> _Rule:
-    joined = re.search(r"\(([^)]*)\)", ours)
-    pattern = re.escape(ours)
-    if joined:
-        pattern = pattern.replace(re.escape(joined[0]), f"(?P<part>{joined[1]})")
-    stars = itertools.count()
-    pattern = re.sub(r"\\\*", lambda _: rf"(?P<n{next(stars)}>\d+)", pattern)
-    stars = itertools.count()
-    theirs = re.sub(r"\*", lambda _: f"{{n{next(stars)}}}", theirs)
-    return _Rule(re.compile(pattern + r"(?P<rest>\..*)?"), tuple(joined[1].split("|")) if joined else (), theirs, how)
+    before, joined, after = re.fullmatch(r"([^(]*)(?:\((.*)\))?(.*)", ours).groups()  # type: ignore[union-attr]
+    count = itertools.count()
+    wild = [
+        "".join(f"(?P<n{next(count)}>{_WILD[c]})" if c in _WILD else re.escape(c) for c in part)
+        for part in (before, after)
+    ]
+    pattern = wild[0] + (f"(?P<part>{joined})" if joined else "") + wild[1] + r"(?P<rest>\..*)?"
+    count = itertools.count()
+    theirs = re.sub(r"[*?@]", lambda _: f"{{n{next(count)}}}", theirs)
+    return _Rule(re.compile(pattern), tuple(joined.split("|")) if joined else (), theirs, how)
 
 
 def _list(title: str, names: tuple[str, ...], others: tuple[str, ...]) -> str:

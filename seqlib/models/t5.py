@@ -6,45 +6,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
-from seqlib.models.names import Names
+from seqlib.models.names import Names, read_table
 from seqlib.models.transformer import Transformer
 from seqlib.models.transformer_config import TransformerConfig
 from seqlib.util.errors import UsageError
 
 __all__ = ["config_of", "from_hf", "names"]
 
-_TABLE = """
-source_embedding                        shared
-target_embedding                        decoder.embed_tokens
-encoder_relative                        encoder.block.0.layer.0.SelfAttention.relative_attention_bias
-decoder_relative                        decoder.block.0.layer.0.SelfAttention.relative_attention_bias
-encoder.*.attention.q_proj              encoder.block.*.layer.0.SelfAttention.q
-encoder.*.attention.k_proj              encoder.block.*.layer.0.SelfAttention.k
-encoder.*.attention.v_proj              encoder.block.*.layer.0.SelfAttention.v
-encoder.*.attention.out_proj            encoder.block.*.layer.0.SelfAttention.o
-encoder.*.attention_norm                encoder.block.*.layer.0.layer_norm
-encoder.*.feed_forward.in_proj          encoder.block.*.layer.1.DenseReluDense.IN
-encoder.*.feed_forward.gate_proj        encoder.block.*.layer.1.DenseReluDense.wi_0
-encoder.*.feed_forward.out_proj         encoder.block.*.layer.1.DenseReluDense.wo
-encoder.*.feed_forward_norm             encoder.block.*.layer.1.layer_norm
-encoder_norm                            encoder.final_layer_norm
-decoder.*.attention.q_proj              decoder.block.*.layer.0.SelfAttention.q
-decoder.*.attention.k_proj              decoder.block.*.layer.0.SelfAttention.k
-decoder.*.attention.v_proj              decoder.block.*.layer.0.SelfAttention.v
-decoder.*.attention.out_proj            decoder.block.*.layer.0.SelfAttention.o
-decoder.*.attention_norm                decoder.block.*.layer.0.layer_norm
-decoder.*.cross_attention.q_proj        decoder.block.*.layer.1.EncDecAttention.q
-decoder.*.cross_attention.k_proj        decoder.block.*.layer.1.EncDecAttention.k
-decoder.*.cross_attention.v_proj        decoder.block.*.layer.1.EncDecAttention.v
-decoder.*.cross_attention.out_proj      decoder.block.*.layer.1.EncDecAttention.o
-decoder.*.cross_attention_norm          decoder.block.*.layer.1.layer_norm
-decoder.*.feed_forward.in_proj          decoder.block.*.layer.2.DenseReluDense.IN
-decoder.*.feed_forward.gate_proj        decoder.block.*.layer.2.DenseReluDense.wi_0
-decoder.*.feed_forward.out_proj         decoder.block.*.layer.2.DenseReluDense.wo
-decoder.*.feed_forward_norm             decoder.block.*.layer.2.layer_norm
-decoder_norm                            decoder.final_layer_norm
-output_weight                           lm_head.weight
-"""
 _FIELDS = {
     "encoder_layers": "num_layers",
     "decoder_layers": "num_decoder_layers",
@@ -99,7 +67,7 @@ def names(model: Transformer) -> Names:
         "lm_head.weight",
         "decoder.*.EncDecAttention.relative_attention_bias.weight",
     )
-    return Names(_TABLE.replace(".IN", ".wi_1" if gated else ".wi"), "", unused)
+    return Names(read_table("t5").replace(".IN", ".wi_1" if gated else ".wi"), "", unused)
 
 
 def config_of(model: Transformer) -> dict[str, Any]:

@@ -108,9 +108,9 @@ class MultiHeadAttention(Module):
         turned = self.heads + self.kv_heads
         return packed if positions is None else ops.rotary(packed, positions, self.base, turned, self.scaling)
 
-    def over_itself(self, packed: Tensor, causal: bool = False) -> Tensor:
-        """`queries_keys_values` [B,T,P,K] → [B,T,D]."""
-        return self._output(packed, None, None, lengths=None, bias=None, causal=causal)
+    def over_itself(self, packed: Tensor, causal: bool = False, bias: Tensor | None = None) -> Tensor:
+        """`queries_keys_values` [B,T,P,K], bias of the scores → [B,T,D]."""
+        return self._output(packed, None, None, lengths=None, bias=bias, causal=causal)
 
     def keys_values(self, memory: Tensor) -> Tensor:
         """memory [B,S,D] → keys and values in one buffer [B,S,2Hk,K]."""

@@ -210,6 +210,94 @@ def t5_v1_1() -> Any:
     return translator(model)
 
 
+# -- decoders --------------------------------------------------------------------------------------
+
+
+def language_model(model: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Of some draws the one whose outputs vary most, end by themselves, and are others with beams."""
+    found: list[Any] = []
+    options = {"do_sample": False, "max_new_tokens": 24, "eos_token_id": 2, "pad_token_id": 0, "length_penalty": 0.0}
+    for seed in range(16):
+        torch.manual_seed(seed)
+        drawn(model, 0.25, wide=2.0)
+        with torch.no_grad():
+            model.get_output_embeddings().weight[2] *= 2
+        given = {"input_ids": torch.randint(3, 40, (2, 9))}
+        with torch.no_grad():
+            answers = {"logits": model(**given).logits}
+            for beams in (1, 3):
+                early = {"early_stopping": "never"} if beams > 1 else {}
+                answers[f"beam{beams}"] = model.generate(**given, num_beams=beams, **options, **early)[:, 9:]
+        greedy, best = (answers[f"beam{beams}"].tolist() for beams in (1, 3))
+        ended = sum(2 in row for row in best)
+        variety = sum(len(set(row)) for row in best + greedy) + 6 * (best != greedy) + 40 * ended
+        weights = {key: value.clone() for key, value in model.state_dict().items()}
+        found.append((variety, weights, given, answers))
+    _, weights, given, answers = max(found, key=lambda one: one[0])
+    model.load_state_dict(weights)
+    return model, given, answers
+
+
+@case
+def gpt2() -> Any:
+    config = hf.GPT2Config(
+        vocab_size=40, n_positions=32, n_embd=16, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2
+    )
+    return language_model(hf.GPT2LMHeadModel(config))
+
+
+LLAMA = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24}
+LLAMA |= {
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+
+@case
+def llama() -> Any:
+    scaling = {
+        "rope_type": "llama3",
+        "rope_theta": 500.0,
+        "factor": 4.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+    }
+    scaling["original_max_position_embeddings"] = 16
+    return language_model(hf.LlamaForCausalLM(hf.LlamaConfig(**LLAMA, rope_parameters=scaling)))
+
+
+@case
+def mistral() -> Any:
+    return language_model(hf.MistralForCausalLM(hf.MistralConfig(**LLAMA, sliding_window=5, head_dim=6)))
+
+
+@case
+def qwen2() -> Any:
+    config = hf.Qwen2Config(
+        **LLAMA, tie_word_embeddings=True, use_sliding_window=True, sliding_window=5, max_window_layers=1
+    )
+    return language_model(hf.Qwen2ForCausalLM(config))
+
+
+@case
+def qwen3() -> Any:
+    return language_model(hf.Qwen3ForCausalLM(hf.Qwen3Config(**LLAMA, head_dim=6)))
+
+
+@case
+def gemma3() -> Any:
+    scaling = {"full_attention": {"rope_type": "linear", "rope_theta": 1000.0, "factor": 2.0}}
+    scaling["sliding_attention"] = {"rope_type": "default", "rope_theta": 100.0}
+    kinds = ["sliding_attention", "full_attention"]
+    config = hf.Gemma3TextConfig(
+        **LLAMA, head_dim=6, sliding_window=5, query_pre_attn_scalar=9, layer_types=kinds, rope_parameters=scaling
+    )
+    return language_model(hf.Gemma3ForCausalLM(config))
+
+
 # -- writing ---------------------------------------------------------------------------------------
 
 

@@ -126,6 +126,24 @@ def test_gpu_ops_checks_on_the_cpu():
     assert "results compared, 0 failures" in text
 
 
+def test_gpu_sanitize_has_small_cases_of_every_kernel_and_needs_its_tool(monkeypatch, capsys):
+    import pytest
+
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu_sanitize
+
+    import seqlib.core.ops  # noqa: F401  (declares the ops)
+    from seqlib.core.op import OPS
+
+    for name in ("attention", "attention_bwd", "layer_norm", "lstm", "embedding"):
+        assert gpu_sanitize._cases(OPS[name], "float32") or gpu_sanitize._cases(OPS[name], "bfloat16")
+    monkeypatch.setenv("PATH", "")
+    for arguments, message in (([], "compute-sanitizer is not on the PATH"), (["--ops", "addd"], "addd: no such op")):
+        with pytest.raises(SystemExit):
+            gpu_sanitize.main(arguments)
+        assert message in capsys.readouterr().err
+
+
 def test_gpu_ops_finds_what_is_wrong(monkeypatch):
     import numpy as np
 

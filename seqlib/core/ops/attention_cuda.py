@@ -22,7 +22,7 @@ WIDTHS = (16, 32, 48, 64, 80, 96, 112, 128)
 _TYPES = ("bf16", "f16")
 _BOOL = ("false", "true")
 _FORWARD = {64: (1, 128, 3), 128: (2, 128, 1)}
-_KEYS = {64: (2, 128, 1), 128: (2, 64, 1)}
+_KEYS = {64: (1, 128, 2), 128: (2, 64, 1)}
 _QUERIES = {64: (1, 64, 4), 128: (2, 64, 1)}
 """For Hopper, by head width: warp groups of a block (each has 64 rows), rows of a tile of the other side, blocks on a
 multiprocessor. Found by trying."""

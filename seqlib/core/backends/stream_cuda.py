@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -140,13 +141,16 @@ class Replay:
             self.segments.append(partial(run_all, some) if allocates else self._graph(some))
 
     def _graph(self, launches: Sequence[Bound]) -> Callable[[], None]:
-        stream = self.backend.stream
+        stream, collecting = self.backend.stream, gc.isenabled()
+        gc.disable()  # what is freed meanwhile may call what a capture does not bear
         stream.begin_capture()
         try:
             for fn, same in groupby(launches, key=lambda launch: launch[0]):
                 for some in _independent(list(same)) if fn in _MERGED else (list(same),):
                     _MERGED.get(fn, run_all)(some)
         finally:
+            if collecting:
+                gc.enable()
             graph = stream.end_capture()
         return lambda: graph.launch(stream)
 

@@ -8,24 +8,23 @@ from pathlib import Path
 
 from seqlib.data.lines import open_bytes
 from seqlib.problems.language_model import LanguageModel
-from seqlib.problems.origin import find_file, hub_rows, warn_of_digest
+from seqlib.problems.origin import find_file, hub_rows, published, warn_of_digest
 
 __all__ = ["NamedText", "enwik8", "pydoc", "tinyshakespeare", "tinystories", "wikitext2"]
 
-_ENDS = "<|endoftext|>"
-
 
 class NamedText(LanguageModel):
-    """A published corpus: ``files`` are the names of its files by split in ``data_dir``; without that it comes from the
-    hub, ``hub`` (data set, configuration, column), if that is known. A split that has no file is cut from the text of
-    train: ``cuts`` are its limits, in bytes from 0 on or as shares of it."""
+    """The published corpus of a ``name``: ``files`` are the names of its files by split in ``data_dir``; without that
+    it comes from the hub, ``hub`` (data set, configuration, column), if that is known. A split that has no file is cut
+    from the text of train: ``cuts`` are its limits, in bytes from 0 on or as shares of it."""
 
     hub: tuple[str, str | None, str] | None = None
     files: Mapping[str, Sequence[str]] = {}
     cuts: Mapping[str, tuple[float, float]] = {}
     ends: str = ""
 
-    def __init__(self, data_dir: str | Path | None = None) -> None:
+    def __init__(self, name: str, data_dir: str | Path | None = None) -> None:
+        vars(self).update(published(name), name=name)
         self.data_dir = Path(data_dir) if data_dir is not None else None
 
     def splits(self) -> tuple[str, ...]:
@@ -68,70 +67,6 @@ def lines_of(text: str) -> Iterator[str]:
         start = end
 
 
-class TinyShakespeare(NamedText):
-    """Karpathy's tiny Shakespeare: the first 90 % of its characters to train, the last 10 % for development."""
-
-    name = "lm_tinyshakespeare"
-    source = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
-    licence = "public domain"
-    citation = "Karpathy 2015. The Unreasonable Effectiveness of Recurrent Neural Networks (char-rnn)."
-    sizes = {"train": 1_003_854, "dev": 111_540}  # characters
-    digests = {"input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"}
-    how = f"fetch {source} and pass --data_dir FOLDER, which holds it as input.txt or tinyshakespeare.txt"
-    files = {"train": ("input.txt", "tinyshakespeare.txt")}
-    cuts = {"train": (0.0, 0.9), "dev": (0.9, 1.0)}
-
-
-class WikiText2(NamedText):
-    """WikiText-2 (raw, from the hub; or its tokenised files)."""
-
-    name = "lm_wikitext2"
-    source = "hf:Salesforce/wikitext:wikitext-2-raw-v1"
-    licence = "CC BY-SA 3.0"
-    citation = "Merity, Xiong, Bradbury and Socher 2017. Pointer Sentinel Mixture Models. ICLR."
-    sizes = {"train": 36_718, "dev": 3760, "test": 4358}
-    how = "pass --data_dir FOLDER with wiki.train.tokens, wiki.valid.tokens and wiki.test.tokens (or .raw)"
-    hub = ("Salesforce/wikitext", "wikitext-2-raw-v1", "text")
-    files = {
-        "train": ("wiki.train.tokens", "wiki.train.raw", "wikitext-2.train.txt"),
-        "dev": ("wiki.valid.tokens", "wiki.valid.raw", "wikitext-2.valid.txt"),
-        "test": ("wiki.test.tokens", "wiki.test.raw", "wikitext-2.test.txt"),
-    }
-    tokenizer = "bpe"
-    vocab_size = 8000
-
-
-class Enwik8(NamedText):
-    """The first 100 million bytes of an English Wikipedia dump: 90 to train, 5 for development, 5 for testing."""
-
-    name = "lm_enwik8"
-    source = "http://mattmahoney.net/dc/enwik8.zip"
-    licence = "CC BY-SA 3.0 and GFDL"
-    citation = "Mahoney 2006. Large Text Compression Benchmark (the Hutter Prize's enwik8)."
-    sizes = {"train": 90_000_000, "dev": 5_000_000, "test": 5_000_000}  # bytes
-    how = f"fetch {source}, unpack it and pass --data_dir FOLDER, which holds enwik8"
-    files = {"train": ("enwik8",)}
-    cuts = {"train": (0, 90e6), "dev": (90e6, 95e6), "test": (95e6, 100e6)}
-    tokenizer = "bytes"
-
-
-class TinyStories(NamedText):
-    """Short stories in the words of a small child, written by GPT-3.5 and GPT-4."""
-
-    name = "lm_tinystories"
-    source = "hf:roneneldan/TinyStories"
-    licence = "CDLA-Sharing-1.0"
-    citation = "Eldan and Li 2023. TinyStories: How Small Can Language Models Be and Still Speak Coherent English?"
-    sizes = {"train": 2_119_719, "dev": 21_990}
-    how = f"pass --data_dir FOLDER with TinyStories-train.txt and TinyStories-valid.txt, stories ended by {_ENDS}"
-    hub = ("roneneldan/TinyStories", None, "text")
-    files = {"train": ("TinyStories-train.txt",), "dev": ("TinyStories-valid.txt",)}
-    documents = True
-    ends = _ENDS
-    tokenizer = "bpe"
-    vocab_size = 8000
-
-
 class PyDoc(LanguageModel):
     """Python's own documentation: the topics of ``help()`` and the docstrings of the standard library's source files,
     as this Python has them; every tenth file to development, every other tenth for testing."""
@@ -172,23 +107,26 @@ class PyDoc(LanguageModel):
 
 
 def tinyshakespeare(data_dir: str | Path | None = None) -> NamedText:
-    """Tiny Shakespeare, characters; from ``data_dir``."""
-    return TinyShakespeare(data_dir)
+    """Karpathy's tiny Shakespeare, characters: the first 90 % to train, the last 10 % for development; from
+    ``data_dir``."""
+    return NamedText("lm_tinyshakespeare", data_dir)
 
 
 def wikitext2(data_dir: str | Path | None = None) -> NamedText:
-    """WikiText-2; from ``data_dir``, else through the ``datasets`` library."""
-    return WikiText2(data_dir)
+    """WikiText-2, from ``data_dir`` (tokenised or raw), else raw through the ``datasets`` library."""
+    return NamedText("lm_wikitext2", data_dir)
 
 
 def enwik8(data_dir: str | Path | None = None) -> NamedText:
-    """enwik8, bytes; from ``data_dir``."""
-    return Enwik8(data_dir)
+    """The first 100 million bytes of an English Wikipedia dump: 90 to train, 5 each for development and testing; from
+    ``data_dir``."""
+    return NamedText("lm_enwik8", data_dir)
 
 
 def tinystories(data_dir: str | Path | None = None) -> NamedText:
-    """TinyStories; from ``data_dir``, else through the ``datasets`` library."""
-    return TinyStories(data_dir)
+    """Short stories in the words of a small child, written by GPT-3.5 and GPT-4; from ``data_dir``, else through the
+    ``datasets`` library."""
+    return NamedText("lm_tinystories", data_dir)
 
 
 def pydoc() -> PyDoc:

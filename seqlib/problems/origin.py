@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,12 @@ from seqlib.util.log import get_logger
 if TYPE_CHECKING:
     from seqlib.problems.problem import Problem
 
-__all__ = ["find_file", "hub_rows", "missing", "warn_of_digest"]
+__all__ = ["find_file", "hub_rows", "missing", "published", "warn_of_digest"]
+
+
+def published(name: str) -> dict[str, Any]:
+    """What is known of a named corpus, by the attributes of its problem: its entry in named.json."""
+    return json.loads(Path(__file__).with_name("named.json").read_bytes())[name]
 
 
 def find_file(problem: Problem, data_dir: str | Path | None, names: Sequence[str]) -> Path:

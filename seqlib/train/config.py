@@ -175,6 +175,8 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Checkpoints kept, besides the best."""
     average: int = 5
     """Checkpoints averaged for the saved model, if that scores better on dev than the best one; 0 or 1: none."""
+    baselines: bool = True
+    """Train cheap models beside it, where the task has any, and print their scores beside the model's."""
     report: bool = True
     """Write REPORT.html when the run ends; some dev sentences are translated for it."""
     memory_limit: str = ""
@@ -227,6 +229,7 @@ RESUMABLE = frozenset(
         "keep_last",
         "average",
         "callbacks",
+        "baselines",
         "report",
         "memory_limit",
         "decode",

@@ -73,6 +73,10 @@ def export(trainer: Trainer, target: Path) -> Path:
     chosen, scores = choose_weights(trainer)
     trainer.model.eval()
     trainer.scorer.release()
+    if trainer.baselines and scores:
+        ranked = trainer.scorer.ranked
+        beside = ", ".join(f"{name} {one[ranked]:.4g}" for name, one in trainer.baselines.items() if ranked in one)
+        get_logger().info("dev %s %.4g (%s)", ranked.replace("_", " "), scores[ranked], beside)
     return write_model(trainer, target, chosen, scores)
 
 
@@ -82,6 +86,7 @@ def write_model(trainer: Trainer, target: Path, chosen: str, scores: dict[str, f
     finished = trainer.task.finish(trainer, final)
     config, data, problem = trainer.config, trainer.data, trainer.problem
     metrics = {"dev": trainer.scorer.record(scores)} if scores else {}
+    metrics |= {f"dev, {name}": scores for name, scores in trainer.baselines.items()}
     training = {
         "weights": chosen,
         "steps": trainer.position.step,

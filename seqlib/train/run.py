@@ -136,6 +136,7 @@ def _go(start: Callable[[], Trainer], folder: Path) -> Result:
     """Train what `start` makes; the trainer has gone when the report, which needs memory of its own, is written."""
     trainer = start()
     write_bytes(folder / CONFIG_FILE, run_config.to_json(trainer.config))
+    trainer.baselines = _baselines(trainer, folder / "baselines.json")
     stopped, config, position = trainer.fit(), trainer.config, trainer.position
     if stopped:
         get_logger().info(
@@ -147,6 +148,7 @@ def _go(start: Callable[[], Trainer], folder: Path) -> Result:
         )
         return Result(folder, None, stopped, position)
     model, arena = export(trainer, folder / "model"), ARENAS[trainer.device]
+    use = trainer.task.use
     del trainer
     gc.collect()
     arena.release()
@@ -154,8 +156,23 @@ def _go(start: Callable[[], Trainer], folder: Path) -> Result:
     if config.report:
         get_logger().info("the report is in %s", write_report(folder, own_model, config.problem))
     own = f" --model {own_model}" if own_model else ""
-    get_logger().info("the model is in %s; use it with: seqlib translate %s%s", model, folder, own)
+    get_logger().info("the model is in %s; use it with: seqlib %s %s%s", model, use, folder, own)
     return Result(folder, model, "", position)
+
+
+def _baselines(trainer: Trainer, path: Path) -> dict[str, dict[str, Any]]:
+    """Those of the run's task on dev, told and kept; a resumed run reads them."""
+    if path.is_file():
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+    if not trainer.scorer.available or not trainer.config.baselines:
+        return {}
+    found = trainer.task.baselines(trainer.problem, trainer.data, trainer.config)
+    for name, scores in found.items():
+        figures = "  ".join(f"{key} {value:.4g}" for key, value in scores.items() if key != "seconds")
+        get_logger().info("baseline: %s  dev %s  (%.1f s)", name, figures, scores["seconds"])
+    if found:
+        write_bytes(path, msgspec.json.encode(found))
+    return found
 
 
 @contextmanager

@@ -37,7 +37,7 @@ class Trainer:
     `folder` is the run folder (None: nothing is written). `stop_training` and `chosen_step` (the step whose weights
     the model gets; -1: those with the best dev score) may be set by callbacks. `last` is the last step's (loss sum,
     target tokens, gradient norm); `scores` are those of the evaluation after step `evaluated` (-1: none
-    yet); `saved` is the step of the last checkpoint (-1: none).
+    yet); `baselines` are the scores of cheap models on dev; `saved` is the step of the last checkpoint (-1: none).
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Trainer:
         self.window = Window(self.where_not_finite)
         self.evaluated = -1
         self.scores: dict[str, float] = {}
+        self.baselines: dict[str, dict[str, Any]] = {}
         self.last: tuple[Any, Any, Any]
         self.saved = -1
         self._finish = ""

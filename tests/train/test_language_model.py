@@ -59,8 +59,10 @@ def test_a_text_is_learnt_scored_and_continued(settings: dict[str, Any], tmp_pat
     run.train(config)
     told = capsys.readouterr().err
     assert "utf-8 with a byte-order mark, lines end in CR" in told and "tokenizer: characters" in told
+    assert "baseline: unigram  dev loss 2." in told and f"use it with: seqlib generate {tmp_path / 'run'}" in told
     saved = read(tmp_path / "run")
     dev = saved.metrics["dev"]
+    assert saved.metrics["dev, unigram"]["loss"] > saved.metrics["dev, 5-gram"]["loss"] > 0.5
     assert dev["loss"] < 1.8 and dev["bits_per_character"] == pytest.approx(dev["loss"] / np.log(2), rel=0.01)
     assert dev["perplexity"] == pytest.approx(np.exp(dev["loss"]))
     problem = bundle_problem(saved)

@@ -75,6 +75,8 @@ class Task:
     """
 
     name: ClassVar[str]
+    use: ClassVar[str]
+    """The command that uses a saved model."""
     default_model: ClassVar[str]
     """The model of a run that names none."""
     figures: ClassVar[tuple[tuple[str, str, str], ...]] = (("loss", "dev loss", ".3f"),)
@@ -109,8 +111,9 @@ class Task:
         """`longest` is what the model's positions hold."""
         raise NotImplementedError
 
-    def baselines(self, problem: Any, data: Any, config: RunConfig) -> dict[str, dict[str, Any]]:
-        """Scores of cheap models on dev by their name, each with its `seconds`; they are told before training."""
+    def baselines(self, problem: Any, data: Any, config: RunConfig, split: str = "dev") -> dict[str, dict[str, Any]]:
+        """Scores of cheap models on a split by their name, each with its `seconds`; those on dev are told before
+        training, and stand beside the model's."""
         return {}
 
     def decoding_bytes(self, trainer: Trainer) -> int:

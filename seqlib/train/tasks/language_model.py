@@ -38,6 +38,7 @@ class LanguageModelTask(Task):
     """Batches are `TextBatch` of `seqlib.data.batch`; what is used is `seqlib.decode.generate`."""
 
     name = "language_model"
+    use = "generate"
     default_model = "gpt2"
     figures = (
         ("bits_per_byte", "dev bits a byte", ".3f"),
@@ -93,12 +94,12 @@ class LanguageModelTask(Task):
     def scorer(self, model: Any, problem: Any, data: Any, config: RunConfig, longest: int) -> LanguageModelScorer:
         return LanguageModelScorer(model, data, config.batch.kind == "windows")
 
-    def baselines(self, problem: Any, data: Any, config: RunConfig) -> dict[str, dict[str, Any]]:
+    def baselines(self, problem: Any, data: Any, config: RunConfig, split: str = "dev") -> dict[str, dict[str, Any]]:
         """Single tokens and an interpolated Kneser-Ney 5-gram, counted in at most 5 million tokens of train."""
-        if "dev" not in data.stores:
+        if split not in data.stores:
             return {}
         documents, spec = data.report.problem["documents"], data.spec
-        train, dev = (stream_of(data.store(name), documents, spec.eos_id) for name in ("train", "dev"))
+        train, dev = (stream_of(data.store(name), documents, spec.eos_id) for name in ("train", split))
         train, dev = train[:_COUNTED], dev[:_SCORED]
         found: dict[str, dict[str, Any]] = {}
         for name, log_probs in (
@@ -107,7 +108,7 @@ class LanguageModelTask(Task):
         ):
             began = time.perf_counter()
             loss = -float(log_probs()[1:].mean())
-            found[name] = _figures(loss, data.report.splits["dev"], len(dev) - 1)
+            found[name] = _figures(loss, data.report.splits[split], len(dev) - 1)
             found[name]["seconds"] = round(time.perf_counter() - began, 2)
         return found
 

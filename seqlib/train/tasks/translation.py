@@ -44,6 +44,7 @@ class TranslationTask(Task):
     """Batches are `Batch` and `PackedBatch` of `seqlib.data.batch`; what is used is `seqlib.decode.translate`."""
 
     name = "translation"
+    use = "translate"
     default_model = "transformer"
     figures = (("bleu", "dev BLEU", ".1f"), ("chrf", "dev chrF", ".1f"), ("loss", "dev loss", ".3f"))
     loss_unit = "nats a target token"

@@ -82,6 +82,9 @@ command = click.Command(
         click.Option(["--alpha"], type=float, help="Length penalty ((5 + n) / 6) ** alpha.  [the model's own]"),
         click.Option(["--stride"], type=click.IntRange(min=1), help="Of a language model's windows.  [their length]"),
         click.Option(["--limit"], type=click.IntRange(min=0), default=0, help="Score the first N pairs only; 0: all."),
+        click.Option(
+            ["--baselines"], is_flag=True, default=None, help="Classification: cheap models on the split, too."
+        ),
         click.Option(["--translations"], metavar="FILE", help="Write the translations to FILE, one a line."),
         *DEVICE,
     ],

@@ -35,11 +35,18 @@ class CleanRules:
     max_ratio: float = 4.0
     max_chars: int = 2000
     max_unreadable: float = 0.01
+    pairs: bool = True
+    """False: single texts, whose target is empty."""
 
     @classmethod
     def only_empty(cls) -> CleanRules:
         """Drops pairs with an empty side and refuses every line that cannot be read."""
         return cls(duplicates=False, identical=False, max_ratio=0.0, max_chars=0, max_unreadable=0.0)
+
+    @classmethod
+    def texts(cls, pairs: bool) -> CleanRules:
+        """For labelled texts, or pairs of texts: drops empty ones and up to 1 % of lines that cannot be read."""
+        return cls(duplicates=False, identical=False, max_ratio=0.0, max_chars=0, pairs=pairs)
 
 
 @dataclass
@@ -185,7 +192,7 @@ def _reason(record: Record, rules: CleanRules) -> str:
     if record.problem:
         return "unreadable"
     source, target = record.source.strip(), record.target.strip()
-    if rules.empty and not (source and target):
+    if rules.empty and not (source and (target or not rules.pairs)):
         return "empty"
     longest, shortest = max(len(source), len(target)), min(len(source), len(target))
     if rules.max_chars and longest > rules.max_chars:

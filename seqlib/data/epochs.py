@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from seqlib.data.batch import Batch, PackedBatch, SpecialIds, collate
+from seqlib.data.batch import SpecialIds, collate
 from seqlib.data.mixing import Mixture
 from seqlib.data.packing import PlannedPack, pack_plan
 from seqlib.data.plan import Plan, PlannedBatch, PlanOptions, bucket_plan, padding_plan
-from seqlib.data.sampled import SampledStore, Sampling
-from seqlib.data.store import TokenStore
+from seqlib.data.sampled import Sampling
 from seqlib.util.errors import unknown
 
 __all__ = ["KINDS", "Epochs", "Planned"]
@@ -25,7 +24,7 @@ class Planned(NamedTuple):
     epoch: int
     place: int
     plan: Plan
-    parts: list[Batch | PackedBatch]
+    parts: list[Any]
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Epochs:
     words into other pieces in every epoch.
     """
 
-    store: TokenStore
+    store: Any
     digest: str
     seed: int
     tokens: int
@@ -47,8 +46,10 @@ class Epochs:
     parts: int = 1
     mixture: Mixture | None = None
     sampling: Sampling | None = None
+    collate: Callable[[Any, Any, SpecialIds], Any] = collate
+    """(store, planned batch, special ids) → batch"""
 
-    def store_in(self, epoch: int) -> TokenStore | SampledStore:
+    def store_in(self, epoch: int) -> Any:
         """The store as it is in an epoch: what its plan's batches are collated from."""
         return self.store if self.sampling is None else self.sampling.epoch(epoch)
 
@@ -73,10 +74,10 @@ class Epochs:
         plan = bucket_plan if self.kind == "buckets" else padding_plan
         return plan(lengths, max_shapes=self.shapes, **options)
 
-    def collated(self, planned: PlannedBatch | PlannedPack, spec: SpecialIds, epoch: int) -> list[Batch | PackedBatch]:
+    def collated(self, planned: PlannedBatch | PlannedPack, spec: SpecialIds, epoch: int) -> list[Any]:
         """A planned batch of an epoch, in its parts."""
         store = self.store_in(epoch)
-        return [collate(store, part, spec) for part in planned.cut(self.parts)]
+        return [self.collate(store, part, spec) for part in planned.cut(self.parts)]
 
     def batches(self, spec: SpecialIds, plan: Plan, epoch: int, place: int) -> Iterator[Planned]:
         """The batches from number ``place`` of an epoch, whose plan is known, onwards, epoch after epoch."""

@@ -54,7 +54,8 @@ class PlannedBatch(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """A bucket: pairs with source in (source_above, source_length] and target likewise, eos counted."""
+    """A bucket: pairs with source in (source_above, source_length] and target likewise, eos counted. What has one side
+    alone, of length -1 without eos on the other, has a `target_length` of 0."""
 
     rows: int
     source_above: int
@@ -306,7 +307,7 @@ def _best_shapes(
             s0 = int(inner_from[left, t0, t1, s1])
             if table[t0:t1, s0:s1].any():
                 rows = max(1, tokens // int(max(source[s1 - 1], target[t1 - 1])))
-                above = int(source[s0 - 1]) if s0 else 0, int(target[t0 - 1]) if t0 else 0
+                above = int(source[s0 - 1]) if s0 else -1, int(target[t0 - 1]) if t0 else -1
                 shapes.append(Shape(rows, above[0], int(source[s1 - 1]), above[1], int(target[t1 - 1])))
             s1 = s0
         k, t1 = k - j, t0
@@ -321,7 +322,7 @@ def _costs(source: np.ndarray, target: np.ndarray, table: np.ndarray, tokens: in
     pairs = rows_of[:, :, None, :] - rows_of[:, :, :, None]  # [t0, t1, s0, s1]
     ends = [np.concatenate([edge[:1], edge]) for edge in (target, source)]
     longest = np.maximum(ends[0][:, None], ends[1][None, :])
-    rows = np.maximum(1, tokens // longest)[None, :, None, :]
+    rows = np.maximum(1, tokens // np.maximum(1, longest))[None, :, None, :]
     width = (ends[0][:, None] + ends[1][None, :])[None, :, None, :]
     cost = (-(-pairs // rows) * rows * width).astype(np.float64)
     t, s = np.arange(len(target) + 1), np.arange(len(source) + 1)

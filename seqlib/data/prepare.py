@@ -62,6 +62,7 @@ class TranslationData(Protocol):
     cleaned: tuple[str, ...]
     together: tuple[str, ...]
     weighted: bool
+    labelled: bool
 
     def splits(self) -> tuple[str, ...]: ...
     def read(self, expression: str) -> Iterator[Record]: ...
@@ -69,6 +70,7 @@ class TranslationData(Protocol):
     def encode_batch(
         self, samples: list[tuple[str, str]], tokenizer: Tokenizer
     ) -> list[tuple[list[int], list[int]]]: ...
+    def targets(self, labels: list[str]) -> np.ndarray: ...
     def digest(self) -> str: ...
     def spec(self, tokenizer: Tokenizer) -> Any: ...
     def describe(self) -> dict[str, Any]: ...
@@ -116,6 +118,10 @@ class PreparedData:
         if len(sources) != len(targets) or len(sources) != len(self.stores[split]):
             raise DataError(f"{self.folder}: the sentences of {split} are damaged; prepare the data again")
         return sources, targets
+
+    def targets(self, split: str) -> np.ndarray:
+        """The targets of a labelled split, in the order of its store, see `LabelledBatch`. Raises DataError."""
+        return np.load(self.folder / f"{split}.npy", allow_pickle=False)
 
 
 def default_data_dir() -> Path:
@@ -329,16 +335,15 @@ def _write(
                 stack.enter_context(
                     open(folder / f"{role}.{side}", "w", encoding="utf-8", errors="replace", newline="\n")
                 )
-                for side in ("src", "tgt")
+                for side in ("src", "tgt", "label")
             ]
             for role in roles
         }
         bar = stack.enter_context(progress(None, f"reading {', '.join(roles)}"))
         for number, record in enumerate(records, start=1):
             source, target = record.pair()
-            sources, targets = files[record.split]
-            sources.write(_line(source))
-            targets.write(_line(target))
+            for file, text in zip(files[record.split], (source, target, record.label), strict=True):
+                file.write(_line(text))
             split = report.splits[record.split]
             split.pairs += 1
             while len(split.corpora) <= record.corpus:
@@ -368,6 +373,9 @@ def _encode(
 
             own = np.array(weights, np.float32) if role == "train" and weights is not None else None
             split.describe(write_store(folder / role, encoded(), tokenizer.vocab_size, own).lengths())
+        if problem.labelled:
+            np.save(folder / f"{role}.npy", problem.targets(list(_lines(folder / f"{role}.label"))))
+        (folder / f"{role}.label").unlink()
     for side in ("src", "tgt"):
         (folder / f"train.{side}").unlink()
 

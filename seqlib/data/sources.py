@@ -52,6 +52,7 @@ class PairSource:
     name, a 0-based index, or for JSONL, Parquet and the hub a field (``translation.en`` for a nested one). Left out,
     they are found: the language codes, ``source``/``target`` or ``src``/``tgt`` where a header or field has them, else
     columns 0 and 1 of a TSV or CSV file. Of a TMX file they are the languages.
+    With ``numbers`` the target of a JSONL or Parquet file may be a number, too.
     ``weight`` names a column or field of numbers from 0 on, the weights of the pairs; None: all weigh 1.
     Raises UsageError for what does not fit together.
     """
@@ -62,6 +63,7 @@ class PairSource:
     target: str | int | None = None
     languages: tuple[str, str] = ("", "")
     weight: str | int | None = None
+    numbers: bool = False
 
     def __post_init__(self) -> None:
         if len(self.files) not in (1, 2):
@@ -268,8 +270,8 @@ class PairSource:
                 try:
                     value = _object(file, line)
                     one, two = (
-                        _text(f"{file}:{line.number}", _field(file, line, value, name), name)
-                        for name in (source, target)
+                        _text(f"{file}:{line.number}", _field(file, line, value, name), name, number)
+                        for name, number in ((source, False), (target, self.numbers))
                     )
                     rest = [] if self.weight is None else [_field(file, line, value, str(self.weight))]
                     yield _weighted(one, two, file, line.number, *rest)
@@ -283,8 +285,9 @@ class PairSource:
         rest = [] if self.weight is None else [str(self.weight)]
         for row, (source, target, *weight) in enumerate(read_columns(file, names + rest), start=1):
             try:
-                texts = [_text(f"{file}:{row}", text, name) for text, name in zip((source, target), names, strict=True)]
-                yield _weighted(texts[0], texts[1], file, row, *weight)
+                one = _text(f"{file}:{row}", source, names[0])
+                two = _text(f"{file}:{row}", target, names[1], self.numbers)
+                yield _weighted(one, two, file, row, *weight)
             except DataError as error:
                 yield Record("", "", file, row, str(error))
 
@@ -340,8 +343,10 @@ def _field(file: str, line: Line, value: dict[str, Any], name: str) -> Any:
     return fields[name]
 
 
-def _text(place: str, text: Any, name: str | int) -> str:
-    """The text of a field at a place. Raises DataError unless it is a string without NUL."""
+def _text(place: str, text: Any, name: str | int, number: bool = False) -> str:
+    """The text of a field at a place. Raises DataError unless it is a string without NUL, or a `number` that may be."""
+    if number and isinstance(text, (int, float)):
+        return str(text)
     if not isinstance(text, str):
         what = "null" if text is None else type(text).__name__
         raise DataError(f"{place}: field {name!r} is {what}, expected a string")

@@ -8,6 +8,7 @@ from typing import Any
 from seqlib import bundle
 from seqlib.bundle.tensors import load_tensors
 from seqlib.core.backends import choose_device
+from seqlib.decode.classify import Classifier
 from seqlib.decode.confidence import SOURCE_FILE, Calibration
 from seqlib.decode.ensemble import Ensemble
 from seqlib.decode.translate import Translator
@@ -87,6 +88,8 @@ def from_bundle(
             raise UsageError(f"{saved.path}: is a language model, which has no confidence and no threshold")
         return generator(saved, device=device, precision=precision)
     model = placed(saved.build_model(), device, precision)
+    if saved.spec.task == "text_classification":
+        return Classifier(model, saved.tokenizer, saved.spec)
     return _translator(saved, model, threshold)
 
 

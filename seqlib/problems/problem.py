@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from seqlib.data.clean import CleanRules
 from seqlib.data.records import Record
 from seqlib.data.split import read_split
@@ -48,6 +50,8 @@ class Problem:
     cleaned: tuple[str, ...] = ("train",)
     weighted: bool = False
     """Whether records of train have a weight in the loss (``Record.weight``)."""
+    labelled: ClassVar[bool] = False
+    """Whether a record has a label, which ``targets`` reads."""
     together: tuple[str, ...] = ()
     """Splits that ``records_together`` gives in one stream, where reading them one by one would read files again."""
 
@@ -81,8 +85,13 @@ class Problem:
         for split in self.splits():
             state.update(f"\0split {split}\0".encode())
             for record in self.records(split):
-                state.update(f"{record.source}\0{record.target}\n".encode())
+                label = f"\0{record.label}" if record.label else ""
+                state.update(f"{record.source}\0{record.target}{label}\n".encode())
         return state.hexdigest()
+
+    def targets(self, labels: list[str]) -> np.ndarray:
+        """Labels as a model is given them, where the problem is ``labelled``."""
+        raise NotImplementedError(f"{type(self).__name__} must define targets(labels)")
 
     def spec(self, tokenizer: Tokenizer) -> ProblemSpec:
         """What a model is told."""

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from seqlib.util.errors import DataError
 
-__all__ = ["ProblemSpec"]
+__all__ = ["Labels", "ProblemSpec"]
+
+
+class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a text is given: one of `names`, those of them that hold, or a number, most of them from `low` to `high`.
+
+    `pairs` says whether it is two texts that are labelled.
+    """
+
+    kind: Literal["multi_class", "multi_label", "regression"] = "multi_class"
+    names: tuple[str, ...] = ()
+    pairs: bool = False
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model gives a text."""
+        return 1 if self.kind == "regression" else len(self.names)
 
 
 class ProblemSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,7 +36,7 @@ class ProblemSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ``task`` is what is done, ``name``, ``source_language`` and ``target_language`` are the problem's. Vocabulary sizes
     ``source_vocab`` and ``target_vocab`` count the special ids ``pad_id``, ``bos_id`` and ``eos_id``. With
     ``shared_vocab`` source and target use one vocabulary, so a model may tie its embeddings. ``metrics`` are names;
-    the first one is what checkpoints are ranked by.
+    the first one is what checkpoints are ranked by. ``labels`` are those of a classification.
     """
 
     task: str = "translation"
@@ -31,6 +50,7 @@ class ProblemSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     source_language: str = ""
     target_language: str = ""
     metrics: tuple[str, ...] = ("bleu", "chrf")
+    labels: Labels | None = None
 
     def to_json(self) -> str:
         """The spec as indented JSON, fields in declaration order."""

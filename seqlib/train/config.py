@@ -41,7 +41,14 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     columns: tuple[str, ...] = ()
     """Names of the source and target column of a TSV, CSV, JSONL or Parquet file or of a data set."""
     text: tuple[str, ...] = ()
-    """Field of a JSONL file with the texts of a language model."""
+    """Field of a JSONL file with the texts of a language model; with `label` the column of the text that is labelled, or
+    of the two texts of a pair."""
+    label: str = ""
+    """Column of the label: a class, several with `;` between, or a number, by what stands in it."""
+    label_kind: Literal["", "multi_class", "multi_label", "regression"] = ""
+    """What labels are; by default as they look."""
+    class_weights: str = ""
+    """What texts of a class count in the loss: `balanced`, or `spam=3,ham=1`; by default 1."""
     weight: str = ""
     """Column or field of a table with what each pair counts in the loss, a number of at least 0; by default 1."""
     mix: str = ""
@@ -193,6 +200,9 @@ ALIASES: dict[str, str] = {
     "data": "data.paths",
     "data_dir": "data.data_dir",
     "text": "data.text",
+    "label": "data.label",
+    "label_kind": "data.label_kind",
+    "class_weights": "data.class_weights",
     "weight": "data.weight",
     "mix": "data.mix",
     "dev": "data.dev_paths",

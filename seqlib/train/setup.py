@@ -84,6 +84,8 @@ def task_name(config: RunConfig) -> str:
     """
     if config.problem and not config.data.paths:
         return open_problem(config).task
+    if config.data.label:
+        return "text_classification"
     if is_text(config.data.paths, config.data.text):
         return "language_model"
     if config.data.paths or not config.model or is_location(config.model):
@@ -207,6 +209,21 @@ def open_problem(config: RunConfig) -> Any:
 
         problem = load_problem(config.problem, data_dir=data.data_dir or None)
         return problem.reversed() if data.reverse else problem
+    if data.label:
+        from seqlib.problems.classify_files import from_data as labelled
+
+        return labelled(
+            ",".join(data.paths),
+            text=data.text,
+            label=data.label,
+            dev=",".join(data.dev_paths) or None,
+            test=",".join(data.test_paths) or None,
+            dev_size=data.dev_size or None,
+            test_size=data.test_size or None,
+            encoding=data.encoding,
+            weight=data.weight,
+            kind=data.label_kind,
+        )
     if is_text(data.paths, data.text):
         from seqlib.problems.language_model_files import from_data as texts_from
 

@@ -1,0 +1,93 @@
+"""Label texts with a trained model: a line each, from stdin, a file or the command line."""
+
+import json
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import click
+
+from seqlib.cli.main import CONTEXT, DEVICE, OWN_MODEL
+from seqlib.util.errors import DataError, UsageError
+
+__all__ = ["command"]
+
+HELP = """Label texts with the model in DIR: one line out for each line in, its label and how probable that is, with a
+tab between. Pairs of texts have a tab between them.
+
+\b
+  seqlib classify runs/spam < messages.txt
+  seqlib classify runs/spam --text "You have won!" --json
+  seqlib classify runs/pairs --text "One sentence<TAB>Another one"
+"""
+
+_CHUNK = 512
+
+
+def _lines(text: tuple[str, ...], file: str | None) -> Iterator[str]:
+    if text:
+        yield from text
+    elif file is not None:
+        from seqlib.data.lines import read_lines
+
+        yield from (line.text for line in read_lines(file))
+    else:
+        for number, raw in enumerate(sys.stdin.buffer, start=1):
+            try:
+                yield raw.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(f"standard input:{number}: not UTF-8 ({error.reason})") from None
+
+
+def _parsed(lines: Iterator[str], pairs: bool) -> Iterator[Any]:
+    for number, line in enumerate(lines, start=1):
+        if not pairs:
+            yield line
+            continue
+        first, tab, second = line.partition("\t")
+        if not tab:
+            raise DataError(f"line {number}: this model labels pairs of texts; put a tab between the two")
+        yield first, second
+
+
+def _classify(
+    folder: str, text: tuple[str, ...], file: str | None, json_: bool, model: str | None, device: str, precision: str
+) -> None:
+    from seqlib.decode.classify import Classifier
+    from seqlib.decode.load import load
+
+    if text and file is not None:
+        raise UsageError("give --text or --file, not both")
+    classifier = load(folder, model=model, device=device, precision=precision)
+    if not isinstance(classifier, Classifier):
+        raise UsageError(f"{folder}: is not a model of text classification")
+    texts = _parsed(_lines(text, file), classifier.spec.labels.pairs)
+    while chunk := list(islice(texts, _CHUNK)):
+        for one in classifier.classify(chunk):
+            if json_:
+                values = {name: round(value, 6) for name, value in one.probabilities.items()}
+                number = {} if one.value is None else {"value": one.value}
+                told = {"label": one.label, "probability": round(one.probability, 6), "probabilities": values}
+                click.echo(json.dumps({**told, **number, "cut": one.cut}, ensure_ascii=False))
+            else:
+                click.echo(one.label if one.value is not None else f"{one.label}\t{one.probability:.4f}")
+        sys.stdout.flush()
+
+
+command = click.Command(
+    "classify",
+    callback=_classify,
+    params=[
+        click.Argument(["folder"], metavar="DIR"),
+        click.Option(["--text"], multiple=True, help="A text to label; may be given several times."),
+        click.Option(["--file"], metavar="FILE", help="A file with a text a line (.gz and .zst are read)."),
+        click.Option(
+            ["--json", "json_"], is_flag=True, help="A JSON object a line, with the probabilities of all labels."
+        ),
+        OWN_MODEL,
+        *DEVICE,
+    ],
+    help=HELP,
+    context_settings=CONTEXT,
+)

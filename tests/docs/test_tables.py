@@ -97,3 +97,15 @@ def test_all_recipes_are_listed_with_their_ranges() -> None:
             lower, upper = found.expected
             expected.add((f"{name} --quick" if quick else name, found.score, f"{lower:g} … {upper:g}"))
     assert listed == expected
+
+
+@pytest.mark.parametrize("name", ["bag_ngrams", "text_cnn", "lstm_classifier", "transformer_encoder"])
+def test_presets_of_classification(name: str) -> None:
+    from seqlib.problems.spec import Labels
+
+    module = import_module(f"seqlib.models.{name}")
+    with seqlib.meta():
+        spec = ProblemSpec(source_vocab=8000, target_vocab=2, labels=Labels(names=("a", "b")))
+        count = module.build(module.base().model, spec, seqlib.Generator(0)).num_parameters()
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert re.search(rf"\| `{name}_base` \| .* \| {count / 1e6:.1f} M \|", text), f"{count / 1e6:.1f} M"

@@ -79,7 +79,7 @@ def test_losses_and_a_step(name: str, kind: str) -> None:
 
 def test_a_bag_is_the_mean_of_tokens_and_hashed_ngrams() -> None:
     model = _model("bag_ngrams")
-    w = {name: value for name, value in model.state_dict().items()}
+    w = model.state_dict()
     hashes = model.hashes.numpy()
     row, vectors = IDS[1, :4], []
     for i, token in enumerate(row):

@@ -13,23 +13,23 @@ from seqlib.problems import load_problem
 from seqlib.util.errors import DataError
 
 FILES = {
-    "sst2": {
-        "train.tsv": b"sentence\tlabel\r\na fine film\t1\r\nno\t0\r\n",
-        "dev.tsv": b"label\tcontent\n0\tdull .\n",
-    },
+    "sst2": {"train.tsv": b"sentence\tlabel\r\na fine film\t1\r\nno\t0\r\n", "dev.tsv": b"label\tcontent\n0\tdull .\n"},
     "cola": {"train.tsv": b"gj04\t1\t\tThey eat.\ngj04\t0\t*\tThey eats.\n", "dev.tsv": b"gj04\t1\t\tWe go.\n"},
-    "mrpc": {
-        name: b"\xef\xbb\xbfQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t7\t8\tHe went.\tHe left.\n"
-        for name in ("train.tsv", "dev.tsv", "msr_paraphrase_test.txt")
-    },
-    "stsb": {
-        name: b"index\tsentence1\tsentence2\tscore\n0\tA plane.\tAn air plane.\t4.6\n" for name in ("train.tsv", "dev.tsv")
-    },
+    "mrpc": dict.fromkeys(
+        ("train.tsv", "dev.tsv", "msr_paraphrase_test.txt"),
+        b"\xef\xbb\xbfQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t7\t8\tHe went.\tHe left.\n",
+    ),
+    "stsb": dict.fromkeys(
+        ("train.tsv", "dev.tsv"), b"index\tsentence1\tsentence2\tscore\n0\tA plane.\tAn air plane.\t4.6\n"
+    ),
     "ag_news": {
         "train.csv": b'"3","Oil #39;up","It rose\\again"\n"1","UN","Talks ""go"" on"\n',
         "test.csv": b'"4","Web","New, fast"\n',
     },
-    "trec": {"train_5500.label": b"NUM:dist How far ?\nHUM:ind Who is \xf0 ?\n", "TREC_10.label": b"LOC:city Where ?\n"},
+    "trec": {
+        "train_5500.label": b"NUM:dist How far ?\nHUM:ind Who is \xf0 ?\n",
+        "TREC_10.label": b"LOC:city Where ?\n",
+    },
     "sms_spam": {"SMSSpamCollection": b"ham\tHi\nspam\tWIN now\nham\tok\nham\tyes\nspam\tfree\n"},
 }
 EXPECTED = {

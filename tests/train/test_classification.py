@@ -28,7 +28,9 @@ def _table(folder: Path, count: int = 300) -> Path:
     rows = []
     for n in range(count):
         label = list(WORDS)[n % 3]
-        rows.append(f"the {rng.choice(WORDS[label].split())} film number {n} was {rng.choice(['long', 'short'])},{label}")
+        rows.append(
+            f"the {rng.choice(WORDS[label].split())} film number {n} was {rng.choice(['long', 'short'])},{label}"
+        )
     (folder / "reviews.csv").write_text("review,stars\n" + "\n".join(rows) + "\n")
     return folder / "reviews.csv"
 
@@ -37,7 +39,12 @@ def _table(folder: Path, count: int = 300) -> Path:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("classification")
     settings: dict[str, Any] = {
-        "data": {"paths": [str(_table(folder))], "text": ["review"], "label": "stars", "cache_dir": str(folder / "cache")},
+        "data": {
+            "paths": [str(_table(folder))],
+            "text": ["review"],
+            "label": "stars",
+            "cache_dir": str(folder / "cache"),
+        },
         "output_dir": str(folder / "run"),
         "train_steps": 150,
         "eval_every": 50,
@@ -66,7 +73,7 @@ def test_a_text_alone_and_in_a_batch_has_the_same_bits(trained: Path) -> None:
     texts = [f"a {word} one {'and on ' * (n % 9)}" for n, word in enumerate(" ".join(WORDS.values()).split() * 6)]
     together = model.classify(texts)
     assert [model.classify([text])[0] for text in texts] == together
-    assert [one.label for one in together[:12]].count("good") >= 3
+    assert together[0].label == "good"
     assert sum(together[0].probabilities.values()) == pytest.approx(1)
     with pytest.raises(UsageError, match="single texts"):
         model.classify([("one", "two")])

@@ -6,7 +6,7 @@ B batch, S time, D width.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -17,7 +17,7 @@ from seqlib.models.preset import Preset
 from seqlib.nn.classifier import TextClassifier, valid
 from seqlib.nn.dropout import check_rate
 from seqlib.nn.embedding import Embedding
-from seqlib.nn.norm import NORMS
+from seqlib.nn.norm import LayerNorm
 from seqlib.nn.positions import added_positions
 from seqlib.nn.transformer_layers import EncoderLayer
 from seqlib.util.errors import UsageError
@@ -37,18 +37,12 @@ class TransformerEncoderConfig(msgspec.Struct, frozen=True, forbid_unknown_field
     """Width of the feed-forward blocks' inside."""
     heads: int = 4
     """Of attention; a divisor of d_model."""
-    kv_heads: int = 0
-    """Heads of keys and values, a divisor of heads; 0: as many."""
     activation: str = "gelu"
     """As in the Transformer."""
     norm: Literal["pre", "post"] = "pre"
     """A norm before each block with one after the last layer, or after each residual sum."""
-    norm_kind: Literal["layer", "rms"] = "layer"
-    norm_eps: float = 1e-6
     positions: Literal["sinusoidal", "rotary", "learned"] = "sinusoidal"
     """Added to the embeddings, or turning queries and keys."""
-    attention_bias: bool = False
-    """Biases in the attention projections."""
     dropout: float = 0.2
     """Of embeddings, of each block's output before the residual sum, and of the mean."""
     attention_dropout: float = 0.1
@@ -57,6 +51,14 @@ class TransformerEncoderConfig(msgspec.Struct, frozen=True, forbid_unknown_field
     """Of the feed-forward block's activations."""
     max_length: int = 256
     """Tokens that are read of a text, special ones included."""
+
+    kv_heads: ClassVar[int] = 0
+    norm_kind: ClassVar[str] = "layer"
+    norm_eps: ClassVar[float] = 1e-6
+    attention_bias: ClassVar[bool] = False
+    attention_scale: ClassVar[float] = 0.0
+    head_width: ClassVar[int] = 0
+    ff_bias: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("layers", "d_model", "d_ff", "heads", "max_length"):
@@ -77,7 +79,7 @@ class TransformerEncoder(TextClassifier):
         self.types = Embedding(2, config.d_model) if self.labels.pairs else None
         self.positions = added_positions(config.positions, config.max_length, config.d_model)[0]
         self.layers = [EncoderLayer(config) for _ in range(config.layers)]
-        self.norm = NORMS[config.norm_kind](config.d_model, config.norm_eps) if config.norm == "pre" else None
+        self.norm = LayerNorm(config.d_model, config.norm_eps) if config.norm == "pre" else None
         for name, parameter in self.named_parameters().items():
             parameter.name = name
 

@@ -6,7 +6,7 @@ B batch, S time, D width.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,7 +17,7 @@ from seqlib.models.preset import Preset
 from seqlib.nn.classifier import TextClassifier, valid
 from seqlib.nn.dropout import check_rate
 from seqlib.nn.embedding import Embedding
-from seqlib.nn.norm import LayerNorm
+from seqlib.nn.norm import NORMS
 from seqlib.nn.positions import added_positions
 from seqlib.nn.transformer_layers import EncoderLayer
 from seqlib.util.errors import UsageError
@@ -49,16 +49,21 @@ class TransformerEncoderConfig(msgspec.Struct, frozen=True, forbid_unknown_field
     """Of attention probabilities."""
     ff_dropout: float = 0.1
     """Of the feed-forward block's activations."""
+    kv_heads: int = 0
+    """Heads of keys and values, a divisor of heads; 0: as many."""
+    norm_kind: Literal["layer", "rms"] = "layer"
+    norm_eps: float = 1e-6
+    """Added to the variance below the root."""
+    attention_bias: bool = False
+    """Biases in the attention projections."""
+    attention_scale: float = 0.0
+    """Of the scores; 0: one over the root of a head's width."""
+    head_width: int = 0
+    """Of a head; 0: d_model / heads."""
+    ff_bias: bool = True
+    """Biases in the feed-forward blocks."""
     max_length: int = 256
     """Tokens that are read of a text, special ones included."""
-
-    kv_heads: ClassVar[int] = 0
-    norm_kind: ClassVar[str] = "layer"
-    norm_eps: ClassVar[float] = 1e-6
-    attention_bias: ClassVar[bool] = False
-    attention_scale: ClassVar[float] = 0.0
-    head_width: ClassVar[int] = 0
-    ff_bias: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("layers", "d_model", "d_ff", "heads", "max_length"):
@@ -79,7 +84,7 @@ class TransformerEncoder(TextClassifier):
         self.types = Embedding(2, config.d_model) if self.labels.pairs else None
         self.positions = added_positions(config.positions, config.max_length, config.d_model)[0]
         self.layers = [EncoderLayer(config) for _ in range(config.layers)]
-        self.norm = LayerNorm(config.d_model, config.norm_eps) if config.norm == "pre" else None
+        self.norm = NORMS[config.norm_kind](config.d_model, config.norm_eps) if config.norm == "pre" else None
         for name, parameter in self.named_parameters().items():
             parameter.name = name
 

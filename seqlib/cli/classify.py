@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from seqlib.cli.main import CONTEXT, DEVICE, OWN_MODEL
+from seqlib.cli.translate import lines
+from seqlib.data.lines import read_lines
 from seqlib.util.errors import DataError, UsageError
 
 __all__ = ["command"]
@@ -26,18 +28,9 @@ _CHUNK = 512
 
 
 def _lines(text: tuple[str, ...], file: str | None) -> Iterator[str]:
-    if text:
-        yield from text
-    elif file is not None:
-        from seqlib.data.lines import read_lines
-
-        yield from (line.text for line in read_lines(file))
-    else:
-        for number, raw in enumerate(sys.stdin.buffer, start=1):
-            try:
-                yield raw.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise DataError(f"standard input:{number}: not UTF-8 ({error.reason})") from None
+    if text or file is None:
+        return iter(text) if text else lines(sys.stdin.buffer)
+    return (line.text for line in read_lines(file))
 
 
 def _parsed(lines: Iterator[str], pairs: bool) -> Iterator[Any]:

@@ -15,10 +15,9 @@ from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Tensor, Variable
 from seqlib.models.preset import Preset
-from seqlib.nn.classifier import TextClassifier, valid
-from seqlib.nn.dropout import Dropout, check_rate
+from seqlib.nn.classifier import TextClassifier, check_config, valid
+from seqlib.nn.dropout import Dropout
 from seqlib.nn.embedding import Embedding
-from seqlib.util.errors import UsageError
 
 __all__ = ["BagNgrams", "BagNgramsConfig", "base", "build"]
 
@@ -42,11 +41,7 @@ class BagNgramsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Tokens that are read of a text, special ones included."""
 
     def __post_init__(self) -> None:
-        for name in ("d_model", "n", "buckets", "max_length"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"bag_ngrams: {name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("token_dropout", "dropout"):
-            check_rate(getattr(self, name), name)
+        check_config(self, "bag_ngrams", "d_model n buckets max_length", "token_dropout dropout")
 
 
 class BagNgrams(TextClassifier):

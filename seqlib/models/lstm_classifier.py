@@ -14,11 +14,10 @@ from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Tensor
 from seqlib.models.preset import Preset
-from seqlib.nn.classifier import TextClassifier, valid
-from seqlib.nn.dropout import Dropout, check_rate
+from seqlib.nn.classifier import TextClassifier, check_config, valid
+from seqlib.nn.dropout import Dropout
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.recurrent import LSTM, over_time
-from seqlib.util.errors import UsageError
 
 __all__ = ["LSTMClassifier", "LSTMClassifierConfig", "base", "build"]
 
@@ -43,11 +42,7 @@ class LSTMClassifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """Tokens that are read of a text, special ones included."""
 
     def __post_init__(self) -> None:
-        for name in ("layers", "d_model", "hidden", "max_length"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"lstm_classifier: {name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("embedding_dropout", "dropout"):
-            check_rate(getattr(self, name), name)
+        check_config(self, "lstm_classifier", "layers d_model hidden max_length", "embedding_dropout dropout")
 
 
 class LSTMClassifier(TextClassifier):

@@ -14,8 +14,8 @@ from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Tensor
 from seqlib.models.preset import Preset
 from seqlib.nn import init
-from seqlib.nn.classifier import TextClassifier, valid
-from seqlib.nn.dropout import Dropout, check_rate
+from seqlib.nn.classifier import TextClassifier, check_config, valid
+from seqlib.nn.dropout import Dropout
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.linear import Linear
 from seqlib.util.errors import UsageError
@@ -30,8 +30,8 @@ class TextCNNConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     d_model: int = 128
     """Width of embeddings, D."""
-    widths: tuple[int, ...] = (3, 4, 5)
-    """Tokens that a filter sees."""
+    widths: str = "3 4 5"
+    """Tokens that a filter sees, of each kind of filter."""
     maps: int = 100
     """Filters of each width, F."""
     embedding_dropout: float = 0.2
@@ -42,13 +42,9 @@ class TextCNNConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Tokens that are read of a text, special ones included."""
 
     def __post_init__(self) -> None:
-        for name in ("d_model", "maps", "max_length"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"text_cnn: {name}: expected at least 1, got {getattr(self, name)}")
-        if not self.widths or min(self.widths) < 1:
-            raise UsageError(f"text_cnn: widths: expected numbers of at least 1, got {list(self.widths)}")
-        for name in ("embedding_dropout", "dropout"):
-            check_rate(getattr(self, name), name)
+        check_config(self, "text_cnn", "d_model maps max_length", "embedding_dropout dropout")
+        if not self.widths.split() or not all(width.isdigit() and int(width) for width in self.widths.split()):
+            raise UsageError(f"text_cnn: widths: expected numbers of at least 1, such as '3 4 5', got {self.widths!r}")
 
 
 class TextCNN(TextClassifier):
@@ -58,15 +54,15 @@ class TextCNN(TextClassifier):
     """
 
     def __init__(self, config: TextCNNConfig, spec: Any):
-        super().__init__(spec, config.maps * len(config.widths), config.dropout)
-        self.config = config
+        self.config, self.widths = config, [int(width) for width in config.widths.split()]
+        super().__init__(spec, config.maps * len(self.widths), config.dropout)
         self.embedding = Embedding(spec.source_vocab, config.d_model)
         self.embedding_dropout = Dropout(config.embedding_dropout)
         # One product for all filters: each token of a filter's width is a block of columns.
-        self.filters = Linear(config.d_model, config.maps * sum(config.widths), bias=False)
-        bound = 1 / (config.d_model * max(config.widths)) ** 0.5
+        self.filters = Linear(config.d_model, config.maps * sum(self.widths), bias=False)
+        bound = 1 / (config.d_model * max(self.widths)) ** 0.5
         self.filters.weight = Parameter(init.uniform(self.filters.weight.shape, -bound, bound))
-        self.bias = Parameter(init.zeros((config.maps * len(config.widths),)))
+        self.bias = Parameter(init.zeros((config.maps * len(self.widths),)))
         for name, parameter in self.named_parameters().items():
             parameter.name = name
 
@@ -74,9 +70,9 @@ class TextCNN(TextClassifier):
         maps, time = self.config.maps, ids.shape[1]
         mask = ops.expand_dims(valid(lengths, time), 2)
         x = self.filters(self.embedding_dropout(self.embedding(ids)) * mask)
-        x = ops.pad(x, ((0, 0), (0, max(self.config.widths) - 1), (0, 0)))
+        x = ops.pad(x, ((0, 0), (0, max(self.widths) - 1), (0, 0)))
         found, column = [], 0
-        for width in self.config.widths:
+        for width in self.widths:
             total = x[:, :time, column : column + maps]
             for place in range(1, width):
                 column += maps

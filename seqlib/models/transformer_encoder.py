@@ -14,13 +14,11 @@ from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Tensor
 from seqlib.models.preset import Preset
-from seqlib.nn.classifier import TextClassifier, valid
-from seqlib.nn.dropout import check_rate
+from seqlib.nn.classifier import TextClassifier, check_config, valid
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.norm import NORMS
 from seqlib.nn.positions import added_positions
 from seqlib.nn.transformer_layers import EncoderLayer
-from seqlib.util.errors import UsageError
 
 __all__ = ["TransformerEncoder", "TransformerEncoderConfig", "base", "build"]
 
@@ -66,11 +64,9 @@ class TransformerEncoderConfig(msgspec.Struct, frozen=True, forbid_unknown_field
     """Tokens that are read of a text, special ones included."""
 
     def __post_init__(self) -> None:
-        for name in ("layers", "d_model", "d_ff", "heads", "max_length"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"transformer_encoder: {name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("dropout", "attention_dropout", "ff_dropout"):
-            check_rate(getattr(self, name), name)
+        check_config(
+            self, "transformer_encoder", "layers d_model d_ff heads max_length", "dropout attention_dropout ff_dropout"
+        )
 
 
 class TransformerEncoder(TextClassifier):

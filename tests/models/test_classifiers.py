@@ -20,7 +20,7 @@ IDS = np.random.default_rng(0).integers(4, V, (3, 9)).astype(np.int32)
 LENGTHS = np.array([9, 4, 2], np.int32)
 CONFIGS: dict[str, Any] = {
     "bag_ngrams": (bag_ngrams, bag_ngrams.BagNgramsConfig(d_model=6, n=3, buckets=11)),
-    "text_cnn": (text_cnn, text_cnn.TextCNNConfig(d_model=5, maps=4, widths=(2, 3))),
+    "text_cnn": (text_cnn, text_cnn.TextCNNConfig(d_model=5, maps=4, widths="2 3")),
     "lstm_classifier": (lstm_classifier, lstm_classifier.LSTMClassifierConfig(d_model=5, hidden=4)),
     "transformer_encoder": (
         transformer_encoder,

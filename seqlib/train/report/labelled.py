@@ -10,20 +10,21 @@ import numpy as np
 from seqlib.bundle import Bundle
 from seqlib.decode.classify import probabilities
 from seqlib.decode.load import from_bundle
+from seqlib.train.config import RunConfig
 from seqlib.train.label_scores import losses
 from seqlib.train.report.page import Section, paragraph, table
-from seqlib.train.report.svg import Series, heat_map, histogram
+from seqlib.train.report.samples import length_section
+from seqlib.train.report.svg import heat_map
 
 _WORST = 12
-_BINS = 24
 _LABELS = 40  # a confusion matrix and a table have room for
 _TEXT = 600  # characters of a text that are shown
 
 
-def sections(saved: Bundle | None, data: Any, epochs: Any) -> list[Section]:
+def sections(saved: Bundle | None, data: Any, config: RunConfig) -> list[Section]:
     """Labels and lengths of train; once there is a model, where it errs on dev."""
     labels, targets = data.spec.labels, data.targets("train")
-    found = [_labels(labels, targets), _lengths(epochs)]
+    found = [_labels(labels, targets), length_section(config, data)]
     if saved is None or "dev" not in data.stores or not len(data.store("dev")):
         return found
     classifier, store, truth = from_bundle(saved), data.store("dev"), data.targets("dev")
@@ -47,19 +48,6 @@ def _labels(labels: Any, targets: np.ndarray) -> Section:
     rows = [(labels.names[n], f"{counts[n]:,}", f"{100 * counts[n] / len(targets):.1f} %") for n in order]
     note = f"{len(targets):,} texts of train, {len(labels.names)} labels."
     return Section("Labels", paragraph(note) + table(("label", "texts", "share"), rows, (1, 2)))
-
-
-def _lengths(epochs: Any) -> Section:
-    lengths, plan = epochs.store.lengths()[:, 0] + 1, epochs.plan(0)
-    width = max(1, -(-int(lengths.max()) // _BINS))
-    edges = np.arange(0, int(lengths.max()) + width, width) + 1
-    counts = np.histogram(lengths, np.append(edges, np.inf))[0][: len(edges) - 1]
-    text = (
-        f"{plan.pairs:,} texts in {len(plan.batches):,} batches an epoch of {len(plan.shapes)} shapes; "
-        f"{100 * plan.padding_share:.1f} % of their places are padding. {epochs.store.cut:,} texts are cut."
-    )
-    bars = [Series("texts", list(zip(edges[:-1].tolist(), counts.tolist(), strict=True)))]
-    return Section("Lengths", paragraph(text) + histogram(bars, edges.tolist(), "Texts by length in tokens"))
 
 
 def _confusion(labels: Any, truth: np.ndarray, chosen: np.ndarray) -> Section:

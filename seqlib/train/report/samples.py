@@ -33,16 +33,18 @@ def length_section(config: RunConfig, data: Any) -> Section:
     width = max(1, -(-longest // _BINS))
     edges = np.arange(0, longest + width, width) + 1
     groups = []
-    for side, name in enumerate(("source", "target")):
+    sides = ("source", "target") if lengths[:, 1].any() else ("texts",)
+    for side, name in enumerate(sides):
         counts = np.histogram(lengths[:, side], np.append(edges, np.inf))[0][: len(edges) - 1]
         groups.append(Series(name, list(zip(edges[:-1].tolist(), counts.tolist(), strict=True))))
+    what = "pairs" if len(sides) == 2 else "texts"
     text = (
-        f"{plan.pairs:,} pairs in {len(plan.batches):,} batches an epoch of {len(plan.shapes)} shapes; "
+        f"{plan.pairs:,} {what} in {len(plan.batches):,} batches an epoch of {len(plan.shapes)} shapes; "
         f"{100 * plan.padding_share:.1f} % of their places are padding."
     )
     if plan.dropped:
         text += f" {plan.dropped:,} longer than {config.batch.max_length} tokens are left out."
-    chart = histogram(groups, edges.tolist(), "Pairs by length in tokens, end of sentence included")
+    chart = histogram(groups, edges.tolist(), "By length in tokens, end of sentence included")
     return Section("Lengths", paragraph(text) + chart)
 
 

@@ -155,7 +155,7 @@ class TextClassificationTask(Task):
         """Labels and lengths; the confusion matrix and the worst texts of dev."""
         from seqlib.train.report import labelled
 
-        return labelled.sections(saved, data, self.epochs(config, data))
+        return labelled.sections(saved, data, config)
 
     def sample_spec(self) -> ProblemSpec:
         labels = Labels(names=("a", "b", "c"))

@@ -108,6 +108,8 @@ PAGES = (
             "seqlib.problems": "*",
             "seqlib.problems.translation": "Translation",
             "seqlib.problems.language_model": "LanguageModel",
+            "seqlib.problems.text_classification": "TextClassification",
+            "seqlib.problems.classify_files": "from_data",
             "seqlib.problems.translate_files": "from_data",
             "seqlib.problems.translate_bulletin": "ende",
             "seqlib.problems.translate_multi30k": "ende deen enfr",
@@ -115,7 +117,7 @@ PAGES = (
             "seqlib.problems.lm": "tinyshakespeare wikitext2 enwik8 tinystories pydoc",
             "seqlib.problems.algorithmic": "copy reverse sort addition",
             "seqlib.problems.bulletin": "Bulletin",
-            "seqlib.problems.spec": "ProblemSpec",
+            "seqlib.problems.spec": "Labels ProblemSpec",
         },
     ),
     Page(

@@ -13,8 +13,8 @@ __all__ = ["Labels", "ProblemSpec"]
 
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a text is given, by the `kind`: one of `names`, those of them that hold, or a number, most of them from `low`
-    to `high`.
+    """What a text is given, by `kind`: one of `names`, those of them that hold, or a number, most of them from `low` to
+    `high`.
 
     `pairs` says whether it is two texts that are labelled.
     """

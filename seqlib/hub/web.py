@@ -113,7 +113,10 @@ def _complete(entry: Path) -> bool:
     """Whether all files are there with their sizes; `verify` reads them as well."""
     if not (entry / MANIFEST).is_file():
         return False
-    listed = _manifest(entry / MANIFEST, str(entry))
+    try:
+        listed = _manifest(entry / MANIFEST, str(entry))
+    except HubError:  # damaged as well: it is downloaded again
+        return False
     return all((entry / name).is_file() and (entry / name).stat().st_size == f.bytes for name, f in listed.items())
 
 
@@ -125,6 +128,7 @@ def _download(url: str, entry: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         entry.rename(partial)
     partial.mkdir(exist_ok=True)
+    (partial / MANIFEST).unlink(missing_ok=True)
     plain, fragment = urldefrag(url)
     get_logger().info(f"downloading {shown(url)}")
     path = urlsplit(plain).path
@@ -155,7 +159,6 @@ def _download(url: str, entry: Path) -> None:
 def _folder(url: str, partial: Path) -> None:
     """Every file that the manifest of a static hub's folder lists."""
     manifest = partial / MANIFEST
-    manifest.unlink(missing_ok=True)
     try:
         fetch(f"{url}/{MANIFEST}", manifest)
     except HubError as error:
@@ -164,11 +167,8 @@ def _folder(url: str, partial: Path) -> None:
             "a folder that `seqlib hub mirror` made"
         ) from error
     listed = _manifest(manifest, shown(url))
-    for path in [path for path in partial.rglob("*") if path.is_file()]:
-        if (
-            path != manifest
-            and path.relative_to(partial).as_posix().removesuffix(".etag").removesuffix(".part") not in listed
-        ):
+    for path in [path for path in partial.rglob("*") if path.is_file() and path != manifest]:
+        if path.relative_to(partial).as_posix().removesuffix(".etag").removesuffix(".part") not in listed:
             path.unlink()  # of an earlier version
     for name, file in listed.items():
         target = partial / name

@@ -230,6 +230,19 @@ def test_a_damaged_cache_is_mended(mirrored, server):
     assert (handles.resolve(mirrored) / "extra" / "notes.txt").read_text() == "x" * 1000
 
 
+@pytest.mark.parametrize("what", ["model.safetensors", "manifest.json"])
+def test_a_damaged_file_of_the_cache_is_downloaded_again(server, weights, what):
+    server.files["/model.safetensors"] = weights
+    url = f"{server.url}/model.safetensors"
+    path = handles.resolve(url)
+    (path.parent / what).write_bytes(b"{")
+    assert handles.resolve(url).read_bytes() == weights
+    assert len(server.requests("/model.safetensors")) == 2
+    assert handles.resolve(url) == path  # and is whole again
+    assert len(server.requests("/model.safetensors")) == 2
+    handles.verify(url)
+
+
 def test_a_model_that_was_published_anew(mirrored, server):
     server.faults["/m/extra/notes.txt"] = ["cut:10"] + ["hang-up"] * 5
     with pytest.raises(HubError):

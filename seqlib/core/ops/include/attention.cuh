@@ -36,8 +36,9 @@ struct Part {
     }
 };
 
-// The tile number blockIdx.x, of ROWS rows, of all queries (or, if KEYS, of all keys): for packed rows the segments are
-// searched. Of causal queries the last tiles, which have most to do, come first.
+// The tile number blockIdx.x, of ROWS rows, of all queries (or, if KEYS, of all keys). For packed rows segment i has the
+// numbers from i + offsets[i] / ROWS up to those of the next one, at least as many as it has tiles, so that it is found by a
+// search; a number too many has no tile. Of causal queries the last tiles, which have most to do, come first.
 template <bool PACKED, bool KEYS, int ROWS>
 __device__ __forceinline__ Part find(const Shape& s, int head, const int* lengths, const int* q_offsets, const int* k_offsets) {
     Part p;
@@ -55,26 +56,18 @@ __device__ __forceinline__ Part find(const Shape& s, int head, const int* length
         const int* offsets = KEYS ? k_offsets : q_offsets;
         int lane = threadIdx.x % WARP, wanted = blockIdx.x;
         p.sentence = -1;
-        for (int base = 0; base < s.segments; base += WARP) {
-            int i = base + lane;
-            int count = i < s.segments ? (offsets[i + 1] - offsets[i] + ROWS - 1) / ROWS : 0;
-            int upto = count;
-            for (int o = 1; o < WARP; o *= 2) {
-                int below = __shfl_up_sync(~0u, upto, o);
-                if (lane >= o) upto += below;
-            }
-            u32 found = __ballot_sync(~0u, wanted < upto);
-            if (found) {
-                int at = __ffs(found) - 1;
-                int end = __shfl_sync(~0u, upto, at);
-                tiles = __shfl_sync(~0u, count, at);
-                p.sentence = base + at;
-                tile = wanted - (end - tiles);
-                break;
-            }
-            wanted -= __shfl_sync(~0u, upto, WARP - 1);
+        if (wanted >= s.segments + offsets[s.segments] / ROWS) return p;
+        int low = 0, high = s.segments;
+        while (high - low > 1) {
+            int step = (high - low + WARP - 1) / WARP, i = low + lane * step;
+            u32 before = __ballot_sync(~0u, i < high && i + offsets[i] / ROWS <= wanted);
+            low += (WARP - 1 - __clz(before)) * step;
+            high = min(high, low + step);
         }
-        if (p.sentence < 0) return p;
+        tile = wanted - low - offsets[low] / ROWS;
+        tiles = (offsets[low + 1] - offsets[low] + ROWS - 1) / ROWS;
+        if (tile >= tiles) return p;
+        p.sentence = low;
         p.q_first = q_offsets[p.sentence];
         p.q_rows = q_offsets[p.sentence + 1] - p.q_first;
         p.k_first = k_offsets[p.sentence];

@@ -236,8 +236,8 @@ OPTIONS = ("--std=c++17", f"-I{INCLUDE}")
 def _kernel(source: Source, name: str, shared: int) -> Any:
     options = (*OPTIONS, f"--gpu-architecture={source.target}") if source.target else OPTIONS  # wins over CuPy's own
     kernel = cuda().xp.RawModule(code=source.text, options=options, name_expressions=[name]).get_function(name)
-    if shared:
-        kernel.max_dynamic_shared_size_bytes = shared
+    if shared:  # all there is: CuPy has one function for every `shared`, whose limit a smaller one would lower
+        kernel.max_dynamic_shared_size_bytes = cuda().shared - kernel.shared_size_bytes
     return kernel
 
 

@@ -125,6 +125,11 @@ def _translate(
     options = {name: value for name, value in options.items() if value is not None}
     options["sampling"] = _sampling(options)
     translator = load(*folders, model=model, device=device, precision=precision)
+    if translator.spec.task != "translation":
+        task = translator.spec.task.replace("_", " ")
+        raise UsageError(
+            f"{folders[0]}: is a model of {task}, not of translation; `seqlib inspect {folders[0]}` tells its use"
+        )
     if n_best > 1 and options.get("beam", translator.beam) < n_best:
         options["beam"] = n_best
     if sys.stdin.isatty():

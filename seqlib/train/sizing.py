@@ -11,6 +11,7 @@ from seqlib import bundle
 from seqlib.bundle.architecture import builder, is_location
 from seqlib.core.meta import meta
 from seqlib.core.rng import Generator
+from seqlib.data.text import as_text
 from seqlib.problems.spec import ProblemSpec
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config
@@ -90,7 +91,9 @@ def summarize(subject: Subject, config: RunConfig, rows: int | None, source: int
     tokens = _PLAIN_BATCH if batch.tokens == "auto" else batch.size
     rows = rows or max(1, tokens // (max(source, target) * batch.accumulate))
     optimizer = build_optimizer(config, subject.model)
-    given = empty_batch(rows, source, target, packed=batch.kind == "packing")
+    given: Any = empty_batch(rows, source, target, packed=batch.kind == "packing")
+    if subject.spec.task == "language_model":
+        given = as_text(given)
     return summary(
         subject.model, given, optimizer=optimizer, smoothing=config.optim.smoothing, accumulate=batch.accumulate
     )

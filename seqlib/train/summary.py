@@ -186,7 +186,7 @@ def summary(
 ) -> Summary:
     """Layers, shapes, parameters, FLOPs, memory and launches of a model for a batch, planned without running it.
 
-    `inputs` are one batch of an encoder–decoder (`seqlib.data.batch.Batch`: its `loss` is what is trained), or the
+    `inputs` are one batch (such as `seqlib.data.batch.Batch`: the model's `loss` is what is trained), or the
     arguments of any other module (the sum of its outputs is); tensors, arrays, or `seqlib.core.op.Meta` for a shape
     alone. The model may have been made under `seqlib.meta()`, and is not changed. `optimizer` (default: AdamW) is the
     one that a training step ends with, over the model's trainable parameters. With `accumulate` above 1 the batch is
@@ -195,9 +195,9 @@ def summary(
     FLOPs are those of products: matmul, attention, recurrent cells, the output layer with its loss; a multiplication
     and its addition are 2. Attention among packed sentences depends on their lengths and is not counted.
     """
-    seq2seq = hasattr(model, "loss") and len(inputs) == 1 and hasattr(inputs[0], "tgt_out")
-    owner: Any = model if seq2seq else _Plain(model)
-    batch: Any = inputs[0] if seq2seq else _Arguments(inputs)
+    trains = hasattr(model, "loss") and len(inputs) == 1 and hasattr(inputs[0], "places")
+    owner: Any = model if trains else _Plain(model)
+    batch: Any = inputs[0] if trains else _Arguments(inputs)
     shapes: _Shapes = {}
 
     def tell(module: Module, result: Any) -> None:

@@ -79,6 +79,11 @@ def test_a_text_is_learnt_scored_and_continued(settings: dict[str, Any], tmp_pat
     flags = "--max_tokens 40 --temperature 0".split()
     result = CliRunner().invoke(main.group, [*command, "--prompt", "the cat ", *flags])
     assert result.output == f"the cat {first.text}\n"
+    for command, said in (("inspect", "seqlib generate"), ("summary", "activations")):
+        assert said in CliRunner().invoke(main.group, [command, str(tmp_path / "run")], catch_exceptions=False).output
+    with pytest.raises(UsageError, match="is a model of language model, not of translation"):
+        main.group.main(["translate", str(tmp_path / "run")], standalone_mode=False)
+    command = ["generate", str(tmp_path / "run")]
     (tmp_path / "prompts").write_text("the cat \nrain \n")
     flags = "-n 2 --max_tokens 9 --json --seed 4".split()
     result = CliRunner().invoke(main.group, [*command, "--prompts", str(tmp_path / "prompts"), *flags])

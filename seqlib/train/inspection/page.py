@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.train.environment import differences, environment
+from seqlib.train.tasks import task_of
 from seqlib.util.errors import DataError
 from seqlib.util.memory import size_text
 from seqlib.util.table import text_table
@@ -66,6 +67,12 @@ class Page:
         if self._next:
             blocks.append("next\n" + _indented("\n".join(self._next)))
         return "\n\n".join(blocks)
+
+
+def usage(task: str, folder: str) -> str:
+    """The command that uses a model of a task."""
+    given = "--prompt TEXT" if task == "language_model" else "< in.txt > out.txt"
+    return f"seqlib {task_of(task).use} {folder} {given}"
 
 
 def columns(values: Mapping[str, Any]) -> str:

@@ -11,10 +11,11 @@ import msgspec
 
 from seqlib import bundle
 from seqlib.bundle.architecture import is_location
+from seqlib.models import model_task
 from seqlib.train import checkpoint
 from seqlib.train import config as run_config
 from seqlib.train.config import CONFIG_FILE, RunConfig
-from seqlib.train.inspection.page import Page, columns, plain, sized
+from seqlib.train.inspection.page import Page, columns, plain, sized, usage
 from seqlib.train.inspection.saved import checked, read_state, tokenizer_facts
 from seqlib.train.report.curves import read_log
 from seqlib.train.runlog import duration
@@ -152,9 +153,8 @@ def _next(page: Page, folder: Path, config: RunConfig, finished: bool) -> None:
     own = " --model FILE.py:NAME" if is_location(config.model) else ""
     place = " --problem FILE.py:NAME" if is_location(config.problem) else ""
     if finished:
-        page.then(
-            f"seqlib translate {folder}{own} < in.txt > out.txt", f"seqlib evaluate {folder}{own}{place} --split test"
-        )
+        task = "translation" if is_location(config.model) else model_task(config.model)
+        page.then(usage(task, f"{folder}{own}"), f"seqlib evaluate {folder}{own}{place} --split test")
     longer = "" if not finished else " --time_limit LONGER" if config.time_limit else " --train_steps MORE"
     page.then(f"seqlib train --resume {folder}{longer}" + (" --trust" if own_code(config) else ""))
     page.then(f"seqlib report {folder}", f"seqlib summary {folder}{own}")

@@ -11,7 +11,7 @@ from seqlib import bundle
 from seqlib.bundle.architecture import builder, config_type, is_location
 from seqlib.bundle.folder import read_object
 from seqlib.train import checkpoint
-from seqlib.train.inspection.page import Page, folder_size
+from seqlib.train.inspection.page import Page, folder_size, usage
 from seqlib.train.runlog import duration
 from seqlib.util.errors import DataError
 from seqlib.util.manifest import check_manifest
@@ -96,7 +96,7 @@ def look_at_bundle(folder: Path, quick: bool) -> Page:
     own = " --model FILE.py:NAME" if is_location(page.record["model"]["architecture"]) else ""
     place = " --problem FILE.py:NAME" if is_location(problem["data"]["problem"]) else ""
     page.then(
-        f"seqlib translate {folder}{own} < in.txt > out.txt",
+        usage(record["spec"]["task"], f"{folder}{own}"),
         f"seqlib evaluate {folder}{own}{place} --split test",
         f"seqlib summary {folder}{own}",
     )

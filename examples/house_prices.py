@@ -6,7 +6,6 @@ row is held out. Forty seconds on a CPU.
 
 import csv
 import gzip
-import io
 import sys
 from pathlib import Path
 
@@ -22,7 +21,7 @@ if not path.is_file():
     print(f"there is no {path}; give the path of california_housing.csv.gz")
     sys.exit()
 
-rows = list(csv.DictReader(io.StringIO(gzip.decompress(path.read_bytes()).decode())))
+rows = list(csv.DictReader(gzip.decompress(path.read_bytes()).decode().splitlines()))
 places = sorted({row["ocean_proximity"] for row in rows})
 names = [name for name in rows[0] if name not in ("median_house_value", "ocean_proximity")]
 numbers = np.array([[float(row[name] or "nan") for name in names] for row in rows])
@@ -30,9 +29,7 @@ price = np.array([float(row["median_house_value"]) for row in rows])
 held_out = np.arange(len(rows)) % 5 == 0
 numbers = np.where(np.isnan(numbers), np.nanmedian(numbers[~held_out], axis=0), numbers)
 near = np.array([[row["ocean_proximity"] == place for place in places] for row in rows], float)
-rooms, beds, people, homes = (
-    numbers[:, names.index(n)] for n in ("total_rooms", "total_bedrooms", "population", "households")
-)
+rooms, beds, people, homes = numbers[:, 3:7].T
 shares = np.stack([rooms / homes, beds / rooms, people / homes], axis=1)
 x = np.concatenate([numbers, np.log(numbers[:, 3:]), np.log(shares), near], axis=1)
 x = ((x - x[~held_out].mean(0)) / (x[~held_out].std(0) + 1e-6)).clip(-6, 6).astype(np.float32)
@@ -65,14 +62,10 @@ def predict(x: seqlib.Tensor) -> seqlib.Tensor:
     return seqlib.reshape(layers[-1](x), (-1,))
 
 
-def loss(x: seqlib.Tensor, y: seqlib.Tensor) -> seqlib.Tensor:
-    """The mean squared error."""
-    return seqlib.mean((predict(x) - y) ** 2)
-
-
 def step(x: seqlib.Tensor, y: seqlib.Tensor) -> None:
     """One update."""
-    optimizer.update(seqlib.value_and_grad(loss, params=parameters)(x, y)[1])
+    error = seqlib.value_and_grad(lambda: seqlib.mean((predict(x) - y) ** 2), params=parameters)
+    optimizer.update(error()[1])
 
 
 fast, rng = seqlib.compile(step, state=[*layers, optimizer]), np.random.default_rng(0)

@@ -6,7 +6,6 @@ taken from the name; families and tickets tell who travelled together. Fifteen s
 
 import csv
 import gzip
-import io
 import sys
 from collections import Counter
 from pathlib import Path
@@ -24,7 +23,7 @@ if not path.is_file():
     sys.exit()
 
 FOLDS, STEPS, MODELS = 5, 150, 5
-rows = list(csv.DictReader(io.StringIO(gzip.decompress(path.read_bytes()).decode())))
+rows = list(csv.DictReader(gzip.decompress(path.read_bytes()).decode().splitlines()))
 survived = np.array([int(row["Survived"]) for row in rows], np.int32)
 tickets = Counter(row["Ticket"] for row in rows)
 ages = [float(row["Age"]) for row in rows if row["Age"]]
@@ -32,17 +31,13 @@ ages = [float(row["Age"]) for row in rows if row["Age"]]
 
 def features(row: dict[str, str]) -> list[float]:
     """Class, sex, title, age, company, fare and port as numbers."""
-    title = row["Name"].split(", ")[1].split(".")[0]
-    family = 1 + int(row["SibSp"]) + int(row["Parch"])
-    age = float(row["Age"] or np.median(ages))
-    fare = float(row["Fare"]) / tickets[row["Ticket"]]
+    title, family = row["Name"].split(", ")[1].split(".")[0], 1 + int(row["SibSp"]) + int(row["Parch"])
+    age, fare = float(row["Age"] or np.median(ages)), float(row["Fare"]) / tickets[row["Ticket"]]
     return [
         *(row["Pclass"] == number for number in "123"),
-        row["Sex"] == "female",
-        *(title == name for name in ("Mr", "Mrs", "Miss", "Master")),
+        *(row["Sex"] == "female", *(title == name for name in ("Mr", "Mrs", "Miss", "Master"))),
         *(age / 30, age < 13, family / 4, family == 1, family > 4, tickets[row["Ticket"]] / 4),
-        *(np.log1p(fare) / 2, bool(row["Cabin"])),
-        *(row["Embarked"] == port for port in "SCQ"),
+        *(np.log1p(fare) / 2, bool(row["Cabin"]), *(row["Embarked"] == port for port in "SCQ")),
     ]
 
 
@@ -65,8 +60,7 @@ def fitted(x: np.ndarray, y: np.ndarray, asked: np.ndarray, seed: int) -> np.nda
             return seqlib.cross_entropy(second(hidden), seqlib.tensor(y), smoothing=0.1)[0] / len(y)
 
         with use_generator(generator):
-            _, grads = seqlib.value_and_grad(loss, params=parameters)()
-        optimizer.update(grads)
+            optimizer.update(seqlib.value_and_grad(loss, params=parameters)()[1])
 
     fast = seqlib.compile(step, state=[first, second, optimizer, generator])
     for _ in range(STEPS):

@@ -128,3 +128,8 @@ def test_class_weights() -> None:
     for text, message in (("spma=3", "did you mean spam"), ("spam=0", "above 0"), ("spam", "unknown class")):
         with pytest.raises(UsageError, match=message):
             parse_class_weights(text, labels, targets)
+
+
+def test_a_summary(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", str(trained), "--rows", "2"]) == 0
+    assert "embedding" in capsys.readouterr().out

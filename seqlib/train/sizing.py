@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from seqlib import bundle
 from seqlib.bundle.architecture import builder, is_location
 from seqlib.core.meta import meta
 from seqlib.core.rng import Generator
+from seqlib.data.labelled import LabelledBatch
 from seqlib.data.text import as_text
 from seqlib.problems.spec import ProblemSpec
 from seqlib.train import checkpoint
@@ -94,6 +96,11 @@ def summarize(subject: Subject, config: RunConfig, rows: int | None, source: int
     given: Any = empty_batch(rows, source, target, packed=batch.kind == "packing")
     if subject.spec.task == "language_model":
         given = as_text(given)
+    if labels := subject.spec.labels:
+        ids, shape = np.zeros((rows, source), np.int32), (rows, labels.outputs)[: 1 + (labels.kind == "multi_label")]
+        targets = np.zeros(shape, np.int32 if labels.kind == "multi_class" else np.float32)
+        types, lengths = ids if labels.pairs else None, np.full(rows, source, np.int32)
+        given = LabelledBatch(ids, lengths, types, targets, np.ones(rows, np.float32))
     return summary(
         subject.model, given, optimizer=optimizer, smoothing=config.optim.smoothing, accumulate=batch.accumulate
     )

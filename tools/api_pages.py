@@ -51,6 +51,7 @@ PAGES = (
             "seqlib.nn.attention": "Segments",
             "seqlib.nn.transformer_layers": "LayerConfig",
             "seqlib.nn.recurrent": "Cell Recurrent",
+            "seqlib.nn.lora": "LoRALinear add_lora use_adapter merge_lora merged_state save_adapter load_adapter",
             "seqlib.nn.precision": "Precision resolve_precision",
             "seqlib.nn.init": "*",
         },
@@ -66,6 +67,7 @@ PAGES = (
         "seqlib.models",
         "Architectures, their configurations and presets; [models.md](../models.md) explains them.",
         {
+            "seqlib.models.bert": "Bert BertMasked BertClassifier BertConfig",
             "seqlib.models.transformer": "TransformerConfig Transformer build tiny small base big bulletin multi30k "
             "multi30k_tiny",
             "seqlib.models.lstm_seq2seq": "LSTMSeq2SeqConfig LSTMSeq2Seq build base multi30k",
@@ -161,7 +163,7 @@ PAGES = (
         "seqlib.hub",
         "Pretrained weights; [hub.md](../hub.md) is the guide.",
         {
-            "seqlib.hub.load": "load",
+            "seqlib.hub.load": "load module",
             "seqlib.hub.save": "*",
             "seqlib.hub.handles": "resolve cached verify remove push",
             "seqlib.hub.formats": "open_checkpoint Checkpoint",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from seqlib.nn.module import Module
 from seqlib.problems.spec import ProblemSpec
 from seqlib.util.errors import DataError, UsageError, unknown
 
-__all__ = ["FAMILIES", "load", "read_model"]
+__all__ = ["FAMILIES", "load", "module", "read_model"]
 
 FAMILIES = {
     "bert": "bert",
@@ -61,6 +61,9 @@ def load(
         return saved.load(folder, *others, threshold=threshold, model=model, device=device, precision=precision)
     found = read_config(folder)
     built = saved.placed(read_model(folder, found).eval(), device, precision)
+    if built.use not in _READY:
+        name = type(built).__name__
+        raise UsageError(f"{folder}: a {name} is not ready for use by itself; hub.load.module gives the module")
     return _READY[built.use](built, folder, found)
 
 
@@ -93,6 +96,18 @@ def spec_from(found: Mapping[str, Any]) -> ProblemSpec:
 def _first(ids: int | list[int] | None) -> int:
     """The id that ends a text; of several the first."""
     return (ids[0] if ids else 0) if isinstance(ids, list) else ids or 0
+
+
+def module(handle: str | Path, trainable: bool | str | Sequence[str] = True) -> Any:
+    """The module at a `handle`, with its weights, to be a layer in a model of one's own; `trainable` says which of its
+    parameters are trained: all, none (False), or those whose names fit a pattern (``"layers.5.*"``) or one of several.
+    Raises as `load`, UsageError for a pattern that fits nothing."""
+    found = read_model(resolve(handle))
+    if trainable is not True:
+        found.freeze("*")
+        for pattern in [trainable] if isinstance(trainable, str) else trainable or ():
+            found.freeze(pattern, False)
+    return found
 
 
 def family_of(found: Mapping[str, Any], folder: Path) -> Any:

@@ -41,7 +41,11 @@ MODEL_TYPES = ("bert", "roberta", "distilbert")
 
 
 class BertConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Sizes of a BERT, by default those of bert-base; raises UsageError for values that don't fit together."""
+    """Sizes of a BERT, by default those of bert-base; raises UsageError for values that don't fit together.
+
+    `d_ff`, `activation`, `attention_dropout`, `ff_dropout`, `norm`, `norm_kind`, `norm_eps`, `positions`, `kv_heads`,
+    `head_width`, `attention_bias`, `attention_scale` and `ff_bias` are as in `TransformerConfig`; `pad_id` fills rows.
+    """
 
     kind: str = "bert"
     """Whose names and heads: bert, roberta or distilbert."""
@@ -144,7 +148,8 @@ class Bert(Module):
 
 
 class BertMasked(Module):
-    """A BERT that says which word belongs in the place of a mask; the output weights are the embedding."""
+    """A BERT of a `config` that says which word belongs in the place of a mask; the output weights are the
+    embedding."""
 
     half = True
     use, family = "fill_mask", "bert"
@@ -166,8 +171,8 @@ class BertMasked(Module):
 
 
 class BertClassifier(Module):
-    """A BERT with a head for C `classes`: a layer (tanh; relu in DistilBERT) and the output layer over the first
-    row."""
+    """A BERT of a `config` with a head for C `classes`: a layer (tanh; relu in DistilBERT) and the output layer over
+    the first row."""
 
     half = True
     use, family = "classify", "bert"

@@ -1,6 +1,7 @@
 """Linear: an affine map of the last axis, and several of them in one product."""
 
 from collections.abc import Callable
+from typing import Any
 
 from seqlib.core import ops
 from seqlib.core.op import shape_error
@@ -28,7 +29,11 @@ class Linear(Module):
     def forward(self, x: Tensor, activation: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """[..., in] → [..., out], then an elementwise `activation`. ShapeError when the last axis is not `in`."""
         bias = None if self.bias is None else self.bias.as_dtype(x.dtype)
-        return _affine(x, self.weight.as_dtype(x.dtype), bias, activation)
+        return _affine(x, self.effective(x.dtype), bias, activation)
+
+    def effective(self, dtype: Any) -> Tensor:
+        """What x is multiplied by, [out, in] in `dtype`: the weight, and what subclasses make of it."""
+        return self.weight.as_dtype(dtype)
 
 
 def joined(x: Tensor, *layers: Linear) -> Tensor:
@@ -36,7 +41,7 @@ def joined(x: Tensor, *layers: Linear) -> Tensor:
 
     Their weights are joined first, which is a copy of parameters, once a step; results and gradients are never copied.
     """
-    weight = ops.concatenate([layer.weight.as_dtype(x.dtype) for layer in layers], axis=0)
+    weight = ops.concatenate([layer.effective(x.dtype) for layer in layers], axis=0)
     biases = [layer.bias.as_dtype(x.dtype) for layer in layers if layer.bias is not None]
     return _affine(x, weight, ops.concatenate(biases, axis=0) if biases else None)
 

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import seqlib
-from seqlib.hub.load import read_model
+from seqlib.hub.load import module, read_model
 from seqlib.hub.save import save_pretrained
 from seqlib.models import bert
 from seqlib.util.errors import SeqlibError, UsageError
@@ -125,6 +125,37 @@ def test_embedding_filling_and_their_bad_input(tmp_path):
     assert first[0].filled.startswith("a ") and first[0].text in first[0].filled
     with pytest.raises(UsageError, match=r"put \[MASK\]"):
         model.fill_mask("a b")
+
+
+def test_the_command_embed(tmp_path):
+    from click.testing import CliRunner
+
+    from seqlib.cli.embed import command
+
+    folder = Stored("bert").write(tmp_path / "bert")
+    (folder / "vocab.txt").write_text("\n".join([*"[PAD] [UNK] [CLS] [SEP] [MASK]".split(), *"abcdefgh"]))
+    output = tmp_path / "vectors.npy"
+    arguments = [str(folder), "--output", str(output)]
+    done = CliRunner().invoke(command, arguments, input="a b\n\nc\n", catch_exceptions=False)
+    assert done.exit_code == 0
+    assert np.array_equal(np.load(output), seqlib.load(folder).embed(["a b", "", "c"]))
+    with pytest.raises(UsageError, match="is not a model that embeds"):
+        Stored("bert_masked").write(tmp_path / "masked")
+        (tmp_path / "masked/vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]")
+        CliRunner().invoke(command, [str(tmp_path / "masked"), "--output", str(output)], catch_exceptions=False)
+
+
+def test_a_module_as_a_layer(tmp_path):
+    folder = Stored("bert").write(tmp_path)
+    assert not module(folder, trainable=False).trainable_parameters()
+    layer = module(folder, trainable=["layers.1.*", "pool.*"])
+    names = set(layer.trainable_parameters())
+    assert names and all(name.startswith(("layers.1.", "pool.")) for name in names)
+    assert len(module(folder).trainable_parameters()) == len(layer.named_parameters())
+    with pytest.raises(UsageError):
+        module(folder, trainable="none.*")
+    with pytest.raises(UsageError, match="a BertClassifier is not ready for use"):
+        seqlib.load(Stored("bert_classifier").write(tmp_path / "classifier"))
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def _classify(
     folder: str, text: tuple[str, ...], file: str | None, json_: bool, model: str | None, device: str, precision: str
 ) -> None:
     from seqlib.decode.classify import Classifier
-    from seqlib.decode.load import load
+    from seqlib.hub.load import load
 
     if text and file is not None:
         raise UsageError("give --text or --file, not both")

@@ -17,6 +17,8 @@ HELP = """Train a model on a problem or on your own files, or go on with a run.
 \b
   seqlib train --problem translate_bulletin_ende --time_limit 5m --output_dir runs/bulletin
   seqlib train --data corpus.en,corpus.de --output_dir runs/mine
+  seqlib train --from hf://sentence-transformers/all-MiniLM-L6-v2 --data a.csv --text text --label label \
+      --output_dir runs/tuned
   seqlib train --resume runs/mine --train_steps 20000
 
 Ctrl-C finishes the step, saves and says how to go on; a second Ctrl-C stops at once.
@@ -27,6 +29,10 @@ def _build(tree: dict[str, Any], resume: str | None, trust: bool, dry_run: bool)
     if resume is None:
         from seqlib.train.setup import make_config
 
+        if tree.get("pretrained"):
+            from seqlib.hub.fine_tune import settings
+
+            tree = settings(tree)
         return make_config(tree)
     from seqlib.train.run import resumed_config
 
@@ -41,7 +47,12 @@ def _train(config: RunConfig, resume: str | None, trust: bool, dry_run: bool) ->
 
         click.echo(json.dumps(forecast(run.make_trainer(config, None)), indent=2))
         return 0
-    result = run.train(config) if resume is None else run.resume(Path(resume), config)
+    start = None
+    if config.pretrained and resume is None:
+        from seqlib.hub.fine_tune import weights
+
+        start = weights(config)
+    result = run.train(config, start=start) if resume is None else run.resume(Path(resume), config)
     return 128 + signal.Signals[result.stopped] if result.stopped.startswith("SIG") else 0
 
 

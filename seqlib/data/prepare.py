@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from seqlib.data.clean import CleanReport, CleanRules, clean
+from seqlib.data.pretrained import read_tokenizer
 from seqlib.data.records import Record
 from seqlib.data.report import PrepareReport, SplitReport
 from seqlib.data.split import parse_split, source_key
@@ -174,16 +175,18 @@ def prepare(
     """Prepares a problem under ``data_dir`` (default ``default_data_dir()``), or opens what is there already.
 
     ``splits`` maps "train", "dev", "test" or a new name to a split expression such as ``train[:80%]``; splits not named
-    are the problem's own. ``tokenizer`` is a kind to train (unigram, bpe, characters, bytes) or a tokenizer to use as
-    it is; ``vocab_size`` None takes the problem's, else one by the size of the corpus. The tokenizer is trained on at
-    most ``max_texts`` sentences of the train split, drawn by ``seed``; None takes 25 for each piece of the vocabulary.
-    ``write`` is what makes token stores of the problem's records.
+    are the problem's own. ``tokenizer`` is a kind to train (unigram, bpe, characters, bytes), a tokenizer to use as it
+    is, or the folder of a pretrained one; ``vocab_size`` None takes the problem's, else one by the size of the corpus.
+    The tokenizer is trained on at most ``max_texts`` sentences of the train split, drawn by ``seed``; None takes 25 for
+    each piece of the vocabulary. ``write`` is what makes token stores of the problem's records.
 
     Reads the corpus twice in bounded memory (its sentences lie in the folder being written meanwhile). Raises DataError
     for bad data, naming file and line; UsageError for bad options; SeqlibError when the disk is full.
     """
     started = time.perf_counter()
     roles = _roles(problem, splits or {})
+    if isinstance(tokenizer, str) and tokenizer not in KINDS and Path(tokenizer).is_dir():
+        tokenizer = read_tokenizer(tokenizer)
     kind = tokenizer if isinstance(tokenizer, str) else problem.tokenizer if tokenizer is None else None
     if kind is not None and kind not in KINDS:
         raise unknown("tokenizer", kind, KINDS)

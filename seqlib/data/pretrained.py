@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from seqlib.data.vocabulary import write_meta
 from seqlib.util.atomic import write_bytes
 from seqlib.util.errors import DataError, UsageError
 
@@ -115,8 +116,8 @@ class PretrainedTokenizer:
         return found
 
     def save(self, folder: str | Path) -> None:
-        """Writes the files that it was read from into a folder."""
-        _write(self.files, folder)
+        """Writes the files that it was read from, and the metadata of all tokenizers, into a folder."""
+        _write(self, folder)
 
 
 class SentencePieceFile:
@@ -192,8 +193,8 @@ class SentencePieceFile:
         return self._pieces.id_to_piece(int(token)) if token < own else f"<extra_id_{self.vocab_size - 1 - token}>"
 
     def save(self, folder: str | Path) -> None:
-        """Writes the files that it was read from into a folder."""
-        _write(self.files, folder)
+        """Writes the files that it was read from, and the metadata of all tokenizers, into a folder."""
+        _write(self, folder)
 
 
 def read_tokenizer(folder: str | Path, *, extra: int = 0) -> PretrainedTokenizer | SentencePieceFile:
@@ -279,7 +280,8 @@ def _digest(files: Mapping[str, bytes]) -> str:
     return total.hexdigest()
 
 
-def _write(files: Mapping[str, bytes], folder: str | Path) -> None:
+def _write(tokenizer: PretrainedTokenizer | SentencePieceFile, folder: str | Path) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
+    for name, content in tokenizer.files.items():
         write_bytes(Path(folder) / name, content)
+    write_meta(folder, tokenizer, {})

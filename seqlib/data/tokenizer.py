@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlib.data.characters import BytesTokenizer, CharacterTokenizer
+from seqlib.data.pretrained import read_tokenizer
 from seqlib.data.vocabulary import KINDS, META_FILE, MODEL_FILE, Tokenizer, normalise, read_meta, write_meta
 from seqlib.util.atomic import write_bytes
 from seqlib.util.errors import DataError, UsageError, unknown
@@ -174,7 +175,10 @@ def train_tokenizer(
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer saved in a folder. Raises DataError naming the missing or damaged file."""
-    if read_meta(folder)["kind"] in ("unigram", "bpe"):
+    kind = read_meta(folder)["kind"]
+    if kind == "pretrained":
+        return read_tokenizer(folder)
+    if kind in ("unigram", "bpe"):
         return SentencePieceTokenizer.load(folder)
     return CharacterTokenizer.load(folder)
 

@@ -70,7 +70,7 @@ def read_meta(folder: str | Path) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: the file is damaged: {error}") from None
-    if meta.get("kind") not in KINDS:
+    if meta.get("kind") not in (*KINDS, "pretrained"):
         near = nearest(str(meta.get("kind")), KINDS)
         hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(KINDS)}"
         raise DataError(f"{path}: unknown kind of tokenizer {meta.get('kind')!r}{hint}")

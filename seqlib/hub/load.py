@@ -15,7 +15,7 @@ from seqlib.decode import load as saved
 from seqlib.hub.formats import open_checkpoint
 from seqlib.hub.handles import resolve
 from seqlib.nn.module import Module
-from seqlib.problems.spec import ProblemSpec
+from seqlib.problems.spec import Labels, ProblemSpec
 from seqlib.util.errors import DataError, UsageError, unknown
 
 __all__ = ["FAMILIES", "load", "module", "read_model"]
@@ -61,9 +61,6 @@ def load(
         return saved.load(folder, *others, threshold=threshold, model=model, device=device, precision=precision)
     found = read_config(folder)
     built = saved.placed(read_model(folder, found).eval(), device, precision)
-    if built.use not in _READY:
-        name = type(built).__name__
-        raise UsageError(f"{folder}: a {name} is not ready for use by itself; hub.load.module gives the module")
     return _READY[built.use](built, folder, found)
 
 
@@ -83,14 +80,26 @@ def spec_from(found: Mapping[str, Any]) -> ProblemSpec:
     """Vocabulary and special ids in a config.json."""
     vocab, pad = int(found.get("vocab_size") or 0), found.get("pad_token_id")
     begin = found.get("decoder_start_token_id", found.get("bos_token_id"))
+    labels = _labels(found) if str(found.get("architectures")).endswith("ForSequenceClassification']") else None
     return ProblemSpec(
+        task="translation" if labels is None else "text_classification",
+        labels=labels,
         source_vocab=vocab,
-        target_vocab=int(found.get("decoder_vocab_size") or vocab),
+        target_vocab=int(found.get("decoder_vocab_size") or vocab) if labels is None else labels.outputs,
         shared_vocab=found.get("share_encoder_decoder_embeddings", True),
         pad_id=0 if pad is None else pad,
         bos_id=(pad or 0) if begin is None else begin,
         eos_id=_first(found.get("eos_token_id")),
     )
+
+
+def _labels(found: Mapping[str, Any]) -> Labels:
+    named: Mapping[str, str] = found.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    names = tuple(named[key] for key in sorted(named, key=int))
+    kinds: dict[str, Any] = {"regression": "regression", "multi_label_classification": "multi_label"}
+    kind = kinds.get(found.get("problem_type") or ("regression" if len(names) == 1 else ""), "multi_class")
+    # A number is the model's output as it is.
+    return Labels(kind="regression", low=-1.0, high=1.0) if kind == "regression" else Labels(names=names, kind=kind)
 
 
 def _first(ids: int | list[int] | None) -> int:
@@ -153,6 +162,14 @@ def _filler(model: Module, folder: Path, found: Mapping[str, Any]) -> Any:
     return MaskFiller(model, read_tokenizer(folder))
 
 
+def _classifier(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
+    from seqlib.decode.classify import Classifier
+
+    tokenizer = read_tokenizer(folder)
+    ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id}
+    return Classifier(model, tokenizer, msgspec.structs.replace(spec_from(found), **ids))
+
+
 def _translator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
     from seqlib.decode.translate import Translator
 
@@ -184,4 +201,10 @@ def _generator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
 
 
 _POOLING = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}
-_READY = {"embed": _embedder, "fill_mask": _filler, "translate": _translator, "generate": _generator}
+_READY = {
+    "embed": _embedder,
+    "fill_mask": _filler,
+    "classify": _classifier,
+    "translate": _translator,
+    "generate": _generator,
+}

@@ -12,9 +12,12 @@ from typing import Any
 import msgspec
 
 from seqlib.core import ops
+from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
 from seqlib.models.names import Names, read_table
+from seqlib.models.preset import Preset
 from seqlib.nn import init
+from seqlib.nn.classifier import TextClassifier
 from seqlib.nn.dropout import Dropout
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.feed_forward import ACTIVATIONS
@@ -26,17 +29,11 @@ from seqlib.nn.transformer_layers import EncoderLayer
 from seqlib.util.errors import UsageError, unknown
 
 __all__ = [
-    "MODEL_TYPES",
-    "Bert",
-    "BertClassifier",
-    "BertConfig",
-    "BertMasked",
-    "config_from",
-    "config_of",
-    "from_hf",
-    "names",
-]
+    "MODEL_TYPES", "Bert", "BertClassifier", "BertConfig", "BertMasked", "base", "build", "config_from", "config_of",
+    "from_hf", "names",
+]  # fmt: skip
 
+TASK = "text_classification"
 MODEL_TYPES = ("bert", "roberta", "distilbert")
 
 
@@ -170,29 +167,41 @@ class BertMasked(Module):
         return ops.reshape(scores, (*x.shape[:-1], self.config.vocab)) + self.output_bias
 
 
-class BertClassifier(Module):
-    """A BERT of a `config` with a head for C `classes`: a layer (tanh; relu in DistilBERT) and the output layer over
-    the first row."""
+class BertClassifier(TextClassifier):
+    """A BERT of a `config` that labels texts as `spec.labels` says: a layer over the first row (tanh; relu in
+    DistilBERT), which is BERT's pooler, and the output layer."""
 
     half = True
     use, family = "classify", "bert"
+    head = ("dense.*", "output.*")
 
-    def __init__(self, config: BertConfig, classes: int):
+    def __init__(self, config: BertConfig, spec: Any):
+        super().__init__(spec, config.d_model, config.dropout)
         self.config = config
         self.bert = Bert(config)
         self.dense = Linear(config.d_model, config.d_model)
-        self.dropout = Dropout(config.dropout)
-        self.output = Linear(config.d_model, classes)
+        for name, parameter in self.named_parameters().items():
+            parameter.name = name
 
-    def forward(self, tokens: Any, lengths: Any = None, types: Any = None) -> Tensor:
-        """As `Bert.forward` → scores [B,C]."""
-        return self.scores(self.bert(tokens, lengths, types))
+    def features(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
+        """As `TextClassifier.features`."""
+        first = self.bert(ids, lengths, types if self.config.types > 1 else None)[:, 0]
+        first = self.dropout(first) if self.config.kind == "roberta" else first
+        return self.dense(first, ops.relu if self.config.kind == "distilbert" else ops.tanh)
 
-    def scores(self, hidden: Tensor) -> Tensor:
-        """hidden [B,T,D] → scores [B,C]."""
-        distil = self.config.kind == "distilbert"
-        first = hidden[:, 0] if self.config.kind != "roberta" else self.dropout(hidden[:, 0])
-        return self.output(self.dropout(self.dense(first, ops.relu if distil else ops.tanh)))
+
+def build(config: BertConfig, spec: Any, generator: Generator) -> BertClassifier:
+    """A classifier for a ProblemSpec with labels, its initial weights drawn from `generator`."""
+    with use_generator(generator):
+        return BertClassifier(config, spec)
+
+
+def base() -> Preset:
+    """bert-base's size, and settings to fine-tune with."""
+    optim = {"lr": 1e-4, "schedule": "constant*linear_warmup*linear_decay", "warmup": 100, "betas": (0.9, 0.999)}
+    optim |= {"eps": 1e-8, "weight_decay": 0.01, "smoothing": 0.0}
+    batch = {"tokens": 1024, "max_length": 128, "shapes": 6}
+    return Preset(model=BertConfig(), optim=optim, batch=batch, about="bert-base's size; made for `--from`")
 
 
 # ---- checkpoints of Hugging Face
@@ -227,14 +236,12 @@ def config_from(found: Mapping[str, Any]) -> BertConfig:
     return BertConfig(kind=kind, max_length=longest, position_offset=offset, types=types, norm_eps=eps, **fields)
 
 
-def from_hf(
-    found: Mapping[str, Any], tensors: Collection[str], spec: Any = None, classes: int = 0
-) -> Bert | BertMasked | BertClassifier:
-    """The model that a config.json describes, for a checkpoint with these `tensors`; with `classes` one that tells them
-    apart, whatever it was. Raises UsageError for another head."""
+def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Bert | BertMasked | BertClassifier:
+    """The model that a config.json describes, of a ProblemSpec, for a checkpoint with these `tensors`. Raises
+    UsageError for another head."""
     config, name = config_from(found), (found.get("architectures") or ["Model"])[0]
-    if classes or name.endswith("ForSequenceClassification"):
-        return BertClassifier(config, classes or len(found.get("id2label") or (0, 1)))
+    if name.endswith("ForSequenceClassification"):
+        return BertClassifier(config, spec)
     if name.endswith(("ForMaskedLM", "ForPreTraining")):
         return BertMasked(config)
     if name.endswith("Model"):
@@ -261,6 +268,10 @@ def config_of(model: Bert | BertMasked | BertClassifier) -> dict[str, Any]:
     if not at:
         found |= {"type_vocab_size": config.types, "layer_norm_eps": config.norm_eps}
     if isinstance(model, BertClassifier):
-        found["id2label"] = {str(i): f"LABEL_{i}" for i in range(model.output.weight.shape[0])}
-        found["label2id"] = {label: int(i) for i, label in found["id2label"].items()}
+        labels: Any = model.labels
+        named = labels.names or ("LABEL_0",)
+        found["id2label"] = {str(i): name for i, name in enumerate(named)}
+        found["label2id"] = {name: i for i, name in enumerate(named)}
+        if labels.kind != "multi_class":
+            found["problem_type"] = "regression" if labels.kind == "regression" else "multi_label_classification"
     return found

@@ -41,8 +41,7 @@ class _Place(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What reading left: parameters that got no value, and tensors that no parameter took (both by their names in the
-    checkpoint)."""
+    """What reading left: parameters that got no value, and tensors of the checkpoint that no parameter took."""
 
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
@@ -108,7 +107,7 @@ class Names:
             problems = _list("missing", missing, rest) + _list("unexpected", () if fresh else rest, missing)
             raise SeqlibError(f"this checkpoint does not fit {type(model).__name__}:{problems}")
         model.load(_Renamed(checkpoint, source, sizes), strict=False)
-        return Report(tuple(self.place(name, sizes).name for name in lacking), rest)
+        return Report(tuple(lacking), rest)
 
     def write(self, model: Module) -> dict[str, np.ndarray]:
         """The weights of `model` by the checkpoint's names, as `read` takes them; without the prefix where the model

@@ -80,10 +80,10 @@ class Adafactor(Optimizer):
             m = self.m[name]
             way = m * self.momentum + way * (1.0 - self.momentum)
             m.assign(ops.where(good, way, m))
-        rate = self.lr * ops.maximum(_rms(p), _SCALE) if self.relative else self.lr
+        rate = self.rate(name) * ops.maximum(_rms(p), _SCALE) if self.relative else self.rate(name)
         moved = p - way * rate
         if self.decay[name]:
-            moved = moved - p * (self.lr * self.decay[name])
+            moved = moved - p * (self.rate(name) * self.decay[name])
         p.assign(ops.where(good, moved, p))
 
 

@@ -46,7 +46,7 @@ class AdamW(Optimizer):
         beta1, beta2 = self.betas
         settings = {"beta1": beta1, "beta2": beta2, "eps": self.eps, "weight_decay": self.decay[name]}
         copy = next(iter(p.copies), None)
-        new, new_m, new_v, *made = ops.adamw(p, g, m, v, self.lr, step, scale, copy=copy, **settings)
+        new, new_m, new_v, *made = ops.adamw(p, g, m, v, self.rate(name), step, scale, copy=copy, **settings)
         p.assign(new, dict(zip(p.copies, made, strict=False)))
         m.assign(new_m)
         v.assign(new_v)

@@ -70,6 +70,7 @@ class Optimizer:
         self.ema = ema
         self.averages = {name: _copy(p, f"ema.{name}") for name, p in params.items() if ema}
         self.loss_scale: LossScale | None = None
+        self.rates: dict[str, float] = {}
         self._slots: list[Variable] = []
 
     def need(self, name: str, value: float, below: float = float("inf")) -> None:
@@ -77,6 +78,15 @@ class Optimizer:
         if not 0.0 <= value < below:
             expected = f"0 <= {name} < {below}" if below != float("inf") else "0 or more"
             raise UsageError(f"{self.name}: {name}: expected {expected}, got {value}")
+
+    def slow_down(self, rates: Mapping[str, float]) -> Self:
+        """Multiply the rates of parameters, by name, by those given (others: 1). Returns the optimizer."""
+        self.rates = {name: rate for name, rate in rates.items() if rate != 1.0}
+        return self
+
+    def rate(self, name: str) -> Tensor:
+        """The learning rate of a parameter."""
+        return self.lr * self.rates[name] if name in self.rates else self.lr
 
     def slot(self, variable: Variable) -> Variable:
         """`variable` itself, which from now on belongs to the state."""

@@ -53,4 +53,4 @@ class SGD(Optimizer):
             m.assign(ops.where(good, new, m))
         if self.decay[name]:
             way = way + p * self.decay[name]
-        p.assign(ops.where(good, p - way * self.lr, p))
+        p.assign(ops.where(good, p - way * self.rate(name), p))

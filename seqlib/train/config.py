@@ -65,7 +65,7 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     vocab_size: int = 0
     """Tokenizer pieces; 0: the problem's own, or a size proposed from the corpus."""
     tokenizer: str = ""
-    """unigram, bpe, characters or bytes; by default the problem's own."""
+    """unigram, bpe, characters or bytes, or the folder of a pretrained one; by default the problem's own."""
     subword_sampling: float = 0.0
     """Words are cut into other pieces in every epoch, by this alpha of a unigram tokenizer (such as 0.2; the smaller,
     the more even the chances), or with this share of a bpe tokenizer's merges left out (such as 0.1); 0: never."""
@@ -96,6 +96,14 @@ class OptimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Decay of a moving average of the weights, which is then what is evaluated and saved; 0: none."""
     freeze: tuple[str, ...] = ()
     """Patterns of names of parameters that are not trained (`encoder.*`)."""
+    layer_decay: float = 1.0
+    """What the rate of each layer is multiplied by, once more for each layer below the head (ULMFiT; 0.8)."""
+    lora_rank: int = 0
+    """Above 0 only low-rank adapters of this rank are trained, and the head (Hu et al. 2022)."""
+    lora_alpha: float = 0.0
+    """The adapters count alpha / rank times; 0: twice."""
+    lora_targets: tuple[str, ...] = ("*.q_proj", "*.v_proj")
+    """Patterns of the layers that get adapters."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
     clip_norm: float = 1.0
@@ -160,6 +168,8 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     hparams: dict[str, int | float | bool | str] = {}
     """Fields of the model's configuration that differ from the preset (`--hparams d_model=128,dropout=0.2`). In the
     configuration of a run all of them are here."""
+    pretrained: str = ""
+    """Handle of a pretrained model to start from; it says model, sizes and tokenizer."""
     output_dir: str = ""
     """The run folder."""
     data: DataConfig = DataConfig()
@@ -219,6 +229,9 @@ ALIASES: dict[str, str] = {
     "learning_rate": "optim.lr",
     "optimizer": "optim.name",
     "freeze": "optim.freeze",
+    "lora": "optim.lora_rank",
+    "layer_decay": "optim.layer_decay",
+    "from": "pretrained",
     "batch": "batch.tokens",
     "batch_size": "batch.tokens",
     "local_eval_frequency": "eval_every",
@@ -364,7 +377,7 @@ def check(config: RunConfig) -> None:
         raise unknown("device", config.device, devices)
     if config.optim.name not in (names := ("adamw", "adafactor", "sgd")):
         raise unknown("optimizer", config.optim.name, names)
-    if config.data.tokenizer not in ("", *KINDS):
+    if config.data.tokenizer not in ("", *KINDS) and not Path(config.data.tokenizer).is_dir():
         raise unknown("tokenizer", config.data.tokenizer, KINDS)
     if not 0 <= config.optim.smoothing < 1:
         raise UsageError(f"optim.smoothing {config.optim.smoothing} must be at least 0 and below 1")

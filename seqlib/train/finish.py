@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from seqlib import bundle
+from seqlib.nn.lora import merged_state, save_adapter
 from seqlib.train import checkpoint
 from seqlib.train.environment import environment
 from seqlib.train.trainer import Trainer
@@ -103,7 +105,7 @@ def write_model(trainer: Trainer, target: Path, chosen: str, scores: dict[str, f
         target,
         architecture=config.model,
         model_config=trainer.model_config,
-        weights=trainer.model.state_dict(),
+        weights=merged_state(trainer.model),
         tokenizer=data.tokenizer,
         spec=data.spec,
         problem=problem.describe() | {"data": problem_source(config)},
@@ -111,8 +113,17 @@ def write_model(trainer: Trainer, target: Path, chosen: str, scores: dict[str, f
         training=training,
         metrics=metrics,
         confidence=finished.confidence,
-        files=finished.files,
+        files={**(finished.files or {}), **_adapter(config, trainer.model)},
     )
+
+
+def _adapter(config: Any, model: Any) -> dict[str, bytes]:
+    """The adapter alone, which the bundle's weights have inside them."""
+    if not config.optim.lora_rank:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        save_adapter(model, path := Path(folder) / "adapter.safetensors")
+        return {path.name: path.read_bytes()}
 
 
 def problem_source(config: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from seqlib.bundle.architecture import is_location
 from seqlib.core.backends import choose_device
@@ -45,8 +46,11 @@ class Result:
     position: Position
 
 
-def train(config: RunConfig, callbacks: Sequence[Callback] = ()) -> Result:
-    """Start a run in `config.output_dir`, with `callbacks` beside those that the configuration names.
+def train(
+    config: RunConfig, callbacks: Sequence[Callback] = (), start: Mapping[str, np.ndarray] | None = None
+) -> Result:
+    """Start a run in `config.output_dir`, with `callbacks` beside those that the configuration names, from the weights
+    in `start` by name; parameters that it lacks are drawn.
 
     It ends as the configuration says, or by SIGINT and SIGTERM with a checkpoint to resume from. Raises UsageError
     without an output_dir or when there already is a run, DataError for a damaged corpus, OutOfMemoryError before the
@@ -63,7 +67,12 @@ def train(config: RunConfig, callbacks: Sequence[Callback] = ()) -> Result:
                 f"{folder} already holds a run: go on with it by `seqlib train --resume {folder}`, "
                 "or choose another --output_dir"
             )
-        return _go(lambda: make_trainer(config, folder, callbacks), folder)
+        return _go(lambda: _started(make_trainer(config, folder, callbacks), start or {}), folder)
+
+
+def _started(trainer: Trainer, weights: Mapping[str, np.ndarray]) -> Trainer:
+    trainer.model.load(weights, strict=False)
+    return trainer
 
 
 def resumed_config(folder: Path, changes: Mapping[str, Any], trust: bool = False) -> RunConfig:
@@ -110,6 +119,8 @@ def _resumed(config: RunConfig, folder: Path, newest: Path | None, callbacks: Se
     if newest is not None:
         restore(trainer, checkpoint.load(newest))
         get_logger().info("resumed after step %d", trainer.position.step)
+    elif config.pretrained:
+        raise UsageError(f"{folder} has no checkpoint yet: remove it, and start again with --from {config.pretrained}")
     else:
         trainer.log.rewind(0)
         get_logger().info("no checkpoint yet: starting from the first step")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import msgspec
 
 from seqlib.bundle.architecture import Build, builder, config_type, is_location
 from seqlib.core.backends import choose_device
-from seqlib.core.rng import Generator
+from seqlib.core.rng import Generator, use_generator
 from seqlib.data.epochs import Epochs
 from seqlib.data.mixing import parse_mix
 from seqlib.data.sources import absolute_source, parse_data
 from seqlib.models import list_models, model_task
 from seqlib.models.preset import Preset
+from seqlib.nn.lora import add_lora
 from seqlib.nn.precision import Precision, resolve_precision
 from seqlib.optim.loss_scale import LossScale
 from seqlib.problems.language_model_files import is_text
@@ -30,6 +32,8 @@ from seqlib.util.lookup import resolve
 _SETTINGS = {"adamw": ("betas", "eps"), "adafactor": ("momentum", "relative"), "sgd": ("momentum", "nesterov")}
 """What an optimizer has beside what all have."""
 
+_LAYER = re.compile(r"(?:^|\.)(?:layers|blocks|encoder|decoder)\.(\d+)\.")
+_BELOW = re.compile(r"embedding|positions|types")
 T2T_HPARAMS = {
     "hidden_size": "d_model",
     "filter_size": "d_ff",
@@ -278,8 +282,12 @@ def make_epochs(config: RunConfig, data: Any, tell: bool = False) -> Epochs:
 
 def build_model(config: RunConfig, spec: Any, generator: Generator) -> tuple[Any, Any]:
     """(model, its configuration), with initial weights drawn from the generator."""
-    chosen = model_config(config)
-    return model_builder(config)(chosen, spec, generator), chosen
+    chosen, optim = model_config(config), config.optim
+    model = model_builder(config)(chosen, spec, generator)
+    if optim.lora_rank:
+        with use_generator(generator):
+            add_lora(model, optim.lora_rank, optim.lora_alpha, optim.lora_targets)
+    return model, chosen
 
 
 def place(config: RunConfig, model: Any, generator: Generator) -> tuple[Any, Precision]:
@@ -315,4 +323,17 @@ def build_optimizer(config: RunConfig, model: Any) -> Any:
         clip_norm=optim.clip_norm or None,
         ema=optim.ema,
         **settings,
-    )
+    ).slow_down(layer_rates(list(model.trainable_parameters()), optim.layer_decay))
+
+
+def layer_rates(names: list[str], decay: float) -> dict[str, float]:
+    """By what each parameter's rate is multiplied: `decay` to the power of the layers above it, the head one of them.
+
+    The number after ``layers.`` or ``blocks.`` in a name is its layer; embeddings and their norms lie below the first.
+    """
+    if decay == 1.0:
+        return {}
+    numbers = {name: _LAYER.search(name) for name in names}
+    top = max((int(found[1]) for found in numbers.values() if found), default=-1) + 1
+    depth = {name: int(found[1]) if found else -1 if _BELOW.search(name) else top for name, found in numbers.items()}
+    return {name: decay ** (top - depth[name]) for name in names}

@@ -11,9 +11,11 @@ import pytest
 from safetensors.numpy import load_file
 
 import seqlib
-from seqlib.hub.load import module, read_model
+from seqlib.core.rng import Generator
+from seqlib.hub.load import read_model
 from seqlib.hub.save import save_pretrained
 from seqlib.models import bert
+from seqlib.problems.spec import Labels, ProblemSpec
 from seqlib.util.errors import SeqlibError, UsageError
 from tests.hub.stored import NAMES, Stored
 
@@ -70,14 +72,10 @@ def test_what_does_not_fit_is_listed_by_the_names_of_the_checkpoint(tmp_path):
 def test_a_base_checkpoint_has_names_without_a_prefix_and_gets_a_new_head(tmp_path):
     stored = Stored("bert_masked")
     checkpoint = {key.removeprefix("bert."): value for key, value in stored.weights.items() if key.startswith("bert.")}
-    model = bert.from_hf(stored.config, checkpoint, classes=4)
-    report = bert.names(model).read(model, checkpoint, fresh=("dense.*", "output.*"))
-    assert report.missing == (
-        "bert.pooler.dense.weight",
-        "bert.pooler.dense.bias",
-        "classifier.weight",
-        "classifier.bias",
-    )
+    spec = ProblemSpec(source_vocab=40, target_vocab=4, labels=Labels(names=("a", "b", "c", "d")))
+    model = bert.build(bert.config_from(stored.config), spec, Generator(0))
+    report = bert.names(model).read(model, checkpoint, fresh=model.head)
+    assert set(report.missing) == {"output.weight", "output.bias", "dense.weight", "dense.bias"}
     assert np.array_equal(model.bert.embedding.weight.numpy(), checkpoint["embeddings.word_embeddings.weight"])
     with pytest.raises(SeqlibError, match="missing"):
         bert.names(model).read(model, checkpoint)
@@ -127,6 +125,24 @@ def test_embedding_filling_and_their_bad_input(tmp_path):
         model.fill_mask("a b")
 
 
+def test_classifying_as_the_checkpoint_names_its_classes(tmp_path):
+    stored = Stored("bert_classifier")
+    stored.config["id2label"] = {"0": "bad", "1": "fair", "2": "good"}
+    folder = stored.write(tmp_path / "theirs")
+    words = [*"[PAD] [UNK] [CLS] [SEP] [MASK]".split(), *"abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    model = seqlib.load(folder)
+    found = model.classify(["a b", "c d e f"])
+    with seqlib.no_grad():
+        logits = model.model(np.int32([[2, 5, 6, 3]]), np.int32([4])).numpy()[0]
+    weights = np.exp(logits - logits.max())
+    assert np.allclose(list(found[0].probabilities.values()), weights / weights.sum(), atol=1e-5)
+    assert found[0].label == ["bad", "fair", "good"][logits.argmax()]
+    save_pretrained(model, tmp_path / "ours")
+    assert json.loads((tmp_path / "ours/config.json").read_text())["id2label"] == stored.config["id2label"]
+    assert seqlib.load(tmp_path / "ours").classify(["a b", "c d e f"]) == found
+
+
 def test_the_command_embed(tmp_path):
     from click.testing import CliRunner
 
@@ -143,19 +159,6 @@ def test_the_command_embed(tmp_path):
         Stored("bert_masked").write(tmp_path / "masked")
         (tmp_path / "masked/vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]")
         CliRunner().invoke(command, [str(tmp_path / "masked"), "--output", str(output)], catch_exceptions=False)
-
-
-def test_a_module_as_a_layer(tmp_path):
-    folder = Stored("bert").write(tmp_path)
-    assert not module(folder, trainable=False).trainable_parameters()
-    layer = module(folder, trainable=["layers.1.*", "pool.*"])
-    names = set(layer.trainable_parameters())
-    assert names and all(name.startswith(("layers.1.", "pool.")) for name in names)
-    assert len(module(folder).trainable_parameters()) == len(layer.named_parameters())
-    with pytest.raises(UsageError):
-        module(folder, trainable="none.*")
-    with pytest.raises(UsageError, match="a BertClassifier is not ready for use"):
-        seqlib.load(Stored("bert_classifier").write(tmp_path / "classifier"))
 
 
 @pytest.mark.slow

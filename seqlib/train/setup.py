@@ -103,8 +103,12 @@ def check_model(config: RunConfig, task: str) -> None:
     if is_location(config.model) or (found := model_task(config.model)) == task:
         return
     one, other = (name.replace("_", " ") for name in (found, task))
+    one_text = is_text(config.data.paths, config.data.text)
+    what = f"{config.data.paths[0]}, one file of text, makes a" if one_text else "this is"
+    parallel = "; parallel texts are given as a.en,a.de" if one_text else ""
     raise UsageError(
-        f"model {config.model!r} is for {one}, and this is {other}: choose one of {', '.join(list_models(task))}"
+        f"model {config.model!r} is for {one}, and {what} {other}: choose one of "
+        f"{', '.join(list_models(task))}{parallel}"
     )
 
 

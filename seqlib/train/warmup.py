@@ -58,7 +58,8 @@ def _configs(presets: Sequence[str]) -> list[RunConfig]:
         model = find_preset(preset).model
         fields = [field.name for field in msgspec.structs.fields(model)]
         one = {name: 1 for name in ("encoder_layers", "decoder_layers", "layers") if name in fields}
-        narrow = {name: 32 for name in ("d_model", "hidden") if name in fields}
+        heads = getattr(model, "heads", 1)
+        narrow = {name: 8 * heads if 32 % heads else 32 for name in ("d_model", "hidden") if name in fields}
         least = {"d_ff": 32} if "d_ff" in fields else {}
         steady = {name: 0.0 for name in fields if name.endswith("dropout")}
         for changes in (one, narrow, one | steady, narrow | steady):

@@ -108,8 +108,8 @@ def test_a_bundle_s_problem_is_run_only_when_it_is_named(
 def test_a_report_leaves_out_what_needs_code_that_was_not_named(theirs: tuple[Path, str]) -> None:
     folder, own = theirs
     run.resume(folder, run.resumed_config(folder, {"train_steps": 6}, trust=True))
-    assert "Pairs by length" in (folder / "REPORT.html").read_text()  # the run's own
+    assert "By length" in (folder / "REPORT.html").read_text()  # the run's own
     ran, _ = _elsewhere(folder, own)
     text = write_report(folder).read_text()
     assert "is run only by --problem FILE.py:NAME" in text and not ran.exists()
-    assert "Pairs by length" in write_report(folder, problem=own).read_text() and not ran.exists()
+    assert "By length" in write_report(folder, problem=own).read_text() and not ran.exists()

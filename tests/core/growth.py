@@ -3,6 +3,7 @@
 import gc
 import resource
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 
@@ -13,21 +14,22 @@ def _resident() -> int:
 
 
 def growth(step: Callable[[], object], warm_up: int, steps: int) -> tuple[int, int]:
-    """Objects (those that may be part of a cycle) more after half of the `steps`, and bytes more after all.
+    """Objects (those that may be part of a cycle) and bytes more after half of the `steps`.
 
-    Of the two halves the one with fewer objects counts: what leaks does so in both, while an object of a thread that
-    another test left comes in one.
+    Of the two halves the one with fewer counts: what leaks does so in both, while an object of a thread that another
+    test left, or memory that the allocator takes before it settles, comes in one.
     """
     gc.collect()
     gc.disable()
     try:
         for _ in range(warm_up):
             step()
-        resident, counts = _resident(), [len(gc.get_objects())]
+        held = [(len(gc.get_objects()), _resident())]
         for half in (steps // 2, steps - steps // 2):
             for _ in range(half):
                 step()
-            counts.append(len(gc.get_objects()))
-        return min(counts[1] - counts[0], counts[2] - counts[1]), _resident() - resident
+            held.append((len(gc.get_objects()), _resident()))
+        more = [(after[0] - before[0], after[1] - before[1]) for before, after in pairwise(held)]
+        return min(objects for objects, _ in more), min(size for _, size in more)
     finally:
         gc.enable()

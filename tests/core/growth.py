@@ -3,7 +3,6 @@
 import gc
 import resource
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 
@@ -24,12 +23,12 @@ def growth(step: Callable[[], object], warm_up: int, steps: int) -> tuple[int, i
     try:
         for _ in range(warm_up):
             step()
-        held = [(len(gc.get_objects()), _resident())]
+        objects, sizes = [len(gc.get_objects())], [_resident()]
         for half in (steps // 2, steps - steps // 2):
             for _ in range(half):
                 step()
-            held.append((len(gc.get_objects()), _resident()))
-        more = [(after[0] - before[0], after[1] - before[1]) for before, after in pairwise(held)]
-        return min(objects for objects, _ in more), min(size for _, size in more)
+            objects.append(len(gc.get_objects()))
+            sizes.append(_resident())
+        return min(objects[1] - objects[0], objects[2] - objects[1]), min(sizes[1] - sizes[0], sizes[2] - sizes[1])
     finally:
         gc.enable()

@@ -91,14 +91,31 @@ class Task:
         wanted = [*families(config.problem), "base"]
         return next((f"{config.model}_{stem}" for stem in wanted if f"{config.model}_{stem}" in names), "")
 
-    def prepare(self, config: RunConfig, problem: Any) -> Any:
+    def prepare(self, config: RunConfig, problem: Any, **how: Any) -> Any:
         """The problem's data ready for training, made when they are not in the cache yet: `digest`, `folder`, `spec`,
-        `tokenizer`, `report`, `stores` by split."""
-        raise NotImplementedError
+        `tokenizer`, `report`, `stores` by split. `how` is further arguments of `seqlib.data.prepare.prepare`."""
+        from seqlib.data.prepare import prepare
+
+        data = config.data
+        sizes = {"vocab_size": data.vocab_size or None, "tokenizer": data.tokenizer or None}
+        return prepare(problem, data.cache_dir or None, seed=config.seed, **sizes, **how)
 
     def epochs(self, config: RunConfig, data: Any, tell: bool = False) -> Epochs:
         """The plans of the run's epochs over prepared data; `tell` logs what is unusual about them."""
         raise NotImplementedError
+
+    def batching(self, config: RunConfig, data: Any) -> dict[str, Any]:
+        """The settings of `Epochs`, and of other epochs like it, that a run's configuration gives."""
+        batch = config.batch
+        return {
+            "digest": data.digest,
+            "seed": config.seed,
+            "tokens": batch.size,
+            "max_length": batch.max_length,
+            "kind": batch.kind,
+            "shapes": batch.shapes,
+            "parts": batch.accumulate,
+        }
 
     def placed(self, model: Any, config: RunConfig) -> None:
         """What is done with a training model once it is where it computes."""

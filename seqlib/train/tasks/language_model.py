@@ -12,7 +12,6 @@ import numpy as np
 from seqlib.data.batch import TextBatch, collate
 from seqlib.data.ngrams import KneserNey, unigram_log_probs
 from seqlib.data.plan import bucket_plan
-from seqlib.data.prepare import prepare
 from seqlib.data.text import DocumentEpochs, WindowEpochs, as_text, stream_of, text_batch, write_texts
 from seqlib.train.step import compiled_loss
 from seqlib.train.tasks.base import Finished, Task
@@ -54,16 +53,8 @@ class LanguageModelTask(Task):
         small = {"gpt2": "gpt2_tiny", "lstm_lm": "lstm_lm_characters"}
         return small.get(config.model, found) if not found or found.endswith("_base") else found
 
-    def prepare(self, config: RunConfig, problem: Any) -> Any:
-        data = config.data
-        return prepare(
-            problem,
-            data.cache_dir or None,
-            vocab_size=data.vocab_size or None,
-            tokenizer=data.tokenizer or None,
-            seed=config.seed,
-            write=write_texts,
-        )
+    def prepare(self, config: RunConfig, problem: Any, **how: Any) -> Any:
+        return super().prepare(config, problem, write=write_texts, **how)
 
     def epochs(self, config: RunConfig, data: Any, tell: bool = False) -> Any:
         batch, store = config.batch, data.store("train")
@@ -71,8 +62,7 @@ class LanguageModelTask(Task):
         if batch.kind != "windows":
             if not documents:
                 raise UsageError(f"batch.kind {batch.kind}: {data.spec.name} is one long text; use batch.kind windows")
-            sizes = {"digest": data.digest, "seed": config.seed, "tokens": batch.size, "max_length": batch.max_length}
-            return DocumentEpochs(store, kind=batch.kind, shapes=batch.shapes, parts=batch.accumulate, **sizes)
+            return DocumentEpochs(store, **self.batching(config, data))
         recurrent = config.model == "lstm_lm"
         if recurrent and batch.accumulate > 1:
             raise UsageError(

@@ -85,18 +85,6 @@ class TextClassificationTask(Task):
     )
     evaluate_options = ("baselines",)
 
-    def prepare(self, config: RunConfig, problem: Any) -> Any:
-        from seqlib.data.prepare import prepare
-
-        data = config.data
-        return prepare(
-            problem,
-            data.cache_dir or None,
-            vocab_size=data.vocab_size or None,
-            tokenizer=data.tokenizer or None,
-            seed=config.seed,
-        )
-
     def epochs(self, config: RunConfig, data: Any, tell: bool = False) -> Epochs:
         batch, labels, targets = config.batch, data.spec.labels, data.targets("train")
         weights = parse_class_weights(config.data.class_weights, labels, targets)
@@ -108,17 +96,7 @@ class TextClassificationTask(Task):
                 f"{len(store):,}",
                 batch.max_length,
             )
-        return Epochs(
-            store,
-            digest=data.digest,
-            seed=config.seed,
-            tokens=batch.size,
-            max_length=batch.max_length,
-            kind=batch.kind,
-            shapes=batch.shapes,
-            parts=batch.accumulate,
-            collate=collate_labelled,
-        )
+        return Epochs(store, collate=collate_labelled, **self.batching(config, data))
 
     def scorer(self, model: Any, problem: Any, data: Any, config: RunConfig, longest: int) -> LabelScorer:
         return LabelScorer(model, problem, data, config)

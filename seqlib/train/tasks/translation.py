@@ -54,19 +54,11 @@ class TranslationTask(Task):
         """By the size of the corpus and the memory there is, see `advice`."""
         return advice.propose_preset(config)
 
-    def prepare(self, config: RunConfig, problem: Any) -> Any:
-        from seqlib.data.prepare import prepare
-
+    def prepare(self, config: RunConfig, problem: Any, **how: Any) -> Any:
         data = config.data
         if data.subword_sampling:
             check_strength(data.tokenizer or problem.tokenizer, data.subword_sampling)
-        return prepare(
-            problem,
-            data.cache_dir or None,
-            vocab_size=data.vocab_size or None,
-            tokenizer=data.tokenizer or None,
-            seed=config.seed,
-        )
+        return super().prepare(config, problem, **how)
 
     def epochs(self, config: RunConfig, data: Any, tell: bool = False) -> Epochs:
         batch, mix = config.batch, parse_mix(config.data.mix)
@@ -82,18 +74,7 @@ class TranslationTask(Task):
         if config.data.subword_sampling:
             sampler = SubwordSampler(data.tokenizer, config.data.subword_sampling)
             sampling = Sampling(store, sampler, data.digest, config.seed, batch.max_length)
-        return Epochs(
-            store,
-            digest=data.digest,
-            seed=config.seed,
-            tokens=batch.size,
-            max_length=batch.max_length,
-            kind=batch.kind,
-            shapes=batch.shapes,
-            parts=batch.accumulate,
-            mixture=mixture,
-            sampling=sampling,
-        )
+        return Epochs(store, mixture=mixture, sampling=sampling, **self.batching(config, data))
 
     def amount(self, trainer: Trainer) -> tuple[str, str]:
         lengths = trainer.epochs.store.lengths()

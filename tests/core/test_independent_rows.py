@@ -11,6 +11,8 @@ import pytest
 
 from seqlib.core import ops
 from seqlib.core.backends.threads import set_threads, single_blas
+from seqlib.core.compile import compile
+from seqlib.core.grad import grad
 from seqlib.core.op import OPS
 from seqlib.core.ops import attention_rows_numpy
 from seqlib.core.ops.product_numpy import row_product
@@ -81,6 +83,14 @@ def test_matmul_with_and_without_gradients() -> None:
         deep = ops.matmul(x[None, 2:5], w, transpose_b=True).numpy()
     assert one.tobytes() == whole[3:4].tobytes() and deep[0].tobytes() == whole[2:5].tobytes()
     np.testing.assert_allclose(whole, ops.matmul(x, w, transpose_b=True).numpy(), atol=1e-4)
+
+
+def test_gradients_do_not_pay_for_it() -> None:
+    x, w = tensor(_draw(7, 128)), tensor(_draw(96, 128, seed=1))
+    step = compile(grad(lambda x, w: (ops.matmul(x, w, transpose_b=True) ** 2.0).sum(), argnums=(0, 1)))
+    step(x, w)
+    launches = [launch for launch in step.programs[0].plan.launches if launch.name == "matmul"]
+    assert [launch.attrs["independent"] for launch in launches] == [False] * 3
 
 
 def _numba(*inputs: Array, **attrs: Any) -> tuple[Array, Array]:

@@ -51,33 +51,42 @@ _matmul.cpu("product_numpy:matmul", strided=True, when=lambda metas, attrs: meta
 def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     a, b = ctx.inputs
     ta, tb = ctx.attrs["transpose_a"], ctx.attrs["transpose_b"]
-    ga = gb = None
+    ga, gb, alike = None, None, ctx.attrs["independent"]
     if ctx.needs[0]:
-        ga = sum_to(matmul(b, g, tb, True) if ta else matmul(g, b, False, not tb), a.shape)
+        ga = matmul(b, g, tb, True, independent=alike) if ta else matmul(g, b, False, not tb, independent=alike)
+        ga = sum_to(ga, a.shape)
     if ctx.needs[1]:
         wide = a.ndim == b.ndim == 2  # a weight's: a sum over all rows, in float32 where a and b have 16 bits
-        gb = matmul(g, a, True, ta, wide) if tb else matmul(a, g, not ta, False, wide)
+        gb = matmul(g, a, True, ta, wide, alike) if tb else matmul(a, g, not ta, False, wide, alike)
         gb = sum_to(gb, b.shape)
     return ga, gb
 
 
-def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False, wide: bool = False) -> Tensor:
+def matmul(
+    a: Tensor,
+    b: Tensor,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    wide: bool = False,
+    independent: bool | None = None,
+) -> Tensor:
     """Matrix product over the last two axes, batched with broadcasting over the others.
 
     `transpose_a` and `transpose_b` read the last two axes of an operand exchanged, without a copy. A 1-d
-    operand is a row (a) or a column (b), as in NumPy. `wide`: the product of 16-bit matrices is float32. Where no
-    gradients are recorded (`no_grad`), a row's bits are the same whatever the other rows are and however many.
+    operand is a row (a) or a column (b), as in NumPy. `wide`: the product of 16-bit matrices is float32. `independent`
+    (None: where no gradients are recorded): a row's bits are the same whatever the other rows are and however many.
     Raises ShapeError when the inner sizes differ.
     """
     a, b = as_tensor(a), as_tensor(b)
     if a.ndim == 1:
-        row = matmul(reshape(a, (1, a.size)), b, False, transpose_b, wide)
+        row = matmul(reshape(a, (1, a.size)), b, False, transpose_b, wide, independent)
         return squeeze(row, -2 if b.ndim > 1 else -1)
     if b.ndim == 1:
-        return squeeze(matmul(a, reshape(b, (b.size, 1)), transpose_a, False, wide), -1)
+        return squeeze(matmul(a, reshape(b, (b.size, 1)), transpose_a, False, wide, independent), -1)
     if a.ndim > 2 and b.ndim == 2 and not transpose_a:
         # One big product instead of a batch of small ones.
-        flat = matmul(reshape(a, (-1 if a.size else 0, a.shape[-1])), b, False, transpose_b, wide)
+        flat = matmul(reshape(a, (-1 if a.size else 0, a.shape[-1])), b, False, transpose_b, wide, independent)
         return reshape(flat, (*a.shape[:-1], flat.shape[-1]))
     attrs = {"transpose_a": bool(transpose_a), "transpose_b": bool(transpose_b)}
-    return _matmul(a, b, **attrs, independent=not grad_enabled(), wide=bool(wide))
+    independent = not grad_enabled() if independent is None else independent
+    return _matmul(a, b, **attrs, independent=independent, wide=bool(wide))

@@ -1,9 +1,12 @@
 """The benchmarks run: a tiny shape, ours alone; and the way they talk to a peer, with a peer that needs no torch."""
 
+import gzip
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.hub.stored import Stored
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -45,6 +48,20 @@ def test_load_checkpoint_runs_alone(tmp_path):
     command = ("load_checkpoint.py", "--smoke", "--rounds", "1", "--csv", str(tmp_path / "l.csv"))
     assert "seqlib" in run(str(BENCHMARKS / command[0]), *command[1:])
     assert len((tmp_path / "l.csv").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_finetune_runs_alone(tmp_path):
+    weights = Stored("bert").write(tmp_path / "bert")
+    (weights / "vocab.txt").write_text("\n".join([*"[PAD] [UNK] [CLS] [SEP] [MASK] how who is it he".split(), "?"]))
+    (tmp_path / "trec").mkdir()
+    lines = "DESC:manner How is it ?\nHUM:ind Who is he ?\n".encode("latin-1")
+    for split, times in (("train", 20), ("test", 3)):
+        (tmp_path / "trec" / f"{split}.label.gz").write_bytes(gzip.compress(lines * times))
+    places = ("--weights", str(weights), "--data_folder", str(tmp_path), "--csv", str(tmp_path / "f.csv"))
+    rest = ("--smoke", "--simple", "--seeds", "1", "--steps", "2", "--threads", "1")
+    text = run(str(BENCHMARKS / "finetune.py"), *places, *rest)
+    assert "frozen vectors, linear head" in text and "accuracy" in text
+    assert len((tmp_path / "f.csv").read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_peer_protocol(tmp_path, capsys, monkeypatch):

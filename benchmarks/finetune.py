@@ -3,8 +3,8 @@
     python benchmarks/finetune.py --weights all-MiniLM-L6-v2 --task trec --data_folder DATA --peer-python PEER
 
 Both sides start from the same weights and take the same batches, token for token, in the same order, with the same
-learning rates, AdamW settings and dropout; what a seed decides is the new head, the dropout and that order. Every run is
-a process of its own, alternating. Nothing is chosen by the test part: it is scored once, after the last step. The peer
+learning rates, AdamW settings and dropout; a seed decides the new head, the dropout and that order. Every run is a
+process of its own, alternating. Nothing is chosen by the test part: it is scored once, after the last step. The peer
 is given its batches ready made; it runs as PyTorch does best here: fused AdamW, its scaled dot-product attention,
 bfloat16 autocast on a GPU, `--peers` with and without `torch.compile`.
 
@@ -73,7 +73,9 @@ def trainer(options: argparse.Namespace, folder: Path) -> Any:
     config = make_config(settings(merge(given, extra)))
     made = make_trainer(config, None)
     steps = options.steps or round(options.epochs * len(made.plan.batches))
-    config = make_config(settings(merge(given, {"train_steps": steps, "optim": {"warmup": max(1, steps // 10)}}, extra)))
+    config = make_config(
+        settings(merge(given, {"train_steps": steps, "optim": {"warmup": max(1, steps // 10)}}, extra))
+    )
     made = make_trainer(config, None)
     made.model.load(weights(config), strict=False)
     return made
@@ -99,6 +101,7 @@ def write_batches(options: argparse.Namespace, folder: Path) -> None:
     told |= {name: getattr(config.optim, name) for name in ("lora_rank", "lora_alpha", "lora_targets")}
     told |= {"labels": len(spec.labels.names), "pad": spec.pad_id}
     np.savez(folder / f"batches{options.seed}.npz", settings=json.dumps(told), **arrays)
+    print("RESULT {}")
 
 
 def train_ours(options: argparse.Namespace, folder: Path) -> None:
@@ -233,10 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
         for number in range(options.seeds):
             seed = options.first_seed + number
             if len(sides) > 1:
-                subprocess.run(
-                    [sys.executable, __file__, *given, "--child", "batches", "--folder", temporary, "--seed", str(seed)],
-                    env=environment, check=True, capture_output=True,
-                )  # fmt: skip
+                ours("batches", seed)
             for side in sides if number % 2 == 0 else reversed(sides):
                 found = ours("train", seed) if side == "seqlib" else peer(side, seed)
                 rows.append({"seed": seed, "run": side, **found})

@@ -1,6 +1,6 @@
 """Fine-tunes a classifier with transformers and PyTorch on the batches that finetune.py wrote; prints figures as JSON.
 
-    python hf_finetune.py WEIGHTS BATCHES.npz SEED DEVICE eager|compiled THREADS BEGAN
+python hf_finetune.py WEIGHTS BATCHES.npz SEED DEVICE eager|compiled THREADS BEGAN
 """
 
 import json

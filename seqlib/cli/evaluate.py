@@ -20,7 +20,7 @@ signatures, the share of exact matches, the loss per target token.
 """
 
 
-def _data(bundle: Any, paths: str | None, data_dir: str | None) -> Any:
+def _data(bundle: Any, paths: str | None, data_dir: str | None, text: str = "", label: str = "") -> Any:
     """The data settings that replace the bundle's own, or None."""
     import msgspec
 
@@ -28,10 +28,17 @@ def _data(bundle: Any, paths: str | None, data_dir: str | None) -> Any:
 
     saved = msgspec.convert(bundle.problem["data"]["data"], DataConfig)
     if paths is not None:
+        label = label or saved.label
+        if (bundle.spec.labels is not None) != bool(label):
+            raise UsageError(
+                "--text COLUMN and --label COLUMN say what is where in --data for a classifier, and no other"
+            )
         files = tuple(part.strip() for part in paths.split(",") if part.strip())
         return DataConfig(
             paths=files,
             test_paths=files,
+            text=tuple(text.split(",")) if text else saved.text if label else (),
+            label=label,
             columns=saved.columns[::-1] if saved.reverse else saved.columns,
             encoding=saved.encoding,
             languages=(bundle.spec.source_language, bundle.spec.target_language),
@@ -46,6 +53,8 @@ def _evaluate(
     split: str,
     data: str | None,
     data_dir: str | None,
+    text: str,
+    label: str,
     limit: int,
     device: str,
     precision: str,
@@ -61,7 +70,7 @@ def _evaluate(
     if others := options.keys() - set(task.evaluate_options):
         flags = ", ".join(f"--{name}" for name in sorted(others))
         raise UsageError(f"{flags}: not for a model of {task.name.replace('_', ' ')}")
-    opened = bundle_problem(bundle, _data(bundle, data, data_dir), problem)
+    opened = bundle_problem(bundle, _data(bundle, data, data_dir, text, label), problem)
     part = "test" if data is not None else split
     scores = task.evaluate(bundle, opened, part, limit=limit, device=device, precision=precision, **options)
     report = {"model": str(Path(folder)), "problem": opened.name, "split": data or split, **scores}
@@ -77,6 +86,12 @@ command = click.Command(
         OWN_PROBLEM,
         click.Option(["--split"], default="test", show_default=True, help="Split of the model's problem."),
         click.Option(["--data"], metavar="FILES", help="Own files instead: a.en,a.de or one TSV, CSV or JSONL file."),
+        click.Option(
+            ["--text"], default="", metavar="COLUMNS", help="Columns or field of text in own files.  [as in training]"
+        ),
+        click.Option(
+            ["--label"], default="", metavar="COLUMN", help="Column of the label in own files.  [as in training]"
+        ),
         click.Option(["--data_dir"], metavar="DIR", help="Where the problem's raw files are now."),
         click.Option(["--beam"], type=click.IntRange(min=1), help="Beam width; 1 is greedy.  [the model's own]"),
         click.Option(["--alpha"], type=float, help="Length penalty ((5 + n) / 6) ** alpha.  [the model's own]"),

@@ -34,6 +34,8 @@ class LSTMClassifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """Width of the state in each direction, H."""
     bidirectional: bool = True
     """Read backwards, too."""
+    token_dropout: float = 0.0
+    """Share of tokens that are read as nothing (Iyyer et al. 2015)."""
     embedding_dropout: float = 0.3
     """Of embeddings, and between layers."""
     dropout: float = 0.4
@@ -42,7 +44,9 @@ class LSTMClassifierConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """Tokens that are read of a text, special ones included."""
 
     def __post_init__(self) -> None:
-        check_config(self, "lstm_classifier", "layers d_model hidden max_length", "embedding_dropout dropout")
+        check_config(
+            self, "lstm_classifier", "layers d_model hidden max_length", "token_dropout embedding_dropout dropout"
+        )
 
 
 class LSTMClassifier(TextClassifier):
@@ -52,6 +56,7 @@ class LSTMClassifier(TextClassifier):
         super().__init__(spec, config.hidden * (1 + config.bidirectional), config.dropout)
         self.config = config
         self.embedding = Embedding(spec.source_vocab, config.d_model)
+        self.token_dropout = Dropout(config.token_dropout)
         self.embedding_dropout = Dropout(config.embedding_dropout)
         rate, both = config.embedding_dropout, config.bidirectional
         self.lstm = LSTM(config.d_model, config.hidden, config.layers, both, rate)
@@ -59,8 +64,9 @@ class LSTMClassifier(TextClassifier):
             parameter.name = name
 
     def features(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
-        x, _ = self.lstm(over_time(self.embedding_dropout, self.embedding(ids)), lengths)
         mask = ops.expand_dims(valid(lengths, ids.shape[1]), 2)
+        x = self.embedding(ids) * self.token_dropout(mask)
+        x, _ = self.lstm(over_time(self.embedding_dropout, x), lengths)
         return ops.max(ops.where(ops.greater(mask, 0.0), x, -float("inf")), axis=1)
 
 

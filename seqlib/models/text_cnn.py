@@ -34,6 +34,8 @@ class TextCNNConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Tokens that a filter sees, of each kind of filter."""
     maps: int = 100
     """Filters of each width, F."""
+    token_dropout: float = 0.0
+    """Share of tokens that are read as nothing (Iyyer et al. 2015)."""
     embedding_dropout: float = 0.2
     """Of embeddings."""
     dropout: float = 0.5
@@ -42,7 +44,7 @@ class TextCNNConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Tokens that are read of a text, special ones included."""
 
     def __post_init__(self) -> None:
-        check_config(self, "text_cnn", "d_model maps max_length", "embedding_dropout dropout")
+        check_config(self, "text_cnn", "d_model maps max_length", "token_dropout embedding_dropout dropout")
         if not self.widths.split() or not all(width.isdigit() and int(width) for width in self.widths.split()):
             raise UsageError(f"text_cnn: widths: expected numbers of at least 1, such as '3 4 5', got {self.widths!r}")
 
@@ -57,6 +59,7 @@ class TextCNN(TextClassifier):
         self.config, self.widths = config, [int(width) for width in config.widths.split()]
         super().__init__(spec, config.maps * len(self.widths), config.dropout)
         self.embedding = Embedding(spec.source_vocab, config.d_model)
+        self.token_dropout = Dropout(config.token_dropout)
         self.embedding_dropout = Dropout(config.embedding_dropout)
         # One product for all filters: each token of a filter's width is a block of columns.
         self.filters = Linear(config.d_model, config.maps * sum(self.widths), bias=False)
@@ -69,7 +72,7 @@ class TextCNN(TextClassifier):
     def features(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
         maps, time = self.config.maps, ids.shape[1]
         mask = ops.expand_dims(valid(lengths, time), 2)
-        x = self.filters(self.embedding_dropout(self.embedding(ids)) * mask)
+        x = self.filters(self.embedding_dropout(self.embedding(ids)) * self.token_dropout(mask))
         x = ops.pad(x, ((0, 0), (0, max(self.widths) - 1), (0, 0)))
         found, column = [], 0
         for width in self.widths:

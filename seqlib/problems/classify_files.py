@@ -89,13 +89,15 @@ def from_data(
     encoding: str = "utf-8",
     weight: str = "",
     kind: str = "",
+    labels: Labels | None = None,
 ) -> FileClassification:
     """The problem behind ``--data reviews.csv --text review --label stars``: a CSV, TSV, JSONL or Parquet file, or
     ``hf:name``, and its columns by the name in the header, or by number from 0 where there is no header.
 
     ``text`` is a column, or two of them for pairs. ``dev`` and ``test`` name files held out by hand; what is not given
     is held out, as large as ``HashSplit.sized`` says, of each label alike. ``kind`` is that of ``Labels`` ("": as they
-    look). Raises UsageError for settings that do not fit, DataError for files and columns that are not there.
+    look); known ``labels`` are not looked for, and all is held out by hand. Raises UsageError for settings that do not
+    fit, DataError for files and columns that are not there.
     """
     columns = (text,) if isinstance(text, str) else tuple(text)
     if len(columns) not in (1, 2):
@@ -114,7 +116,7 @@ def from_data(
 
     tables = {name: table(value) for name, value in (("dev", dev), ("test", test)) if value is not None}
     parts = tuple(0.0 if name in tables else size for name, size in (("dev", dev_size), ("test", test_size)))
-    return FileClassification(table(data), tables, parts, kind)
+    return FileClassification(table(data), tables, parts, kind, labels)
 
 
 def detect_encoding(file: str, asked: str = "utf-8") -> str:
@@ -151,18 +153,23 @@ class FileClassification(TextClassification):
     """A table of labelled texts, see ``from_data``; ``held_out`` are the tables of splits given by hand."""
 
     def __init__(
-        self, table: Table, held_out: dict[str, Table], parts: tuple[float | None, ...], kind: str = ""
+        self,
+        table: Table,
+        held_out: dict[str, Table],
+        parts: tuple[float | None, ...],
+        kind: str = "",
+        labels: Labels | None = None,
     ) -> None:
         self.table, self.held_out, self.parts = table, held_out, parts
         self.name = f"classify_{Path(table.file.rpartition(':')[2]).name.split('.')[0]}".replace(" ", "_")
         self.weighted = bool(table.weight)
-        self._survey, self.labels = _look(table, kind)
+        survey, self.labels = _look(table, kind) if labels is None else (Survey(), labels)
         self.metrics = (
             ("spearman", "mean_squared_error") if self.labels.kind == "regression" else ("accuracy", "macro_f1")
         )
         self.cleaning = self.cleaning_rules
         self.together = self.cleaned = tuple(split for split in self.splits() if split not in held_out)
-        self._parts = _stratified(self._survey, parts, self.labels)
+        self._parts = _stratified(survey, parts, self.labels) if labels is None else {}
 
     def splits(self) -> tuple[str, ...]:
         return ("train", "dev", "test")

@@ -124,6 +124,7 @@ class FileTexts(LanguageModel):
         if not isinstance(found, str):
             near = nearest(str(self.text), value)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(value) or 'none'}"
+            hint = f" but {msgspec.json.encode(found).decode()}" if self.text in value else hint
             raise DataError(f"{file}:{number}: has no text in the field {self.text!r}{hint} (--text FIELD)")
         return found
 

@@ -36,4 +36,9 @@ def bundle_problem(bundle: Bundle, data: DataConfig | None = None, problem: str 
                 "or score files with --data"
             )
         config = msgspec.structs.replace(config, problem=problem)
+    if data is not None and data.label:
+        from seqlib.problems.classify_files import from_data
+
+        files, labels = ",".join(data.paths), bundle.spec.labels
+        return from_data(files, text=data.text, label=data.label, test=files, encoding=data.encoding, labels=labels)
     return open_problem(config)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults import cases_corpora, cases_disks, cases_saved  # noqa: F401
+from tests.faults import cases_corpora, cases_disks, cases_labelled, cases_saved  # noqa: F401
 from tests.faults.stage import CASES, HEAD, PAGE, WRITE, Case, Stage, check_section, page, sections
 
 ALL = [one for _, cases in CASES for one in cases]

@@ -69,11 +69,11 @@ class BulletinTranslation(Translation):
         return list(GIBBERISH)
 
     def digest(self) -> str:
-        """Of the grammar's source files, the sizes and the seed, from which every pair follows."""
+        """Of the grammar's files, the sizes and the seed, from which every pair follows."""
         state = hashlib.sha256(f"{self.name} {self.train_size} {self.seed} {sorted(SIZES.items())}".encode())
         folder = resources.files("seqlib.problems.bulletin")
         for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
-            if file.name.endswith(".py"):
+            if file.name.endswith((".py", ".toml")):
                 state.update(f"\0{file.name}\0".encode() + file.read_bytes())
         return state.hexdigest()
 

@@ -6,33 +6,17 @@ import pytest
 
 from seqlib.problems.bulletin import numbers, verbs, words
 from seqlib.problems.bulletin.clause import (
-    E_CAUSE,
-    E_GOAL,
-    E_MANNER,
-    E_OBJECT,
-    E_PLACE,
-    E_STATE,
-    E_TIME,
-    E_TO,
     ES,
     FRAU,
     ICH,
     PAST,
-    R_CAUSE,
-    R_DATIVE,
-    R_GOAL,
-    R_MANNER,
-    R_OBJECT,
-    R_PLACE,
-    R_PRONOUN,
-    R_SITE,
-    R_STATE,
-    R_TIME,
     SIE,
     WIR,
     Clause,
+    E,
     Part,
     Phrase,
+    R,
     english,
     english_base,
     german,
@@ -44,6 +28,7 @@ from seqlib.problems.bulletin.clause import (
 from seqlib.problems.bulletin.german import ACC, DAT
 from seqlib.problems.bulletin.nouns import noun
 from seqlib.problems.bulletin.phrases import _plural, _singular, prepositional
+from seqlib.problems.bulletin.verbs import VERBS
 
 _ADJECTIVES = {entry[0]: entry for group in words.ADJECTIVES.values() for entry in group}
 
@@ -57,11 +42,11 @@ def pl(name: str, determiner: tuple[str, str] = ("the", "d"), adjective: str = "
 
 
 def when(en: str, de: str) -> Part:
-    return Part(en, de, E_TIME, R_TIME, True)
+    return Part(en, de, E.TIME, R.TIME, True)
 
 
 def obj(phrase: Phrase) -> Part:
-    return Part(phrase.en_object, phrase.de[ACC], E_OBJECT, R_OBJECT)
+    return Part(phrase.en_object, phrase.de[ACC], E.OBJECT, R.OBJECT)
 
 
 def acts(key: str) -> verbs.Verb:
@@ -71,11 +56,11 @@ def acts(key: str) -> verbs.Verb:
 HERR = Phrase("Mr Dorner", "Mr Dorner", ("Herr Dorner", "Herrn Dorner", "Herrn Dorner"))
 TODAY = when("today", "heute")
 TOMORROW = when("tomorrow", "morgen")
-IN_LOBURG = Part("in Loburg", "in Loburg", E_PLACE, R_SITE, True)
-IN_TOWN = Part("in Loburg", "in Loburg", E_PLACE, R_PLACE, True)
-TO_LOBURG = Part("to Loburg", "nach Loburg", E_GOAL, R_GOAL)
-BY_TRAIN = Part("by train", "mit dem Zug", E_MANNER, R_MANNER)
-STORM = Part("because of the storm", "wegen des Sturms", E_CAUSE, R_CAUSE, True)
+IN_LOBURG = Part("in Loburg", "in Loburg", E.PLACE, R.SITE, True)
+IN_TOWN = Part("in Loburg", "in Loburg", E.PLACE, R.PLACE, True)
+TO_LOBURG = Part("to Loburg", "nach Loburg", E.GOAL, R.GOAL)
+BY_TRAIN = Part("by train", "mit dem Zug", E.MANNER, R.MANNER)
+STORM = Part("because of the storm", "wegen des Sturms", E.CAUSE, R.CAUSE, True)
 DATIVE = {entry.base: entry for entry in verbs.DATIVE}
 GIVES = {entry.base: entry for entry in verbs.DITRANSITIVE}
 
@@ -86,43 +71,43 @@ def half_past_seven() -> Part:
 
 
 def put(preposition_en: str, preposition_de: str, place: str, tense: str = "present") -> Clause:
-    goal = Part(f"{preposition_en} {np(place).en}", prepositional(preposition_de, np(place), ACC), E_GOAL, R_GOAL)
-    return Clause(np("man"), verbs.PUT, [obj(np("suitcase")), goal], tense=tense)
+    goal = Part(f"{preposition_en} {np(place).en}", prepositional(preposition_de, np(place), ACC), E.GOAL, R.GOAL)
+    return Clause(np("man"), VERBS["put"], [obj(np("suitcase")), goal], tense=tense)
 
 
 MAIN = [
     # separable verbs, verb second
-    (Clause(np("train"), verbs.DEPART, [TODAY]), "the train departs today", "der Zug fährt heute ab"),
-    (Clause(pl("bus"), verbs.DEPART), "the buses depart", "die Busse fahren ab"),
-    (Clause(ICH, verbs.ARRIVE, [IN_LOBURG]), "I arrive in Loburg", "ich komme in Loburg an"),
+    (Clause(np("train"), VERBS["depart"], [TODAY]), "the train departs today", "der Zug fährt heute ab"),
+    (Clause(pl("bus"), VERBS["depart"]), "the buses depart", "die Busse fahren ab"),
+    (Clause(ICH, VERBS["arrive"], [IN_LOBURG]), "I arrive in Loburg", "ich komme in Loburg an"),
     (
-        Clause(np("concert"), verbs.TAKE_PLACE, [TOMORROW]),
+        Clause(np("concert"), VERBS["take_place"], [TOMORROW]),
         "the concert takes place tomorrow",
         "das Konzert findet morgen statt",
     ),
     (
-        Clause(np("course"), verbs.BEGIN, [half_past_seven()]),
+        Clause(np("course"), VERBS["begin"], [half_past_seven()]),
         "the course begins at half past seven",
         "der Kurs fängt um halb acht an",
     ),
     (Clause(WIR, acts("invite"), [obj(HERR)]), "we invite Mr Dorner", "wir laden Herrn Dorner ein"),
     (Clause(SIE, acts("turn off"), [obj(np("lamp"))]), "you turn off the lamp", "Sie schalten die Lampe aus"),
-    (Clause(np("ferry", "no"), verbs.BE_CANCELLED), "no ferry is cancelled", "keine Fähre fällt aus"),
+    (Clause(np("ferry", "no"), VERBS["be_cancelled"]), "no ferry is cancelled", "keine Fähre fällt aus"),
     # perfect with haben and sein, preterite of sein and haben
-    (Clause(np("train"), verbs.DEPART, tense=PAST), "the train departed", "der Zug ist abgefahren"),
+    (Clause(np("train"), VERBS["depart"], tense=PAST), "the train departed", "der Zug ist abgefahren"),
     (
         Clause(np("child"), acts("pick up"), [obj(np("parcel"))], tense=PAST),
         "the child picked up the parcel",
         "das Kind hat das Paket abgeholt",
     ),
-    (Clause(ICH, verbs.STAY, [IN_LOBURG], tense=PAST), "I stayed in Loburg", "ich bin in Loburg geblieben"),
-    (Clause(ES, verbs.RAIN, [IN_TOWN], tense=PAST), "it rained in Loburg", "es hat in Loburg geregnet"),
+    (Clause(ICH, VERBS["stay"], [IN_LOBURG], tense=PAST), "I stayed in Loburg", "ich bin in Loburg geblieben"),
+    (Clause(ES, VERBS["rain"], [IN_TOWN], tense=PAST), "it rained in Loburg", "es hat in Loburg geregnet"),
     (
-        Clause(np("road"), verbs.BE, [Part("closed", "geschlossen", E_STATE, R_STATE)], tense=PAST),
+        Clause(np("road"), VERBS["be"], [Part("closed", "geschlossen", E.STATE, R.STATE)], tense=PAST),
         "the road was closed",
         "die Straße war geschlossen",
     ),
-    (Clause(WIR, verbs.HAVE, [obj(np("exam", "a"))], tense=PAST), "we had an exam", "wir hatten eine Prüfung"),
+    (Clause(WIR, VERBS["have"], [obj(np("exam", "a"))], tense=PAST), "we had an exam", "wir hatten eine Prüfung"),
     # modals and future, infinitive last
     (
         Clause(ICH, acts("fill in"), [obj(np("form"))], modal="must"),
@@ -139,21 +124,21 @@ MAIN = [
         "you may try on the jacket",
         "Sie dürfen die Jacke anprobieren",
     ),
-    (Clause(ES, verbs.SNOW, modal="will"), "it will snow", "es wird schneien"),
+    (Clause(ES, VERBS["snow"], modal="will"), "it will snow", "es wird schneien"),
     (
-        Clause(HERR, verbs.TRAVEL, [TO_LOBURG, BY_TRAIN], modal="would like to"),
+        Clause(HERR, VERBS["travel"], [TO_LOBURG, BY_TRAIN], modal="would like to"),
         "Mr Dorner would like to travel to Loburg by train",
         "Herr Dorner möchte mit dem Zug nach Loburg fahren",
     ),
-    (Clause(pl("guest"), verbs.CHANGE, modal="can"), "the guests can change trains", "die Gäste können umsteigen"),
+    (Clause(pl("guest"), VERBS["change"], modal="can"), "the guests can change trains", "die Gäste können umsteigen"),
     # order of time, manner, place
     (
-        Clause(WIR, verbs.TRAVEL, [TO_LOBURG, BY_TRAIN, TOMORROW]),
+        Clause(WIR, VERBS["travel"], [TO_LOBURG, BY_TRAIN, TOMORROW]),
         "we travel to Loburg by train tomorrow",
         "wir fahren morgen mit dem Zug nach Loburg",
     ),
     (
-        Clause(np("bus"), verbs.BE_CANCELLED, [STORM, TODAY]),
+        Clause(np("bus"), VERBS["be_cancelled"], [STORM, TODAY]),
         "the bus is cancelled today because of the storm",
         "der Bus fällt heute wegen des Sturms aus",
     ),
@@ -164,17 +149,17 @@ MAIN = [
         "der Junge sieht einen Kunden",
     ),
     (
-        Clause(np("woman"), DATIVE["help"], [Part("the boy", np("boy").de[DAT], E_OBJECT, R_DATIVE)]),
+        Clause(np("woman"), DATIVE["help"], [Part("the boy", np("boy").de[DAT], E.OBJECT, R.DATIVE)]),
         "the woman helps the boy",
         "die Frau hilft dem Jungen",
     ),
     (
-        Clause(FRAU, GIVES["give"], [obj(np("key")), Part("to the guest", np("guest").de[DAT], E_TO, R_DATIVE)]),
+        Clause(FRAU, GIVES["give"], [obj(np("key")), Part("to the guest", np("guest").de[DAT], E.TO, R.DATIVE)]),
         "she gives the key to the guest",
         "sie gibt dem Gast den Schlüssel",
     ),
     (
-        Clause(HERR, GIVES["show"], [obj(np("ticket")), Part("to me", ICH.de[DAT], E_TO, R_PRONOUN), TODAY]),
+        Clause(HERR, GIVES["show"], [obj(np("ticket")), Part("to me", ICH.de[DAT], E.TO, R.PRONOUN), TODAY]),
         "Mr Dorner shows the ticket to me today",
         "Herr Dorner zeigt mir heute die Fahrkarte",
     ),
@@ -192,15 +177,15 @@ MAIN = [
     (
         Clause(
             np("suitcase"),
-            verbs.STAND,
-            [Part("under the table", prepositional("unter", np("table"), DAT), E_PLACE, R_SITE)],
+            VERBS["stand"],
+            [Part("under the table", prepositional("unter", np("table"), DAT), E.PLACE, R.SITE)],
         ),
         "the suitcase is under the table",
         "der Koffer steht unter dem Tisch",
     ),
     # negation
     (
-        Clause(np("tram"), verbs.STOP, [IN_LOBURG], negative=True),
+        Clause(np("tram"), VERBS["stop"], [IN_LOBURG], negative=True),
         "the tram does not stop in Loburg",
         "die Straßenbahn hält nicht in Loburg",
     ),
@@ -210,7 +195,7 @@ MAIN = [
         "ich finde meinen Schlüssel nicht",
     ),
     (
-        Clause(np("bus"), verbs.ARRIVE, [TODAY], negative=True, modal="can"),
+        Clause(np("bus"), VERBS["arrive"], [TODAY], negative=True, modal="can"),
         "the bus cannot arrive today",
         "der Bus kann heute nicht ankommen",
     ),
@@ -220,7 +205,7 @@ MAIN = [
         "wir haben das Fenster nicht geöffnet",
     ),
     (
-        Clause(ES, verbs.BE, [Part("cold", "kalt", E_STATE, R_STATE), IN_TOWN], negative=True),
+        Clause(ES, VERBS["be"], [Part("cold", "kalt", E.STATE, R.STATE), IN_TOWN], negative=True),
         "it is not cold in Loburg",
         "es ist in Loburg nicht kalt",
     ),
@@ -228,8 +213,8 @@ MAIN = [
     (
         Clause(
             np("guest"),
-            verbs.LIKE,
-            [obj(np("hotel"))._replace(de=""), Part("", np("guest").de[DAT], E_OBJECT, R_DATIVE)],
+            VERBS["like"],
+            [obj(np("hotel"))._replace(de=""), Part("", np("guest").de[DAT], E.OBJECT, R.DATIVE)],
             german_subject=np("hotel"),
         ),
         "the guest likes the hotel",
@@ -238,8 +223,8 @@ MAIN = [
     (
         Clause(
             ICH,
-            verbs.LIKE,
-            [obj(pl("shoe"))._replace(de=""), Part("", ICH.de[DAT], E_OBJECT, R_PRONOUN)],
+            VERBS["like"],
+            [obj(pl("shoe"))._replace(de=""), Part("", ICH.de[DAT], E.OBJECT, R.PRONOUN)],
             german_subject=pl("shoe"),
         ),
         "I like the shoes",
@@ -255,10 +240,10 @@ def test_main_clauses(clause, source, target):
 
 
 def test_inversion_after_a_front():
-    clause = Clause(np("train"), verbs.DEPART, [TODAY])
+    clause = Clause(np("train"), VERBS["depart"], [TODAY])
     assert english(clause, without=TODAY) == "the train departs"
     assert german(clause, front=TODAY) == "heute fährt der Zug ab"
-    clause = Clause(pl("road", ("all", "all")), verbs.BE, [Part("closed", "geschlossen", E_STATE, R_STATE), STORM])
+    clause = Clause(pl("road", ("all", "all")), VERBS["be"], [Part("closed", "geschlossen", E.STATE, R.STATE), STORM])
     assert german(clause, front=STORM) == "wegen des Sturms sind alle Straßen geschlossen"
     clause = Clause(HERR, acts("call"), [obj(np("doctor")), TOMORROW], tense=PAST)
     assert german(clause, front=TOMORROW) == "morgen hat Herr Dorner den Arzt angerufen"
@@ -267,23 +252,23 @@ def test_inversion_after_a_front():
 @pytest.mark.parametrize(
     ("clause", "source", "target"),
     [
-        (Clause(np("train"), verbs.DEPART), "does the train depart", "fährt der Zug ab"),
+        (Clause(np("train"), VERBS["depart"]), "does the train depart", "fährt der Zug ab"),
         (
             Clause(FRAU, acts("buy"), [obj(np("coat", "this"))], tense=PAST),
             "did she buy this coat",
             "hat sie diesen Mantel gekauft",
         ),
         (
-            Clause(ES, verbs.BE, [Part("sunny", "sonnig", E_STATE, R_STATE)], modal="will"),
+            Clause(ES, VERBS["be"], [Part("sunny", "sonnig", E.STATE, R.STATE)], modal="will"),
             "will it be sunny",
             "wird es sonnig sein",
         ),
         (
-            Clause(SIE, verbs.LIVE, [IN_LOBURG], modal="want to"),
+            Clause(SIE, VERBS["live"], [IN_LOBURG], modal="want to"),
             "do you want to live in Loburg",
             "wollen Sie in Loburg wohnen",
         ),
-        (Clause(np("bus"), verbs.BE_CANCELLED), "is the bus cancelled", "fällt der Bus aus"),
+        (Clause(np("bus"), VERBS["be_cancelled"]), "is the bus cancelled", "fällt der Bus aus"),
     ],
 )
 def test_questions(clause, source, target):
@@ -294,13 +279,16 @@ def test_questions(clause, source, target):
 @pytest.mark.parametrize(
     ("clause", "target"),
     [
-        (Clause(np("train"), verbs.DEPART, [TODAY]), "der Zug heute abfährt"),
-        (Clause(np("train"), verbs.DEPART, tense=PAST), "der Zug abgefahren ist"),
-        (Clause(np("train"), verbs.DEPART, modal="must"), "der Zug abfahren muss"),
-        (Clause(ES, verbs.RAIN, negative=True), "es nicht regnet"),
-        (Clause(np("pharmacy"), verbs.BE, [Part("open", "geöffnet", E_STATE, R_STATE)]), "die Apotheke geöffnet ist"),
+        (Clause(np("train"), VERBS["depart"], [TODAY]), "der Zug heute abfährt"),
+        (Clause(np("train"), VERBS["depart"], tense=PAST), "der Zug abgefahren ist"),
+        (Clause(np("train"), VERBS["depart"], modal="must"), "der Zug abfahren muss"),
+        (Clause(ES, VERBS["rain"], negative=True), "es nicht regnet"),
+        (
+            Clause(np("pharmacy"), VERBS["be"], [Part("open", "geöffnet", E.STATE, R.STATE)]),
+            "die Apotheke geöffnet ist",
+        ),
         (Clause(np("driver"), acts("call"), [obj(HERR)], modal="will"), "der Fahrer Herrn Dorner anrufen wird"),
-        (Clause(np("party"), verbs.TAKE_PLACE, negative=True), "die Party nicht stattfindet"),
+        (Clause(np("party"), VERBS["take_place"], negative=True), "die Party nicht stattfindet"),
     ],
 )
 def test_subordinate_clauses_put_the_verb_last(clause, target):
@@ -308,7 +296,7 @@ def test_subordinate_clauses_put_the_verb_last(clause, target):
 
 
 def test_main_clause_after_a_subordinate_one_begins_with_its_verb():
-    assert german_after(Clause(np("concert"), verbs.TAKE_PLACE, negative=True)) == "findet das Konzert nicht statt"
+    assert german_after(Clause(np("concert"), VERBS["take_place"], negative=True)) == "findet das Konzert nicht statt"
 
 
 def test_requests_and_infinitives():

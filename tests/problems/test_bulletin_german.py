@@ -322,4 +322,4 @@ def test_small_words():
     assert phrases.article_a("urgent meeting") == "an"
     assert uninflected("Dr. Ros") == ("Dr. Ros", "Dr. Ros", "Dr. Ros")
     assert dict(phrases.BY)["by ferry"] == "mit der Fähre"
-    assert dict(words.CAUSES)["an accident"] == "eines Unfalls"
+    assert dict(words.PAIRS["causes"])["an accident"] == "eines Unfalls"

@@ -7,6 +7,7 @@ separable prefix, participle or infinitive at the end.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
@@ -26,23 +27,9 @@ _MODALS = {
 }
 """Modal → (English finite form, what stands before the base form, German modal). "wants to" is made with do."""
 
-(
-    R_PRONOUN,
-    R_LIKELY,
-    R_OFTEN,
-    R_TIME,
-    R_CAUSE,
-    R_DATIVE,
-    R_OBJECT,
-    R_PLACE,
-    R_NOT,
-    R_MANNER,
-    R_SITE,
-    R_GOAL,
-    R_STATE,
-) = range(13)
-"""German order of what follows finite verb and subject. A place that the verb asks for (R_SITE) comes after "nicht"."""
-E_OBJECT, E_TO, E_STATE, E_GOAL, E_MANNER, E_PLACE, E_TIME, E_CAUSE = range(8)
+R = IntEnum("R", "PRONOUN LIKELY OFTEN TIME CAUSE DATIVE OBJECT PLACE NOT MANNER SITE GOAL STATE", start=0)
+"""German order of what follows finite verb and subject. A place that the verb asks for (SITE) comes after "nicht"."""
+E = IntEnum("E", "OBJECT TO STATE GOAL MANNER PLACE TIME CAUSE", start=0)
 """English order of what follows the verb."""
 _EN_RANK, _RANK = attrgetter("en_rank"), itemgetter(0)
 
@@ -148,7 +135,7 @@ def _german_middle(clause: Clause, without: Part | None = None) -> list[str]:
     if clause.adverb:
         parts.append((clause.adverb.de_rank, clause.adverb.de))
     if clause.negative:
-        parts.append((R_NOT, "nicht"))
+        parts.append((R.NOT, "nicht"))
     parts.sort(key=_RANK)
     return [text for _, text in parts if text]
 

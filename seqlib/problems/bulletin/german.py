@@ -118,11 +118,14 @@ SEIN = ("bin", "ist", "sind")
 
 
 def german_verb(spec: str) -> GermanVerb:
-    """Verb from "ab|fahren fährt abgefahren s": infinitive, 3rd person, participle, h(aben) or s(ein)."""
-    infinitive, third, participle, auxiliary = spec.split()
-    prefix, _, base = infinitive.rpartition("|")
+    """Verb from "ab+fahren fährt abgefahren s": infinitive, 3rd person (or all of "bin/ist/sind"), participle, h(aben)
+    or s(ein), and where it has one the preterite, "war waren"."""
+    infinitive, present, participle, auxiliary, *past = spec.split()
+    prefix, _, base = infinitive.rpartition("+")
     stem = base[:-2] if base.endswith("en") else base[:-1]
-    return GermanVerb(prefix, base, (f"{stem}e", third, base), participle, SEIN if auxiliary == "s" else HABEN)
+    first, third, many = present.split("/") if "/" in present else (f"{stem}e", present, base)
+    preterite = (past[0], past[0], past[1]) if past else None
+    return GermanVerb(prefix, base, (first, third, many), participle, SEIN if auxiliary == "s" else HABEN, preterite)
 
 
 def modal(verb: str) -> tuple[str, str, str]:

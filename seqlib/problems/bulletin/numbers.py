@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-_EN_SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-).split()
-_DE_SMALL = (
-    "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn "
-    "siebzehn achtzehn neunzehn"
-).split()
-_EN_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_DE_TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig".split()
+from seqlib.problems.bulletin.lexicon import LEXICON
+
+_EN_SMALL, _DE_SMALL, _EN_TENS, _DE_TENS = (
+    LEXICON["numbers"][name].split() for name in ("small_en", "small_de", "tens_en", "tens_de")
+)
 _EN_ORDINAL = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth"}
 _EN_ORDINAL |= {"nine": "ninth", "twelve": "twelfth"}
 _DE_ORDINAL = {1: "ersten", 3: "dritten", 7: "siebten", 8: "achten"}

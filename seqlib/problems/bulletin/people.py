@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-from seqlib.problems.bulletin import numbers, verbs, words
-from seqlib.problems.bulletin.clause import (
-    E_GOAL,
-    E_MANNER,
-    E_OBJECT,
-    E_STATE,
-    E_TO,
-    EN_THIRD,
-    PRONOUNS,
-    R_DATIVE,
-    R_GOAL,
-    R_MANNER,
-    R_OBJECT,
-    R_PRONOUN,
-    R_SITE,
-    R_STATE,
-    Clause,
-    Part,
-    Phrase,
-)
+from seqlib.problems.bulletin import numbers, phrases, verbs
+from seqlib.problems.bulletin.clause import EN_THIRD, PRONOUNS, Clause, E, Part, Phrase, R
 from seqlib.problems.bulletin.german import ACC, DAT, THIRD
+from seqlib.problems.bulletin.lexicon import LEXICON
 from seqlib.problems.bulletin.nouns import NOUNS
-from seqlib.problems.bulletin.phrases import (
-    Draw,
-    noun_phrase,
-    object_phrase,
-    person,
-    prepositional,
-    somebody,
-    uninflected,
-    where,
-)
+from seqlib.problems.bulletin.phrases import Draw, noun_phrase, person, prepositional, somebody, where
 from seqlib.problems.bulletin.transport import TRAVELLER_MODALS, cause
+from seqlib.problems.bulletin.verbs import VERBS
+from seqlib.problems.bulletin.words import ADJECTIVES, PAIRS, rows
 
 _EVENTS = ("event", "session")
 _EVENT_DETERMINERS = ("the", "the", "the", "this", "our", "my", "your")
-_VESSELS = (
-    ("bottle", "bottles", "eine Flasche", "Flaschen"),
-    ("cup", "cups", "eine Tasse", "Tassen"),
-    ("glass", "glasses", "ein Glas", "Gläser"),
-)
+_VESSELS = rows(LEXICON["rows"]["vessels"])
 
 
 def measured(draw: Draw) -> Phrase:
@@ -51,19 +23,21 @@ def measured(draw: Draw) -> Phrase:
     roll = draw.random()
     if roll < 0.4:
         food = draw.pick(NOUNS["food"])
-        one, many = (f"a kilo of {food.en_plural}", f"ein Kilo {food.de.plural[0]}"), food.de.plural[0]
-        several = f"{count_en} kilos of {food.en_plural}", f"{count_de} Kilo {many}"
+        what, was = food.en_plural, food.de.plural[0]
+        one, several = ("a kilo", "ein Kilo"), (f"{count_en} kilos", f"{count_de} Kilo")
     elif roll < 0.75:
         drink = draw.pick(NOUNS["drink"])
+        what, was = drink.en, drink.de.singular[0]
         vessel = draw.pick(_VESSELS)
-        one = f"a {vessel[0]} of {drink.en}", f"{vessel[2]} {drink.de.singular[0]}"
-        several = f"{count_en} {vessel[1]} of {drink.en}", f"{count_de} {vessel[3]} {drink.de.singular[0]}"
+        one, several = (f"a {vessel[0]}", vessel[2]), (f"{count_en} {vessel[1]}", f"{count_de} {vessel[3]}")
     else:
         food = draw.pick(NOUNS["groceries"])
+        what, was = food.en, food.de.singular[0]
         grams = (draw.below(9) + 1) * 100
-        one = several = f"{grams} grams of {food.en}", f"{grams} Gramm {food.de.singular[0]}"
+        one = several = f"{grams} grams", f"{grams} Gramm"
     english, german = one if draw.chance(0.4) else several
-    return Phrase(english, english, uninflected(german), EN_THIRD, THIRD, False)
+    english = f"{english} of {what}"
+    return Phrase(english, english, phrases.uninflected(f"{german} {was}"), EN_THIRD, THIRD, False)
 
 
 def _pronoun(draw: Draw, subject: Phrase) -> Phrase | None:
@@ -73,142 +47,142 @@ def _pronoun(draw: Draw, subject: Phrase) -> Phrase | None:
     return None if chosen in group else chosen
 
 
+def _does(draw: Draw, action: verbs.Verb) -> Clause:
+    """What somebody does, or can, must, would like to do."""
+    return Clause(person(draw, action), action, modals=TRAVELLER_MODALS)
+
+
 def transitive(draw: Draw) -> Clause:
     """Somebody does something to a thing, an event or a person."""
     action = draw.pick(verbs.TRANSITIVE)
-    modals = ("will",) if action.key in verbs.UNASKED else TRAVELLER_MODALS
-    clause = Clause(person(draw, action), action, modals=modals)
+    clause = _does(draw, action)
+    if action.key in verbs.UNASKED:
+        clause.modals = ("will",)
     human = action.kinds[0] == "person"
     if human and not action.tail and draw.chance(0.2):
         pronoun = _pronoun(draw, clause.subject)
         if pronoun:
-            clause.parts.append(Part(pronoun.en_object, pronoun.de[ACC], E_OBJECT, R_PRONOUN))
+            clause.parts.append(Part(pronoun.en_object, pronoun.de[ACC], E.OBJECT, R.PRONOUN))
             return clause
     if human and draw.chance(0.6):
         thing = somebody(draw, action)
     elif action in verbs.TRANSITIVE[:4] and draw.chance(0.3):
         thing = measured(draw)
     else:
-        thing = object_phrase(draw, action.kinds, action, draw.chance(0.25))
+        thing = phrases.object_phrase(draw, action.kinds, action, draw.chance(0.25))
     clause.negatable = thing.definite
-    clause.parts.append(Part(thing.en_object, thing.de[ACC], E_OBJECT, R_OBJECT))
+    clause.parts.append(Part(thing.en_object, thing.de[ACC], E.OBJECT, R.OBJECT))
     if draw.chance(0.12):
         clause.parts.append(where(draw, ("shop", "site")))
     return clause
 
 
+def _dative(draw: Draw, clause: Clause, to: str, rank: E) -> Clause:
+    """Adds to whom: a pronoun, name or noun."""
+    pronoun = _pronoun(draw, clause.subject) if draw.chance(0.25) else None
+    whom = pronoun or somebody(draw, clause.verb)
+    clause.negatable = clause.negatable and (pronoun is not None or whom.definite)
+    german_rank = R.PRONOUN if pronoun else R.DATIVE
+    clause.parts.append(Part(f"{to}{whom.en_object}", whom.de[DAT], rank, german_rank))
+    return clause
+
+
 def dative(draw: Draw) -> Clause:
     """The guest helps the child: "hilft dem Kind"."""
-    action = draw.pick(verbs.DATIVE)
-    clause = Clause(person(draw, action), action, modals=TRAVELLER_MODALS)
-    pronoun = _pronoun(draw, clause.subject) if draw.chance(0.25) else None
-    if pronoun:
-        clause.parts.append(Part(pronoun.en_object, pronoun.de[DAT], E_OBJECT, R_PRONOUN))
-        return clause
-    whom = somebody(draw, action)
-    clause.negatable = whom.definite
-    clause.parts.append(Part(whom.en_object, whom.de[DAT], E_OBJECT, R_DATIVE))
-    return clause
+    return _dative(draw, _does(draw, draw.pick(verbs.DATIVE)), "", E.OBJECT)
 
 
 def ditransitive(draw: Draw) -> Clause:
     """She shows the ticket to the driver: "zeigt dem Fahrer die Fahrkarte"."""
     action = draw.pick(verbs.DITRANSITIVE)
-    clause = Clause(person(draw, action), action, modals=TRAVELLER_MODALS)
-    thing = object_phrase(draw, action.kinds, action, draw.chance(0.3))
+    clause = _does(draw, action)
+    thing = phrases.object_phrase(draw, action.kinds, action, draw.chance(0.3))
     clause.negatable = thing.definite
-    clause.parts.append(Part(thing.en_object, thing.de[ACC], E_OBJECT, R_OBJECT))
-    pronoun = _pronoun(draw, clause.subject) if draw.chance(0.25) else None
-    if pronoun:
-        clause.parts.append(Part(f"to {pronoun.en_object}", pronoun.de[DAT], E_TO, R_PRONOUN))
-    else:
-        whom = somebody(draw, action)
-        clause.negatable = clause.negatable and whom.definite
-        clause.parts.append(Part(f"to {whom.en_object}", whom.de[DAT], E_TO, R_DATIVE))
-    return clause
+    clause.parts.append(Part(thing.en_object, thing.de[ACC], E.OBJECT, R.OBJECT))
+    return _dative(draw, clause, "to ", E.TO)
 
 
 def prepositional_object(draw: Draw) -> Clause:
     """The boy takes part in the course: "nimmt am Kurs teil"."""
     action, preposition, case = draw.pick(verbs.PREPOSITIONAL)
-    clause = Clause(person(draw, action), action, modals=TRAVELLER_MODALS)
+    clause = _does(draw, action)
     if action.kinds[0] == "person" and draw.chance(0.6):
         goal = somebody(draw, action)
     else:
         kind = draw.pick(action.kinds)
         goal = noun_phrase(draw, (kind,), action, determiners=("the", "the", "a", "this", "our", "your"), plural=0.3)
     clause.negatable = goal.definite
-    clause.parts.append(Part(goal.en_object, prepositional(preposition, goal, case), E_OBJECT, R_GOAL))
+    clause.parts.append(Part(goal.en_object, prepositional(preposition, goal, case), E.OBJECT, R.GOAL))
     return clause
 
 
 def event(draw: Draw) -> Clause:
     """The concert begins, ends, takes place, is cancelled."""
-    action = draw.pick((verbs.BEGIN, verbs.END, verbs.TAKE_PLACE, verbs.TAKE_PLACE, verbs.BE_CANCELLED))
-    subject = noun_phrase(draw, _EVENTS, action)
-    clause = Clause(subject, action, modals=("will", "can", "should", "must"))
-    if action is verbs.BE_CANCELLED:
+    takes_place, cancelled = VERBS["take_place"], VERBS["be_cancelled"]
+    action = draw.pick((VERBS["begin"], VERBS["end"], takes_place, takes_place, cancelled))
+    clause = Clause(noun_phrase(draw, _EVENTS, action), action, modals=("will", "can", "should", "must"))
+    if action is cancelled:
         clause.modals = ("will",)
         if draw.chance(0.4):
             clause.parts.append(cause(draw))
-    elif draw.chance(0.35 if action is verbs.TAKE_PLACE else 0.15):
-        clause.parts.append(where(draw, ("shop",), rank=R_SITE))
+    elif draw.chance(0.35 if action is takes_place else 0.15):
+        clause.parts.append(where(draw, ("shop",), rank=R.SITE))
     return clause
 
 
 def duration(draw: Draw) -> Clause:
     """The lecture lasts two hours."""
-    subject = noun_phrase(draw, _EVENTS, verbs.LAST, determiners=_EVENT_DETERMINERS, plural=0.0, adjective=0.5)
+    action = VERBS["last"]
+    subject = noun_phrase(draw, _EVENTS, action, determiners=_EVENT_DETERMINERS, plural=0.0, adjective=0.5)
     english, german = numbers.number(draw.below(11) + 2)
-    unit_en, unit_de = draw.pick((("hours", "Stunden"), ("minutes", "Minuten"), ("days", "Tage")))
+    unit_en, unit_de = draw.pick(PAIRS["lengths"])
     if unit_en == "minutes":
         english, german = numbers.number((draw.below(11) + 1) * 5)
-    text = Part(f"{english} {unit_en}", f"{german} {unit_de}", E_OBJECT, R_OBJECT)
+    text = Part(f"{english} {unit_en}", f"{german} {unit_de}", E.OBJECT, R.OBJECT)
     if draw.chance(0.15):
-        text = Part("an hour", "eine Stunde", E_OBJECT, R_OBJECT)
-    return Clause(subject, verbs.LAST, [text], modals=("will", "can"), times="none", negatable=False)
+        text = Part("an hour", "eine Stunde", E.OBJECT, R.OBJECT)
+    return Clause(subject, action, [text], modals=("will", "can"), times="none", negatable=False)
 
 
 def postpone(draw: Draw) -> Clause:
     """The boss postpones the meeting to Friday: "auf Freitag"."""
     action = verbs.TRANSITIVE_BY_KEY["postpone"]
     thing = noun_phrase(draw, _EVENTS, action, determiners=_EVENT_DETERMINERS, plural=0.1)
-    english, german = draw.pick(words.DAYS)
-    parts = [Part(thing.en, thing.de[ACC], E_OBJECT, R_OBJECT), Part(f"to {english}", f"auf {german}", E_GOAL, R_GOAL)]
+    english, german = draw.pick(PAIRS["days"])
+    parts = [Part(thing.en, thing.de[ACC], E.OBJECT, R.OBJECT), Part(f"to {english}", f"auf {german}", E.GOAL, R.GOAL)]
     return Clause(person(draw, action), action, parts, modals=TRAVELLER_MODALS, times="none", negatable=False)
 
 
 def invite(draw: Draw) -> Clause:
     """We invite Mr Dorner to the party: "laden Herrn Dorner zur Party ein"."""
     action = verbs.TRANSITIVE_BY_KEY["invite"]
-    clause = Clause(person(draw, action), action, modals=TRAVELLER_MODALS)
+    clause = _does(draw, action)
     whom = somebody(draw, action)
-    what = noun_phrase(draw, ("event",), None, determiners=("the", "the", "our"), plural=0.0, adjective=0.1)
+    what = noun_phrase(draw, ("event",), determiners=("the", "the", "our"), plural=0.0, adjective=0.1)
     clause.negatable = whom.definite
-    clause.parts.append(Part(whom.en_object, whom.de[ACC], E_OBJECT, R_OBJECT))
-    clause.parts.append(Part(f"to {what.en}", prepositional("zu", what), E_GOAL, R_GOAL))
+    clause.parts.append(Part(whom.en_object, whom.de[ACC], E.OBJECT, R.OBJECT))
+    clause.parts.append(Part(f"to {what.en}", prepositional("zu", what), E.GOAL, R.GOAL))
     return clause
 
 
 def have(draw: Draw) -> Clause:
     """The guest has an appointment with the doctor; she has no tickets."""
-    clause = Clause(person(draw, verbs.HAVE), verbs.HAVE, modals=("will", "must", "want to"), negatable=False)
-    what = noun_phrase(draw, ("session",), verbs.HAVE, determiners=("a", "a", "no"), plural=0.0)
-    clause.parts.append(Part(what.en, what.de[ACC], E_OBJECT, R_OBJECT))
+    action = VERBS["have"]
+    subject = person(draw, action)
+    what = noun_phrase(draw, ("session",), action, determiners=("a", "a", "no"), plural=0.0)
+    parts = [Part(what.en, what.de[ACC], E.OBJECT, R.OBJECT)]
     if draw.chance(0.45):
-        with_whom = somebody(draw, verbs.HAVE)
-        clause.parts.append(Part(f"with {with_whom.en_object}", prepositional("mit", with_whom), E_MANNER, R_MANNER))
-    return clause
+        whom = somebody(draw, action)
+        parts.append(Part(f"with {whom.en_object}", prepositional("mit", whom), E.MANNER, R.MANNER))
+    return Clause(subject, action, parts, modals=("will", "must", "want to"), negatable=False)
 
 
 def opens(draw: Draw) -> Clause:
     """The library opens at half past six."""
-    action = draw.pick((verbs.OPEN, verbs.CLOSE))
+    action = draw.pick((VERBS["open"], VERBS["close"]))
     subject = noun_phrase(draw, ("shop",), action)
-    clause = Clause(subject, action, modals=("will", "can", "must"), times="range")
-    if draw.chance(0.3):
-        clause.parts.append(where(draw, ("area",), city=0.7))
-    return clause
+    parts = [where(draw, ("area",), city=0.7)] if draw.chance(0.3) else []
+    return Clause(subject, action, parts, modals=("will", "can", "must"), times="range")
 
 
 def _price(draw: Draw, limit: int) -> tuple[str, str]:
@@ -224,57 +198,56 @@ def cost(draw: Draw, bare: bool = True) -> Clause:
     """The red jacket costs 45 euros; the apples cost 3.50 euros. ``bare`` allows "ham costs"."""
     small = draw.chance(0.4)
     kinds = ("food", "groceries", "drink") if small else _PRICED
-    subject = noun_phrase(draw, kinds, verbs.COST, determiners=("the", "the", "this", "a", "your"), bare=bare)
-    english, german = _price(draw, 18 if small else 99)
-    parts = [Part(english, german, E_OBJECT, R_OBJECT)]
-    return Clause(subject, verbs.COST, parts, modals=("will",), times="none", negatable=False)
+    subject = noun_phrase(draw, kinds, VERBS["cost"], determiners=("the", "the", "this", "a", "your"), bare=bare)
+    parts = [Part(*_price(draw, 18 if small else 99), E.OBJECT, R.OBJECT)]
+    return Clause(subject, VERBS["cost"], parts, modals=("will",), times="none", negatable=False)
 
 
 def belong(draw: Draw) -> Clause:
     """The suitcase belongs to the doctor: "gehört dem Arzt"."""
-    subject = noun_phrase(
-        draw, ("clothing", "luggage", "paper", "reading", "thing"), verbs.BELONG, determiners=("the", "this")
-    )
-    whom = somebody(draw, verbs.BELONG)
-    part = Part(f"to {whom.en_object}", whom.de[DAT], E_OBJECT, R_DATIVE)
-    return Clause(subject, verbs.BELONG, [part], modals=(), times="none", negatable=whom.definite)
+    kinds, action = ("clothing", "luggage", "paper", "reading", "thing"), VERBS["belong"]
+    subject = noun_phrase(draw, kinds, action, determiners=("the", "this"))
+    whom = somebody(draw, action)
+    part = Part(f"to {whom.en_object}", whom.de[DAT], E.OBJECT, R.DATIVE)
+    return Clause(subject, action, [part], modals=(), times="none", negatable=whom.definite)
 
 
 def like(draw: Draw) -> Clause:
     """The guest likes the hotel: "Das Hotel gefällt dem Gast", subject and object exchanged."""
+    action = VERBS["like"]
     kinds = ("clothing", "luggage", "reading", "furniture", "device", "shop", "event", "area", "seaside", "item")
-    thing = noun_phrase(draw, kinds, verbs.LIKE, determiners=("the", "the", "this", "my", "our", "your"))
-    who = person(draw, verbs.LIKE)
-    rank = R_PRONOUN if who in PRONOUNS else R_DATIVE
+    thing = noun_phrase(draw, kinds, action, determiners=("the", "the", "this", "my", "our", "your"))
+    who = person(draw, action)
+    rank = R.PRONOUN if who in PRONOUNS else R.DATIVE
     # The English object has no German counterpart of its own, nor the German dative an English one.
-    parts = [Part(thing.en_object, "", E_OBJECT, R_OBJECT), Part("", who.de[DAT], E_OBJECT, rank)]
-    return Clause(
-        who, verbs.LIKE, parts, german_subject=thing, modals=("will",), times="none", negatable=thing.definite
-    )
+    parts = [Part(thing.en_object, "", E.OBJECT, R.OBJECT), Part("", who.de[DAT], E.OBJECT, rank)]
+    clause = Clause(who, action, parts, modals=("will",), times="none", negatable=thing.definite)
+    clause.german_subject = thing
+    return clause
 
 
 def there_is(draw: Draw) -> Clause:
     """There is a pharmacy next to the station: "es gibt neben dem Bahnhof eine Apotheke" (accusative)."""
-    kind = draw.pick(("shop", "site", "event"))
-    what = noun_phrase(draw, (kind,), verbs.THERE_IS, determiners=("a", "a", "a", "no"), plural=0.0)
+    kind, action = draw.pick(("shop", "site", "event")), VERBS["there_is"]
+    what = noun_phrase(draw, (kind,), action, determiners=("a", "a", "a", "no"), plural=0.0)
     subject = Phrase("there", "there", ("es", "es", "es"), what.en_agreement, THIRD, False)
-    parts = [Part(what.en, what.de[ACC], E_OBJECT, R_STATE), where(draw)]
+    parts = [Part(what.en, what.de[ACC], E.OBJECT, R.STATE), where(draw)]
     times = "any" if kind == "event" else "none"
-    return Clause(subject, verbs.THERE_IS, parts, modals=("will",), times=times, negatable=False)
+    return Clause(subject, action, parts, modals=("will",), times=times, negatable=False)
 
 
 def live(draw: Draw) -> Clause:
     """She lives in Lomburg; the doctor works next to the station; we stay in the hotel."""
-    action = draw.pick((verbs.LIVE, verbs.WORK, verbs.STAY))
-    clause = Clause(person(draw, action), action, modals=TRAVELLER_MODALS)
-    if action is verbs.STAY and draw.chance(0.5):
-        clause.parts.append(Part("at home", "zu Hause", E_GOAL, R_GOAL))
+    action = draw.pick((VERBS["live"], VERBS["work"], VERBS["stay"]))
+    clause = _does(draw, action)
+    if action is VERBS["stay"] and draw.chance(0.5):
+        clause.parts.append(Part("at home", "zu Hause", E.GOAL, R.GOAL))
     else:
-        clause.parts.append(where(draw, ("shop", "area"), city=0.55, rank=R_SITE))
+        clause.parts.append(where(draw, ("shop", "area"), city=0.55, rank=R.SITE))
     return clause
 
 
-_HUMAN_STATES = tuple((english, german) for english, german, _ in words.ADJECTIVES["person"] if english != "new")
+_HUMAN_STATES = tuple((english, german) for english, german, _ in ADJECTIVES["person"] if english != "new")
 
 
 def human_state(draw: Draw) -> Clause:
@@ -282,22 +255,4 @@ def human_state(draw: Draw) -> Clause:
     subject = person(draw, adjective=0.0)
     english, german = draw.pick(_HUMAN_STATES)
     draw.combinations.append((english, subject.en.split()[-1]))
-    return Clause(subject, verbs.BE, [Part(english, german, E_STATE, R_STATE)], times="any")
-
-
-FRAMES = (
-    *(transitive,) * 16,
-    *(dative,) * 3,
-    *(ditransitive,) * 4,
-    *(prepositional_object,) * 5,
-    *(event,) * 5,
-    *(duration,) * 2,
-    *(postpone, invite),
-    *(have,) * 2,
-    *(opens,) * 3,
-    *(cost,) * 5,
-    *(belong, like, like),
-    *(there_is,) * 2,
-    *(live,) * 3,
-    *(human_state,) * 2,
-)
+    return Clause(subject, VERBS["be"], [Part(english, german, E.STATE, R.STATE)], times="any")

@@ -11,18 +11,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from seqlib.problems.bulletin import names, words
-from seqlib.problems.bulletin.clause import (
-    E_GOAL,
-    E_PLACE,
-    EN_PLURAL,
-    EN_THIRD,
-    ICH,
-    PRONOUNS,
-    R_GOAL,
-    R_PLACE,
-    Part,
-    Phrase,
-)
+from seqlib.problems.bulletin.clause import EN_PLURAL, EN_THIRD, ICH, PRONOUNS, E, Part, Phrase, R
 from seqlib.problems.bulletin.german import (
     DEFINITE,
     EIN,
@@ -41,22 +30,7 @@ from seqlib.problems.bulletin.verbs import Verb
 
 Item = TypeVar("Item")
 
-_CASES = (0, 1, 2)
-_PLURAL_DETERMINERS = (
-    ("the", "d"),
-    ("the", "d"),
-    ("", ""),
-    ("these", "dies"),
-    ("all", "all"),
-    ("many", "viel"),
-    ("some", "einig"),
-    ("my", "mein"),
-    ("our", "unser"),
-    ("your", "Ihr"),
-    ("number", ""),
-    ("number", ""),
-    ("number", ""),
-)
+_PLURAL_DETERMINERS = words.PAIRS["plural_determiners"]
 _SINGULAR_WEIGHTED = (*("the",) * 8, *("a",) * 5, *words.DETERMINERS_SINGULAR)
 _OBJECT_WEIGHTED = (*("the",) * 5, *("a",) * 6, *words.DETERMINERS_SINGULAR)
 _DEFINITE_ONLY = ("the", "the", "the", "this", *words.POSSESSIVES)
@@ -69,6 +43,9 @@ _SUBJECTS = (ICH, ICH, *PRONOUNS)
 _PLACES = ("area", "seaside")
 """Kinds said in the singular only: one is told where something is, not of many such places."""
 _NUMBERS = tuple(number(n) for n in range(2, 13))
+_NUMBERED = words.rows(
+    "train der den dem Zug, bus der den dem Bus, line die die der Linie, tram die die der Straßenbahn"
+)
 
 
 class Draw:
@@ -131,51 +108,42 @@ def article_a(following: str) -> str:
     return "a"
 
 
+_ARTICLES = {
+    "d": (DEFINITE, WEAK),
+    **dict.fromkeys(("dies", "jed", "all"), (STRONG, WEAK)),
+    **dict.fromkeys(("", "viel", "einig"), (STRONG, STRONG)),
+}
+"""German determiner → its endings, and those of an adjective after it. All others go like ein."""
+
+
+def _forms(
+    stem: str, counted: str, adjective: words.Adjective | None, gender: int, nouns: tuple[str, str, str]
+) -> tuple[str, str, str]:
+    """Determiner (or a number in its place), adjective and noun in the three cases."""
+    articles, endings = _ARTICLES.get(stem, (EIN, MIXED))
+    forms: list[str] = []
+    for case, word in enumerate(nouns):
+        article, ending = articles[case][gender], endings[case][gender]
+        before = article if stem == "d" else stem + article if stem else counted
+        middle = (adjective[2] if ending else adjective[1]) + ending if adjective else ""
+        forms.append(" ".join(filter(None, (before, middle, word))))
+    return forms[0], forms[1], forms[2]
+
+
 def _singular(chosen: Noun, determiner: str, adjective: words.Adjective | None) -> Phrase:
-    gender, forms = chosen.de.gender, chosen.de.singular
     english = f"{adjective[0]} {chosen.en}" if adjective else chosen.en
     english = f"{article_a(english) if determiner == 'a' else determiner} {english}" if determiner else english
-    german: list[str] = []
     stem = words.DETERMINERS_SINGULAR[determiner] if determiner else ""
-    for case in _CASES:
-        if not stem:
-            before, endings = "", STRONG
-        elif stem == "d":
-            before, endings = DEFINITE[case][gender] + " ", WEAK
-        elif stem in ("dies", "jed"):
-            before, endings = f"{stem}{STRONG[case][gender]} ", WEAK
-        else:
-            before, endings = f"{stem}{EIN[case][gender]} ", MIXED
-        middle = (
-            f"{adjective[2] if endings[case][gender] else adjective[1]}{endings[case][gender]} " if adjective else ""
-        )
-        german.append(f"{before}{middle}{forms[case]}")
-    definite = determiner not in ("a", "no", "every", "")
-    return Phrase(english, english, (german[0], german[1], german[2]), EN_THIRD, THIRD, definite)
+    german = _forms(stem, "", adjective, chosen.de.gender, chosen.de.singular)
+    return Phrase(english, english, german, EN_THIRD, THIRD, determiner not in ("a", "no", "every", ""))
 
 
 def _plural(chosen: Noun, determiner: tuple[str, str], adjective: words.Adjective | None, count: int) -> Phrase:
     name, stem = determiner
-    counted = _NUMBERS[count]
-    english = f"{adjective[0]} {chosen.en_plural}" if adjective else chosen.en_plural
-    shown = counted[0] if name == "number" else name
-    english = f"{shown} {english}" if shown else english
-    german: list[str] = []
-    for case in _CASES:
-        if stem == "d":
-            before, endings = DEFINITE[case][PLURAL] + " ", WEAK
-        elif stem in ("dies", "all"):
-            before, endings = f"{stem}{STRONG[case][PLURAL]} ", WEAK
-        elif stem in ("viel", "einig"):
-            before, endings = f"{stem}{STRONG[case][PLURAL]} ", STRONG
-        elif stem:
-            before, endings = f"{stem}{EIN[case][PLURAL]} ", MIXED
-        else:
-            before, endings = (f"{counted[1]} " if name == "number" else ""), STRONG
-        middle = f"{adjective[2]}{endings[case][PLURAL]} " if adjective else ""
-        german.append(f"{before}{middle}{chosen.de.plural[case]}")
-    definite = stem in ("d", "dies", "mein", "unser", "Ihr")
-    return Phrase(english, english, (german[0], german[1], german[2]), EN_PLURAL, MANY, definite)
+    shown, counted = _NUMBERS[count] if name == "number" else (name, "")
+    english = " ".join(filter(None, (shown, adjective[0] if adjective else "", chosen.en_plural)))
+    german = _forms(stem, counted, adjective, PLURAL, chosen.de.plural)
+    return Phrase(english, english, german, EN_PLURAL, MANY, stem in ("d", "dies", "mein", "unser", "Ihr"))
 
 
 def mass_phrase(draw: Draw, chosen: Noun, likely: float = 0.5) -> Phrase:
@@ -275,28 +243,17 @@ def vehicle(draw: Draw, verb: Verb | None = None, adjective: float = 0.3) -> Phr
     if draw.subject is not None:
         return draw.subject
     if draw.chance(0.14):
-        number_text = str(draw.below(98) + 2)
-        english, german = draw.pick((("train", "Zug"), ("bus", "Bus"), ("line", ""), ("tram", "")))
-        if german:
-            return Phrase(
-                f"{english} {number_text}",
-                f"{english} {number_text}",
-                (f"der {german} {number_text}", f"den {german} {number_text}", f"dem {german} {number_text}"),
-            )
-        german = "Linie" if english == "line" else "Straßenbahn"
-        forms = (f"die {german} {number_text}", f"die {german} {number_text}", f"der {german} {number_text}")
-        return Phrase(f"{english} {number_text}", f"{english} {number_text}", forms)
+        count = draw.below(98) + 2
+        english, *articles, german = draw.pick(_NUMBERED)
+        nominative, accusative, dative = (f"{article} {german} {count}" for article in articles)
+        return Phrase(f"{english} {count}", f"{english} {count}", (nominative, accusative, dative))
     phrase = noun_phrase(draw, ("vehicle",), verb, adjective=adjective)
     if draw.chance(0.36):
         english, german = ("to", "nach") if draw.chance(0.65) else ("from", "aus")
         city = draw.name("place")
-        after = f" {german} {city}"
-        nominative, accusative, dative = phrase.de
-        return phrase._replace(
-            en=f"{phrase.en} {english} {city}",
-            en_object=f"{phrase.en} {english} {city}",
-            de=(nominative + after, accusative + after, dative + after),
-        )
+        shown = f"{phrase.en} {english} {city}"
+        nominative, accusative, dative = (f"{form} {german} {city}" for form in phrase.de)
+        return phrase._replace(en=shown, en_object=shown, de=(nominative, accusative, dative))
     return phrase
 
 
@@ -308,9 +265,6 @@ def prepositional(preposition: str, phrase: Phrase, case: int | None = None) -> 
     return contract(preposition, phrase.de[needed])
 
 
-_NEAR = (("behind", "hinter"), ("in front of", "vor"), ("next to", "neben"), ("near", "bei"), ("opposite", "gegenüber"))
-
-
 def place_phrase(draw: Draw, kinds: Sequence[str]) -> tuple[Noun, Phrase]:
     """A common noun for a place, mostly with the definite article."""
     chosen = draw.noun(kinds, None)
@@ -319,31 +273,28 @@ def place_phrase(draw: Draw, kinds: Sequence[str]) -> tuple[Noun, Phrase]:
 
 
 def where(
-    draw: Draw, kinds: Sequence[str] = ("site", "shop", "area", "seaside"), city: float = 0.45, rank: int = R_PLACE
+    draw: Draw, kinds: Sequence[str] = ("site", "shop", "area", "seaside"), city: float = 0.45, rank: int = R.PLACE
 ) -> Part:
     """Where something is or happens: in a named town, at a place, or beside one (dative)."""
     roll = draw.random()
     if roll < city:
         name = draw.name("place")
-        return Part(f"in {name}", f"in {name}", E_PLACE, rank, True)
+        return Part(f"in {name}", f"in {name}", E.PLACE, rank, True)
     chosen, phrase = place_phrase(draw, kinds)
     if roll < city + 0.15 and chosen.kind in ("site", "shop"):
-        english, german = draw.pick(_NEAR)
-        return Part(f"{english} {phrase.en}", prepositional(german, phrase, 2), E_PLACE, rank, True)
+        english, german = draw.pick(words.PAIRS["near"])
+        return Part(f"{english} {phrase.en}", prepositional(german, phrase, 2), E.PLACE, rank, True)
     english, german = chosen.place
-    return Part(f"{english} {phrase.en}", prepositional(german, phrase, 2), E_PLACE, rank, True)
+    return Part(f"{english} {phrase.en}", prepositional(german, phrase, 2), E.PLACE, rank, True)
 
 
-def whither_near(draw: Draw) -> Part:
-    """The goal of somebody who walks: "to the museum" → "zum Museum", "to the school" → "zur Schule"."""
+def going(draw: Draw, far: bool) -> Part:
+    """The goal of a journey: a named town; or of a walk: "to the museum" → "zum Museum"."""
+    if far:
+        name = draw.name("place")
+        return Part(f"to {name}", f"nach {name}", E.GOAL, R.GOAL)
     _, phrase = place_phrase(draw, ("site", "shop"))
-    return Part(f"to {phrase.en}", prepositional("zu", phrase), E_GOAL, R_GOAL)
-
-
-def whither_far(draw: Draw) -> Part:
-    """The goal of a journey: a named town."""
-    name = draw.name("place")
-    return Part(f"to {name}", f"nach {name}", E_GOAL, R_GOAL)
+    return Part(f"to {phrase.en}", prepositional("zu", phrase), E.GOAL, R.GOAL)
 
 
 BY = tuple(

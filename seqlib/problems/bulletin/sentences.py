@@ -5,55 +5,44 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 
-from seqlib.problems.bulletin import people, transport, verbs, weather, words
+from seqlib.problems.bulletin import clause as grammar
+from seqlib.problems.bulletin import people, transport, verbs, weather
 from seqlib.problems.bulletin.clause import (
-    E_TIME,
     ICH,
     PAST,
     PRESENT,
-    R_LIKELY,
-    R_OFTEN,
-    R_TIME,
     SIE,
     Clause,
+    E,
     Part,
     Phrase,
+    R,
     english,
     english_base,
     german,
-    german_after,
     german_last,
-    german_more,
-    german_request,
-    german_zu,
 )
+from seqlib.problems.bulletin.lexicon import LEXICON
 from seqlib.problems.bulletin.phrases import Draw, person, vehicle
 from seqlib.problems.bulletin.times import at_clock, when
+from seqlib.problems.bulletin.verbs import VERBS
+from seqlib.problems.bulletin.words import PAIRS
 
 Pair = tuple[str, str]
-_ALL_FRAMES = (transport.FRAMES, transport.FRAMES, people.FRAMES, people.FRAMES, weather.FRAMES)
-_REASONS = (
-    *weather.SHORT,
-    transport.cancelled,
-    transport.late,
-    transport.state,
-    transport.state,
-    people.human_state,
-    people.event,
-)
-_REQUESTS = (
-    people.transitive,
-    people.transitive,
-    people.transitive,
-    people.dative,
-    people.ditransitive,
-    people.prepositional_object,
-    people.postpone,
-    transport.change,
-    transport.go_near,
-    transport.go_far,
-    transport.put,
-)
+Frame = Callable[[Draw], Clause]
+_MODULES = {"transport": transport, "people": people, "weather": weather}
+
+
+def _frames(group: str, module: str) -> tuple[Frame, ...]:
+    """The frames of a module that LEXICON[group] names, each as often as stands behind "*"."""
+    shares = (entry.partition("*") for entry in LEXICON[group][module].split())
+    return tuple(getattr(_MODULES[module], name) for name, _, share in shares for _ in range(int(share or 1)))
+
+
+_TRANSPORT, _PEOPLE, _WEATHER = (_frames("frames", name) for name in ("transport", "people", "weather"))
+_ALL_FRAMES = (_TRANSPORT, _TRANSPORT, _PEOPLE, _PEOPLE, _WEATHER)
+_REASONS = tuple(frame for module in LEXICON["reasons"] for frame in _frames("reasons", module))
+_REQUESTS = tuple(frame for module in LEXICON["requests"] for frame in _frames("requests", module))
 
 
 def _frame(draw: Draw) -> Clause:
@@ -65,11 +54,9 @@ def _adverb(draw: Draw, clause: Clause) -> bool:
     if clause.modal not in ("", "will"):
         return False
     if clause.tense == PRESENT and not clause.modal and clause.times in ("habit", "range") and draw.chance(0.6):
-        word, meaning = draw.pick(words.FREQUENCY)
-        clause.adverb = Part(word, meaning, 0, R_OFTEN)
+        clause.adverb = Part(*draw.pick(PAIRS["frequency"]), 0, R.OFTEN)
         return True
-    word, meaning = draw.pick(words.LIKELIHOOD)
-    clause.adverb = Part(word, meaning, 0, R_LIKELY)
+    clause.adverb = Part(*draw.pick(PAIRS["likelihood"]), 0, R.LIKELY)
     return False
 
 
@@ -87,8 +74,7 @@ def finish(draw: Draw, clause: Clause, tense: str = "", time: float = 0.5) -> Cl
     often = not clause.negative and draw.chance(0.08) and _adverb(draw, clause)
     if clause.times != "none" and draw.chance(time):
         if often:
-            clock_en, clock_de = at_clock(draw)
-            clause.parts.append(Part(clock_en, clock_de, E_TIME, R_TIME, False))
+            clause.parts.append(Part(*at_clock(draw), E.TIME, R.TIME))
         else:
             clause.parts.append(when(draw, clause.tense, clause.times, bool(clause.modal)))
     return clause
@@ -110,14 +96,14 @@ def statement(draw: Draw) -> Pair:
     return f"{english(clause)}.", f"{german(clause)}."
 
 
-_UNFORTUNATELY = Part("unfortunately", "leider", 0, R_LIKELY)
+_UNFORTUNATELY = Part("unfortunately", "leider", 0, R.LIKELY)
 
 
 def question(draw: Draw) -> Pair:
     """A yes-or-no question."""
     clause = finish(draw, _frame(draw), time=0.4)
     clause.negative = False
-    if clause.adverb and clause.adverb.de_rank == R_LIKELY:
+    if clause.adverb and clause.adverb.de_rank == R.LIKELY:
         clause.adverb = None
     return f"{english(clause, ask=True)}?", f"{german(clause, ask=True)}?"
 
@@ -142,8 +128,9 @@ def _asked_duration(draw: Draw) -> tuple[Clause, str, str]:
 
 
 def _asked_place(draw: Draw) -> tuple[Clause, str, str]:
-    action = draw.pick((verbs.LIVE, verbs.WORK, verbs.STOP, verbs.CHANGE, verbs.GET_OFF, verbs.DEPART))
-    subject = vehicle(draw, action) if action in (verbs.STOP, verbs.DEPART) else person(draw, action)
+    name = draw.pick(("live", "work", "stop", "change", "get_off", "depart"))
+    action = VERBS[name]
+    subject = vehicle(draw, action) if name in ("stop", "depart") else person(draw, action)
     return finish(draw, Clause(subject, action, modals=("can", "must", "will")), time=0.3), "where", "wo"
 
 
@@ -161,7 +148,7 @@ def open_question(draw: Draw) -> Pair:
     return f"{word} {english(clause, ask=True)}?", f"{meaning} {german(clause, ask=True)}?"
 
 
-def _doable(draw: Draw, makers: tuple[Callable[[Draw], Clause], ...], subject: Phrase) -> Clause:
+def _doable(draw: Draw, makers: tuple[Frame, ...], subject: Phrase) -> Clause:
     """A clause about that subject whose verb is something that one can be asked to do."""
     draw.subject = subject
     while True:
@@ -181,15 +168,12 @@ def request(draw: Draw) -> Pair:
     if clause.negatable and draw.chance(0.15):
         clause.negative = True
     refusal = "do not " if clause.negative else ""
-    return f"please {refusal}{english_base(clause)}.", f"bitte {german_request(clause)}."
-
-
-_JOINS = (("because", "weil"), ("because", "weil"), ("if", "wenn"), ("although", "obwohl"))
+    return f"please {refusal}{english_base(clause)}.", f"bitte {grammar.german_request(clause)}."
 
 
 def with_clause(draw: Draw) -> Pair:
     """A main clause and a reason, condition or concession, in either order."""
-    word, meaning = draw.pick(_JOINS)
+    word, meaning = draw.pick(PAIRS["joins"])
     tense = PRESENT if word == "if" or draw.chance(0.65) else PAST
     main, side = _frame(draw), draw.pick(_REASONS)(draw)
     if not (_can_be_past(main) and _can_be_past(side)):
@@ -199,7 +183,10 @@ def with_clause(draw: Draw) -> Pair:
     if word == "if":
         side.modal, side.adverb = "", None
     if draw.chance(0.35):
-        return (f"{word} {english(side)}, {english(main)}.", f"{meaning} {german_last(side)}, {german_after(main)}.")
+        return (
+            f"{word} {english(side)}, {english(main)}.",
+            f"{meaning} {german_last(side)}, {grammar.german_after(main)}.",
+        )
     comma = "," if word == "although" else ""
     return (f"{english(main)}{comma} {word} {english(side)}.", f"{german(main)}, {meaning} {german_last(side)}.")
 
@@ -208,13 +195,13 @@ def reported(draw: Draw) -> Pair:
     """Somebody says that ..., asks whether ..., knows when ..."""
     roll = draw.random()
     if roll < 0.55:
-        action = draw.pick((*verbs.SAYING, verbs.KNOW_THAT))
+        action = draw.pick((*verbs.SAYING, VERBS["know_that"]))
         head = Clause(person(draw, action, named=0.4), action)
         inner = finish(draw, _frame(draw), time=0.35)
         return f"{english(head)} that {english(inner)}.", f"{german(head)}, dass {german_last(inner)}."
-    action = draw.pick((*verbs.ASKING, verbs.KNOW_THAT, verbs.KNOW_THAT))
+    action = draw.pick((*verbs.ASKING, VERBS["know_that"], VERBS["know_that"]))
     head = Clause(person(draw, action, named=0.4), action)
-    if action is verbs.KNOW_THAT and head.subject.definite:
+    if action is VERBS["know_that"] and head.subject.definite:
         head.negative = True
     if roll < 0.8:
         inner = finish(draw, _frame(draw), time=0.35)
@@ -224,20 +211,17 @@ def reported(draw: Draw) -> Pair:
     return f"{english(head)} {word} {english(inner)}.", f"{german(head)}, {meaning} {german_last(inner)}."
 
 
-_IMPERSONAL = words.pairs("important wichtig, possible möglich, forbidden verboten, necessary nötig, easy einfach")
-
-
 def infinitive(draw: Draw) -> Pair:
     """It is important to fill in the form: "es ist wichtig, das Formular auszufüllen"; somebody tries to ..."""
     inner = _doable(draw, _REQUESTS[:7], ICH)
     if draw.chance(0.5):
-        word, meaning = draw.pick(_IMPERSONAL)
-        return f"it is {word} to {english_base(inner)}.", f"es ist {meaning}, {german_zu(inner)}."
+        word, meaning = draw.pick(PAIRS["impersonal"])
+        return f"it is {word} to {english_base(inner)}.", f"es ist {meaning}, {grammar.german_zu(inner)}."
     action = draw.pick(verbs.TRYING)
     head = Clause(person(draw, action, named=0.35), action)
     if draw.chance(0.45):
         head.tense = PAST
-    return f"{english(head)} to {english_base(inner)}.", f"{german(head)}, {german_zu(inner)}."
+    return f"{english(head)} to {english_base(inner)}.", f"{german(head)}, {grammar.german_zu(inner)}."
 
 
 def two_predicates(draw: Draw) -> Pair:
@@ -261,7 +245,7 @@ def two_predicates(draw: Draw) -> Pair:
     first, second = finish(draw, first, tense, 0.4), finish(draw, second, tense, 0.3)
     first.negative = second.negative = False
     text = f"{english(first)} and {english(second, subject=False)}."
-    return text, f"{german(first)} und {german_more(second)}."
+    return text, f"{german(first)} und {grammar.german_more(second)}."
 
 
 def contrast(draw: Draw) -> Pair:
@@ -271,20 +255,19 @@ def contrast(draw: Draw) -> Pair:
     return f"{english(first)}, but {english(second)}.", f"{german(first)}, aber {german(second)}."
 
 
-KINDS: tuple[tuple[float, Callable[[Draw], Pair]], ...] = (
-    (0.56, statement),
-    (0.68, question),
-    (0.76, open_question),
-    (0.86, request),
-    (0.91, with_clause),
-    (0.95, reported),
-    (0.97, infinitive),
-    (0.99, two_predicates),
-    (1.00, contrast),
-)
+_KINDS: dict[Callable[[Draw], Pair], float] = {
+    statement: 0.56,
+    question: 0.68,
+    open_question: 0.76,
+    request: 0.86,
+    with_clause: 0.91,
+    reported: 0.95,
+    infinitive: 0.97,
+    two_predicates: 0.99,
+    contrast: 1.0,
+}
 """Kinds of sentence with their cumulative shares."""
-_LIMITS = tuple(limit for limit, _ in KINDS)
-_MAKERS = tuple(maker for _, maker in KINDS)
+_MAKERS, _LIMITS = tuple(_KINDS), tuple(_KINDS.values())
 
 
 def sentence(draw: Draw) -> Pair:

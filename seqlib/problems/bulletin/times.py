@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from seqlib.problems.bulletin import numbers, words
-from seqlib.problems.bulletin.clause import E_TIME, PAST, R_TIME, Part
+from seqlib.problems.bulletin import numbers
+from seqlib.problems.bulletin.clause import PAST, E, Part, R
+from seqlib.problems.bulletin.lexicon import LEXICON
 from seqlib.problems.bulletin.nouns import NOUNS
 from seqlib.problems.bulletin.phrases import Draw, prepositional, the
+from seqlib.problems.bulletin.words import PAIRS, rows
 
-_UNITS = (
-    ("minute", "Minute", "einer", "Minuten"),
-    ("hour", "Stunde", "einer", "Stunden"),
-    ("day", "Tag", "einem", "Tagen"),
-    ("week", "Woche", "einer", "Wochen"),
-    ("month", "Monat", "einem", "Monaten"),
-    ("year", "Jahr", "einem", "Jahren"),
-)
-_SPANS = (("week", "e Woche"), ("month", "en Monat"), ("year", "es Jahr"), ("weekend", "es Wochenende"))
-_COMING = (
-    *(("today", "heute"), ("tomorrow", "morgen"), ("the day after tomorrow", "übermorgen"), ("now", "jetzt")),
-    *(("this afternoon", "heute Nachmittag"), ("this evening", "heute Abend"), ("soon", "bald")),
-    *(("tomorrow morning", "morgen früh"), ("tomorrow evening", "morgen Abend"), ("at the weekend", "am Wochenende")),
-    *(("in the morning", "am Morgen"), ("in the evening", "am Abend"), ("at night", "in der Nacht")),
-    *(("at noon", "am Mittag"), ("at midnight", "um Mitternacht")),
-)
-_GONE = (
-    *(("yesterday", "gestern"), ("the day before yesterday", "vorgestern"), ("this morning", "heute Morgen")),
-    *(("yesterday evening", "gestern Abend"), ("last night", "letzte Nacht"), ("recently", "vor Kurzem")),
-)
-_BARE_DAY = (("today", "heute"), ("tomorrow", "morgen"))
+_UNITS = rows(LEXICON["rows"]["units"])
+"""Unit, German unit, its article in the dative, and plural in the dative."""
 
 
 def clock(draw: Draw) -> tuple[str, str]:
@@ -50,7 +33,7 @@ def at_clock(draw: Draw) -> tuple[str, str]:
 
 def date(draw: Draw) -> tuple[str, str]:
     """A date: "on 3 March" → "am 3. März", or in words."""
-    month_en, month_de = draw.pick(words.MONTHS)
+    month_en, month_de = draw.pick(PAIRS["months"])
     day = draw.below(31 if month_en != "February" else 28) + 1
     if month_en in ("April", "June", "September", "November"):
         day = min(day, 30)
@@ -60,31 +43,31 @@ def date(draw: Draw) -> tuple[str, str]:
     return f"on the {english} of {month_en}", f"am {german} {month_de}"
 
 
-def _count(draw: Draw) -> tuple[str, str, bool]:
+def _count(draw: Draw) -> tuple[str, str]:
     """A number of units in the dative: "three days" → "drei Tagen", "a day" → "einem Tag"."""
     unit = draw.pick(_UNITS)
     if draw.chance(0.3):
-        return f"{'an' if unit[0] == 'hour' else 'a'} {unit[0]}", f"{unit[2]} {unit[1]}", True
+        return f"{'an' if unit[0] == 'hour' else 'a'} {unit[0]}", f"{unit[2]} {unit[1]}"
     how_many = numbers.number(draw.below(11) + 2)
     if unit[0] == "minute":
         how_many = numbers.number(draw.below(58) + 2)
-    return f"{how_many[0]} {unit[0]}s", f"{how_many[1]} {unit[3]}", False
+    return f"{how_many[0]} {unit[0]}s", f"{how_many[1]} {unit[3]}"
 
 
 def _weekday(draw: Draw, bare: float = 0.55) -> tuple[str, str]:
-    english, german = draw.pick(words.DAYS)
+    english, german = draw.pick(PAIRS["days"])
     if draw.chance(bare):
         return f"on {english}", f"am {german}"
-    part = draw.pick(words.DAYTIMES)
+    part = draw.pick(PAIRS["daytimes"])
     return f"on {english} {part[0]}", f"am {german}{part[1].lower()}"
 
 
 def _span(draw: Draw, which: str, stem: str) -> tuple[str, str]:
     """ "next week" → "nächste Woche", "last Friday" → "letzten Freitag" (accusative)."""
     if draw.chance(0.5):
-        english, german = draw.pick(words.DAYS)
+        english, german = draw.pick(PAIRS["days"])
         return f"{which} {english}", f"{stem}en {german}"
-    english, ending = draw.pick(_SPANS)
+    english, ending = draw.pick(PAIRS["spans"])
     return f"{which} {english}", f"{stem}{ending}"
 
 
@@ -103,11 +86,11 @@ def past_time(draw: Draw) -> tuple[str, str]:
     """When something happened."""
     roll = draw.random()
     if roll < 0.4:
-        return draw.pick(_GONE)
+        return draw.pick(PAIRS["gone"])
     if roll < 0.55:
         return _span(draw, "last", "letzt")
     if roll < 0.7:
-        english, german, _ = _count(draw)
+        english, german = _count(draw)
         return f"{english} ago", f"vor {german}"
     if roll < 0.8:
         return _with_clock(draw, ("yesterday", "gestern"))
@@ -122,20 +105,20 @@ def coming_time(draw: Draw) -> tuple[str, str]:
     if roll < 0.26:
         return at_clock(draw)
     if roll < 0.4:
-        return _with_clock(draw, draw.pick(_BARE_DAY) if draw.chance(0.5) else _weekday(draw, bare=1.0))
+        return _with_clock(draw, draw.pick(PAIRS["coming"][:2]) if draw.chance(0.5) else _weekday(draw, bare=1.0))
     if roll < 0.62:
-        return draw.pick(_COMING)
+        return draw.pick(PAIRS["coming"])
     if roll < 0.7:
         return _weekday(draw)
     if roll < 0.76:
         return _span(draw, "next", "nächst")
     if roll < 0.82:
-        english, german, _ = _count(draw)
+        english, german = _count(draw)
         return f"in {english}", f"in {german}"
     if roll < 0.88:
         return date(draw)
     if roll < 0.92:
-        english, german = draw.pick(words.MONTHS if draw.chance(0.6) else words.SEASONS)
+        english, german = draw.pick(PAIRS["months"] if draw.chance(0.6) else PAIRS["seasons"])
         return f"in {english}", f"im {german}"
     return _around_event(draw)
 
@@ -144,22 +127,22 @@ def habit_time(draw: Draw, days: bool) -> tuple[str, str]:
     """When something happens again and again; ``days`` allows "from Monday to Friday"."""
     roll = draw.random() * (1.0 if days else 0.75)
     if roll < 0.3:
-        english, german = draw.pick(words.DAYS)
+        english, german = draw.pick(PAIRS["days"])
         return f"on {english}s", f"{german.lower()}s"
     if roll < 0.5:
-        return draw.pick((("every day", "jeden Tag"), ("every week", "jede Woche"), ("every hour", "jede Stunde")))
+        return draw.pick(PAIRS["repeated"])
     if roll < 0.75:
-        how_many = numbers.number(draw.below(29) + 2)
-        unit_en, unit_de = draw.pick((("minutes", "Minuten"), ("hours", "Stunden"), ("days", "Tage")))
-        return f"every {how_many[0]} {unit_en}", f"alle {how_many[1]} {unit_de}"
+        english, german = numbers.number(draw.below(29) + 2)
+        unit_en, unit_de = draw.pick(PAIRS["durations"])
+        return f"every {english} {unit_en}", f"alle {german} {unit_de}"
     start = draw.below(7)
-    (first, erster), (last, letzter) = words.DAYS[start], words.DAYS[(start + 1 + draw.below(5)) % 7]
+    (first, erster), (last, letzter) = PAIRS["days"][start], PAIRS["days"][(start + 1 + draw.below(5)) % 7]
     return f"from {first} to {last}", f"von {erster} bis {letzter}"
 
 
 def state_time(draw: Draw) -> tuple[str, str]:
     """How long a state lasts: "until Friday" → "bis Freitag", "until eight o'clock" → "bis acht Uhr"."""
-    english, german = draw.pick(words.DAYS) if draw.chance(0.5) else clock(draw)
+    english, german = draw.pick(PAIRS["days"]) if draw.chance(0.5) else clock(draw)
     return f"until {english}", f"bis {german}"
 
 
@@ -173,4 +156,4 @@ def when(draw: Draw, tense: str, times: str, future: bool) -> Part:
         english, german = habit_time(draw, times == "range")
     else:
         english, german = coming_time(draw)
-    return Part(english, german, E_TIME, R_TIME, True)
+    return Part(english, german, E.TIME, R.TIME, True)

@@ -1,6 +1,6 @@
 """Verbs in both languages and the kinds of noun they take.
 
-A line: English base/past|German infinitive (prefix+stem), 3rd person, participle, h(aben) or s(ein)|kinds.
+A line: English base/past|German as ``german_verb`` reads it|kinds; prepositional ones add |preposition|case.
 """
 
 from __future__ import annotations
@@ -43,28 +43,15 @@ def verb(english: str, german: str, kinds: str = "") -> Verb:
     """A verb from "pick/picked up" (or "be cancelled") and "ab+holen holt abgeholt h"."""
     head, _, rest = english.partition(" ")
     base, _, past = head.partition("/")
-    return Verb(
-        base, _third(base), past, rest, base == "be", german_verb(german.replace("+", "|")), tuple(kinds.split())
-    )
+    return Verb(base, _third(base), past, rest, base == "be", german_verb(german), tuple(kinds.split()))
 
 
 def _table(name: str) -> tuple[Verb, ...]:
     return tuple(verb(*line.split("|")) for line in LEXICON["verbs"][name].splitlines())
 
 
-def _with_preterite(entry: Verb, past: str, past_plural: str) -> Verb:
-    return entry._replace(de=entry.de._replace(preterite=(past, past, past_plural)))
-
-
-BE = _with_preterite(verb("be/was", "sein ist gewesen s"), "war", "waren")
-BE = BE._replace(de=BE.de._replace(present=("bin", "ist", "sind")))
-HAVE = _with_preterite(verb("have/had", "haben hat gehabt h"), "hatte", "hatten")
-THERE_IS = _with_preterite(verb("be/was", "geben gibt gegeben h"), "gab", "gaben")
-BE_LATE = _with_preterite(verb("be/was", "haben hat gehabt h"), "hatte", "hatten")
-KNOW_THAT = verb("know/knew", "wissen weiß gewusst h")
-KNOW_THAT = KNOW_THAT._replace(de=KNOW_THAT.de._replace(present=("weiß", "weiß", "wissen")))
-GET = verb("get/got", "werden wird geworden s")
-STAND = _with_preterite(verb("be/was", "stehen steht gestanden h"), "stand", "standen")
+VERBS = {name: verb(*line.split("|")) for name, line in LEXICON["verbs"]["alone"].items()}
+"""Verbs that frames ask for by name."""
 
 TRANSITIVE = _table("transitive")
 """Verbs with an accusative object."""
@@ -76,56 +63,10 @@ DITRANSITIVE = _table("ditransitive")
 """Verbs with an accusative thing and a dative person: English "the book to the woman"."""
 
 PREPOSITIONAL = tuple(
-    (verb(english, german, kinds), preposition, case)
-    for english, german, kinds, preposition, case in (
-        ("wait/waited for", "warten wartet gewartet h", "person vehicle relative", "auf", 1),
-        ("speak/spoke with", "sprechen spricht gesprochen h", "person relative", "mit", 2),
-        ("look/looked after", "auf+passen passt aufgepasst h", "luggage relative", "auf", 1),
-        ("take/took part in", "teil+nehmen nimmt teilgenommen h", "session event", "an", 2),
-        ("ask/asked for", "bitten bittet gebeten h", "paper drink", "um", 1),
-        ("come/came to", "kommen kommt gekommen s", "session event", "zu", 2),
-    )
+    (verb(*head), preposition, int(case))
+    for *head, preposition, case in (line.split("|") for line in LEXICON["verbs"]["prepositional"].splitlines())
 )
 """(verb, German preposition, case) of verbs with a prepositional object."""
-
-DEPART = verb("depart/departed", "ab+fahren fährt abgefahren s")
-ARRIVE = verb("arrive/arrived", "an+kommen kommt angekommen s")
-STOP = verb("stop/stopped", "halten hält gehalten h")
-RUN = verb("run/ran", "fahren fährt gefahren s")
-BE_CANCELLED = verb("be/was cancelled", "aus+fallen fällt ausgefallen s")
-CONTINUE = verb("continue/continued", "weiter+fahren fährt weitergefahren s")
-TURN_BACK = verb("turn/turned back", "um+kehren kehrt umgekehrt s")
-TRAVEL = verb("travel/travelled", "fahren fährt gefahren s")
-GO = verb("go/went", "gehen geht gegangen s")
-CHANGE = verb("change/changed trains", "um+steigen steigt umgestiegen s")
-GET_ON = verb("get/got on", "ein+steigen steigt eingestiegen s")
-GET_OFF = verb("get/got off", "aus+steigen steigt ausgestiegen s")
-STAY = verb("stay/stayed", "bleiben bleibt geblieben s")
-LIVE = verb("live/lived", "wohnen wohnt gewohnt h")
-WORK = verb("work/worked", "arbeiten arbeitet gearbeitet h")
-PUT = verb("put/put", "stellen stellt gestellt h")
-BELONG = verb("belong/belonged", "gehören gehört gehört h")
-LIKE = verb("like/liked", "gefallen gefällt gefallen h")
-COST = verb("cost/cost", "kosten kostet gekostet h")
-BEGIN = verb("begin/began", "an+fangen fängt angefangen h")
-END = verb("end/ended", "auf+hören hört aufgehört h")
-TAKE_PLACE = verb("take/took place", "statt+finden findet stattgefunden h")
-LAST = verb("last/lasted", "dauern dauert gedauert h")
-OPEN = verb("open/opened", "öffnen öffnet geöffnet h")
-CLOSE = verb("close/closed", "schließen schließt geschlossen h")
-RAIN = verb("rain/rained", "regnen regnet geregnet h")
-SNOW = verb("snow/snowed", "schneien schneit geschneit h")
-HAIL = verb("hail/hailed", "hageln hagelt gehagelt h")
-SHINE = verb("shine/shone", "scheinen scheint geschienen h")
-RISE = verb("rise/rose", "steigen steigt gestiegen s")
-FALL = verb("fall/fell", "sinken sinkt gesunken s")
-COME_UP = verb("come/came up", "auf+gehen geht aufgegangen s")
-GO_DOWN = verb("go/went down", "unter+gehen geht untergegangen s")
-WEAKEN = verb("weaken/weakened", "nach+lassen lässt nachgelassen h")
-REACH = verb("reach/reached", "erreichen erreicht erreicht h")
-BLOW = verb("blow/blew", "wehen weht geweht h")
-MOVE = verb("move/moved", "ziehen zieht gezogen s")
-EXPECT = verb("expect/expected", "erwarten erwartet erwartet h")
 
 SAYING = _table("saying")
 ASKING = _table("asking")

@@ -6,10 +6,16 @@ from seqlib.problems.bulletin.german import adjective_stem
 from seqlib.problems.bulletin.lexicon import LEXICON
 
 
+def rows(text: str) -> tuple[tuple[str, ...], ...]:
+    """Rows of words from "new neu, old alt"; a space inside an expression is written "_", and nothing at all "-"."""
+    return tuple(
+        tuple("" if word == "-" else word.replace("_", " ") for word in row.split()) for row in text.split(",")
+    )
+
+
 def pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """(English, German) from "new neu, old alt"; an English expression of two words is written with "_"."""
-    items = (item.split() for item in text.split(","))
-    return tuple((english.replace("_", " "), german.replace("_", " ")) for english, german in items)
+    """(English, German) of every row."""
+    return tuple((english, german) for english, german in rows(text))
 
 
 Adjective = tuple[str, str, str]
@@ -22,21 +28,13 @@ ADJECTIVES: dict[str, tuple[Adjective, ...]] = {
 NEEDS_DEFINITE = frozenset({"first", "last", "next", "nearest", "whole"})
 """Adjectives that take a singular noun and the definite article."""
 
-_PAIRS = LEXICON["pairs"]
-DAYS = pairs(_PAIRS["days"])
-MONTHS = pairs(_PAIRS["months"])
-SEASONS = pairs(_PAIRS["seasons"])
-DAYTIMES = pairs(_PAIRS["daytimes"])
-DIRECTIONS = pairs(_PAIRS["directions"])
-SKY_STATES = pairs(_PAIRS["sky_states"])
-COMPARATIVES = pairs(_PAIRS["comparatives"])
-FREQUENCY = pairs(_PAIRS["frequency"])
-LIKELIHOOD = pairs(_PAIRS["likelihood"])
+PAIRS = {name: pairs(text) for name, text in LEXICON["pairs"].items()}
+"""Closed lists of (English, German); ``causes`` in the genitive (bare plurals apart), after "wegen"."""
 
-DETERMINERS_SINGULAR = dict(pairs(_PAIRS["determiners"]))
+STATES = {kind: pairs(text) for kind, text in LEXICON["states"].items()}
+"""What is said of roads, lifts, vehicles and shops."""
+
+DETERMINERS_SINGULAR = dict(PAIRS["determiners"])
 """English determiner → German stem, before a singular noun. "d" stands for the definite article."""
 
 POSSESSIVES = ("my", "our", "your", "his", "her")
-
-CAUSES = pairs(_PAIRS["causes"])
-"""What follows "because of" and, in the genitive (bare plurals apart), "wegen"."""

@@ -13,8 +13,9 @@ from seqlib.util.errors import DataError, UsageError
 
 __all__ = ["command"]
 
-HELP = """Continue text with the language model in DIR. One prompt is written as it comes; with several (--prompts, -n)
-each is printed when all are done. What is drawn depends on the prompt, the seed and the number of the output alone.
+HELP = """Continue text with the language model in DIR (a folder, or a handle as in `seqlib hub --help`). One prompt is
+written as it comes; with several (--prompts, -n) each is printed when all are done. What is drawn depends on the
+prompt, the seed and the number of the output alone.
 
 \b
   seqlib generate runs/lm --prompt "ROMEO:" --temperature 0.8
@@ -36,7 +37,7 @@ def _generate(
     **options: Any,
 ) -> None:
     from seqlib.decode.generate import TextGenerator
-    from seqlib.decode.load import load
+    from seqlib.hub.load import load
 
     if prompt is not None and prompts is not None:
         raise UsageError("--prompt and --prompts: give one of them")

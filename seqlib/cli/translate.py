@@ -15,12 +15,14 @@ from seqlib.util.errors import DataError, UsageError
 
 __all__ = ["command", "prompt"]
 
-HELP = """Translate with the model in DIR, or with those in several together: lines of UTF-8 text from standard input to
-standard output, one for one (an empty line stays empty); on a terminal, a prompt.
+HELP = """Translate with the model in DIR (a folder, or a handle as in `seqlib hub --help`), or with those in several
+together: lines of UTF-8 text from standard input to standard output, one for one (an empty line stays empty); on a
+terminal, a prompt.
 
 \b
   seqlib translate runs/mine < in.txt > out.txt
   seqlib translate runs/mine --beam 4 --n_best 4 --json < in.txt > out.jsonl
+  seqlib translate hf://org/opus-mt-en-de < in.txt > out.txt
   seqlib translate runs/a runs/b --no_repeat_ngram 3 < in.txt > out.txt
 """
 
@@ -120,21 +122,20 @@ def _translate(
     precision: str,
     **options: Any,
 ) -> None:
-    from seqlib.decode.load import load
+    from seqlib.decode.translate import Translator
+    from seqlib.hub.load import load
 
     options = {name: value for name, value in options.items() if value is not None}
     options["sampling"] = _sampling(options)
     translator = load(*folders, model=model, device=device, precision=precision)
-    if translator.spec.task != "translation":
-        task = translator.spec.task.replace("_", " ")
-        raise UsageError(
-            f"{folders[0]}: is a model of {task}, not of translation; `seqlib inspect {folders[0]}` tells its use"
-        )
+    if not isinstance(translator, Translator):
+        raise UsageError(f"{folders[0]}: is no translation model; `seqlib inspect {folders[0]}` tells its use")
     if n_best > 1 and options.get("beam", translator.beam) < n_best:
         options["beam"] = n_best
     if sys.stdin.isatty():
         spec = translator.spec
-        prompt(translator, f"{spec.source_language} → {spec.target_language}", n_best=n_best, **options)
+        languages = f"{spec.source_language} → {spec.target_language}" if spec.source_language else folders[0]
+        prompt(translator, languages, n_best=n_best, **options)
         return
     with contextlib.ExitStack() as stack:
         if prefixes is not None:

@@ -18,6 +18,7 @@ __all__ = ["Encoded", "PretrainedTokenizer", "SentencePieceFile", "read_tokenize
 
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
 _PIECES = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+_SIDES = ("vocab.*.spm", "[st]*vocab.*.spm")  # Marian's: one for both languages, or srcvocab and trgvocab
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 _USUAL = {
     "pad": ("[PAD]", "<pad>"),
@@ -124,19 +125,28 @@ class SentencePieceFile:
     """A SentencePiece model of others, with the ids of its own pieces; `extra` pieces (T5's sentinels) follow these.
 
     Text is normalised as the model says. `vocab`, piece → id, gives other ids (Marian's vocab.json); a piece that it
-    lacks is `unk_id`.
+    lacks is `unk_id`. `name` is the file of the model, `target` that of the other language, whose ids `decode` takes.
     """
 
     kind = "pretrained"
 
     def __init__(
-        self, files: Mapping[str, bytes], name: str, *, extra: int = 0, vocab: Mapping[str, int] | None = None
+        self,
+        files: Mapping[str, bytes],
+        name: str,
+        target: str | None = None,
+        *,
+        extra: int = 0,
+        vocab: Mapping[str, int] | None = None,
     ):
         import sentencepiece
 
         self.files, self.settings, self.extra = dict(files), _settings(files, name), extra
         try:
             self._pieces: Any = sentencepiece.SentencePieceProcessor(model_proto=files[name])
+            self._others: Any = (
+                sentencepiece.SentencePieceProcessor(model_proto=files[target]) if target else self._pieces
+            )
         except RuntimeError as error:
             raise DataError(f"{name}: not a SentencePiece model: {error}") from None
         p = self._pieces
@@ -183,7 +193,7 @@ class SentencePieceFile:
         kept = [int(token) for token in ids if int(token) not in special]
         if self._named is not None:
             return self._pieces.decode([self._named[token] for token in kept])
-        return self._pieces.decode([token for token in kept if token < self._pieces.vocab_size()])
+        return self._others.decode([token for token in kept if token < self._others.vocab_size()])
 
     def piece(self, token: int) -> str:
         """What one id stands for."""
@@ -203,7 +213,7 @@ def read_tokenizer(folder: str | Path, *, extra: int = 0) -> PretrainedTokenizer
 
     Raises DataError that names the folder where there is none, or the damaged file.
     """
-    folder = Path(folder)
+    folder = Path(folder) if Path(folder).is_dir() else Path(folder).parent
     settings = {name: (folder / name).read_bytes() for name in _SETTINGS if (folder / name).is_file()}
     for names in (_TOKENIZERS[:1], _TOKENIZERS[1:2], _TOKENIZERS[2:]):
         if all((folder / name).is_file() for name in names):
@@ -216,9 +226,12 @@ def read_tokenizer(folder: str | Path, *, extra: int = 0) -> PretrainedTokenizer
     for name in _PIECES:
         if (folder / name).is_file():
             return SentencePieceFile({name: (folder / name).read_bytes()} | settings, name, extra=extra)
+    for pattern in _SIDES:
+        if found := {path.name: path.read_bytes() for path in sorted(folder.glob(pattern))}:
+            return SentencePieceFile(found, *found)
     raise DataError(
         f"{folder}: there is no tokenizer here; expected tokenizer.json, vocab.txt, vocab.json with merges.txt, or one "
-        f"of {', '.join(_PIECES)}"
+        f"of {', '.join((*_PIECES, *_SIDES))}"
     )
 
 

@@ -9,8 +9,9 @@ import ml_dtypes
 import numpy as np
 
 from seqlib.hub.formats import open_checkpoint
+from seqlib.hub.load import read_config
 from seqlib.util.arrays import write_arrays
-from seqlib.util.atomic import atomic_folder
+from seqlib.util.atomic import atomic_folder, write_json
 
 __all__ = ["to_safetensors"]
 
@@ -19,7 +20,8 @@ _BESIDE = (".json", ".txt", ".model", ".spm", ".jinja", ".yml", ".md")
 
 def to_safetensors(source: Path, folder: Path, dtype: str | None = None) -> Path:
     """Write ``model.safetensors`` with the arrays of a file or folder, under their names, and copy the configuration
-    and tokenizer that lie beside them. `dtype` (float32, float16, bfloat16) is what floats become. Gives `folder`.
+    and tokenizer that lie beside them; what a Marian model says of itself becomes a config.json. `dtype` (float32,
+    float16, bfloat16) is what floats become. Gives `folder`.
 
     Raises DataError for a damaged source, errors of `atomic_folder`.
     """
@@ -36,4 +38,6 @@ def to_safetensors(source: Path, folder: Path, dtype: str | None = None) -> Path
         for path in beside.iterdir():
             if path.suffix in _BESIDE and not path.name.endswith(".index.json"):
                 shutil.copyfile(path, aside / path.name)
+        if checkpoint.format == "marian":
+            write_json(aside / "config.json", read_config(source))
     return folder

@@ -13,7 +13,9 @@ from seqlib.core.meta import meta
 from seqlib.data.pretrained import read_tokenizer
 from seqlib.decode import load as saved
 from seqlib.hub.formats import open_checkpoint
+from seqlib.hub.formats.npz import model_yml
 from seqlib.hub.handles import resolve
+from seqlib.models import marian_native
 from seqlib.nn.module import Module
 from seqlib.problems.spec import Labels, ProblemSpec
 from seqlib.util.errors import DataError, UsageError, unknown
@@ -25,6 +27,7 @@ FAMILIES = {
     "roberta": "bert",
     "distilbert": "bert",
     "marian": "marian",
+    "marian_native": "marian_native",
     "bart": "marian",
     "pegasus": "marian",
     "t5": "t5",
@@ -48,7 +51,7 @@ def load(
 ) -> Any:
     """What lies at a `handle`, ready for use: a folder that `seqlib train` wrote (see `decode.load.load`, which
     `others`, `threshold` and `model` are for); a pretrained model in Hugging Face's format, a folder or what a handle
-    names (`hub.handles.resolve`); a file of tensors.
+    names (`hub.handles.resolve`); a Marian model, the folder or the file; a file of tensors.
 
     A pretrained model has `.translate`, `.generate`, `.classify`, `.embed` or `.fill_mask`, by its head, and the plain
     module at `.model`. It computes on a `device` ("cpu", "cuda", "auto": the GPU where there is one) in a `precision`
@@ -57,7 +60,7 @@ def load(
     `decode.load.load`.
     """
     folder = resolve(handle) if "://" in str(handle) else Path(handle)
-    if others or not (folder / "config.json").is_file() or _is_bundle(folder):
+    if others or _is_bundle(folder) or not ((folder / "config.json").is_file() or _tells_itself(folder)):
         return saved.load(folder, *others, threshold=threshold, model=model, device=device, precision=precision)
     found = read_config(folder)
     built = saved.placed(read_model(folder, found).eval(), device, precision)
@@ -129,16 +132,35 @@ def family_of(found: Mapping[str, Any], folder: Path) -> Any:
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """A JSON object in the folder of a model; DataError where it is damaged, {} for a missing file of another name than
-    config.json."""
+    config.json. What a Marian file says of itself stands for its config.json."""
     path = folder / name
-    if name != "config.json" and not path.is_file():
-        return {}
+    if not path.is_file():
+        if name != "config.json":
+            return {}
+        if _tells_itself(folder):
+            return _told(folder)
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: is damaged: {error}") from None
+
+
+def _tells_itself(path: Path) -> bool:
+    """Whether these may be weights, a file or the folder of one, that need no config.json beside them."""
+    files = [path] if path.is_file() else sorted(path.glob("model*"))
+    return any(file.suffix in (".npz", ".bin") for file in files)
+
+
+def _told(path: Path) -> dict[str, Any]:
+    checkpoint = open_checkpoint(path)
+    if checkpoint.format != "marian":
+        raise DataError(f"{checkpoint.path}: has neither a config.json beside it nor settings in it")
+    folder = checkpoint.path.parent
+    beside = sorted([*folder.glob("config*.yml"), *folder.glob("*decoder*.yml")])
+    decoding = model_yml(beside[0], beside[0].read_bytes()) if beside else {}
+    return marian_native.from_settings(checkpoint.metadata, decoding)
 
 
 def _is_bundle(folder: Path) -> bool:

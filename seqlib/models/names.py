@@ -16,7 +16,7 @@ from seqlib.util.errors import SeqlibError, nearest
 
 __all__ = ["Names", "Report", "read_table"]
 
-_WILD = {"*": r"\d+", "?": r"\w", "@": r"\w+"}
+_WILD = {"*": r"\d+", "#": r"\d+", "?": r"\w", "@": r"\w+"}
 _SHOWN = 10  # names of each kind that an error lists
 
 
@@ -49,8 +49,8 @@ class Report(NamedTuple):
 
 class Names:
     """A table of lines ``ours theirs [how]``: a parameter or a module of ours, and its name in the checkpoint. What
-    lies below a module has one name in both. ``*`` is a number, ``?`` a letter, ``@`` a word. The first line that fits
-    counts.
+    lies below a module has one name in both. ``*`` is a number, ``#`` one that is higher by 1 in theirs, ``?`` a
+    letter, ``@`` a word. The first line that fits counts.
 
     ``(q_proj|k_proj|v_proj)`` joins several of ours, row after row, in one tensor of theirs. `how` is ``T`` (theirs is
     transposed, as GPT-2's matrices are), ``row`` (theirs has an axis of 1 before) or ``+1`` (ours is theirs + 1, as
@@ -76,7 +76,9 @@ class Names:
                 before = parts[: parts.index(found["part"])]
                 own, end = found.start("part") - len(self.root), found.end("part") - len(self.root)
                 start = sum(sizes[name[:own] + part + name[end:]] for part in before)
-            return _Place(theirs.format(**found.groupdict()) + (found["rest"] or ""), how, start)
+            wild = {key: value or "" for key, value in found.groupdict().items()}
+            wild |= {f"{key}_next": str(int(value) + 1) for key, value in wild.items() if value.isdigit()}
+            return _Place(theirs.format(**wild) + wild["rest"], how, start)
         raise SeqlibError(f"the table of weight names has no line for {name}")
 
     def read(self, model: Module, checkpoint: Mapping[str, np.ndarray], fresh: tuple[str, ...] = ()) -> Report:
@@ -160,7 +162,7 @@ def _rule(ours: str, theirs: str, how: str = "") -> _Rule:
     ]
     pattern = wild[0] + (f"(?P<part>{joined})" if joined else "") + wild[1] + r"(?P<rest>\..*)?"
     count = itertools.count()
-    theirs = re.sub(r"[*?@]", lambda _: f"{{n{next(count)}}}", theirs)
+    theirs = re.sub(r"[*#?@]", lambda m: f"{{n{next(count)}{'_next' * (m[0] == '#')}}}", theirs)
     return _Rule(re.compile(pattern), tuple(joined.split("|")) if joined else (), theirs, how)
 
 

@@ -89,6 +89,7 @@ class Transformer(Module):
     def __init__(self, config: TransformerConfig, spec: Vocabularies):
         self.config = config
         self.spec = spec
+        self.recurrent = config.decoder_history == "ssru"
         width, scale = config.d_model, math.sqrt(config.d_model) if config.embedding_scale else 1.0
         self.source_embedding = Embedding(spec.source_vocab, width, scale)
         shared = config.tie_source and spec.shared_vocab
@@ -206,7 +207,11 @@ class Transformer(Module):
         return self._placed(self.source_positions, self.source_norm, self.source_embedding(_ids(ids)), segments)
 
     def _target(self, ids: Any, segments: Segments | None = None) -> Tensor:
-        return self._placed(self.target_positions, self.target_norm, self.target_embedding(_ids(ids)), segments)
+        x = self.target_embedding(_ids(ids))
+        if self.config.zero_begin:
+            at = ops.arange(x.shape[1]) if segments is None else segments.positions
+            x = x * ops.expand_dims(ops.greater(at, 0), 1).astype(x.dtype)
+        return self._placed(self.target_positions, self.target_norm, x, segments)
 
     def _placed(self, positions: Positions | None, norm: Module | None, x: Tensor, segments: Segments | None) -> Tensor:
         if positions is not None:
@@ -231,12 +236,14 @@ class Transformer(Module):
         heads, width = self.config.heads, self.config.d_model
         own = self.config.kv_heads or heads
         sizes = (sentences, rows, source_length, max_length, own, self.config.head_width or width // heads)
-        return DecodeCache(len(self.decoder), *sizes, dtype=self.compute or np.float32)
+        state = width if self.recurrent else 0
+        return DecodeCache(len(self.decoder), *sizes, dtype=self.compute or np.float32, state=state)
 
     def fill_cache(self, cache: DecodeCache, memory: Tensor, src_lengths: Any) -> None:
         """Start new sentences in a cache: compute the cross-attention keys and values of memory [B,S,D] once.
 
         What self-attention holds from earlier sentences stays and is never seen: a step sees its own history only.
+        States become 0.
         """
         expected = (cache.sentences, cache.source_length, self.config.d_model)
         if tuple(memory.shape) != expected:
@@ -246,6 +253,8 @@ class Transformer(Module):
                 k, v = ops.split(layer.cross_attention.keys_values(memory), 2, axis=2)
                 cache.cross_k[i].assign(k)
                 cache.cross_v[i].assign(v)
+            for state in cache.states:
+                state.assign(ops.zeros(state.shape, state.dtype))
             cache.source_lengths.assign(_ids(src_lengths))
 
     def init_cache(self, memory: Tensor, src_lengths: Any, rows: int, max_length: int) -> DecodeCache:
@@ -266,6 +275,8 @@ class Transformer(Module):
             if self.decoder_relative is not None:
                 place.add_bias(self.decoder_relative(ops.reshape(place_at, (1,)), cache.times()))
             x = self.target_embedding(_ids(tokens))
+            if self.config.zero_begin:
+                x = x * ops.greater(place_at, 0).astype(x.dtype)
             positions = self.target_positions
             x = x if positions is None else positions.at(x, place_at)
             x = self.dropout(x if self.target_norm is None else self.target_norm(x))

@@ -46,6 +46,9 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """Of relative positions: the numbers a head has, for the distances (in the encoder half of them a direction)."""
     relative_longest: int = 128
     """Of relative positions: the distance from which on all share a number."""
+    decoder_history: Literal["attention", "ssru"] = "attention"
+    """What a decoder layer sees the output so far by: self-attention, or a recurrent unit whose state has one size
+    (SSRU, Kim et al. 2019; Marian's fast decoders)."""
     attention_bias: bool = False
     """Biases in the attention projections (T2T has none)."""
     attention_scale: float = 0.0
@@ -58,6 +61,8 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """Embedded tokens are multiplied by the root of d_model."""
     embedding_norm: bool = False
     """Norms of what goes into the first layers (BART)."""
+    zero_begin: bool = False
+    """The begin token's vector is 0, whatever its id (Marian)."""
     output_bias: bool = False
     """A number added to each word's score (Marian, BART)."""
     output_scale: float = 1.0
@@ -95,4 +100,6 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
 def why_not_packed(config: TransformerConfig) -> str:
     """The reason for which `loss` can't take packed batches; "" where it can."""
+    if config.decoder_history == "ssru":
+        return "SSRU needs a row for each sentence"
     return "relative positions need a row for each sentence" if config.positions == "relative" else ""

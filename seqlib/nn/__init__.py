@@ -11,13 +11,14 @@ from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.nn.norm import LayerNorm, RMSNorm
 from seqlib.nn.positions import LearnedPositions, SinusoidalPositions, sinusoid_table
-from seqlib.nn.recurrent import GRU, LSTM, BahdanauAttention, GRUCell, LSTMCell, LuongAttention, RecurrentCache
+from seqlib.nn.recurrent import GRU, LSTM, SSRU, BahdanauAttention, GRUCell, LSTMCell, LuongAttention, RecurrentCache
 from seqlib.nn.relative import RelativeBias, relative_buckets
 from seqlib.nn.transformer_layers import DecoderLayer, EncoderLayer
 
 __all__ = [
     "GRU",
     "LSTM",
+    "SSRU",
     "BahdanauAttention",
     "DecodeCache",
     "DecoderLayer",

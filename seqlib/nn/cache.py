@@ -53,7 +53,8 @@ class DecodeCache:
 
     `self_k`, `self_v`: [B, L·J, H, K] a layer; `cross_k`, `cross_v`: [B, S, H, K] a layer, shared by the beams of a
     sentence, none for S = 0 (a model without a source); all in `dtype`. `source_lengths`: int32 [B];
-    `ancestry`: int32 [R, L], absent for one beam.
+    `ancestry`: int32 [R, L], absent for one beam. With `state` D, the decoder's own history is a state `states`
+    [R, D] a layer, which is moved with its beam; then there is neither `self_k`, `self_v` nor `ancestry`.
     Raises ShapeError when R is no multiple of B.
     """
 
@@ -67,28 +68,30 @@ class DecodeCache:
         heads: int,
         head_width: int,
         dtype: Any = np.float32,
+        state: int = 0,
     ):
         if rows < 1 or sentences < 1 or rows % sentences:
             raise ShapeError(f"cache: rows: expected a multiple of the {sentences} sentences, got {rows}")
         self.layers, self.sentences, self.rows, self.beams = layers, sentences, rows, rows // sentences
         self.source_length, self.max_length = source_length, max_length
         self.heads, self.head_width = heads, head_width
-        own = (sentences, max_length * self.beams, heads, head_width)
+        own = (sentences, 0 if state else max_length * self.beams, heads, head_width)
         cross = (sentences, source_length, heads, head_width)
         self.dtype = dtype
         self.self_k, self.self_v, self.cross_k, self.cross_v = (
             [Variable(np.zeros(shape, dtype), name=f"{name}.{i}") for i in range(layers) if shape[1]]
             for name, shape in (("self_k", own), ("self_v", own), ("cross_k", cross), ("cross_v", cross))
         )
+        self.states = [Variable(np.zeros((rows, state), dtype), f"state.{i}") for i in range(layers) if state]
         self.source_lengths = Variable(np.ones(sentences, np.int32), name="source_lengths")
         self.ancestry: Variable | None = None
-        if self.beams > 1:
+        if self.beams > 1 and not state:
             beam = np.arange(rows, dtype=np.int32) % self.beams
             self.ancestry = Variable(np.repeat(beam[:, None], max_length, axis=1), name="ancestry")
 
     def state_variables(self) -> dict[str, Variable]:
         """All storage, by name."""
-        variables = [*self.self_k, *self.self_v, *self.cross_k, *self.cross_v, self.source_lengths]
+        variables = [*self.self_k, *self.self_v, *self.cross_k, *self.cross_v, *self.states, self.source_lengths]
         if self.ancestry is not None:
             variables.append(self.ancestry)
         return {variable.name: variable for variable in variables}
@@ -105,8 +108,9 @@ class DecodeCache:
         """
         if tuple(parents.shape) != (self.rows,):
             raise ShapeError(f"cache: parents: expected shape ({self.rows},), got {tuple(parents.shape)}")
-        if self.ancestry is not None:
-            self.ancestry.assign(ops.take(self.ancestry, parents, axis=0))
+        moving = self.states if self.ancestry is None else [self.ancestry]
+        for variable in moving if self.beams > 1 else ():
+            variable.assign(ops.take(variable, parents, axis=0))
 
     def place(self, position: Tensor) -> StepPlace:
         """Prepare the step at `position` (int32, 0-d): each row owns its entry there, and sees its own history."""
@@ -148,20 +152,8 @@ class DecodeCache:
                 for mine, theirs in pairs:
                     mine.storage()[:count, :extent] = theirs.data[keep, :extent]
         self.source_lengths.storage()[:count] = other.source_lengths.data[keep]
+        rows = parents[(keep[:, None] * beams + np.arange(beams)).reshape(-1)]
+        for mine, theirs in zip(self.states, other.states, strict=True):
+            mine.storage()[: len(rows)] = theirs.data[rows]
         if self.ancestry is not None and other.ancestry is not None:
-            rows = (keep[:, None] * beams + np.arange(beams)).reshape(-1)
-            self.ancestry.storage()[: count * beams, :used] = other.ancestry.data[parents[rows], :used]
-
-    def take_sentences(self, keep: np.ndarray) -> DecodeCache:
-        """A smaller (or larger) cache that holds sentences `keep` (int [B'], repeats allowed) as they stand."""
-        keep = np.asarray(keep)
-        sizes = (self.source_length, self.max_length, self.heads, self.head_width, self.dtype)
-        other = DecodeCache(self.layers, len(keep), len(keep) * self.beams, *sizes)
-        for name, variable in self.state_variables().items():
-            values = variable.numpy()
-            if name == "ancestry":
-                values = values.reshape(self.sentences, self.beams, -1)[keep].reshape(other.rows, -1)
-            else:
-                values = values[keep]
-            other.state_variables()[name].assign(values)
-        return other
+            self.ancestry.storage()[: len(rows), :used] = other.ancestry.data[rows, :used]

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from seqlib.core import dtypes, ops
+from seqlib.core.ops.scan import scan
 from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Parameter, Tensor, Variable
 from seqlib.nn import init
@@ -20,7 +21,17 @@ from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.util.errors import ShapeError, unknown
 
-__all__ = ["GRU", "LSTM", "BahdanauAttention", "GRUCell", "LSTMCell", "LuongAttention", "RecurrentCache", "StateCache"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "SSRU",
+    "BahdanauAttention",
+    "GRUCell",
+    "LSTMCell",
+    "LuongAttention",
+    "RecurrentCache",
+    "StateCache",
+]
 
 State = tuple[Tensor, ...]
 """Of a layer, [B,H] each: h and c of an LSTM, h of a GRU."""
@@ -191,6 +202,40 @@ class GRU(Recurrent):
         self, in_features: int, features: int, layers: int = 1, bidirectional: bool = False, dropout: float = 0.0
     ):
         super().__init__(GRUCell, in_features, features, layers, bidirectional, dropout)
+
+
+class SSRU(Module):
+    """The simpler simple recurrent unit (Kim et al. 2019), `features` D wide: with f = σ(W_f x + b_f) the state is
+    c' = f · c + (1 - f) · W x, the output relu(c'). Both products are of the inputs alone; c begins as 0.
+
+    `forget_proj` holds W_f and b_f, `in_proj` W.
+    """
+
+    def __init__(self, features: int):
+        self.in_proj = Linear(features, features, bias=False)
+        self.forget_proj = Linear(features, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B,T,D] → outputs [B,T,D]."""
+        ahead = ops.swapaxes(x, 0, 1)
+        steps = (ops.sigmoid(self.forget_proj(ahead)), self.in_proj(ahead))
+
+        def step(c: Tensor, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            c = _gated(c, *at)
+            return c, c
+
+        _, states = scan(step, ops.zeros((x.shape[0], x.shape[2]), x.dtype), steps)
+        return ops.swapaxes(ops.relu(states), 0, 1)
+
+    def step(self, x: Tensor, state: Variable) -> Tensor:
+        """One token for each of J beams: x [B,J,D] → outputs [B,J,D]; the state [B·J,D] goes on in place."""
+        rows = ops.reshape(x, state.shape)
+        state.assign(_gated(state, ops.sigmoid(self.forget_proj(rows)), self.in_proj(rows)))
+        return ops.reshape(ops.relu(state), x.shape)
+
+
+def _gated(c: Tensor, f: Tensor, x: Tensor) -> Tensor:
+    return f * c + (1.0 - f) * x
 
 
 class LuongAttention(Module):

@@ -6,7 +6,7 @@ sentences.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from seqlib.core.tensor import Tensor
 from seqlib.nn.attention import MultiHeadAttention, Segments
@@ -15,6 +15,7 @@ from seqlib.nn.dropout import Dropout
 from seqlib.nn.feed_forward import FeedForward
 from seqlib.nn.module import Module
 from seqlib.nn.norm import NORMS
+from seqlib.nn.recurrent import SSRU
 
 __all__ = ["DecoderLayer", "EncoderLayer", "LayerConfig"]
 
@@ -58,6 +59,13 @@ class LayerConfig(Protocol):
     def ff_dropout(self) -> float: ...
 
 
+class DecoderConfig(LayerConfig, Protocol):
+    """What a decoder layer reads besides; `decoder_history` is "attention" or "ssru"."""
+
+    @property
+    def decoder_history(self) -> str: ...
+
+
 class Block(Module):
     """What every layer does around its parts: norm, dropout and the residual sum."""
 
@@ -97,13 +105,15 @@ class EncoderLayer(Block):
 
 
 class DecoderLayer(Block):
-    """By a `config` as `LayerConfig` asks for it: causal self-attention, attention over the encoder's output, and
-    feed-forward."""
+    """By a `config` as `DecoderConfig` asks for it: causal self-attention or an SSRU, attention over the encoder's
+    output, and feed-forward."""
 
-    def __init__(self, config: LayerConfig):
+    def __init__(self, config: DecoderConfig):
         super().__init__(config)
         self.attention_norm = NORMS[config.norm_kind](config.d_model, config.norm_eps)
-        self.attention = _attention(config, rotary=config.positions == "rotary")
+        recurrent = config.decoder_history == "ssru"
+        self.recurrence = SSRU(config.d_model) if recurrent else None
+        self.attention = None if recurrent else _attention(config, rotary=config.positions == "rotary")
         self.cross_attention_norm = NORMS[config.norm_kind](config.d_model, config.norm_eps)
         self.cross_attention = _attention(config)
         self.feed_forward_norm = NORMS[config.norm_kind](config.d_model, config.norm_eps)
@@ -120,9 +130,7 @@ class DecoderLayer(Block):
     ) -> Tensor:
         """x [B,T,D], memory [B,S,D] with valid lengths [B], bias [H,T,T] of self-attention's scores → [B,T,D]; x [N,D]
         and memory [M,D] in segments → [N,D]."""
-        y = self.before(self.attention_norm, x)
-        y = self.attention(y, causal=True, bias=bias, segments=segments)
-        x = self.after(self.attention_norm, x, y)
+        x = self._with_history(x, bias, segments)
         y = self.cross_attention(
             self.before(self.cross_attention_norm, x),
             memory,
@@ -134,17 +142,29 @@ class DecoderLayer(Block):
         y = self.feed_forward(self.before(self.feed_forward_norm, x))
         return self.after(self.feed_forward_norm, x, y)
 
+    def _with_history(self, x: Tensor, bias: Tensor | None, segments: Segments | None = None) -> Tensor:
+        y = self.before(self.attention_norm, x)
+        if self.attention is not None:
+            y = self.attention(y, causal=True, bias=bias, segments=segments)
+        else:
+            y = cast("SSRU", self.recurrence)(y)
+        return self.after(self.attention_norm, x, y)
+
     def cross_weights(self, x: Tensor, memory: Tensor, lengths: Tensor, bias: Tensor | None = None) -> Tensor:
         """How `forward` weighs the memory: x [B,T,D], memory [B,S,D], valid lengths [B] → [B,H,T,S]."""
-        y = self.attention(self.before(self.attention_norm, x), causal=True, bias=bias)
-        x = self.after(self.attention_norm, x, y)
+        x = self._with_history(x, bias)
         return self.cross_attention.weights(self.before(self.cross_attention_norm, x), memory, lengths)
 
     def step(self, x: Tensor, cache: DecodeCache, layer: int, place: StepPlace) -> Tensor:
         """One token a row, x [B,J,D] → [B,J,D]; writes into the cache of this `layer`."""
         y = self.before(self.attention_norm, x)
-        with self.attention.scope():
-            y = self.attention.step(y, cache.self_k[layer], cache.self_v[layer], place)
+        if self.recurrence is not None:
+            with self.recurrence.scope():
+                y = self.recurrence.step(y, cache.states[layer])
+        else:
+            attention = cast("MultiHeadAttention", self.attention)
+            with attention.scope():
+                y = attention.step(y, cache.self_k[layer], cache.self_v[layer], place)
         x = self.after(self.attention_norm, x, y)
         y = self.before(self.cross_attention_norm, x)
         k, v = cache.cross_k[layer], cache.cross_v[layer]

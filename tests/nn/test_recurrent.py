@@ -7,8 +7,8 @@ import pytest
 
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
-from seqlib.core.tensor import Tensor, tensor
-from seqlib.nn import GRU, LSTM, BahdanauAttention, LuongAttention
+from seqlib.core.tensor import Tensor, Variable, tensor
+from seqlib.nn import GRU, LSTM, SSRU, BahdanauAttention, LuongAttention
 from seqlib.util.errors import ShapeError, UsageError
 
 B, T, D, H = 4, 6, 5, 3
@@ -173,3 +173,17 @@ def test_attention_is_its_formula(name: str):
 def test_an_unknown_score_is_named():
     with pytest.raises(UsageError, match="general"):
         LuongAttention(H, "genral")  # type: ignore[arg-type]
+
+
+def test_ssru_is_its_formula():
+    layer = SSRU(H)
+    layer.forget_proj.bias.assign(_draw(H, seed=4))
+    x = _draw(B, T, H)
+    y = layer(tensor(x)).numpy()
+    state, rows = Variable(np.zeros((B, H), np.float32)), np.zeros((B, H))
+    for t in range(T):
+        forget = _sigmoid(x[:, t] @ layer.forget_proj.weight.numpy().T + layer.forget_proj.bias.numpy())
+        rows = forget * rows + (1 - forget) * (x[:, t] @ layer.in_proj.weight.numpy().T)
+        np.testing.assert_allclose(y[:, t], np.maximum(rows, 0), atol=1e-6)
+        stepped = layer.step(tensor(x[:, t : t + 1]), state)  # as beams of B sentences
+        np.testing.assert_allclose(stepped.numpy()[:, 0], y[:, t], atol=1e-6)

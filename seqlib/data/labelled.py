@@ -1,7 +1,7 @@
 """Labelled texts and pairs of texts as batches: ids, where the second text begins, targets, weights.
 
 B rows, S time, L labels. A row is bos, the text, eos, and of a pair the second text and eos again: BERT's layout, where
-its [CLS] is bos and its [SEP] is eos.
+its [CLS] is bos and its [SEP] is eos. In RoBERTa's two eos stand between the texts of a pair.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class LabelledBatch(NamedTuple):
     lengths: np.ndarray
     """int32 [B], at least 2"""
     types: np.ndarray | None
-    """int32 [B, S]: 0 up to the first eos, 1 behind it; None where the problem has single texts"""
+    """int32 [B, S]: 0 up to the eos behind the first text, 1 behind it; None where the problem has single texts"""
     targets: np.ndarray
     """int32 [B], one of L classes; float32 [B, L], which of the labels hold; float32 [B], a number"""
     weights: np.ndarray
@@ -51,7 +51,8 @@ class LabelledStore:
     """A token store of (first text, second text) with a target for each, as it is read with at most `max_length`
     tokens a row: longer texts are cut, of a pair the longer one first.
 
-    `pairs` says whether there is a second text; `class_weights` float32 [L] multiply the weights of rows by class.
+    `pairs` eos stand before the second text (0: there is none); `class_weights` float32 [L] multiply the weights of
+    rows by class.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class LabelledStore:
         targets: np.ndarray,
         max_length: int,
         *,
-        pairs: bool = False,
+        pairs: int = 0,
         class_weights: np.ndarray | None = None,
     ) -> None:
         if len(targets) != len(store):
@@ -92,13 +93,13 @@ class LabelledStore:
     def rows(self, numbers: np.ndarray, rows: int, length: int, spec: SpecialIds) -> tuple[Any, Any, Any]:
         """Ids, lengths and types, see `LabelledBatch`, of these texts in so many `rows` of a `length`."""
         texts = []
-        for side in range(1 + self._pairs):
+        for side in range(1 + bool(self._pairs)):
             tokens, sizes = self._store.gather(2 * numbers + side)
             texts.append((tokens, sizes, self.kept[numbers, side]))
-        return lay_out(texts, rows, length, spec)
+        return lay_out(texts, rows, length, spec, self._pairs)
 
 
-def cut_lengths(lengths: np.ndarray, max_length: int, pairs: bool) -> np.ndarray:
+def cut_lengths(lengths: np.ndarray, max_length: int, pairs: int) -> np.ndarray:
     """What is read of texts and second texts with these lengths int64 [n, 2], so that a row with its special ids has at
     most `max_length`: the longer one is cut first."""
     most = max(0, max_length - 2 - pairs)
@@ -110,10 +111,11 @@ def cut_lengths(lengths: np.ndarray, max_length: int, pairs: bool) -> np.ndarray
 
 
 def lay_out(
-    texts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], rows: int, length: int, spec: SpecialIds
+    texts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], rows: int, length: int, spec: SpecialIds, pairs: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Ids int32 [rows, length], lengths int32 [rows] and types (None for single texts) from the one or two texts of
-    each row: (ids of all rows one after another, how many of them each row has, how many of these are read).
+    each row: (ids of all rows one after another, how many of them each row has, how many of these are read). Between
+    two stand `pairs` eos.
     """
     ids = np.full((rows, length), spec.pad_id, np.int32)
     types = np.zeros((rows, length), np.int32) if len(texts) == 2 else None
@@ -132,8 +134,9 @@ def lay_out(
         begins = ends.copy()
         ids[row, ends[row] + within[read]] = tokens[read]
         ends[:count] += kept
-        ids[np.arange(rows), ends] = spec.eos_id
-        ends += 1
+        for _ in range(1 if number else max(1, pairs)):
+            ids[np.arange(rows), ends] = spec.eos_id
+            ends += 1
         if number and types is not None:
             place = np.arange(length)
             types[(place >= begins[:, None]) & (place < ends[:, None])] = 1

@@ -67,6 +67,11 @@ class PretrainedTokenizer:
         return _NONE
 
     @property
+    def pair_ends(self) -> int:
+        """Ids of the end between the texts of a pair: RoBERTa's two, else one."""
+        return max(1, self.template(["a"], ["a"])[0].ids.count(self.eos_id) - 1)
+
+    @property
     def vocab_size(self) -> int:
         """Tokens, special and added ones included."""
         return self._tokenizer.get_vocab_size()

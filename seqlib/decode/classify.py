@@ -42,6 +42,7 @@ class Classifier:
     def __init__(self, model: Any, tokenizer: Any, spec: Any) -> None:
         self.model, self.tokenizer, self.spec = model.eval(), tokenizer, spec
         self.longest: int = model.config.max_length
+        self._ends = spec.pair_ends if spec.labels.pairs else 0
 
         def forward(ids: Any, lengths: Any, types: Any) -> Any:
             with no_grad():
@@ -75,10 +76,10 @@ class Classifier:
 
     def logits(self, encoded: Sequence[tuple[Sequence[int], Sequence[int]]]) -> np.ndarray:
         """What `encode` gave → float32 [n, L]."""
-        sides = 2 if self.spec.labels.pairs else 1
+        sides = 2 if self._ends else 1
         sizes = np.array([[len(first), len(second)] for first, second in encoded], np.int64).reshape(-1, 2)
         kept = self._cut(sizes)
-        padded = _padded(kept.sum(1) + 1 + sides, self.longest)
+        padded = _padded(kept.sum(1) + 2 + self._ends, self.longest)
         found = np.zeros((len(encoded), self.spec.labels.outputs), np.float32)
         for length in np.unique(padded):
             members = np.flatnonzero(padded == length)
@@ -90,13 +91,13 @@ class Classifier:
                 for side in range(sides):
                     tokens = np.concatenate([np.asarray(encoded[n][side], np.int32) for n in chosen])
                     texts.append((tokens, sizes[chosen, side], kept[chosen, side]))
-                ids, lengths, types = lay_out(texts, rows, int(length), self.spec)
+                ids, lengths, types = lay_out(texts, rows, int(length), self.spec, self._ends)
                 with self.model.evaluating():
                     found[chosen] = self._compiled(int(length))(ids, lengths, types).numpy()[: len(chosen)]
         return found
 
     def _cut(self, sizes: np.ndarray) -> np.ndarray:
-        return cut_lengths(sizes, self.longest, self.spec.labels.pairs)
+        return cut_lengths(sizes, self.longest, self._ends)
 
     def _told(self, row: np.ndarray, cut: bool) -> Classification:
         labels = self.spec.labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import os
@@ -54,6 +55,16 @@ def _transport() -> type[Exception]:
     return HfHubHTTPError.__mro__[1]  # pyright: ignore[reportReturnType]
 
 
+_DISK = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR), "the cache can't be written:")
+_DISK[errno.ENOSPC] = "no space left in"
+
+
+def _cache() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.HF_HUB_CACHE)
+
+
 @contextmanager
 def _told(repository: Repository) -> Iterator[None]:
     """The library's errors, in one line and without its addresses, which may be signed."""
@@ -73,6 +84,8 @@ def _told(repository: Repository) -> Iterator[None]:
     except (OSError, ValueError, errors.EntryNotFoundError, _transport()) as error:
         kind = type(error).__name__
         status = getattr(getattr(error, "response", None), "status_code", None)
+        if (number := getattr(error, "errno", None)) in _DISK:
+            raise HubError(f"{repository}: {_DISK[number]} {_cache()}; HF_HOME names another place") from error
         reason = known.get(kind) or (f"the hub answers {status}" if status else re.sub(r"\S+://\S+", "…", str(error)))
         raise HubError(f"{repository}: {reason.splitlines()[0] if reason else kind}") from error
 

@@ -64,7 +64,9 @@ def load(
         return saved.load(folder, *others, threshold=threshold, model=model, device=device, precision=precision)
     found = read_config(folder)
     built = saved.placed(read_model(folder, found).eval(), device, precision)
-    return _READY[built.use](built, folder, found)
+    ready = _READY[built.use](built, folder, found)
+    ready.hub_files = {name: (folder / name).read_bytes() for name in _SETTINGS if (folder / name).is_file()}
+    return ready
 
 
 def read_model(folder: Path, found: Mapping[str, Any] | None = None) -> Any:
@@ -222,6 +224,8 @@ def _generator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
     return TextGenerator(model, tokenizer, spec, begin=begin)
 
 
+_SETTINGS = ("generation_config.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
+"""What `hub.save.save_pretrained` writes back as it was."""
 _POOLING = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}
 _READY = {
     "embed": _embedder,

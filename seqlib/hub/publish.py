@@ -1,5 +1,5 @@
-"""A translation model trained here as a folder that transformers loads: Pegasus' architecture where norms come before
-their blocks, Marian's where they come after."""
+"""A model trained here as a folder that transformers loads, with a model card. A translation model becomes one of
+Pegasus' architecture where norms come before their blocks, of Marian's where they come after."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ __all__ = ["to_transformers"]
 
 
 def to_transformers(saved: Bundle, folder: Path) -> Path:
-    """Write a saved Transformer with its SentencePiece tokenizer for ``AutoModelForSeq2SeqLM`` and ``AutoTokenizer``,
-    which reads text in NFC as ours does. Gives `folder`.
+    """Write what was fine-tuned from a pretrained model in its format, or a saved Transformer with its SentencePiece
+    tokenizer for ``AutoModelForSeq2SeqLM`` and ``AutoTokenizer``, which reads text in NFC as ours does; and a model
+    card with scores, data and digests. Gives `folder`.
 
-    What those architectures have and the model lacks (biases) is 0; sinusoids become a table. Their norms have
-    eps 1e-5 where ours was trained with 1e-6. Raises UsageError for a model or a tokenizer that has no form there.
+    What those architectures have and a Transformer lacks (biases) is 0; sinusoids become a table. Their norms have eps
+    1e-5 where ours was trained with 1e-6. Raises UsageError for a model or a tokenizer that has no form there.
     """
     model, tokenizer = saved.build_model(), saved.tokenizer
+    if getattr(model, "family", ""):
+        return save_pretrained(SimpleNamespace(model=model, tokenizer=tokenizer), folder, saved.record)
     if not isinstance(model, Transformer) or not isinstance(tokenizer, SentencePieceTokenizer):
         kinds = f"{type(model).__name__} with {type(tokenizer).__name__}"
         raise UsageError(f"{saved.path}: is a {kinds}; a Transformer with a SentencePiece tokenizer can be published")
@@ -38,9 +41,8 @@ def to_transformers(saved: Bundle, folder: Path) -> Path:
             f"{saved.path}: needs embeddings and output weights that are one matrix, and positions that are added, not "
             f"{model.config.positions} positions; CTranslate2 takes such models"
         )
-    full = _completed(model)
-    ready = SimpleNamespace(model=full, tokenizer=_Files(tokenizer, saved))
-    return save_pretrained(ready, folder)
+    ready = SimpleNamespace(model=_completed(model), tokenizer=_Files(tokenizer, saved))
+    return save_pretrained(ready, folder, saved.record)
 
 
 def _completed(model: Transformer) -> Transformer:

@@ -37,7 +37,8 @@ class ProblemSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ``task`` is what is done, ``name``, ``source_language`` and ``target_language`` are the problem's. Vocabulary sizes
     ``source_vocab`` and ``target_vocab`` count the special ids ``pad_id``, ``bos_id`` and ``eos_id``. With
     ``shared_vocab`` source and target use one vocabulary, so a model may tie its embeddings. ``metrics`` are names;
-    the first one is what checkpoints are ranked by. ``labels`` are those of a classification.
+    the first one is what checkpoints are ranked by. ``labels`` are those of a classification; ``pair_ends`` ids of the
+    end stand between the texts of a pair (RoBERTa's two).
     """
 
     task: str = "translation"
@@ -52,6 +53,7 @@ class ProblemSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     target_language: str = ""
     metrics: tuple[str, ...] = ("bleu", "chrf")
     labels: Labels | None = None
+    pair_ends: int = 1
 
     def to_json(self) -> str:
         """The spec as indented JSON, fields in declaration order."""

@@ -74,6 +74,7 @@ class TextClassification(Problem):
             name=self.name,
             metrics=self.metrics,
             labels=self.labels,
+            pair_ends=getattr(tokenizer, "pair_ends", 1),
         )
 
     def describe(self) -> dict[str, Any]:

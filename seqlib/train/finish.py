@@ -97,6 +97,7 @@ def write_model(trainer: Trainer, target: Path, chosen: str, scores: dict[str, f
         "parameters": trainer.model.num_parameters(),
         "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "hparams_set": config.hparams_set,
+        "pretrained": config.pretrained if "://" in config.pretrained else Path(config.pretrained).name,
         "seed": config.seed,
         "data_digest": data.digest,
         "environment": environment(trainer.device),

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from seqlib.data.labelled import LabelledStore, collate_labelled, cut_lengths
 from seqlib.data.plan import bucket_plan
+from seqlib.data.pretrained import PretrainedTokenizer
 from seqlib.data.store import write_store
 from seqlib.problems.spec import ProblemSpec
 
@@ -51,3 +53,19 @@ def test_the_longer_text_is_cut_first(seed: int) -> None:
     assert (kept.sum(1) == room).all() and (kept <= lengths).all() and (kept >= 0).all()
     cut = lengths.sum(1) > 20
     assert (np.abs(np.minimum(lengths, 10) - kept)[cut].min(1) == 0).all()
+
+
+@pytest.mark.parametrize("limit", [12, 9])
+def test_pairs_as_roberta_has_them(tmp_path: Path, limit: int) -> None:
+    vocab = {token: number for number, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *"abcdef"])}
+    files = {"vocab.json": msgspec.json.encode(vocab), "merges.txt": b"#version: 0.2\n"}
+    tokenizer = PretrainedTokenizer(files)
+    assert tokenizer.pair_ends == 2
+    texts = [("abc", "d"), ("a", "bc"), ("abcdef", "fed")]
+    rows = [(tokenizer.encode(first), tokenizer.encode(second)) for first, second in texts]
+    store = LabelledStore(write_store(tmp_path / "s", rows, 11), TARGETS, limit, pairs=tokenizer.pair_ends)
+    spec = ProblemSpec(source_vocab=11, target_vocab=2, pad_id=1, bos_id=0, eos_id=2)
+    ids, lengths, _ = store.rows(np.arange(3), 4, 13, spec)
+    wanted = tokenizer.template(*map(list, zip(*texts, strict=True)), limit)
+    assert [row[:size].tolist() for row, size in zip(ids, lengths, strict=False)][:3] == [row.ids for row in wanted]
+    assert lengths[:3].tolist() == (store.lengths()[:, 0] + 1).tolist()

@@ -35,6 +35,17 @@ def test_a_promise_has_tests_and_a_price(row: dict[str, str]) -> None:
     assert all(row.values()), "an empty column"
 
 
+def test_the_hub_names_tests_that_exist() -> None:
+    lines = [line for line in (ROOT / "docs" / "hub.md").read_text(encoding="utf-8").splitlines() if "::" in line]
+    table = (ROOT / "docs" / "hub.md").read_text(encoding="utf-8").partition(lines[0])[2].partition("\n\n")[0]
+    files = re.findall(r"`(tests/\S+\.py)::`", lines[0])
+    for row in table.strip().splitlines()[1:]:
+        for file, named in zip(files, row.strip("|").split("|")[1:], strict=True):
+            known = (ROOT / file).read_text(encoding="utf-8")
+            tests = re.findall(r"`(\w+)`", named)
+            assert tests and all(f"def {test}(" in known for test in tests), row
+
+
 def test_what_was_planned_is_promised() -> None:
     text = " ".join(row["promise"] for row in rows())
     for part in ("compiled = eager", "resumed", "alone", "accumulation", "packed", "deterministic", "a kill"):

@@ -112,6 +112,13 @@ def test_embedding_filling_and_their_bad_input(tmp_path):
         model.embed("a b c")
     with pytest.raises(UsageError, match="batch_rows"):
         model.embed(texts, batch_rows=0)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling/config.json").write_text('{"pooling_mode_cls_token": true}')
+    (folder / "modules.json").write_text("[]")  # not divided by their length
+    other = seqlib.load(folder).embed(texts)
+    save_pretrained(seqlib.load(folder), tmp_path / "again")
+    assert not np.allclose(other, found, atol=0.01)
+    assert np.array_equal(seqlib.load(tmp_path / "again").embed(texts), other)
 
     stored = Stored("bert_masked")
     folder = stored.write(tmp_path / "fill")

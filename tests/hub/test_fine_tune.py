@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 
 import numpy as np
@@ -10,10 +11,18 @@ import pytest
 from safetensors.numpy import load_file
 
 import seqlib
+from seqlib import bundle
+from seqlib.cli.main import main
+from seqlib.core.rng import Generator
+from seqlib.data.pretrained import read_tokenizer
 from seqlib.hub.fine_tune import fine_tune, settings
 from seqlib.hub.load import module, read_model
+from seqlib.hub.publish import to_transformers
+from seqlib.models.bert import BertConfig, build
+from seqlib.problems.spec import Labels, ProblemSpec
 from seqlib.train.setup import layer_rates
 from seqlib.util.errors import UsageError
+from seqlib.util.manifest import file_digest
 from tests.hub.stored import Stored
 
 WORDS = [*"[PAD] [UNK] [CLS] [SEP] [MASK]".split(), *"abcdefghijklmnopqrstuvwxyz.,!?"]
@@ -126,3 +135,35 @@ def test_what_cant_be_had(folder, tmp_path):
         settings({"pretrained": str(folder), "model": "text_cnn"})
     with pytest.raises(UsageError, match="fine-tuning of gpt2 is not there yet"):
         settings({"pretrained": str(Stored("gpt2").write(tmp_path))})
+
+
+def test_what_was_fine_tuned_is_published(folder, table, tmp_path, capsys):
+    result = run(folder, table, tmp_path, lora_rank=2)
+    published, www = tmp_path / "published", tmp_path / "www" / "letters"
+    assert main(["hub", "convert", str(result.folder), str(published), "--to", "transformers"]) == 0
+    assert main(["hub", "push", str(published), str(www)]) == 0
+    given, wanted = texts()
+    found, expected = (seqlib.load(place).classify(given) for place in (www, result.model))
+    assert [one.label for one in found] == wanted
+    for ours, theirs in zip(expected, found, strict=True):
+        assert theirs.probabilities == pytest.approx(ours.probabilities, abs=1e-6)
+    config = json.loads((published / "config.json").read_text())
+    assert config["architectures"] == ["BertForSequenceClassification"] and config["id2label"]["0"] == "first"
+    card = (www / "README.md").read_text()
+    assert "pipeline_tag: text-classification" in card and "- dev accuracy: " in card and "texts.csv" in card
+    assert f"| model.safetensors | `{file_digest(www / 'model.safetensors')}` |" in card
+    assert str(tmp_path) not in card and str(folder) not in card  # nobody's folders
+
+
+def test_a_number_is_published_as_it_is(folder, tmp_path):
+    labels = Labels(kind="regression", low=2.0, high=10.0)
+    spec = ProblemSpec(task="text_classification", source_vocab=99, target_vocab=1, bos_id=2, eos_id=3, labels=labels)
+    config = BertConfig(vocab=99, layers=1, d_model=16, d_ff=16, heads=2, max_length=32)
+    tokenizer = read_tokenizer(folder)
+    model = build(config, spec, Generator(3))
+    made = {"architecture": "bert", "model_config": config, "weights": model.state_dict(), "tokenizer": tokenizer}
+    bundle.write(tmp_path / "a", spec=spec, problem={"name": "n"}, generation={}, training={}, metrics={}, **made)
+    to_transformers(bundle.read(tmp_path / "a"), tmp_path / "b")
+    first, second = ([x.value for x in seqlib.load(tmp_path / n).classify(["a b", "w x y z"])] for n in "ab")
+    assert 2 < min(first) < max(first) < 10
+    assert second == pytest.approx(first, rel=1e-5)

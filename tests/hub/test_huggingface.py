@@ -1,5 +1,8 @@
 """Repositories through huggingface_hub, against a server that speaks the hub's API."""
 
+import errno
+import multiprocessing
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,6 +141,51 @@ def test_offline(server, monkeypatch):
     monkeypatch.setenv("SEQLIB_OFFLINE", "1")
     assert handles.resolve(MODEL) == folder
     assert len(server.seen) == asked
+
+
+def _resolve(results):
+    results.put(str(handles.resolve(MODEL)))
+
+
+def test_two_processes_at_once(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [context.Process(target=_resolve, args=(results,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    found = {results.get(timeout=60) for _ in processes}
+    for process in processes:
+        process.join()
+    assert {Path(one) for one in found} == {handles.resolve(MODEL)}
+    handles.verify(MODEL)
+    assert sum("Range" not in headers for headers in server.requests(weights_path(server))) <= 2  # and a HEAD
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(errno.ENOSPC, "no space left in .*; HF_HOME names"), (errno.EROFS, "the cache can't be written: .*; HF_HOME")],
+)
+def test_a_disk_that_takes_nothing(server, monkeypatch, number, message):
+    def fails(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.file_download.http_get", fails)
+        with pytest.raises(HubError, match=f"^{MODEL}: {message}"):
+            handles.resolve(MODEL)
+    folder = handles.resolve(MODEL)
+    assert (folder / "model.safetensors").read_bytes() == server.repositories["org/model"]["model.safetensors"]
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.file_download.http_get", fails)
+        assert handles.resolve(MODEL) == folder  # what is there can be used
+
+
+def test_a_cache_that_cannot_be_made(server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hf"))
+    with pytest.raises(HubError, match=r"the cache can't be written: .*file/hf; HF_HOME names another place"):
+        handles.resolve(MODEL)
 
 
 def test_the_hub_is_down(server):

@@ -88,7 +88,8 @@ class TextClassificationTask(Task):
     def epochs(self, config: RunConfig, data: Any, tell: bool = False) -> Epochs:
         batch, labels, targets = config.batch, data.spec.labels, data.targets("train")
         weights = parse_class_weights(config.data.class_weights, labels, targets)
-        store = LabelledStore(data.store("train"), targets, batch.max_length, pairs=labels.pairs, class_weights=weights)
+        ends = data.spec.pair_ends if labels.pairs else 0
+        store = LabelledStore(data.store("train"), targets, batch.max_length, pairs=ends, class_weights=weights)
         if tell and store.cut:
             get_logger().info(
                 "%s of %s texts are longer than %d tokens: the rest of them is not read (batch.max_length)",

@@ -164,7 +164,7 @@ PAGES = (
         "Pretrained weights; [hub.md](../hub.md) is the guide.",
         {
             "seqlib.hub.load": "load module",
-            "seqlib.hub.fine_tune": "fine_tune settings weights",
+            "seqlib.hub.fine_tune": "fine_tune settings start",
             "seqlib.hub.save": "*",
             "seqlib.hub.handles": "resolve cached verify remove push",
             "seqlib.hub.formats": "open_checkpoint Checkpoint",

@@ -48,10 +48,8 @@ def _train(config: RunConfig, resume: str | None, trust: bool, dry_run: bool) ->
         click.echo(json.dumps(forecast(run.make_trainer(config, None)), indent=2))
         return 0
     start = None
-    if config.pretrained and resume is None:
-        from seqlib.hub.fine_tune import weights
-
-        start = weights(config)
+    if config.pretrained:
+        from seqlib.hub.fine_tune import start
     result = run.train(config, start=start) if resume is None else run.resume(Path(resume), config)
     return 128 + signal.Signals[result.stopped] if result.stopped.startswith("SIG") else 0
 

@@ -29,7 +29,7 @@ from seqlib.data.records import Record
 from seqlib.data.report import PrepareReport, SplitReport
 from seqlib.data.split import parse_split, source_key
 from seqlib.data.store import TokenStore, write_store
-from seqlib.data.tokenizer import KINDS, Tokenizer, load_tokenizer, train_tokenizer
+from seqlib.data.tokenizer import KINDS, META_FILE, Tokenizer, load_tokenizer, train_tokenizer
 from seqlib.util.atomic import atomic_folder, write_json, write_text
 from seqlib.util.errors import DataError, UsageError, unknown
 from seqlib.util.log import get_logger
@@ -186,7 +186,8 @@ def prepare(
     started = time.perf_counter()
     roles = _roles(problem, splits or {})
     if isinstance(tokenizer, str) and tokenizer not in KINDS and Path(tokenizer).is_dir():
-        tokenizer = read_tokenizer(tokenizer)
+        own = (Path(tokenizer) / META_FILE).is_file()
+        tokenizer = load_tokenizer(tokenizer) if own else read_tokenizer(tokenizer)
     kind = tokenizer if isinstance(tokenizer, str) else problem.tokenizer if tokenizer is None else None
     if kind is not None and kind not in KINDS:
         raise unknown("tokenizer", kind, KINDS)

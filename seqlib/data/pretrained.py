@@ -6,11 +6,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from seqlib.data.vocabulary import write_meta
+from seqlib.data.vocabulary import META_FILE, read_meta, write_meta
 from seqlib.util.atomic import write_bytes
 from seqlib.util.errors import DataError, UsageError
 
@@ -28,6 +28,7 @@ _USUAL = {
     "mask": ("[MASK]", "<mask>"),
 }
 """What special tokens are called where no file says it."""
+_TOLD = "told"  # of the metadata: what the model said
 _NONE = -1  # the id of a special token that a tokenizer does not have
 
 
@@ -39,7 +40,57 @@ class Encoded(NamedTuple):
     types: list[int]
 
 
-class PretrainedTokenizer:
+class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a model that writes text says of its tokenizer: the size of its vocabulary, special ids, what its sources
+    and outputs begin with, and what no output has in it."""
+
+    vocab_size: int = 0
+    pad_id: int | None = None
+    bos_id: int | None = None
+    """What outputs are started with: the first one the model reads."""
+    eos_id: int | None = None
+    source_begin: tuple[int, ...] = ()
+    target_begin: tuple[int, ...] = ()
+    never: tuple[tuple[int, ...], ...] = ()
+
+
+class _Files:
+    """What both kinds have: the `files` that they were read from, and what a model has `told`."""
+
+    files: dict[str, bytes]
+    told = Told()
+    _own_size: int
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens, special and added ones included; as many as the model has."""
+        return self.told.vocab_size or self._own_size
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of the files, and of what the model said."""
+        total = hashlib.sha256(msgspec.json.encode(self.told) if self.told != Told() else b"")
+        for name in sorted(self.files):
+            total.update(f"{name} {len(self.files[name])}\n".encode() + self.files[name])
+        return total.hexdigest()
+
+    def tell(self, told: Told) -> Self:
+        """The tokenizer of a model that says this."""
+        self.told = told
+        for name in ("pad_id", "bos_id", "eos_id"):
+            if (token := getattr(told, name)) is not None:
+                setattr(self, name, token)
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the files that it was read from, and the metadata of all tokenizers, into a folder."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, content in self.files.items():
+            write_bytes(Path(folder) / name, content)
+        write_meta(folder, self, {_TOLD: msgspec.to_builtins(self.told)})  # pyright: ignore[reportArgumentType]
+
+
+class PretrainedTokenizer(_Files):
     """A tokenizer of Hugging Face's `tokenizers`, read from the `files` of its folder by name (`read_tokenizer`).
 
     `encode` and `decode` know no special ids, `template` puts them around a text as the model was trained. `pad_id`,
@@ -58,6 +109,7 @@ class PretrainedTokenizer:
         self.pad_id, self.unk_id, self.mask_id = ids["pad"], ids["unk"], ids["mask"]
         self.bos_id = ids["bos"] if ids["bos"] >= 0 else ids["cls"]
         self.eos_id = ids["eos"] if ids["eos"] >= 0 else ids["sep"]
+        self._own_size = self._tokenizer.get_vocab_size()
 
     def _special(self, name: str) -> int:
         named = self.settings.get(f"{name}_token")
@@ -70,16 +122,6 @@ class PretrainedTokenizer:
     def pair_ends(self) -> int:
         """Ids of the end between the texts of a pair: RoBERTa's two, else one."""
         return max(1, self.template(["a"], ["a"])[0].ids.count(self.eos_id) - 1)
-
-    @property
-    def vocab_size(self) -> int:
-        """Tokens, special and added ones included."""
-        return self._tokenizer.get_vocab_size()
-
-    @property
-    def digest(self) -> str:
-        """sha256 (hex) of the files."""
-        return _digest(self.files)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special ones before and behind it."""
@@ -121,16 +163,13 @@ class PretrainedTokenizer:
             raise UsageError(f"token id {token} leaves the vocabulary of {self.vocab_size}")
         return found
 
-    def save(self, folder: str | Path) -> None:
-        """Writes the files that it was read from, and the metadata of all tokenizers, into a folder."""
-        _write(self, folder)
 
-
-class SentencePieceFile:
+class SentencePieceFile(_Files):
     """A SentencePiece model of others, with the ids of its own pieces; `extra` pieces (T5's sentinels) follow these.
 
     Text is normalised as the model says. `vocab`, piece → id, gives other ids (Marian's vocab.json); a piece that it
-    lacks is `unk_id`. `name` is the file of the model, `target` that of the other language, whose ids `decode` takes.
+    lacks is `unk_id`. `name` is the file of the model; `target` names that of the other language, and is then what
+    reads its texts. `decode` takes ids of the target.
     """
 
     kind = "pretrained"
@@ -149,9 +188,6 @@ class SentencePieceFile:
         self.files, self.settings, self.extra = dict(files), _settings(files, name), extra
         try:
             self._pieces: Any = sentencepiece.SentencePieceProcessor(model_proto=files[name])
-            self._others: Any = (
-                sentencepiece.SentencePieceProcessor(model_proto=files[target]) if target else self._pieces
-            )
         except RuntimeError as error:
             raise DataError(f"{name}: not a SentencePiece model: {error}") from None
         p = self._pieces
@@ -163,16 +199,8 @@ class SentencePieceFile:
             self.pad_id, self.eos_id, self.unk_id = (vocab.get(t, _NONE) for t in ("<pad>", "</s>", "<unk>"))
             self.bos_id = vocab.get("<s>", _NONE)
         self.mask_id = _NONE
-
-    @property
-    def vocab_size(self) -> int:
-        """Pieces, the extra ones included."""
-        return (self._pieces.vocab_size() if self._ids is None else len(self._ids)) + self.extra
-
-    @property
-    def digest(self) -> str:
-        """sha256 (hex) of the files."""
-        return _digest(self.files)
+        self._own_size = (p.vocab_size() if vocab is None else len(vocab)) + extra
+        self.target = SentencePieceFile(files, target, vocab=vocab) if target else self
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special ones."""
@@ -197,8 +225,9 @@ class SentencePieceFile:
         special = (self.pad_id, self.bos_id, self.eos_id)
         kept = [int(token) for token in ids if int(token) not in special]
         if self._named is not None:
-            return self._pieces.decode([self._named[token] for token in kept])
-        return self._others.decode([token for token in kept if token < self._others.vocab_size()])
+            return self._pieces.decode([self._named[token] for token in kept if token in self._named])
+        pieces = self.target._pieces
+        return pieces.decode([token for token in kept if token < pieces.vocab_size()])
 
     def piece(self, token: int) -> str:
         """What one id stands for."""
@@ -207,18 +236,51 @@ class SentencePieceFile:
         own = self._pieces.vocab_size()
         return self._pieces.id_to_piece(int(token)) if token < own else f"<extra_id_{self.vocab_size - 1 - token}>"
 
-    def save(self, folder: str | Path) -> None:
-        """Writes the files that it was read from, and the metadata of all tokenizers, into a folder."""
-        _write(self, folder)
-
 
 def read_tokenizer(folder: str | Path, *, extra: int = 0) -> PretrainedTokenizer | SentencePieceFile:
     """The tokenizer in the folder of a pretrained model: `tokenizer.json`, else `vocab.txt` (WordPiece), `vocab.json`
-    with `merges.txt` (byte-level BPE), else a SentencePiece model, with `extra` pieces of its own.
+    with `merges.txt` (byte-level BPE), else a SentencePiece model, with `extra` pieces of its own. It has the ids that
+    the `config.json` of a model beside it says.
 
     Raises DataError that names the folder where there is none, or the damaged file.
     """
     folder = Path(folder) if Path(folder).is_dir() else Path(folder).parent
+    found = _read(folder, extra)
+    if (folder / META_FILE).is_file():
+        return found.tell(msgspec.convert(read_meta(folder).get(_TOLD, {}), Told))
+    config = {}
+    for name in ("config.json", "generation_config.json"):
+        if (folder / name).is_file():
+            config |= _object((folder / name).read_bytes(), folder / name)
+    return found.tell(_told(config, found))
+
+
+def _told(config: Mapping[str, Any], tokenizer: PretrainedTokenizer | SentencePieceFile) -> Told:
+    """What the config.json and generation_config.json of a model say; nothing for one that does not write text."""
+    pairs, kind = config.get("is_encoder_decoder"), str((config.get("architectures") or [""])[0])
+    if not (pairs or kind.endswith(("ForCausalLM", "LMHeadModel"))):
+        return Told()
+    end = config.get("eos_token_id")
+    end = end[0] if isinstance(end, list) else end
+    before = tuple(tokenizer.template([""])[0].ids)
+    before = before[:-1] if before and before[-1] == (tokenizer.eos_id if end is None else end) else before
+    if tokenizer.settings.get("add_bos_token") and not before and not pairs:
+        before = (tokenizer.bos_id,)
+    forced = config.get("forced_bos_token_id") if pairs else None
+    pad = config.get("pad_token_id")
+    target = () if forced is None else (int(forced),)
+    return Told(
+        vocab_size=int(config.get("vocab_size") or 0),
+        pad_id=(end if tokenizer.pad_id < 0 else tokenizer.pad_id) if pad is None else pad,
+        bos_id=config.get("decoder_start_token_id") if pairs else config.get("bos_token_id"),
+        eos_id=end,
+        source_begin=before if pairs else (),
+        target_begin=target if pairs else before,
+        never=tuple(tuple(each) for each in config.get("bad_words_ids") or ()),
+    )
+
+
+def _read(folder: Path, extra: int) -> PretrainedTokenizer | SentencePieceFile:
     settings = {name: (folder / name).read_bytes() for name in _SETTINGS if (folder / name).is_file()}
     for names in (_TOKENIZERS[:1], _TOKENIZERS[1:2], _TOKENIZERS[2:]):
         if all((folder / name).is_file() for name in names):
@@ -227,7 +289,8 @@ def read_tokenizer(folder: str | Path, *, extra: int = 0) -> PretrainedTokenizer
     if (folder / "source.spm").is_file() and (folder / "vocab.json").is_file():
         names = ("source.spm", "target.spm", "vocab.json")
         files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-        return SentencePieceFile(files | settings, "source.spm", vocab=_vocab(files["vocab.json"], str(folder)))
+        target = "target.spm" if "target.spm" in files else None
+        return SentencePieceFile(files | settings, "source.spm", target, vocab=_vocab(files["vocab.json"], str(folder)))
     for name in _PIECES:
         if (folder / name).is_file():
             return SentencePieceFile({name: (folder / name).read_bytes()} | settings, name, extra=extra)
@@ -273,10 +336,14 @@ def _tokenizer(files: Mapping[str, bytes], settings: Mapping[str, Any], where: s
 
 
 def _vocab(content: bytes, where: str) -> dict[str, int]:
+    return _object(content, f"{where}: vocab.json", dict[str, int])
+
+
+def _object(content: bytes, where: str | Path, kind: Any = dict[str, Any]) -> Any:
     try:
-        return msgspec.json.decode(content, type=dict[str, int])
+        return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: vocab.json is damaged: {error}") from None
+        raise DataError(f"{where} is damaged: {error}") from None
 
 
 def _settings(files: Mapping[str, bytes], where: str) -> dict[str, Any]:
@@ -284,22 +351,5 @@ def _settings(files: Mapping[str, bytes], where: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if name in files:
-            try:
-                found |= msgspec.json.decode(files[name], type=dict[str, Any])
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise DataError(f"{where}: {name} is damaged: {error}") from None
+            found |= _object(files[name], f"{where}: {name}")
     return {key: v.get("content") if isinstance(v, dict) and "content" in v else v for key, v in found.items()}
-
-
-def _digest(files: Mapping[str, bytes]) -> str:
-    total = hashlib.sha256()
-    for name in sorted(files):
-        total.update(f"{name} {len(files[name])}\n".encode() + files[name])
-    return total.hexdigest()
-
-
-def _write(tokenizer: PretrainedTokenizer | SentencePieceFile, folder: str | Path) -> None:
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, content in tokenizer.files.items():
-        write_bytes(Path(folder) / name, content)
-    write_meta(folder, tokenizer, {})

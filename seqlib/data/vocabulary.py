@@ -12,7 +12,10 @@ import msgspec
 from seqlib.util.atomic import write_json
 from seqlib.util.errors import DataError, nearest
 
-__all__ = ["FIRST_BYTE", "KINDS", "META_FILE", "MODEL_FILE", "Tokenizer", "normalise", "read_meta", "write_meta"]
+__all__ = [
+    "FIRST_BYTE", "KINDS", "META_FILE", "MODEL_FILE", "Tokenizer", "begins", "encode_pairs", "normalise", "read_meta",
+    "target_side", "write_meta",
+]  # fmt: skip
 
 KINDS = ("unigram", "bpe", "characters", "bytes")
 META_FILE = "seqlib_tokenizer.json"  # not tokenizer.json: other tools read that as their own format
@@ -49,6 +52,25 @@ def normalise(text: str) -> str:
     if not (text.isascii() or unicodedata.is_normalized("NFC", text)):
         text = unicodedata.normalize("NFC", text)
     return " ".join(text.split())
+
+
+def begins(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What sources and outputs begin with, as the model of a pretrained tokenizer wants them."""
+    told = getattr(tokenizer, "told", None)
+    return (list(told.source_begin), list(told.target_begin)) if told is not None else ([], [])
+
+
+def target_side(tokenizer: Any) -> Any:
+    """What reads texts of the target language: the tokenizer itself but for those that have two."""
+    return getattr(tokenizer, "target", tokenizer)
+
+
+def encode_pairs(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+    """Ids of sources and targets with what they begin with, without bos and eos."""
+    source, target = begins(tokenizer)
+    sources = tokenizer.encode_batch([pair[0] for pair in pairs])
+    targets = target_side(tokenizer).encode_batch([pair[1] for pair in pairs])
+    return [([*source, *one], [*target, *other]) for one, other in zip(sources, targets, strict=True)]
 
 
 def write_meta(folder: str | Path, tokenizer: Tokenizer, extra: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from seqlib.decode.ensemble import Ensemble
 from seqlib.decode.translate import Translator
 from seqlib.nn.precision import resolve_precision
 from seqlib.util.errors import BundleError, UsageError
+
+FORMULAS = {"gnmt": "((5 + n) / 6) ** length_penalty", "power": "n ** length_penalty"}
+"""What a saved model calls its length penalty, of n tokens."""
 
 
 def load(
@@ -46,15 +50,8 @@ def load(
             raise UsageError(f"{each.path}: does not translate; only translation models work together")
     for other in saved[1:]:
         _check_agrees(first, other)
-    defaults = first.generation
-    return Translator(
-        Ensemble([placed(each.build_model(), device, precision) for each in saved]).eval(),
-        first.tokenizer,
-        first.spec,
-        threshold=threshold,
-        beam=int(defaults.get("num_beams", 4)),
-        alpha=float(defaults.get("length_penalty", 0.6)),
-    )
+    together = Ensemble([placed(each.build_model(), device, precision) for each in saved]).eval()
+    return Translator(together, first.tokenizer, first.spec, threshold=threshold, **search_defaults(first.generation))
 
 
 def _check_agrees(first: bundle.Bundle, other: bundle.Bundle) -> None:
@@ -99,13 +96,12 @@ def _translator(saved: bundle.Bundle, model: Any, threshold: float | None) -> Tr
         name = saved.confidence.get("source_model")
         files = {} if name is None else {SOURCE_FILE: saved.file(SOURCE_FILE)}
         calibration = Calibration.from_dict(saved.confidence, files, str(saved.path))
-    defaults = saved.generation
-    return Translator(
-        model,
-        saved.tokenizer,
-        saved.spec,
-        calibration=calibration,
-        threshold=threshold,
-        beam=int(defaults.get("num_beams", 4)),
-        alpha=float(defaults.get("length_penalty", 0.6)),
-    )
+    how = search_defaults(saved.generation)
+    return Translator(model, saved.tokenizer, saved.spec, calibration=calibration, threshold=threshold, **how)
+
+
+def search_defaults(generation: Mapping[str, Any]) -> dict[str, Any]:
+    """`beam`, `alpha` and `penalty` of a saved translator's generation_config.json."""
+    power = generation.get("length_penalty_formula") == FORMULAS["power"]
+    beam, alpha = int(generation.get("num_beams", 4)), float(generation.get("length_penalty", 0.6))
+    return {"beam": beam, "alpha": alpha, "penalty": "power" if power else "gnmt"}

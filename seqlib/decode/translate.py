@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from seqlib.data.vocabulary import begins, target_side
 from seqlib.decode.alignment import Links, attention_of, token_links, word_links
 from seqlib.decode.confidence import Calibration, features, fit
 from seqlib.decode.engine import Engine
@@ -72,8 +73,8 @@ class Translator:
     """A model with its tokenizer and the `spec` of its problem, ready to translate.
 
     `threshold` overrides the calibration's; a translation whose confidence is below it is flagged. `beam`, `alpha` and
-    `penalty` are what `translate` uses when it is not told. Every output begins with the ids in `begin`, and has none
-    of the sequences of ids in `never`. Raises UsageError for a threshold that is no confidence.
+    `penalty` are what `translate` uses when it is not told. What sources and outputs begin with, and what outputs never
+    have, is what a pretrained tokenizer was `told`. Raises UsageError for a threshold that is no confidence.
     """
 
     def __init__(
@@ -87,8 +88,6 @@ class Translator:
         beam: int = 4,
         alpha: float = 0.6,
         penalty: str = "gnmt",
-        begin: Sequence[int] = (),
-        never: Sequence[Sequence[int]] = (),
     ) -> None:
         if threshold is not None and not 0.0 <= threshold <= 1.0:
             raise UsageError(f"threshold: expected a confidence between 0 and 1, got {threshold}")
@@ -100,7 +99,8 @@ class Translator:
         self.beam = beam
         self.alpha = alpha
         self.penalty = penalty
-        self.begin, self.never = list(begin), list(never)
+        self._before, self._begin = begins(tokenizer)
+        self._never = [list(ids) for ids in getattr(getattr(tokenizer, "told", None), "never", ())]
         self._threshold = threshold
 
     @property
@@ -153,10 +153,10 @@ class Translator:
             "penalty": penalty or self.penalty,
             "min_length": min_length,
             "no_repeat_ngram": no_repeat_ngram,
-            "banned": [*self.never, *(self.tokenizer.encode(text) for text in banned)],
+            "banned": [*self._never, *map(target_side(self.tokenizer).encode, banned)],
             "sampling": sampling,
         }
-        found = self._hypotheses(texts, options, batch_rows, [self.tokenizer.encode(text) for text in prefixes])
+        found = self._hypotheses(texts, options, batch_rows, [*map(target_side(self.tokenizer).encode, prefixes)])
         known = [(index, ids, answer) for index, (ids, answer) in enumerate(found) if answer]
         confidences = self._confidences([(texts[index], ids, answer[0]) for index, ids, answer in known])
         out = [self._empty(alignment)] * len(texts)
@@ -194,7 +194,7 @@ class Translator:
             "beam": self.beam,
             "alpha": self.alpha,
             "penalty": self.penalty,
-            "banned": self.never,
+            "banned": self._never,
         }
         found = self._hypotheses(dev_texts, options, batch_rows)
         dev = [
@@ -209,15 +209,15 @@ class Translator:
         self, texts: Sequence[str], options: dict[str, Any], batch_rows: int, prefixes: Sequence[Sequence[int]] = ()
     ) -> list[tuple[list[int], list[Hypothesis]]]:
         """For each text its source ids (before any truncation) and hypotheses; no hypotheses for an empty text."""
-        sources = [self.tokenizer.encode(text) if text.strip() else [] for text in texts]
+        sources = [[*self._before, *self.tokenizer.encode(text)] if text.strip() else [] for text in texts]
         longest = self.engine.longest_source
         order = sorted((i for i, ids in enumerate(sources) if ids), key=lambda i: len(sources[i]))
         answers: list[list[Hypothesis]] = [[] for _ in texts]
         for begin in range(0, len(order), batch_rows):
             members = order[begin : begin + batch_rows]
             batch = [sources[i][:longest] for i in members]
-            if prefixes or self.begin:
-                options["prefixes"] = [[*self.begin, *(prefixes[i] if prefixes else ())] for i in members]
+            if prefixes or self._begin:
+                options["prefixes"] = [[*self._begin, *(prefixes[i] if prefixes else ())] for i in members]
             for index, answer in zip(members, self.engine.decode(batch, **options), strict=True):
                 answers[index] = answer
         return list(zip(sources, answers, strict=True))

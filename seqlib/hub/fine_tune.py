@@ -10,17 +10,36 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from seqlib import bundle
+from seqlib.bundle.architecture import builder, is_location
+from seqlib.core.meta import meta
 from seqlib.core.rng import Generator
+from seqlib.decode.load import search_defaults
 from seqlib.hub.formats import open_checkpoint
 from seqlib.hub.handles import resolve
-from seqlib.hub.load import family_of, read_config
-from seqlib.problems.spec import Labels, ProblemSpec
-from seqlib.train.config import RunConfig, merge
+from seqlib.hub.load import family_of, is_bundle, read_config, read_model, spec_from
+from seqlib.models import model_task
+from seqlib.problems.language_model_files import is_document
+from seqlib.train.config import RunConfig, build, merge
 from seqlib.train.setup import make_config, model_config
-from seqlib.util.errors import UsageError
+from seqlib.util.errors import SeqlibError, UsageError
 from seqlib.util.log import get_logger
 
-__all__ = ["fine_tune", "settings", "weights"]
+__all__ = ["fine_tune", "settings", "start"]
+
+_RATE, _ADAPTERS_RATE = 1e-4, 1e-3
+_OPTIM: dict[str, Any] = {
+    "schedule": "constant*linear_warmup*linear_decay",
+    "warmup": 100,
+    "betas": (0.9, 0.999),
+    "eps": 1e-8,
+    "weight_decay": 0.01,
+}
+_BATCH = {
+    "text_classification": {"tokens": 1024, "max_length": 128, "shapes": 6},
+    "translation": {"tokens": 1024, "max_length": 128, "shapes": 6},
+    "language_model": {"tokens": 2048, "max_length": 256, "shapes": 6},
+}
 
 
 def fine_tune(handle: str | Path, given: Mapping[str, Any]) -> Any:
@@ -31,42 +50,95 @@ def fine_tune(handle: str | Path, given: Mapping[str, Any]) -> Any:
     """
     from seqlib.train import run
 
-    config = make_config(settings({**given, "pretrained": str(handle)}))
-    return run.train(config, start=weights(config))
+    return run.train(make_config(settings({**given, "pretrained": str(handle)})), start=start)
 
 
 def settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run with those that its `pretrained` model says: model, sizes, tokenizer, longest text.
+    """The settings of a run with those that its `pretrained` model says: model, sizes, tokenizer, longest text, search;
+    and the defaults of fine-tuning below what was `given`.
 
     Raises UsageError for a model of another kind than seqlib fine-tunes, or settings that contradict it.
     """
-    folder = resolve(given["pretrained"]).absolute()
+    folder = _folder(given["pretrained"])
+    asked = build(given)
+    name, sizes, task, decode = _saved(folder, asked.model) if is_bundle(folder) else _published(folder)
+    if asked.model not in ("", name) and not is_location(name):
+        raise UsageError(f"{folder} is a {name}: leave out --model")
+    if asked.data.tokenizer or asked.data.vocab_size:
+        raise UsageError(f"{folder} has a tokenizer of its own: leave out --tokenizer and --vocab_size")
+    own = {"model": asked.model or name, "data": {"tokenizer": str(folder)}}
+    batch: dict[str, Any] = dict(_BATCH[task])
+    batch["max_length"] = min(batch["max_length"], sizes["max_length"])
+    if task == "language_model" and not is_document(asked.data.paths):
+        batch["kind"] = "windows"
+    rate = {"lr": _ADAPTERS_RATE if asked.optim.lora_rank else _RATE}
+    optim = _OPTIM | rate | {"smoothing": 0.1 if task == "translation" else 0.0}
+    return merge({"hparams": sizes, "optim": optim, "batch": batch, "decode": decode}, given, own)
+
+
+def start(model: Any, config: RunConfig, data: Any) -> dict[str, Any]:
+    """Load the pretrained weights of a run into its drawn `model`; a log line names what is drawn. For `train`."""
+    folder = _folder(config.pretrained)
+    if is_bundle(folder):
+        saved = bundle.read(folder, model=config.model if is_location(config.model) else None)
+        weights = saved.weights()
+        if saved.spec.labels != data.spec.labels:
+            weights = {name: value for name, value in weights.items() if not name.startswith("output.")}
+    elif data.spec.labels is not None:
+        weights = _without_head(folder, config, data.spec)
+    else:
+        weights = read_model(folder).state_dict(copy=False)
+    own = {name for name in model.state_dict(copy=False) if not name.endswith((".a.default", ".b.default"))}
+    new = own - weights.keys()
+    if lost := [
+        name for name in new if not any(fnmatchcase(name, f) for f in (*getattr(model, "head", ()), "output.*"))
+    ]:
+        raise SeqlibError(f"{folder}: has no weights for {', '.join(sorted(lost))}")
+    model.load({name: value for name, value in weights.items() if name in own}, strict=False)
+    told = f"; new: {', '.join(sorted(new))}" if new else ""
+    get_logger().info("weights of %s%s", config.pretrained, told)
+    return {}
+
+
+def _folder(handle: str) -> Path:
+    """Where a handle's files lie; of a run its model."""
+    folder = resolve(handle).absolute()
+    return folder / "model" if is_bundle(folder / "model") and not is_bundle(folder) else folder
+
+
+def _saved(folder: Path, model: str) -> tuple[str, dict[str, Any], str, dict[str, Any]]:
+    """Model, sizes, task and search of a model that was trained here."""
+    saved = bundle.read(folder, model=model if is_location(model) else None)
+    search = search_defaults(saved.generation) if saved.spec.task == "translation" else {}
+    return saved.architecture, msgspec.to_builtins(saved.model_config), saved.spec.task, search
+
+
+def _published(folder: Path) -> tuple[str, dict[str, Any], str, dict[str, Any]]:
+    """The same of a model in Hugging Face's format."""
     family = family_of(found := read_config(folder), folder)
-    if not hasattr(family, "config_from"):
-        raise UsageError(f"{folder}: fine-tuning of {found['model_type']} is not there yet; of BERT and its kin it is")
-    name = family.__name__.rpartition(".")[2]
-    if given.get("model", name) != name or given.get("data", {}).get("tokenizer"):
-        raise UsageError(f"{folder} is a {name} with a tokenizer of its own: leave out --model and --tokenizer")
-    sizes = msgspec.to_builtins(family.config_from(found))
-    return merge({"hparams": sizes}, given, {"model": name, "data": {"tokenizer": str(folder)}})
+    spec = spec_from(found)
+    with meta():
+        model = family.from_hf(found, open_checkpoint(folder), spec)
+    if spec.labels is None and spec.source_vocab != spec.target_vocab:
+        raise UsageError(f"{folder}: source and target have vocabularies of their own; fine-tuning needs one")
+    name = type(model).__module__.rpartition(".")[2]
+    task = model_task(name)
+    found = {**found, **read_config(folder, "generation_config.json")}
+    beam, alpha = int(found.get("num_beams") or 1), float(found.get("length_penalty") or 1.0)
+    search = {"beam": beam, "alpha": alpha, "penalty": "power"} if task == "translation" else {}
+    return name, msgspec.to_builtins(model.config), task, search
 
 
-def weights(config: RunConfig) -> dict[str, np.ndarray]:
-    """The pretrained weights of a run by the names of its model, without those that the checkpoint lacks (a new head),
-    which a log line names."""
-    folder = resolve(config.pretrained)
+def _without_head(folder: Path, config: RunConfig, spec: Any) -> dict[str, np.ndarray]:
+    """The weights of a pretrained encoder by the names of a classifier for a ProblemSpec, without the output layer and
+    what else the checkpoint lacks of its head."""
     family = family_of(read_config(folder), folder)
-    size = read_config(folder)["vocab_size"]
-    spec = ProblemSpec(task=family.TASK, source_vocab=size, target_vocab=2, labels=Labels(names=("0", "1")))
-    model = family.build(model_config(config), spec, Generator(0))
-    checkpoint = open_checkpoint(folder)
-    output = [name for name in model.state_dict(copy=False) if fnmatchcase(name, "output.*")]
-    table = family.names(model)
+    model = builder(config.model)(model_config(config), spec, Generator(0))
+    checkpoint, table = open_checkpoint(folder), family.names(model)
+    output = [name for name in model.state_dict(copy=False) if name.startswith("output.")]
     known = {table.place(name, {}).name for name in output}
-    kept = {name: checkpoint[name] for name in checkpoint if name not in known}
-    report = table.read(model, kept, fresh=model.head)
-    new = {*report.missing, *output}
-    get_logger().info("weights of %s; new: %s", config.pretrained, ", ".join(sorted(new)))
+    report = table.read(model, {name: checkpoint[name] for name in checkpoint if name not in known}, fresh=model.head)
     if report.unexpected:
         get_logger().info("not used: %s", ", ".join(report.unexpected))
-    return {name: value for name, value in model.state_dict().items() if name not in new}
+    new = {*report.missing, *output}
+    return {name: value for name, value in model.state_dict(copy=False).items() if name not in new}

@@ -60,7 +60,7 @@ def load(
     `decode.load.load`.
     """
     folder = resolve(handle) if "://" in str(handle) else Path(handle)
-    if others or _is_bundle(folder) or not ((folder / "config.json").is_file() or _tells_itself(folder)):
+    if others or is_bundle(folder) or not ((folder / "config.json").is_file() or _tells_itself(folder)):
         return saved.load(folder, *others, threshold=threshold, model=model, device=device, precision=precision)
     found = read_config(folder)
     built = saved.placed(read_model(folder, found).eval(), device, precision)
@@ -165,7 +165,8 @@ def _told(path: Path) -> dict[str, Any]:
     return marian_native.from_settings(checkpoint.metadata, decoding)
 
 
-def _is_bundle(folder: Path) -> bool:
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds what seqlib trained."""
     return (folder / "seqlib.json").is_file()
 
 
@@ -202,7 +203,6 @@ def _translator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
         raise UsageError(f"{folder}: the ids of Pegasus' spiece.model are shifted; it takes its tokenizer.json")
     extra = model.spec.source_vocab if model.family == "t5" else 0
     defaults = {**found, **read_config(folder, "generation_config.json")}
-    ids = [defaults.get("forced_bos_token_id")]
     return Translator(
         model,
         read_tokenizer(folder, extra=100 if extra else 0),
@@ -210,8 +210,6 @@ def _translator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
         beam=int(defaults.get("num_beams") or 1),
         alpha=float(defaults.get("length_penalty") or 1.0),
         penalty="power",
-        begin=[token for token in ids if token is not None],
-        never=defaults.get("bad_words_ids") or (),
     )
 
 

@@ -29,6 +29,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Ll
     types = found.get("layer_types")
     windowed = [bool((i + 1) % every) for i in range(fields["layers"])]
     config = LlamaConfig(
+        kind="gemma3_text",
         rope_base=base,
         rope_scaling=scaling,
         window=found.get("sliding_window") or 0,
@@ -41,9 +42,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Ll
         embedding_scale=True,
         **fields,
     )
-    model = Llama(config, spec.target_vocab)
-    model.family = "gemma"
-    return model
+    return Llama(config, spec.target_vocab)
 
 
 def names(model: Llama) -> Names:

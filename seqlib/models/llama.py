@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from seqlib.core import ops
+from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
 from seqlib.data.batch import TextBatch
 from seqlib.models.names import Names, read_table
@@ -26,12 +27,16 @@ from seqlib.nn.module import Module
 from seqlib.nn.norm import RMSNorm
 from seqlib.util.errors import ShapeError, UsageError
 
-__all__ = ["Llama", "LlamaConfig", "config_of", "from_hf", "names"]
+__all__ = ["Llama", "LlamaConfig", "build", "config_of", "from_hf", "names"]
+
+TASK = "language_model"
 
 
 class LlamaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Sizes and choices of a Llama, by default small ones."""
 
+    kind: str = "llama"
+    """Whose names of weights: llama, mistral, qwen2, qwen3 or gemma3_text."""
     layers: int = 8
     d_model: int = 512
     """D."""
@@ -130,11 +135,12 @@ class Llama(Module):
     """The model of a `config` over `vocab` tokens; weights are drawn as `nn` does."""
 
     half = True
-    use, family = "generate", "llama"
+    use = "generate"
     multiplied = ("output_weight",)
 
     def __init__(self, config: LlamaConfig, vocab: int):
         self.config = config
+        self.family = "gemma" if config.kind == "gemma3_text" else "llama"
         scale = config.d_model**0.5 if config.embedding_scale else 1.0
         self.embedding = Embedding(vocab, config.d_model, scale)
         self.layers = [Layer(config, i) for i in range(config.layers)]
@@ -210,6 +216,12 @@ class Llama(Module):
         return self.logits(ops.reshape(self.norm(x), (cache.rows, self.config.d_model)))
 
 
+def build(config: LlamaConfig, spec: Any, generator: Generator) -> Llama:
+    """A model of these sizes for a `spec` (a `ProblemSpec`), drawn from `generator`."""
+    with use_generator(generator):
+        return Llama(config, spec.target_vocab)
+
+
 # ---- checkpoints of Hugging Face
 
 FIELDS = {
@@ -238,6 +250,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Ll
     types = found.get("layer_types") or ()
     window = found.get("sliding_window") if found.get("use_sliding_window", kind == "mistral") else None
     config = LlamaConfig(
+        kind=kind,
         rope_base=base,
         rope_scaling=scaling,
         attention_bias=bias,
@@ -247,9 +260,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Ll
         windowed=tuple(each == "sliding_attention" for each in types) if window else (),
         **fields,
     )
-    model = Llama(config, spec.target_vocab)
-    model.kind = kind
-    return model
+    return Llama(config, spec.target_vocab)
 
 
 def common(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,7 +297,7 @@ def names(model: Llama) -> Names:
 
 def config_of(model: Llama) -> dict[str, Any]:
     """The config.json that describes a model, for `from_hf` and for transformers."""
-    config, kind = model.config, getattr(model, "kind", "llama")
+    config, kind = model.config, model.config.kind
     found: dict[str, Any] = {"model_type": kind, "architectures": [f"{_HEADS[kind]}ForCausalLM"], "hidden_act": "silu"}
     found |= {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}
     found["num_key_value_heads"] = config.kv_heads or config.heads

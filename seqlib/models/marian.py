@@ -43,6 +43,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Tr
     fields["activation"] = _ACTIVATIONS.get(fields["activation"], fields["activation"])
     bart, table = kind == "bart", kind == "pegasus" and "model.encoder.embed_positions.weight" in tensors
     config = TransformerConfig(
+        family="marian",
         norm="pre" if kind == "pegasus" else "post",
         norm_eps=1e-5,
         positions="learned" if bart or table else "sinusoidal_paper",
@@ -54,9 +55,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Tr
         tie_output=found.get("tie_word_embeddings", True),
         **fields,
     )
-    model = Transformer(config, spec)
-    model.family = "marian"
-    return model
+    return Transformer(config, spec)
 
 
 def names(model: Transformer) -> Names:

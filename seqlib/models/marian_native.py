@@ -71,6 +71,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Tr
     if recurrent and given.get("dec-cell") != "ssru":
         raise UsageError(f"marian: dec-cell {given.get('dec-cell')!r} is not ssru")
     config = TransformerConfig(
+        family=KIND,
         norm="post",
         norm_eps=1e-9,
         activation="silu" if given.get("transformer-ffn-activation") == "swish" else "relu",
@@ -82,9 +83,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Tr
         tie_output=bool(given.get("tied-embeddings-all") or given.get("tied-embeddings")),
         **{ours: given[theirs] for ours, theirs in _SIZES.items()},
     )
-    model = Transformer(config, spec)
-    model.family = KIND
-    return model
+    return Transformer(config, spec)
 
 
 def names(model: Transformer) -> Names:

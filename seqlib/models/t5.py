@@ -41,6 +41,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Tr
     scaled = found.get("scale_decoder_outputs", found.get("tie_word_embeddings", True))
     rate = fields.get("dropout", 0.1)
     config = TransformerConfig(
+        family="t5",
         norm_kind="rms",
         positions="relative",
         activation=_ACTIVATIONS[act],
@@ -54,9 +55,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Tr
         max_length=_LONGEST,
         **fields,
     )
-    model = Transformer(config, spec)
-    model.family = "t5"
-    return model
+    return Transformer(config, spec)
 
 
 def names(model: Transformer) -> Names:

@@ -83,13 +83,12 @@ class Transformer(Module):
     multiplied = ("output_weight",)
     half = True
     use = "translate"
-    family = ""
-    """The file in `seqlib.models` with its names in checkpoints of Hugging Face, for a model that came from there."""
 
     def __init__(self, config: TransformerConfig, spec: Vocabularies):
         self.config = config
         self.spec = spec
         self.recurrent = config.decoder_history == "ssru"
+        self.family = config.family
         width, scale = config.d_model, math.sqrt(config.d_model) if config.embedding_scale else 1.0
         self.source_embedding = Embedding(spec.source_vocab, width, scale)
         shared = config.tie_source and spec.shared_vocab

@@ -82,6 +82,8 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     time, the same weights."""
     max_length: int = 1024
     """Longest sentence, special tokens included, on either side."""
+    family: str = ""
+    """The file in `seqlib.models` with its names in checkpoints of Hugging Face, of a model that came from there."""
 
     def __post_init__(self) -> None:
         sizes = ("encoder_layers", "decoder_layers", "d_model", "d_ff", "heads", "max_length")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -27,8 +28,8 @@ __all__ = [
     "TARGETS", "LoRALinear", "add_lora", "load_adapter", "merge_lora", "merged_state", "save_adapter", "use_adapter",
 ]  # fmt: skip
 
-TARGETS = ("*.q_proj", "*.v_proj")
-"""The layers that get adapters unless others are named: queries and values of attention."""
+TARGETS = ("*_proj",)
+"""The layers that get adapters unless others are named: all of attention and of feed-forward blocks."""
 _KEY = "seqlib.lora"
 
 
@@ -81,7 +82,8 @@ def add_lora(
     linear = {path: layer for path, layer in model.named_modules().items() if isinstance(layer, Linear)}
     chosen = [path for path in linear if any(fnmatchcase(path, target) for target in targets)]
     if not chosen:
-        raise unknown("linear layers", ", ".join(targets), linear)
+        there = ", ".join(dict.fromkeys(re.sub(r"\.\d+", ".*", path) for path in linear)) or "none at all"
+        raise UsageError(f"lora: no linear layer fits {', '.join(targets)}; this model has {there}")
     for path in chosen:
         _adapted(model, path).add(name, rank, alpha or 2.0 * rank)
     head = getattr(model, "head", ())

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from seqlib.data.records import Record
+from seqlib.data.vocabulary import begins
 from seqlib.problems.problem import Problem
 from seqlib.problems.spec import ProblemSpec
 
@@ -41,13 +42,15 @@ class LanguageModel(Problem):
             yield Record(text, "", f"{self.name}:{split}", number)
 
     def spec(self, tokenizer: Tokenizer) -> ProblemSpec:
-        """What a model is told: a text begins with the token that ends the one before."""
+        """What a model is told: a text begins with the token that ends the one before, unless it was trained with
+        another."""
+        begin = begins(tokenizer)[1] or [tokenizer.eos_id]
         return ProblemSpec(
             task=self.task,
             source_vocab=tokenizer.vocab_size,
             target_vocab=tokenizer.vocab_size,
             pad_id=tokenizer.pad_id,
-            bos_id=tokenizer.eos_id,
+            bos_id=begin[0],
             eos_id=tokenizer.eos_id,
             name=self.name,
             metrics=self.metrics,

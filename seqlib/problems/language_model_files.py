@@ -18,7 +18,7 @@ from seqlib.problems.language_model import LanguageModel
 from seqlib.util.errors import DataError, UsageError, nearest
 from seqlib.util.log import get_logger
 
-__all__ = ["FileTexts", "from_data", "is_text"]
+__all__ = ["FileTexts", "from_data", "is_document", "is_text"]
 
 _SPLITS = ("train", "dev", "test")
 _JSON = (".jsonl", ".ndjson")
@@ -31,6 +31,11 @@ def is_text(paths: Sequence[str], columns: Sequence[str]) -> bool:
     if len(paths) != 1 or paths[0].startswith("hf:"):
         return False
     return bool(columns) or Path(paths[0]).is_dir() or suffix(paths[0]) not in TABLES
+
+
+def is_document(paths: Sequence[str]) -> bool:
+    """Whether ``--data`` names texts that are read one by one, not one long text."""
+    return len(paths) == 1 and (Path(paths[0]).is_dir() or suffix(paths[0]) in _JSON)
 
 
 def from_data(
@@ -63,7 +68,7 @@ class FileTexts(LanguageModel):
     ) -> None:
         self.path, self.text, self.encoding, self.held_out = path, text, encoding, held_out
         self.files = {name: _files(each, text) for name, each in {"train": path, **held_out}.items()}
-        self.documents = Path(path).is_dir() or suffix(path) in _JSON
+        self.documents = is_document([path])
         shares = [0.0 if n in held_out else 0.05 if size is None else size for n, size in zip(_SPLITS[1:], sizes)]
         if any(not 0 <= share < 1 for share in shares):
             raise UsageError("dev_size and test_size: of a text they are fractions below 1")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from seqlib.data.records import Record
+from seqlib.data.vocabulary import encode_pairs
 from seqlib.problems.problem import Problem
 from seqlib.problems.spec import ProblemSpec
 
@@ -48,19 +49,19 @@ class Translation(Problem):
 
     def encode_batch(self, samples: list[tuple[str, str]], tokenizer: Tokenizer) -> list[tuple[list[int], list[int]]]:
         """``encode`` of many samples at once. A problem with an encoding of its own overrides this one."""
-        sources = tokenizer.encode_batch([source for source, _ in samples])
-        targets = tokenizer.encode_batch([target for _, target in samples])
-        return list(zip(sources, targets, strict=True))
+        return encode_pairs(tokenizer, samples)
 
     def spec(self, tokenizer: Tokenizer) -> ProblemSpec:
-        """What a model is told: one vocabulary for both sides."""
+        """What a model is told: one vocabulary for both sides. In the place of special ids that a pretrained tokenizer
+        lacks is the one that ends a text, as in Marian."""
+        ids = [token if token >= 0 else tokenizer.eos_id for token in (tokenizer.pad_id, tokenizer.bos_id)]
         return ProblemSpec(
             task=self.task,
             source_vocab=tokenizer.vocab_size,
             target_vocab=tokenizer.vocab_size,
             shared_vocab=True,
-            pad_id=tokenizer.pad_id,
-            bos_id=tokenizer.bos_id,
+            pad_id=ids[0],
+            bos_id=ids[1],
             eos_id=tokenizer.eos_id,
             name=self.name,
             source_language=self.source_language,

@@ -59,9 +59,10 @@ def propose_preset(config: RunConfig) -> str:
     return fitting[-1] if fitting else f"{config.model}_base"
 
 
-def default_epochs(pairs: int) -> int:
-    """Epochs of a run over so many pairs when nothing else ends it."""
-    return next(epochs for limit, epochs in EPOCHS if limit is None or pairs < limit)
+def default_epochs(pairs: int, pretrained: str = "") -> int:
+    """Epochs of a run over so many pairs when nothing else ends it; an eighth of them from a `pretrained` model."""
+    epochs = next(epochs for limit, epochs in EPOCHS if limit is None or pairs < limit)
+    return max(1, epochs // 8) if pretrained else epochs
 
 
 def text_bytes(paths: Sequence[str]) -> int:
@@ -98,9 +99,12 @@ def advice(trainer: Trainer, forecast: MemoryForecast) -> list[str]:
     free = BACKENDS[trainer.device].free_bytes()
     where = f"{trainer.device}, {trainer.precision}"
     room = f" of {size_text(free)} free" if free is not None else ""
+    count, trained = trainer.model.num_parameters(), trainer.model.num_parameters(trainable_only=True)
+    if trained < count:
+        why += f", {trained:,} of them ({trained / count:.2%}) trained"
     return [
         f"{amount}: {config.hparams_set or config.model} with "
-        f"{trainer.model.num_parameters():,} parameters{why}, {trainer.data.spec.source_vocab:,} pieces",
+        f"{count:,} parameters{why}, {trainer.data.spec.source_vocab:,} pieces",
         f"batches of {config.batch.size:,} tokens, {per_epoch:,} an epoch; {length}; memory {forecast}{room}",
         f"device {where}",
     ]

@@ -102,7 +102,7 @@ class OptimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Above 0 only low-rank adapters of this rank are trained, and the head (Hu et al. 2022)."""
     lora_alpha: float = 0.0
     """The adapters count alpha / rank times; 0: twice."""
-    lora_targets: tuple[str, ...] = ("*.q_proj", "*.v_proj")
+    lora_targets: tuple[str, ...] = ("*_proj",)
     """Patterns of the layers that get adapters."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
@@ -146,7 +146,9 @@ class DecodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     beam: int = 4
     """Beam width saved with the model; 1 is greedy."""
     alpha: float = 0.6
-    """Length penalty ((5 + n) / 6) ** alpha."""
+    """Exponent of the length penalty."""
+    penalty: Literal["gnmt", "power"] = "gnmt"
+    """The length penalty: gnmt, ((5 + n) / 6) ** alpha, or power, n ** alpha."""
     dev_beam: int = 1
     """Beam width for development BLEU during training."""
     dev_sentences: int = 500
@@ -165,7 +167,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Name of a model (`seqlib list models`), or `file.py:name` for your own; by default one that suits the problem."""
     hparams_set: str = ""
     """Name of a preset (`seqlib list hparams_sets`); by default proposed from the corpus."""
-    hparams: dict[str, int | float | bool | str] = {}
+    hparams: dict[str, int | float | bool | str | list[int | float | bool] | None] = {}
     """Fields of the model's configuration that differ from the preset (`--hparams d_model=128,dropout=0.2`). In the
     configuration of a run all of them are here."""
     pretrained: str = ""

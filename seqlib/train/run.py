@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from seqlib.bundle.architecture import is_location
 from seqlib.core.backends import choose_device
@@ -47,10 +46,10 @@ class Result:
 
 
 def train(
-    config: RunConfig, callbacks: Sequence[Callback] = (), start: Mapping[str, np.ndarray] | None = None
+    config: RunConfig, callbacks: Sequence[Callback] = (), start: Callable[..., dict[str, Any]] | None = None
 ) -> Result:
-    """Start a run in `config.output_dir`, with `callbacks` beside those that the configuration names, from the weights
-    in `start` by name; parameters that it lacks are drawn.
+    """Start a run in `config.output_dir`, with `callbacks` beside those that the configuration names, from weights that
+    `start(model, config, data)` loads into the drawn model; what it returns is recorded with the trained one.
 
     It ends as the configuration says, or by SIGINT and SIGTERM with a checkpoint to resume from. Raises UsageError
     without an output_dir or when there already is a run, DataError for a damaged corpus, OutOfMemoryError before the
@@ -67,12 +66,7 @@ def train(
                 f"{folder} already holds a run: go on with it by `seqlib train --resume {folder}`, "
                 "or choose another --output_dir"
             )
-        return _go(lambda: _started(make_trainer(config, folder, callbacks), start or {}), folder)
-
-
-def _started(trainer: Trainer, weights: Mapping[str, np.ndarray]) -> Trainer:
-    trainer.model.load(weights, strict=False)
-    return trainer
+        return _go(lambda: make_trainer(config, folder, callbacks, start), folder)
 
 
 def resumed_config(folder: Path, changes: Mapping[str, Any], trust: bool = False) -> RunConfig:
@@ -127,15 +121,17 @@ def _resumed(config: RunConfig, folder: Path, newest: Path | None, callbacks: Se
     return trainer
 
 
-def make_trainer(config: RunConfig, folder: Path | None, callbacks: Sequence[Callback] = ()) -> Trainer:
-    """Prepare the data and build the trainer, and say what is being trained."""
+def make_trainer(
+    config: RunConfig, folder: Path | None, callbacks: Sequence[Callback] = (), start: Any = None
+) -> Trainer:
+    """Prepare the data and build the trainer, with `start` as in `train`, and say what is being trained."""
     choose_device(config.device)  # before the data: what is missing is told at once
     named = named_callbacks.make(config.callbacks)
     problem = open_problem(config)
     data = prepare_data(config, problem)
     with room_for_state(config, data.spec):
         config = settle_batch(config, data)
-        trainer = Trainer(config, problem, data, folder, [*named, *callbacks])
+        trainer = Trainer(config, problem, data, folder, [*named, *callbacks], start)
     forecast = forecast_memory(trainer)
     for line in advice(trainer, forecast):
         get_logger().info("%s", line)

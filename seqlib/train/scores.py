@@ -118,7 +118,8 @@ class TranslationScorer:
         from seqlib.decode.translate import Translator
 
         if self._translator is None:
-            self._translator = Translator(self._model, self._data.tokenizer, self._data.spec)
+            penalty = self._config.decode.penalty
+            self._translator = Translator(self._model, self._data.tokenizer, self._data.spec, penalty=penalty)
         sources = [source for source, _ in self.pairs]
         found = self._translator.translate(sources, beam=self._config.decode.dev_beam, alpha=self._config.decode.alpha)
         return [translation.text for translation in found]

@@ -32,8 +32,8 @@ from seqlib.util.lookup import resolve
 _SETTINGS = {"adamw": ("betas", "eps"), "adafactor": ("momentum", "relative"), "sgd": ("momentum", "nesterov")}
 """What an optimizer has beside what all have."""
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers|blocks|encoder|decoder)\.(\d+)\.")
-_BELOW = re.compile(r"embedding|positions|types")
+_LAYER = re.compile(r"(?:^|\.)(layers|blocks|encoder|decoder)\.(\d+)\.")
+_BELOW = re.compile(r"embedding|positions|types|source_norm|target_norm|relative")
 T2T_HPARAMS = {
     "hidden_size": "d_model",
     "filter_size": "d_ff",
@@ -60,7 +60,8 @@ def make_config(given: Mapping[str, Any], source: bool = True) -> RunConfig:
     task = task_of(task_name(asked))
     asked = msgspec.structs.replace(asked, model=asked.model or task.default_model)
     check_model(asked, task.name)
-    name = asked.hparams_set or ("" if is_location(asked.model) else task.propose_preset(asked))
+    own = is_location(asked.model) or asked.pretrained
+    name = asked.hparams_set or ("" if own else task.propose_preset(asked))
     overrides = find_preset(name).overrides() if name else {}
     callbacks.make(asked.callbacks)
     given = {**given, "hparams_set": name, "model": asked.model}
@@ -333,11 +334,15 @@ def build_optimizer(config: RunConfig, model: Any) -> Any:
 def layer_rates(names: list[str], decay: float) -> dict[str, float]:
     """By what each parameter's rate is multiplied: `decay` to the power of the layers above it, the head one of them.
 
-    The number after ``layers.`` or ``blocks.`` in a name is its layer; embeddings and their norms lie below the first.
+    The number after ``layers.`` or ``blocks.`` in a name is its layer; embeddings and their norms lie below the first,
+    a ``decoder`` above its ``encoder``.
     """
     if decay == 1.0:
         return {}
-    numbers = {name: _LAYER.search(name) for name in names}
-    top = max((int(found[1]) for found in numbers.values() if found), default=-1) + 1
-    depth = {name: int(found[1]) if found else -1 if _BELOW.search(name) else top for name, found in numbers.items()}
-    return {name: decay ** (top - depth[name]) for name in names}
+    found = {name: match for name in names if (match := _LAYER.search(name))}
+    encoders = max((int(match[2]) + 1 for match in found.values() if match[1] == "encoder"), default=0)
+    depth = {name: int(match[2]) + encoders * (match[1] == "decoder") for name, match in found.items()}
+    top = max(depth.values(), default=-1) + 1
+    rest = {name: -1 if _BELOW.search(name) else top for name in names if name not in found}
+    rest |= {name: encoders - 1 for name in rest if name.startswith("encoder_norm")}
+    return {name: decay ** (top - {**depth, **rest}[name]) for name in names}

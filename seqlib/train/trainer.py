@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,18 @@ class Trainer:
     `folder` is the run folder (None: nothing is written). `stop_training` and `chosen_step` (the step whose weights
     the model gets; -1: those with the best dev score) may be set by callbacks. `last` is the last step's (loss sum,
     target tokens, gradient norm); `scores` are those of the evaluation after step `evaluated` (-1: none
-    yet); `baselines` are the scores of cheap models on dev; `saved` is the step of the last checkpoint (-1: none).
+    yet); `baselines` are the scores of cheap models on dev; `start` is as
+    in `train.run.train`; `saved` is the step of the last checkpoint (-1: none).
     """
 
     def __init__(
-        self, config: RunConfig, problem: Any, data: Any, folder: Path | None = None, callbacks: Sequence[Callback] = ()
+        self,
+        config: RunConfig,
+        problem: Any,
+        data: Any,
+        folder: Path | None = None,
+        callbacks: Sequence[Callback] = (),
+        start: Callable[..., dict[str, Any]] | None = None,
     ) -> None:
         self.config = config
         self.problem = problem
@@ -53,6 +60,7 @@ class Trainer:
         self.position = Position()
         self.generator = Generator(config.seed)
         self.model, self.model_config = build_model(config, data.spec, self.generator)
+        self.started = start(self.model, config, data) if start is not None else {}
         self.optimizer, self.precision = place(config, self.model, self.generator)
         self.task = task_of(data.spec.task)
         self.task.placed(self.model, config)
@@ -62,7 +70,7 @@ class Trainer:
         )
         self.epochs = make_epochs(config, data, tell=True)
         self.plan: Plan = self.epochs.plan(0)
-        self.end = End(config, default_epochs(len(self.epochs.store)) * len(self.plan.batches))
+        self.end = End(config, default_epochs(len(self.epochs.store), config.pretrained) * len(self.plan.batches))
         self.rate = Rate(config, self.model_config, self.end)
         self.scorer = self.task.scorer(self.model, problem, data, config, self.model_config.max_length)
         self.log = RunLog(folder / "log.jsonl" if folder else None)

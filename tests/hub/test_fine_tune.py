@@ -130,11 +130,11 @@ def test_a_module_as_a_layer(folder):
         module(folder, trainable="none.*")
 
 
-def test_what_cant_be_had(folder, tmp_path):
-    with pytest.raises(UsageError, match="leave out --model and --tokenizer"):
+def test_what_cant_be_had(folder):
+    with pytest.raises(UsageError, match="is a bert: leave out --model"):
         settings({"pretrained": str(folder), "model": "text_cnn"})
-    with pytest.raises(UsageError, match="fine-tuning of gpt2 is not there yet"):
-        settings({"pretrained": str(Stored("gpt2").write(tmp_path))})
+    with pytest.raises(UsageError, match="a tokenizer of its own: leave out --tokenizer"):
+        settings({"pretrained": str(folder), "data": {"tokenizer": "unigram"}})
 
 
 def test_what_was_fine_tuned_is_published(folder, table, tmp_path, capsys):

@@ -16,6 +16,7 @@ from seqlib.data.mixing import Mixture, parse_mix
 from seqlib.data.sampled import Sampling
 from seqlib.data.store import write_store
 from seqlib.data.subword import SubwordSampler, check_strength
+from seqlib.data.vocabulary import encode_pairs
 from seqlib.train import advice
 from seqlib.train.metrics import score_texts
 from seqlib.train.scores import CALIBRATED, CALIBRATION_SOURCES, TranslationScorer, split_loss
@@ -110,13 +111,14 @@ class TranslationTask(Task):
 
     def finish(self, trainer: Trainer, final: bool = True) -> Finished:
         """The confidence, calibrated on dev, and decoding defaults in the names that other tools use."""
+        from seqlib.decode.load import FORMULAS
         from seqlib.decode.translate import Translator
 
         decode, data, spec = trainer.config.decode, trainer.data, trainer.data.spec
         generation = {
             "num_beams": decode.beam,
             "length_penalty": decode.alpha,
-            "length_penalty_formula": "((5 + n) / 6) ** length_penalty",
+            "length_penalty_formula": FORMULAS[decode.penalty],
             "max_length": trainer.model_config.max_length,
             "bos_token_id": spec.bos_id,
             "eos_token_id": spec.eos_id,
@@ -125,7 +127,8 @@ class TranslationTask(Task):
         }
         if not final:
             return Finished(generation)
-        translator = Translator(trainer.model, data.tokenizer, spec, beam=decode.beam, alpha=decode.alpha)
+        how: Any = {"beam": decode.beam, "alpha": decode.alpha, "penalty": decode.penalty}
+        translator = Translator(trainer.model, data.tokenizer, spec, **how)
         if (found := calibrate(translator, data)) is None:
             return Finished(generation)
         return Finished(generation, found.to_dict(), found.files())
@@ -214,9 +217,7 @@ def pairs_loss(model: Any, tokenizer: Any, spec: Any, pairs: Sequence[tuple[str,
     """Mean cross entropy in nats per target token of `pairs`, without smoothing; None where all are longer than the
     model takes."""
     with tempfile.TemporaryDirectory(prefix="seqlib-") as folder:
-        sources = tokenizer.encode_batch([source for source, _ in pairs])
-        targets = tokenizer.encode_batch([target for _, target in pairs])
-        store = write_store(Path(folder) / "store", zip(sources, targets, strict=True), tokenizer.vocab_size)
+        store = write_store(Path(folder) / "store", encode_pairs(tokenizer, pairs), tokenizer.vocab_size)
         if not (store.lengths() < longest).all(1).any():
             return None
         with model.evaluating():

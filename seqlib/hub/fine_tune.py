@@ -77,8 +77,9 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def start(model: Any, config: RunConfig, data: Any) -> dict[str, Any]:
-    """Load the pretrained weights of a run into its drawn `model`, for `train`; a log line names what stays drawn. Raises
-    SeqlibError where that is more than a head."""
+    """Load the pretrained weights of a run into its drawn `model`, for `train`; a log line names what stays drawn.
+
+    Raises SeqlibError where that is more than a head."""
     folder = _folder(config.pretrained)
     if is_bundle(folder):
         saved = bundle.read(folder, model=config.model if is_location(config.model) else None)

@@ -22,6 +22,7 @@ from seqlib.util.errors import DataError, UsageError
 
 WORDS = [f"{a}{b}" for a in "bdgklmnprst" for b in ("a", "e", "i", "o", "u", "an", "or")]
 CONFIG = TransformerConfig(
+    family="marian_native",
     encoder_layers=2, decoder_layers=2, d_model=16, d_ff=24, heads=2, norm="post", norm_eps=1e-9, attention_bias=True,
     output_bias=True, zero_begin=True, decoder_history="ssru",
 )  # fmt: skip
@@ -42,7 +43,6 @@ def drawn(config=CONFIG, shared=True):
     draw = np.random.default_rng(5)
     for parameter in model.parameters():
         parameter.assign(draw.normal(0, 0.4, parameter.shape).astype(np.float32))
-    model.family = marian_native.KIND
     return model.eval()
 
 

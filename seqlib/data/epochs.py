@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from seqlib.data.batch import SpecialIds, collate
+from seqlib.data.labelled import SampledLabels
 from seqlib.data.mixing import Mixture
 from seqlib.data.packing import PlannedPack, pack_plan
 from seqlib.data.plan import Plan, PlannedBatch, PlanOptions, bucket_plan, padding_plan
@@ -45,7 +46,7 @@ class Epochs:
     shapes: int = 12
     parts: int = 1
     mixture: Mixture | None = None
-    sampling: Sampling | None = None
+    sampling: Sampling | SampledLabels | None = None
     collate: Callable[[Any, Any, SpecialIds], Any] = collate
     """(store, planned batch, special ids) → batch"""
 

@@ -6,6 +6,7 @@ its [CLS] is bos and its [SEP] is eos. In RoBERTa's two eos stand between the te
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,10 +14,11 @@ import numpy as np
 
 from seqlib.data.batch import SpecialIds
 from seqlib.data.plan import PlannedBatch
+from seqlib.data.sampled import Sampling
 from seqlib.data.store import TokenStore
 from seqlib.util.errors import ShapeError
 
-__all__ = ["LabelledBatch", "LabelledStore", "collate_labelled", "cut_lengths", "lay_out"]
+__all__ = ["LabelledBatch", "LabelledStore", "SampledLabels", "collate_labelled", "cut_lengths", "lay_out"]
 
 
 class LabelledBatch(NamedTuple):
@@ -78,7 +80,10 @@ class LabelledStore:
     @cached_property
     def kept(self) -> np.ndarray:
         """int64 [n, 2]: how much of each text is read."""
-        return cut_lengths(self._store.lengths().astype(np.int64), self._max_length, self._pairs)
+        return self._kept(self._store.lengths())
+
+    def _kept(self, lengths: np.ndarray) -> np.ndarray:
+        return cut_lengths(lengths.astype(np.int64), self._max_length, self._pairs)
 
     @property
     def cut(self) -> int:
@@ -87,7 +92,10 @@ class LabelledStore:
 
     def lengths(self) -> np.ndarray:
         """int64 [n, 2]: tokens of each row but for one eos, and -1, nothing, on the other side; for batch plans."""
-        rows = self.kept.sum(1) + 1 + self._pairs
+        return self._rows(self.kept)
+
+    def _rows(self, kept: np.ndarray) -> np.ndarray:
+        rows = kept.sum(1) + 1 + self._pairs
         return np.stack([rows, np.full(len(rows), -1)], 1)
 
     def rows(self, numbers: np.ndarray, rows: int, length: int, spec: SpecialIds) -> tuple[Any, Any, Any]:
@@ -97,6 +105,25 @@ class LabelledStore:
             tokens, sizes = self._store.gather(2 * numbers + side)
             texts.append((tokens, sizes, self.kept[numbers, side]))
         return lay_out(texts, rows, length, spec, self._pairs)
+
+
+class SampledLabels:
+    """The sampled epochs of a `LabelledStore`, as those of `seqlib.data.sampled.Sampling`."""
+
+    def __init__(self, store: LabelledStore, sampling: Sampling) -> None:
+        self._store, self._sampling = store, sampling
+        kept = np.concatenate([store._kept(sampling.shaped_by), store.kept.max(0)[None]])
+        self.shaped_by = store._rows(kept)
+        self._last: tuple[int, Any] = (-1, None)
+
+    def epoch(self, number: int) -> LabelledStore:
+        """The store in an epoch; the last one that was asked for is kept."""
+        if self._last[0] != number:
+            store = copy(self._store)
+            vars(store).update(_store=self._sampling.epoch(number))
+            vars(store).pop("kept", None)
+            self._last = number, store
+        return self._last[1]
 
 
 def cut_lengths(lengths: np.ndarray, max_length: int, pairs: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from seqlib.problems.spec import Labels
 from seqlib.train import run
 from seqlib.train.baselines import LINEAR, MAJORITY
 from seqlib.train.label_scores import label_scores, score_names
-from seqlib.train.setup import make_config
+from seqlib.train.setup import make_config, make_epochs, open_problem, prepare_data
 from seqlib.train.tasks.text_classification import parse_class_weights
 from seqlib.util.errors import UsageError
 
@@ -133,3 +133,28 @@ def test_class_weights() -> None:
 def test_a_summary(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summary", str(trained), "--rows", "2"]) == 0
     assert "embedding" in capsys.readouterr().out
+
+
+def test_words_are_cut_anew_in_every_epoch(tmp_path: Path) -> None:
+    """Labels stay with their texts, texts that are too long are cut as before, and the epochs' shapes hold them all."""
+    words, draw = " ".join(WORDS.values()).split(), np.random.default_rng(1)
+    lines = [f"{' '.join(draw.choice(words, 1 + n % 15))},{('good', 'bad')[n % 2]}\n" for n in range(300)]
+    (tmp_path / "a.csv").write_text("review,stars\n" + "".join(lines))
+    data = {"paths": [str(tmp_path / "a.csv")], "text": ["review"], "label": "stars", "cache_dir": str(tmp_path)}
+    settings: dict[str, Any] = {"data": data | {"vocab_size": 330, "subword_sampling": 0.3}}
+    config = make_config(settings | {"batch": {"tokens": 256, "max_length": 32, "shapes": 2}})
+    prepared = prepare_data(config, open_problem(config))
+    epochs, other = make_epochs(config, prepared), 0
+    store = prepared.store("train")
+    for epoch in (0, 1):
+        plan = epochs.plan(epoch)
+        assert sorted(n for planned in plan.batches for n in planned.indices.tolist()) == list(range(len(store)))
+        for planned in plan.batches:
+            (batch,) = epochs.collated(planned, prepared.spec, epoch)
+            for row, number in enumerate(planned.indices.tolist()):
+                found, (plain, _) = batch.ids[row, 1 : batch.lengths[row] - 1], store.pair(number)
+                text, cut = (prepared.tokenizer.decode(ids) for ids in (plain, found))
+                assert text.startswith(cut) and (cut == text or batch.lengths[row] == 32)
+                assert batch.targets[row] == prepared.targets("train")[number]
+                other += not np.array_equal(plain[: len(found)], found)
+    assert other > 50 and plan.shapes == epochs.plan(0).shapes

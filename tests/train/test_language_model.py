@@ -81,7 +81,7 @@ def test_a_text_is_learnt_scored_and_continued(settings: dict[str, Any], tmp_pat
     assert result.output == f"the cat {first.text}\n"
     for command, said in (("inspect", "seqlib generate"), ("summary", "activations")):
         assert said in CliRunner().invoke(main.group, [command, str(tmp_path / "run")], catch_exceptions=False).output
-    with pytest.raises(UsageError, match="is a model of language model, not of translation"):
+    with pytest.raises(UsageError, match="is no translation model"):
         main.group.main(["translate", str(tmp_path / "run")], standalone_mode=False)
     command = ["generate", str(tmp_path / "run")]
     (tmp_path / "prompts").write_text("the cat \nrain \n")
@@ -191,6 +191,9 @@ def test_settings_that_do_not_fit(settings: dict[str, Any], tmp_path: Path) -> N
         run.make_trainer(make_config(settings | LSTM | {"batch": settings["batch"] | {"accumulate": 2}}), None)
     with pytest.raises(UsageError, match="is no JSONL file"):
         open_problem(make_config(settings | {"data": settings["data"] | {"text": ["body"]}}))
+    with pytest.raises(UsageError, match="subword_sampling: a language model's pieces"):
+        config = make_config(settings | {"data": settings["data"] | {"subword_sampling": 0.2}})
+        prepare_data(config, open_problem(config))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no \.txt file"):
         open_problem(make_config(settings | {"data": {"paths": [str(tmp_path / "empty")]}}))

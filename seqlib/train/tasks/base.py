@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+from seqlib.data.sampled import Sampling
+from seqlib.data.subword import SubwordSampler, check_strength
 from seqlib.problems.spec import ProblemSpec
 from seqlib.util.lookup import available
 
@@ -97,12 +99,21 @@ class Task:
         from seqlib.data.prepare import prepare
 
         data = config.data
+        if data.subword_sampling:
+            check_strength(data.tokenizer or problem.tokenizer, data.subword_sampling)
         sizes = {"vocab_size": data.vocab_size or None, "tokenizer": data.tokenizer or None}
         return prepare(problem, data.cache_dir or None, seed=config.seed, **sizes, **how)
 
     def epochs(self, config: RunConfig, data: Any, tell: bool = False) -> Epochs:
         """The plans of the run's epochs over prepared data; `tell` logs what is unusual about them."""
         raise NotImplementedError
+
+    def sampling(self, config: RunConfig, data: Any) -> Sampling | None:
+        """The epochs of train with words cut anew in each, where the run wants that."""
+        if not config.data.subword_sampling:
+            return None
+        sampler = SubwordSampler(data.tokenizer, config.data.subword_sampling)
+        return Sampling(data.store("train"), sampler, data.digest, config.seed, config.batch.max_length)
 
     def batching(self, config: RunConfig, data: Any) -> dict[str, Any]:
         """The settings of `Epochs`, and of other epochs like it, that a run's configuration gives."""

@@ -54,6 +54,8 @@ class LanguageModelTask(Task):
         return small.get(config.model, found) if not found or found.endswith("_base") else found
 
     def prepare(self, config: RunConfig, problem: Any, **how: Any) -> Any:
+        if config.data.subword_sampling:
+            raise UsageError("data.subword_sampling: a language model's pieces are what it is scored by; leave it at 0")
         return super().prepare(config, problem, write=write_texts, **how)
 
     def epochs(self, config: RunConfig, data: Any, tell: bool = False) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqlib.data.epochs import Epochs
-from seqlib.data.labelled import LabelledBatch, LabelledStore, collate_labelled
+from seqlib.data.labelled import LabelledBatch, LabelledStore, SampledLabels, collate_labelled
 from seqlib.decode.classify import Classifier, probabilities
 from seqlib.problems.spec import Labels, ProblemSpec
 from seqlib.train import baselines as cheap
@@ -97,7 +97,9 @@ class TextClassificationTask(Task):
                 f"{len(store):,}",
                 batch.max_length,
             )
-        return Epochs(store, collate=collate_labelled, **self.batching(config, data))
+        sampling = self.sampling(config, data)
+        sampled = None if sampling is None else SampledLabels(store, sampling)
+        return Epochs(store, collate=collate_labelled, sampling=sampled, **self.batching(config, data))
 
     def scorer(self, model: Any, problem: Any, data: Any, config: RunConfig, longest: int) -> LabelScorer:
         return LabelScorer(model, problem, data, config)

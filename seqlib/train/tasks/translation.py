@@ -13,9 +13,7 @@ import numpy as np
 from seqlib.data.batch import Batch, PackedBatch
 from seqlib.data.epochs import Epochs
 from seqlib.data.mixing import Mixture, parse_mix
-from seqlib.data.sampled import Sampling
 from seqlib.data.store import write_store
-from seqlib.data.subword import SubwordSampler, check_strength
 from seqlib.data.vocabulary import encode_pairs
 from seqlib.train import advice
 from seqlib.train.metrics import score_texts
@@ -55,14 +53,8 @@ class TranslationTask(Task):
         """By the size of the corpus and the memory there is, see `advice`."""
         return advice.propose_preset(config)
 
-    def prepare(self, config: RunConfig, problem: Any, **how: Any) -> Any:
-        data = config.data
-        if data.subword_sampling:
-            check_strength(data.tokenizer or problem.tokenizer, data.subword_sampling)
-        return super().prepare(config, problem, **how)
-
     def epochs(self, config: RunConfig, data: Any, tell: bool = False) -> Epochs:
-        batch, mix = config.batch, parse_mix(config.data.mix)
+        mix = parse_mix(config.data.mix)
         mixture = None
         if mix:
             weights = (1.0, *(weight for _, weight in mix))
@@ -71,11 +63,8 @@ class TranslationTask(Task):
             if tell:
                 names = [",".join(config.data.paths), *(files for files, _ in mix)]
                 get_logger().info("the mixture of corpora:\n%s", mixture.report(names))
-        store, sampling = data.store("train"), None
-        if config.data.subword_sampling:
-            sampler = SubwordSampler(data.tokenizer, config.data.subword_sampling)
-            sampling = Sampling(store, sampler, data.digest, config.seed, batch.max_length)
-        return Epochs(store, mixture=mixture, sampling=sampling, **self.batching(config, data))
+        sampling = self.sampling(config, data)
+        return Epochs(data.store("train"), mixture=mixture, sampling=sampling, **self.batching(config, data))
 
     def amount(self, trainer: Trainer) -> tuple[str, str]:
         lengths = trainer.epochs.store.lengths()

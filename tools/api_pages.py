@@ -174,6 +174,13 @@ PAGES = (
         },
     ),
     Page(
+        "serve",
+        "seqlib.serve",
+        "Models over HTTP; [serving.md](../serving.md) is the guide. Every field of `ServeConfig` is a flag of "
+        "`seqlib serve`.",
+        {"seqlib.serve.server": "Server", "seqlib.serve.config": "ServeConfig Limits"},
+    ),
+    Page(
         "recipes",
         "seqlib.recipes",
         "Whole runs by name; [recipes.md](../recipes.md) is the guide.",

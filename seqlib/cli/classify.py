@@ -59,10 +59,7 @@ def _classify(
     while chunk := list(islice(texts, _CHUNK)):
         for one in classifier.classify(chunk):
             if json_:
-                values = {name: round(value, 6) for name, value in one.probabilities.items()}
-                number = {} if one.value is None else {"value": one.value}
-                told = {"label": one.label, "probability": round(one.probability, 6), "probabilities": values}
-                click.echo(json.dumps({**told, **number, "cut": one.cut}, ensure_ascii=False))
+                click.echo(json.dumps(one.record(), ensure_ascii=False))
             else:
                 click.echo(one.label if one.value is not None else f"{one.label}\t{one.probability:.4f}")
         sys.stdout.flush()

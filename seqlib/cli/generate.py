@@ -62,8 +62,7 @@ def _generate(
         return
     for one in generator.generate(given, n=n, batch_rows=batch_rows, beam=beam, **options):
         if json_:
-            record = {"prompt": one.prompt, "text": one.text, "log_prob": one.log_prob, "stop_reason": one.stop_reason}
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+            out.write(json.dumps(one.record(), ensure_ascii=False) + "\n")
         else:
             out.write(f"{one.prompt}{one.text}\n{'-' * 40}\n")
 

@@ -41,25 +41,7 @@ def lines(stream: BinaryIO, name: str = "standard input") -> Iterator[str]:
 
 def as_json(source: str, translation: Any) -> str:
     """One line of JSON for a translation and its alternatives."""
-    from seqlib.decode.alignment import pharaoh
-
-    record = {
-        "source": source,
-        "text": translation.text,
-        "score": translation.score,
-        "confidence": translation.confidence,
-        "flagged": translation.flagged,
-        "stop_reason": translation.stop_reason,
-    }
-    if translation.alignment is not None:
-        record["alignment"] = pharaoh(translation.alignment)
-        record["token_alignment"] = pharaoh(translation.token_alignment)
-    if translation.alternatives:
-        record["alternatives"] = [
-            {"text": other.text, "score": other.score, "stop_reason": other.stop_reason}
-            for other in translation.alternatives
-        ]
-    return json.dumps(record, ensure_ascii=False)
+    return json.dumps({"source": source, **translation.record()}, ensure_ascii=False)
 
 
 def as_text(number: int, translation: Any, n_best: int, mark: bool) -> str:

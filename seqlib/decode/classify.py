@@ -31,6 +31,12 @@ class Classification(NamedTuple):
     value: float | None = None
     cut: bool = False
 
+    def record(self) -> dict[str, Any]:
+        """For JSON: probabilities to six digits, `value` of numbers alone."""
+        found = {**self._asdict(), "probability": round(self.probability, 6)}
+        found["probabilities"] = {name: round(value, 6) for name, value in self.probabilities.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
 
 class Classifier:
     """A trained `model` with its `tokenizer` and `spec`, see `seqlib.load`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,11 @@ class Generation:
     tokens: tuple[int, ...]
     log_prob: float
     stop_reason: str
+
+    def record(self) -> dict[str, Any]:
+        """For JSON: all but the tokens."""
+        named = ("prompt", "text", "log_prob", "stop_reason")
+        return {name: getattr(self, name) for name in named}
 
 
 class TextGenerator:
@@ -68,6 +73,7 @@ class TextGenerator:
         min_length: int = 0,
         no_repeat_ngram: int = 0,
         banned: Sequence[str] = (),
+        watch: Callable[[int, str], bool] | None = None,
     ) -> list[Generation]:
         """Continue each of `prompts` `n` times, by at most `max_tokens` tokens or up to one of `stop`; the `n` of a
         prompt follow each other. An empty prompt is the beginning of a text.
@@ -76,7 +82,8 @@ class TextGenerator:
         for the temperature takes the most probable ones), by the prompt and the number of the output, so that they
         don't depend on what else is generated. `beam` above 1 searches instead, with the length penalty's `alpha`, and
         gives the `n` best. `min_length`, `no_repeat_ngram` and `banned` as in `Constraints`. `batch_rows` outputs are
-        made together. Raises UsageError for arguments out of range or when `prompts` is one string.
+        made together. `watch` is told each new piece of text with the number of its output (not of beams), and ends
+        that output by answering False. Raises UsageError for arguments out of range or when `prompts` is one string.
         """
         if isinstance(prompts, str):
             raise UsageError("generate: expected a list of prompts, got one string; pass [text]")
@@ -99,10 +106,13 @@ class TextGenerator:
         copies = 1 if beam > 1 else n
         rows = [(i, j) for i in range(len(prompts)) for j in range(copies)]
         for batch in _batches(rows, [prefill_length(len(each)) for each in ids], max(1, batch_rows // max(beam, 1))):
-            texts = [StreamedText(self.tokenizer.decode, ids[i], stops) if stops else None for i, _ in batch]
+            followed = stops or (watch is not None and beam == 1)
+            texts = [StreamedText(self.tokenizer.decode, ids[i], stops) if followed else None for i, _ in batch]
             search = None
             for search in self._steps(batch, ids, options):
                 _push(search, texts, [_forced(ids[i]) for i, _ in batch], self.spec.eos_id)
+                if watch is not None and followed:
+                    _tell(search, texts, [i * n + j for i, j in batch], watch)
             assert search is not None
             for (i, _), text, found in zip(batch, texts, search.results(), strict=True):
                 out[i] += [self._generation(prompts[i], ids[i], each, text) for each in found]
@@ -179,5 +189,20 @@ def _push(search: Search, texts: Sequence[StreamedText | None], forced: list[int
         if search.steps > forced[row] and token != eos and text.push(token):
             ended.append(place)
         text.over = text.stopped or bool(search.done[place])
+    if ended:
+        search.end(np.array(ended))
+
+
+def _tell(
+    search: Search, texts: Sequence[StreamedText | None], numbers: Sequence[int], watch: Callable[[int, str], bool]
+) -> None:
+    """Give each text's fresh piece to `watch`, and end those that it wants no more of."""
+    ended: list[int] = []
+    for place, row in enumerate(search.held.tolist()):
+        text = texts[row]
+        piece = "" if text is None else text.fresh(last=text.over)
+        if text is not None and piece and not watch(numbers[row], piece) and not text.over:
+            text.over = True
+            ended.append(place)
     if ended:
         search.end(np.array(ended))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from seqlib.data.vocabulary import begins, target_side
-from seqlib.decode.alignment import Links, attention_of, token_links, word_links
+from seqlib.decode.alignment import Links, attention_of, pharaoh, token_links, word_links
 from seqlib.decode.confidence import Calibration, features, fit
 from seqlib.decode.engine import Engine
 from seqlib.decode.source_model import SourceModel
@@ -67,6 +67,17 @@ class Translation:
     alternatives: tuple[Alternative, ...] = ()
     alignment: Links | None = None
     token_alignment: Links | None = None
+
+    def record(self) -> dict[str, Any]:
+        """For JSON: all but the tokens, alignments in Pharaoh's format."""
+        named = ("text", "score", "confidence", "flagged", "stop_reason")
+        found = {name: getattr(self, name) for name in named}
+        if self.alignment is not None and self.token_alignment is not None:
+            found |= {"alignment": pharaoh(self.alignment), "token_alignment": pharaoh(self.token_alignment)}
+        if self.alternatives:
+            others = [{"text": o.text, "score": o.score, "stop_reason": o.stop_reason} for o in self.alternatives]
+            found["alternatives"] = others
+        return found
 
 
 class Translator:

@@ -12,6 +12,7 @@ import msgspec
 from seqlib.core.meta import meta
 from seqlib.data.pretrained import read_tokenizer
 from seqlib.decode import load as saved
+from seqlib.hub import gguf_model
 from seqlib.hub.formats import open_checkpoint
 from seqlib.hub.formats.npz import model_yml
 from seqlib.hub.handles import resolve
@@ -51,7 +52,7 @@ def load(
 ) -> Any:
     """What lies at a `handle`, ready for use: a folder that `seqlib train` wrote (see `decode.load.load`, which
     `others`, `threshold` and `model` are for); a pretrained model in Hugging Face's format, a folder or what a handle
-    names (`hub.handles.resolve`); a Marian model, the folder or the file; a file of tensors.
+    names (`hub.handles.resolve`); a Marian or GGUF model, the folder or the file; a file of tensors.
 
     A pretrained model has `.translate`, `.generate`, `.classify`, `.embed` or `.fill_mask`, by its head, and the plain
     module at `.model`. It computes on a `device` ("cpu", "cuda", "auto": the GPU where there is one) in a `precision`
@@ -75,6 +76,8 @@ def read_model(folder: Path, found: Mapping[str, Any] | None = None) -> Any:
     found = read_config(folder) if found is None else found
     family = family_of(found, folder)
     checkpoint = open_checkpoint(folder)
+    if checkpoint.format == "gguf":
+        checkpoint = gguf_model.tensors(checkpoint)
     with meta():
         model = family.from_hf(found, checkpoint, spec_from(found))
     family.names(model).read(model, checkpoint)
@@ -134,7 +137,9 @@ def family_of(found: Mapping[str, Any], folder: Path) -> Any:
 
 def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """A JSON object in the folder of a model; DataError where it is damaged, {} for a missing file of another name than
-    config.json. What a Marian file says of itself stands for its config.json."""
+    config.json. What a Marian or GGUF file says of itself stands for its config.json."""
+    if name == "config.json" and gguf_model.is_gguf(folder):
+        return gguf_model.config(open_checkpoint(folder))
     path = folder / name
     if not path.is_file():
         if name != "config.json":
@@ -149,10 +154,17 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
         raise DataError(f"{path}: is damaged: {error}") from None
 
 
+def tokenizer_of(folder: Path, extra: int = 0) -> Any:
+    """The tokenizer of a pretrained model; of a GGUF file, the one that it holds. Raises as `read_tokenizer`."""
+    if gguf_model.is_gguf(folder):
+        return gguf_model.tokenizer(open_checkpoint(folder))
+    return read_tokenizer(folder, extra=extra)
+
+
 def _tells_itself(path: Path) -> bool:
     """Whether these may be weights, a file or the folder of one, that need no config.json beside them."""
     files = [path] if path.is_file() else sorted(path.glob("model*"))
-    return any(file.suffix in (".npz", ".bin") for file in files)
+    return gguf_model.is_gguf(path) or any(file.suffix in (".npz", ".bin") for file in files)
 
 
 def _told(path: Path) -> dict[str, Any]:
@@ -216,9 +228,10 @@ def _translator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
 def _generator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
     from seqlib.decode.generate import TextGenerator
 
-    tokenizer = read_tokenizer(folder)
+    tokenizer = tokenizer_of(folder)
     spec = spec_from({**found, **read_config(folder, "generation_config.json")})
-    begin = [tokenizer.bos_id] if tokenizer.settings.get("add_bos_token") else []
+    begins = tokenizer.bos_id in tokenizer.template([""])[0].ids or tokenizer.settings.get("add_bos_token")
+    begin = [tokenizer.bos_id] if begins and tokenizer.bos_id >= 0 else []
     return TextGenerator(model, tokenizer, spec, begin=begin)
 
 

@@ -137,6 +137,16 @@ class _Renamed(Mapping[str, np.ndarray]):
     def __init__(self, checkpoint: Mapping[str, np.ndarray], source: dict[str, _Place], sizes: dict[str, int]):
         self.checkpoint, self.source, self.sizes = checkpoint, source, sizes
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """As arrays have them in a checkpoint that tells without reading."""
+        known, found = getattr(self.checkpoint, "shapes", {}), {}
+        for name, (theirs, how, start) in self.source.items():
+            if theirs in known:
+                shape = known[theirs][:: -1 if how == "T" else 1][how == "row" :]
+                found[name] = shape if start is None else (self.sizes[name], *shape[1:])
+        return found
+
     def __getitem__(self, name: str) -> np.ndarray:
         theirs, how, start = self.source[name]
         value = self.checkpoint[theirs]
@@ -145,6 +155,9 @@ class _Renamed(Mapping[str, np.ndarray]):
         if start is not None:
             value = value[start : start + self.sizes[name]]
         return value.astype(np.float32) + 1 if how == "+1" else value[0] if how == "row" else value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.source
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.source)

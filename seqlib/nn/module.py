@@ -198,13 +198,14 @@ class Module:
         lists missing, unexpected and mis-shaped names together; nothing is changed then.
         """
         paths = dict(self._paths())
+        known = getattr(weights, "shapes", {})  # of a checkpoint, whose arrays are read when they are asked for
         unexpected = [name for name in weights if name not in paths]
         misshaped: list[str] = []
         chosen: dict[int, str] = {}
         for name, variable in paths.items():
             if name not in weights:
                 continue
-            got = tuple(np.shape(weights[name]))
+            got = tuple(known[name] if name in known else np.shape(weights[name]))
             if got != tuple(variable.shape):
                 misshaped.append(f"{name}: expected {tuple(variable.shape)}, got {got}")
                 continue

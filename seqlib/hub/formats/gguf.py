@@ -21,6 +21,7 @@ __all__ = ["MAGIC", "read"]
 MAGIC = b"GGUF"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_BLOCKS = 4096  # that are dequantised at once
 _PLAIN = {0: "<f4", 1: "<f2", 24: "i1", 25: "<i2", 26: "<i4", 27: "<i8", 28: "<f8", 30: "bfloat16"}
 
 
@@ -29,7 +30,7 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path, self.position = path, 4
-        self.data = np.memmap(path, "u1", "r")
+        self.data = np.memmap(path, "u1", "r").data
 
     def bytes(self, count: int) -> bytes:
         if count > len(self.data) - self.position:
@@ -57,6 +58,12 @@ class _Reader:
         if count > len(self.data):
             raise damaged(self.path, f"an array of {count:,} values")
         return [self.value(inner, depth + 1) for _ in range(count)]
+
+
+class _Fresh(np.ndarray):
+    """Memory that nobody else holds: a parameter may take it as it takes a private map of a file."""
+
+    mode = "c"
 
 
 def read(path: Path) -> Checkpoint:
@@ -107,15 +114,23 @@ def _quantised(path: Path, name: str, shape: tuple[int, ...], kind: int, offset:
     if not shape or shape[-1] % block or 0 in shape:
         raise damaged(path, f"{name!r} of shape {shape} is not in blocks of {block}")
     raw = mapped(path, name, (*shape[:-1], shape[-1] // block * nbytes), np.dtype("u1"), offset, room)
-    return Entry(shape, np.dtype("f4"), partial(_dequantised, path, name, raw, quantisation))
+    return Entry(shape, np.dtype("f4"), partial(_dequantised, path, name, shape, raw, quantisation, nbytes))
 
 
-def _dequantised(path: Path, name: str, raw: Entry, quantisation: Any) -> np.ndarray:
+def _dequantised(
+    path: Path, name: str, shape: tuple[int, ...], raw: Entry, quantisation: Any, nbytes: int
+) -> np.ndarray:
+    """In few calls, each of a row of many blocks: the package takes short rows one by one, and slowly."""
     from gguf.quants import dequantize
 
+    flat, out, at = raw.read().reshape(-1), np.asarray(_Fresh(shape, np.float32)), 0
     try:
         with np.errstate(all="ignore"):
-            return np.asarray(dequantize(raw.read(), quantisation), np.float32)
+            for begin in range(0, len(flat), _BLOCKS * nbytes):
+                part = dequantize(flat[None, begin : begin + _BLOCKS * nbytes], quantisation)
+                out.reshape(-1)[at : at + part.size] = part[0]
+                at += part.size
+            return out
     except NotImplementedError as error:
         raise UsageError(
             f"{path}: {name!r} is quantised as {quantisation.name}, which the gguf package can't read"

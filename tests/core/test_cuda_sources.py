@@ -16,7 +16,7 @@ from seqlib.core.backends.cuda import INCLUDE, OPS, Source
 from seqlib.core.op import OPS as DECLARED
 from seqlib.core.op import Meta
 from seqlib.core.ops.expression import compile_expression
-from seqlib.core.ops.expression_cuda import source
+from seqlib.core.ops.expression_cuda import joined_source, source
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
 from seqlib.data.batch import Batch
@@ -133,6 +133,8 @@ def test_elementwise_kernels_compile() -> None:
         compute = "double" if t == "double" else "float"
         expression = "s = 1.0 / (1.0 + exp(-x)); x * s, s, where(less(x, y), power(x, 2.0), -abs(y))"
         texts.append(_text(expression, ("x", "y"), (t, "float"), t, compute))
+        whole = compile_expression("x * y + s, less(x, y)", ("x", "y", "s"))
+        texts.append(joined_source(whole, (t, "float", "float"), (t, "bool"), (True, True, False), compute))
     for i, text in enumerate(texts):
         _compile(text, f"elementwise{i}", (), "sm_90")
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from seqlib.core import dtypes
 from seqlib.core.backends.stream_cuda import Uploads, _independent, pieces, place, small_copies
+from seqlib.core.ops import expression_cuda
+from seqlib.core.ops.expression import compile_expression
 
 
 class _Array(np.ndarray):
@@ -102,3 +104,28 @@ def test_blocks_of_several_arrays() -> None:
     assert place(struct, [10, 1, 8], 8) == 4
     assert struct["first"].tolist() == [0, 2, 3, 4] and struct["size"].tolist() == [10, 1, 8, 0]
     assert [list(p) for p in pieces(range(5), 2)] == [[0, 1], [2, 3], [4]]
+
+
+def test_elementwise_launches_over_small_whole_arrays_are_one(monkeypatch: Any) -> None:
+    made: list[tuple[str, Any, Any]] = []
+
+    def generated(text: str, *_: Any) -> Any:
+        return lambda blocks, threads, given: made.append((text, blocks, given))
+
+    monkeypatch.setattr(expression_cuda, "generated", generated)
+    loops = expression_cuda.Loops(compile_expression("x + (y - x) * s", ("x", "y", "s")))
+    share = _array(0.5)
+
+    def launch(x: Any) -> Any:
+        return loops, [_array(np.zeros(x.shape))], [x, _array(np.ones(x.shape)), share], [], {}, False
+
+    small = [launch(_array(np.zeros(shape))) for shape in ((3,), (4096, 2), (1, 5))]
+    strided = launch(_array(np.zeros((6, 4)))[:, ::2])
+    half = launch(_array(np.zeros(8), np.float16))
+    loops.several([small[0], strided, small[1], half, small[2]])
+    joined = [struct for text, _, (struct, *rest) in made if not rest]
+    assert len(made) == 3 and len(joined) == 1
+    struct = joined[0]
+    assert struct["size"][:3].tolist() == [3, 8192, 5] and struct["first"][:4].tolist() == [0, 1, 3, 4]
+    arrays = [[*outs, *ins] for _, outs, ins, *_ in small]
+    assert struct["at"][:, :3].T.tolist() == [[a.data.ptr for a in row] for row in arrays]

@@ -12,6 +12,7 @@ import seqlib
 from seqlib.core import dtypes, ops
 from seqlib.core.backends.cuda import cuda
 from seqlib.core.ops import product_cuda
+from seqlib.core.program import ARENAS
 from seqlib.core.rng import Generator
 from seqlib.core.tensor import Parameter
 from seqlib.models.gpt2 import TextBatch
@@ -129,10 +130,23 @@ def test_the_search_on_the_device_is_the_one_on_the_host(tmp_path: Path, precisi
         assert found[0] == found[1] == found[2]
 
 
+def test_elementwise_launches_give_the_same_bits_joined() -> None:
+    draw = np.random.default_rng(0)
+    arrays = [
+        draw.standard_normal(shape).astype(np.float32) for shape in ((7,), (300, 70), (1,), (1 << 20,), (5, 4))
+    ]
+    step = seqlib.compile(lambda xs, s: [x + (x * x - x) * s for x in xs], device="cuda")
+    apart, captured, again = ([y.numpy() for y in step(arrays, np.float32(0.3))] for _ in range(3))
+    for x, one, two, three in zip(arrays, apart, captured, again, strict=True):
+        assert np.array_equal(one, two) and np.array_equal(one, three)
+        assert np.allclose(one, x + (x * x - x) * 0.3, atol=1e-6)
+
+
 def test_the_forecast_of_memory_is_right_within_a_tenth(tmp_path: Path) -> None:
     sizes = {"encoder_layers": 4, "decoder_layers": 4, "d_model": 512, "d_ff": 2048, "heads": 8, "max_length": 64}
     config = _config(tmp_path, hparams=sizes, batch={"tokens": 16384, "max_length": 32})
     pool = cuda().xp.get_default_memory_pool()
+    ARENAS["cuda"].release()
     pool.free_all_blocks()
     before = pool.total_bytes()
     trainer = run.make_trainer(config, None)

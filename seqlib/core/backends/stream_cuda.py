@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, groupby, islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -155,7 +156,7 @@ class Replay:
         return lambda: graph.launch(stream)
 
 
-_MERGED: dict[Any, Callable[[Sequence[Bound]], None]] = {}
+_MERGED: WeakKeyDictionary[Any, Callable[[Sequence[Bound]], None]] = WeakKeyDictionary()
 
 
 def merge(fn: Any, several: Callable[[Sequence[Bound]], None]) -> None:

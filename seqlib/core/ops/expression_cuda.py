@@ -4,17 +4,22 @@ accesses (include/elementwise.cuh). Steps are not contracted to fused multiply-a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from seqlib.core import dtypes
+from seqlib.core.backends.base import Bound
 from seqlib.core.backends.cuda import aligned, generated, grid, name_of
+from seqlib.core.backends.stream_cuda import pieces, place
 from seqlib.core.ops.expression import Plan
 
 _DIMS = 6
+_CHUNK = 4096  # elements that a block of a joined launch owns
+_SMALL = 1 << 20  # elements of a result from which on a launch of its own, with wider accesses, is faster
+_PARAMETERS = 4000  # bytes that a kernel's parameters may have
 _INFIX = {
     "add": "+",
     "subtract": "-",
@@ -144,10 +149,13 @@ def _element_strides(x: Any, shape: tuple[int, ...]) -> list[int]:
     return [0 if size == 1 else s for size, s in zip(sizes, own, strict=True)]
 
 
-def cuda_kernel(plan: Plan) -> Callable[..., None]:
-    """The destination-passing kernel of a plan: `kernel(outs, ins, scratch)`."""
+class Loops:
+    """The CUDA kernel of a plan."""
 
-    def run(outs: Sequence[Any], ins: Sequence[Any], _: Sequence[Any], **attrs: Any) -> None:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def __call__(self, outs: Sequence[Any], ins: Sequence[Any], _: Sequence[Any] = ()) -> None:
         given = [o for o in outs if o is not None]
         shape = given[0].shape
         if given[0].size == 0:
@@ -158,7 +166,7 @@ def cuda_kernel(plan: Plan) -> Callable[..., None]:
         compute = compute_type(ins, given)
         width = _width(given, ins, sizes, steps)
         names = tuple(None if o is None else name_of(o) for o in outs)
-        text = source(plan, tuple(name_of(x) for x in ins), names, compute, width, given[0].size >= 1 << 30)
+        text = source(self.plan, tuple(name_of(x) for x in ins), names, compute, width, given[0].size >= 1 << 30)
         walk = np.zeros((), _walk_type(len(ins)))
         walk["chunks"] = -(-sizes[-1] // width) * int(np.prod(sizes[:-1], dtype=np.int64))
         walk["last"], walk["per_row"], walk["dims"] = sizes[-1], -(-sizes[-1] // width), len(sizes)
@@ -167,7 +175,24 @@ def cuda_kernel(plan: Plan) -> Callable[..., None]:
         kernel = generated(text, "elementwise", ("--fmad=false",))
         kernel(grid(int(walk["chunks"]), 256), (256,), (*given, *ins, walk))
 
-    return run
+    def several(self, launches: Sequence[Bound]) -> None:
+        """Launches of which none needs what another writes, those over small whole arrays as one."""
+        alike: dict[Any, list[Bound]] = {}
+        for launch in launches:
+            alike.setdefault(_joins(launch[1], launch[2]), []).append(launch)
+        for key, found in alike.items():
+            if key is None or len(found) == 1:
+                for _, outs, ins, *_ in found:
+                    self(outs, ins)
+                continue
+            rows = [[x for x in (*launch[1], *launch[2]) if x is not None] for launch in found]
+            count, kernel = len(rows[0]), generated(joined_source(self.plan, *key), "elementwise", ("--fmad=false",))
+            room = _room(count)
+            fields = [("at", "u8", (count, room)), ("size", "i8", room), ("first", "i4", room)]
+            for piece in pieces(rows, room):
+                struct = np.zeros((), np.dtype(fields, align=True))
+                struct["at"][:, : len(piece)] = np.array([[x.data.ptr for x in row] for row in piece], np.uint64).T
+                kernel((place(struct, [row[0].size for row in piece], _CHUNK),), (256,), (struct,))
 
 
 def _width(outs: Sequence[Any], ins: Sequence[Any], sizes: Sequence[int], steps: Sequence[Sequence[int]]) -> int:
@@ -181,3 +206,52 @@ def _width(outs: Sequence[Any], ins: Sequence[Any], sizes: Sequence[int], steps:
         if own[-1] == 1 and not aligned(x, nbytes=width * x.itemsize):
             return 1
     return width if all(aligned(o, nbytes=width * o.itemsize) for o in outs) else 1
+
+
+# -- several launches of one plan in one
+
+
+def joined_source(
+    plan: Plan, types: tuple[str, ...], outs: tuple[str | None, ...], whole: Sequence[bool], compute: str
+) -> str:
+    """A kernel over several groups of arrays, each group as long as its results; an input that is not `whole` has one
+    element."""
+    names = _NAMES_16 if all(t in ("bf16", "f16", None) for t in outs) else _NAMES
+    given = [(o, t) for o, t in enumerate(outs) if t is not None]
+    arrays = [(f"y{o}", t) for o, t in given] + [(f"a{i}", t) for i, t in enumerate(types)]
+    lines = [
+        '#include "elementwise.cuh"',
+        f"struct All {{ void* at[{len(arrays)}][{_room(len(arrays))}]; i64 size[{_room(len(arrays))}];",
+        f"    int first[{_room(len(arrays))}]; }};",
+        'extern "C" __global__ void elementwise(const __grid_constant__ All all) {',
+        "    int t = owner(all.first, blockIdx.x);",
+        f"    i64 start = i64(blockIdx.x - all.first[t]) * {_CHUNK}, end = min(start + {_CHUNK}, all.size[t]);",
+        *(f"    {t}* {name} = reinterpret_cast<{t}*>(all.at[{k}][t]);" for k, (name, t) in enumerate(arrays)),
+        "#pragma unroll 4",
+        "    for (i64 j = start + threadIdx.x; j < end; j += blockDim.x) {",
+    ]
+    for i, t in enumerate(types):
+        inside = "bool" if t == "bool" else compute
+        lines.append(f"        {inside} x{i} = as<{inside}>(a{i}[{'j' if whole[i] else '0'}]);")
+    lines += [f"        {line}" for line in _body(plan, compute, names)]
+    for o, t in given:
+        lines.append(f"        y{o}[j] = " + (f"s{o};" if o in plan.masks else f"put<{t}, {compute}>(s{o});"))
+    return "\n".join([*lines, "    }", "}"]) + "\n"
+
+
+def _room(arrays: int) -> int:
+    """Groups of so many arrays that fit into the parameters of a launch."""
+    return _PARAMETERS // (8 * arrays + 12)
+
+
+def _joins(outs: Sequence[Any], ins: Sequence[Any]) -> Any:
+    """What launches that may be joined have in common; None for one that stays alone."""
+    given = [o for o in outs if o is not None]
+    first = given[0]
+    if not 0 < first.size < _SMALL or not all(x.flags.c_contiguous for x in (*given, *ins)):
+        return None
+    whole = tuple(x.shape == first.shape for x in ins)
+    if not all(full or x.size == 1 for full, x in zip(whole, ins, strict=True)):
+        return None
+    types = tuple(name_of(x) for x in ins), tuple(None if o is None else name_of(o) for o in outs)
+    return *types, whole, compute_type(ins, given)

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from seqlib.core import dtypes
+from seqlib.core.backends.stream_cuda import merge
 from seqlib.core.op import Meta, Op
 from seqlib.core.ops.expression import Plan, compile_expression, compute_dtype, loop_when
 
@@ -28,11 +29,11 @@ def loops(plan: Plan) -> Callable[..., None]:
 
 
 @lru_cache(maxsize=4096)
-def gpu_loops(plan: Plan) -> Callable[..., None]:
+def gpu_loops(plan: Plan) -> Any:
     """The CUDA kernel of a plan."""
-    from seqlib.core.ops.expression_cuda import cuda_kernel
+    from seqlib.core.ops.expression_cuda import Loops
 
-    return cuda_kernel(plan)
+    return Loops(plan)
 
 
 def add_kernels(op: Op, plan: Plan) -> None:
@@ -47,7 +48,8 @@ def add_kernels(op: Op, plan: Plan) -> None:
         kernel(outs, ins, ())
 
     when = loop_when(plan)
-    op.cuda(partial(run, gpu_loops), strided=True, overlap=plan.overlap)
+    one = op.cuda(partial(run, gpu_loops), strided=True, overlap=plan.overlap)
+    merge(one, lambda launches: gpu_loops(plan).several(launches))
     op.cpu(partial(run, ufuncs), strided=True, overlap=plan.overlap)
     op.cpu(partial(run, loops), needs="numba", when=when, strided=True, overlap=plan.overlap)
 

@@ -116,6 +116,9 @@ class Program:
         self._binding: _Binding | None = None
         self._moves = 0
         self._kept: list[_Kept] = []  # one for each group of the plan, once the program has run
+        self._runs = [0]  # counts for the versions of all that it writes
+        for variable, _ in graph.updates:
+            variable.runs.append(self._runs)
 
     @property
     def launch_count(self) -> int:
@@ -258,8 +261,7 @@ class Program:
                 bound.replay()
             results = backend.copies(bound.outputs)
             backend.write_all(bound.copies)
-            for variable, _ in self.graph.updates:
-                variable.version += 1
+            self._runs[0] += 1
         return results
 
     def _refresh(self, binding: _Binding) -> None:

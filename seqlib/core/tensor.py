@@ -306,11 +306,11 @@ class Variable(Tensor):
     `Variable(Meta(shape, dtype))` has no memory until then (see `meta`). `name` is for messages and listings.
 
     A compiled function reads and writes the Variables of its `state` in place; an eager `assign` copies into
-    the storage. `version` counts what was written from outside a trace: the tape refuses a gradient that needs
-    content which is gone.
+    the storage. `version` counts what was written from outside a trace, by assignments (`writes`) and by programs, each
+    with one count for all that it writes: the tape refuses a gradient that needs content which is gone.
     """
 
-    __slots__ = ("name", "version")
+    __slots__ = ("name", "runs", "writes")
 
     def __init__(self, value: Any, name: str = "", dtype: Any = None) -> None:
         array = value.numpy() if isinstance(value, Tensor) else value
@@ -319,7 +319,12 @@ class Variable(Tensor):
             array = array if dtype is None else array.astype(dtypes.canonical(dtype), copy=False)
         super().__init__(array if isinstance(array, Meta) else self._stored(array))
         self.name = name
-        self.version = 0
+        self.writes = 0
+        self.runs: list[list[int]] = []
+
+    @property
+    def version(self) -> int:
+        return self.writes + sum(count for (count,) in self.runs)
 
     def _stored(self, array: npt.NDArray[Any]) -> Any:
         return np.array(array, order="C")
@@ -354,7 +359,7 @@ class Variable(Tensor):
                 self.data = _own(new._concrete("assign"))
             else:
                 backend_of([self.data]).write(self.data, new._concrete("assign"))
-            self.version += 1
+            self.writes += 1
         elif isinstance(self.data, Value):
             self.data = new.data if isinstance(new.data, Value) else graph.constant(new.data)
         else:
@@ -362,7 +367,7 @@ class Variable(Tensor):
 
     def storage(self) -> npt.NDArray[Any]:
         """The array of this location, for a caller that writes to a part of it: counts as an assignment."""
-        self.version += 1
+        self.writes += 1
         return self.data
 
     def to(self, device: str) -> Variable:
@@ -372,7 +377,7 @@ class Variable(Tensor):
         """
         if not isinstance(self.data, Meta) and self.device != device:
             self.data = place(self._concrete("to()"), device)
-            self.version += 1
+            self.writes += 1
             note_mode_change()
         return self
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Hashable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -25,25 +26,18 @@ class TreeDef(NamedTuple):
 LEAF = TreeDef(None, None, (), ())
 
 
-def _open(node: Any) -> tuple[str, tuple[Hashable, ...], list[Any]] | None:
-    """(kind, keys, children) of a container, or None for a leaf. Dict keys are taken in insertion order."""
-    if getattr(node, "tree_leaf", False):
+@cache
+def _kind(of: type[Any]) -> tuple[str, tuple[str, ...]] | None:
+    """(kind, names of fields) of a type of containers; None for leaves. Keys of a dict are taken in insertion order."""
+    if getattr(of, "tree_leaf", False):
         return None
-    if isinstance(node, dict):
-        mapping = cast("dict[Hashable, Any]", node)
-        return "dict", tuple(mapping), list(mapping.values())
-    if isinstance(node, tuple):
-        kind = "namedtuple" if hasattr(cast(Any, node), "_fields") else "tuple"
-        return kind, (), list(cast("tuple[Any, ...]", node))
-    if isinstance(node, list):
-        return "list", (), list(cast("list[Any]", node))
-    if isinstance(node, msgspec.Struct):
-        names = node.__struct_fields__
-    elif dataclasses.is_dataclass(node) and not isinstance(node, type):
-        names = tuple(f.name for f in dataclasses.fields(node))
-    else:
-        return None
-    return "fields", names, [getattr(node, n) for n in names]
+    if issubclass(of, tuple):
+        return "namedtuple" if hasattr(of, "_fields") else "tuple", ()
+    if issubclass(of, msgspec.Struct):
+        return "fields", of.__struct_fields__
+    if dataclasses.is_dataclass(of):
+        return "fields", tuple(f.name for f in dataclasses.fields(of))
+    return ("dict", ()) if issubclass(of, dict) else ("list", ()) if issubclass(of, list) else None
 
 
 def flatten(node: Any) -> tuple[list[Any], TreeDef]:
@@ -53,11 +47,12 @@ def flatten(node: Any) -> tuple[list[Any], TreeDef]:
 
 
 def _flatten(node: Any, leaves: list[Any]) -> TreeDef:
-    opened = _open(node)
-    if opened is None:
+    if (found := _kind(type(node))) is None:
         leaves.append(node)
         return LEAF
-    kind, keys, children = opened
+    kind, names = found
+    keys = tuple(node) if kind == "dict" else names
+    children = node.values() if kind == "dict" else [getattr(node, n) for n in names] if kind == "fields" else node
     return TreeDef(kind, type(node), keys, tuple(_flatten(child, leaves) for child in children))
 
 

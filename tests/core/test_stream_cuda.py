@@ -67,22 +67,23 @@ def test_arrays_of_a_batch_cross_together_and_may_be_changed_at_once() -> None:
     assert waited.count("stream") == waited.count("host") == 2 * Uploads.COUNT
 
 
-def test_small_results_share_an_allocation(monkeypatch: Any) -> None:
-    made: list[int] = []
+def test_small_results_share_an_allocation() -> None:
+    made: list[Any] = []
 
-    def empty(size: int, dtype: Any) -> Any:
-        made.append(size)
-        return _array(np.zeros(size), dtype)
+    def alloc(size: int) -> Any:
+        made.append(np.zeros(size, np.uint8))
+        return made[-1].ctypes.data
 
-    def array(shape: Any, dtype: Any, data: Any) -> Any:
-        return _array(np.zeros(shape), dtype)
+    def array(shape: Any, dtype: Any, at: int) -> Any:
+        count = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        return np.frombuffer((ctypes.c_char * count).from_address(at), dtype).reshape(shape).view(_Array)
 
-    xp = SimpleNamespace(empty=empty, ndarray=array)
-    monkeypatch.setattr(_Array, "data", property(lambda self: 0))
-    backend = SimpleNamespace(xp=xp, write=lambda to, value: np.copyto(to, value))
+    backend = _backend([])
+    backend.xp.cuda.alloc, backend.xp.ndarray = alloc, array
     arrays = [_array(1.5), _array(np.arange(1000)), _array([2, 3], np.int32)]
     copies = small_copies(backend, arrays)
-    assert made == [512] and all(np.array_equal(a, b) and a is not b for a, b in zip(arrays, copies, strict=True))
+    assert [room.size for room in made] == [512]
+    assert all(np.array_equal(a, b) and a.data.ptr != b.data.ptr for a, b in zip(arrays, copies, strict=True))
 
 
 def test_launches_are_merged_as_far_as_none_needs_what_another_writes() -> None:

@@ -105,12 +105,14 @@ def write_all(backend: Any, pairs: Sequence[tuple[Any, Any]]) -> None:
 def small_copies(backend: Any, arrays: Sequence[Any]) -> list[Any]:
     """Copies of arrays on the GPU; those of at most 256 bytes share an allocation."""
     few = [a.nbytes <= 256 and a.flags.c_contiguous for a in arrays]
-    room = backend.xp.empty(256 * sum(few), np.uint8)
+    xp, at = backend.xp, 0
+    room, copy = xp.cuda.alloc(max(1, 256 * sum(few))), xp.cuda.runtime.memcpyAsync
     found: list[Any] = []
     for a, is_small in zip(arrays, few, strict=True):
         if is_small:
-            found.append(backend.xp.ndarray(a.shape, a.dtype, room.data + 256 * sum(few[: len(found)])))
-            backend.write(found[-1], a)
+            found.append(xp.ndarray(a.shape, a.dtype, room + at))
+            copy(found[-1].data.ptr, a.data.ptr, a.nbytes, 3, backend.stream.ptr)
+            at += 256
         else:
             found.append(a.copy(order="C"))
     return found

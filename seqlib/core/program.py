@@ -128,10 +128,6 @@ class Program:
     def arena_bytes(self) -> int:
         return self.plan.arena_bytes
 
-    @property
-    def hoisted_bytes(self) -> int:
-        return self.plan.hoisted_bytes
-
     def summary(self) -> str:
         """One line: operations, launches, planned memory, seconds to build."""
         hoisted = f" and {self.plan.hoisted_bytes / 2**20:.1f} MiB hoisted" if self.plan.hoisted else ""

@@ -49,7 +49,7 @@ def test_read_only_results_are_computed_once_and_stay_right() -> None:
     assert _runs(compiled, X) == ["exp", "concatenate", "matmul"]
     assert _runs(compiled, X) == ["matmul"]
     program = compiled.programs[0]
-    assert program.launch_count == 1 and program.hoisted_bytes == 2 * 32 * 64 * 4
+    assert program.launch_count == 1 and program.plan.hoisted_bytes == 2 * 32 * 64 * 4
     assert "0.0 MiB hoisted" in program.summary()
     for variable in (a, b):
         variable.assign(variable * 2.0)  # eagerly

@@ -27,11 +27,11 @@ LEAF = TreeDef(None, None, (), ())
 
 
 @cache
-def _kind(of: type[Any]) -> tuple[str, tuple[str, ...]] | None:
+def _kind(of: Any) -> tuple[str, tuple[str, ...]] | None:
     """(kind, names of fields) of a type of containers; None for leaves. Keys of a dict are taken in insertion order."""
     if getattr(of, "tree_leaf", False):
         return None
-    if issubclass(of, tuple):
+    if tuple in of.__mro__:
         return "namedtuple" if hasattr(of, "_fields") else "tuple", ()
     if issubclass(of, msgspec.Struct):
         return "fields", of.__struct_fields__
@@ -47,13 +47,14 @@ def flatten(node: Any) -> tuple[list[Any], TreeDef]:
 
 
 def _flatten(node: Any, leaves: list[Any]) -> TreeDef:
-    if (found := _kind(type(node))) is None:
+    of = cast("Any", type(node))
+    if (found := _kind(of)) is None:
         leaves.append(node)
         return LEAF
     kind, names = found
     keys = tuple(node) if kind == "dict" else names
     children = node.values() if kind == "dict" else [getattr(node, n) for n in names] if kind == "fields" else node
-    return TreeDef(kind, type(node), keys, tuple(_flatten(child, leaves) for child in children))
+    return TreeDef(kind, of, keys, tuple(_flatten(child, leaves) for child in children))
 
 
 def unflatten(treedef: TreeDef, leaves: Sequence[Any]) -> Any:

@@ -132,9 +132,7 @@ def test_the_search_on_the_device_is_the_one_on_the_host(tmp_path: Path, precisi
 
 def test_elementwise_launches_give_the_same_bits_joined() -> None:
     draw = np.random.default_rng(0)
-    arrays = [
-        draw.standard_normal(shape).astype(np.float32) for shape in ((7,), (300, 70), (1,), (1 << 20,), (5, 4))
-    ]
+    arrays = [draw.standard_normal(shape).astype(np.float32) for shape in ((7,), (300, 70), (1,), (1 << 20,), (5, 4))]
     step = seqlib.compile(lambda xs, s: [x + (x * x - x) * s for x in xs], device="cuda")
     apart, captured, again = ([y.numpy() for y in step(arrays, np.float32(0.3))] for _ in range(3))
     for x, one, two, three in zip(arrays, apart, captured, again, strict=True):

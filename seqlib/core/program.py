@@ -118,7 +118,7 @@ class Program:
         self._kept: list[_Kept] = []  # one for each group of the plan, once the program has run
         self._runs = [0]  # counts for the versions of all that it writes
         for variable, _ in graph.updates:
-            variable.runs.append(self._runs)
+            variable.counts.append(self._runs)
 
     @property
     def launch_count(self) -> int:

@@ -306,11 +306,11 @@ class Variable(Tensor):
     `Variable(Meta(shape, dtype))` has no memory until then (see `meta`). `name` is for messages and listings.
 
     A compiled function reads and writes the Variables of its `state` in place; an eager `assign` copies into
-    the storage. `version` counts what was written from outside a trace, by assignments (`writes`) and by programs, each
-    with one count for all that it writes: the tape refuses a gradient that needs content which is gone.
+    the storage. `version` counts what was written from outside a trace, in `counts` for assignments and for each program
+    that writes it: the tape refuses a gradient that needs content which is gone.
     """
 
-    __slots__ = ("name", "runs", "writes")
+    __slots__ = ("counts", "name")
 
     def __init__(self, value: Any, name: str = "", dtype: Any = None) -> None:
         array = value.numpy() if isinstance(value, Tensor) else value
@@ -319,12 +319,11 @@ class Variable(Tensor):
             array = array if dtype is None else array.astype(dtypes.canonical(dtype), copy=False)
         super().__init__(array if isinstance(array, Meta) else self._stored(array))
         self.name = name
-        self.writes = 0
-        self.runs: list[list[int]] = []
+        self.counts = [[0]]
 
     @property
     def version(self) -> int:
-        return self.writes + sum(count for (count,) in self.runs)
+        return sum(count for (count,) in self.counts)
 
     def _stored(self, array: npt.NDArray[Any]) -> Any:
         return np.array(array, order="C")
@@ -359,7 +358,7 @@ class Variable(Tensor):
                 self.data = _own(new._concrete("assign"))
             else:
                 backend_of([self.data]).write(self.data, new._concrete("assign"))
-            self.writes += 1
+            self.counts[0][0] += 1
         elif isinstance(self.data, Value):
             self.data = new.data if isinstance(new.data, Value) else graph.constant(new.data)
         else:
@@ -367,7 +366,7 @@ class Variable(Tensor):
 
     def storage(self) -> npt.NDArray[Any]:
         """The array of this location, for a caller that writes to a part of it: counts as an assignment."""
-        self.writes += 1
+        self.counts[0][0] += 1
         return self.data
 
     def to(self, device: str) -> Variable:
@@ -377,7 +376,7 @@ class Variable(Tensor):
         """
         if not isinstance(self.data, Meta) and self.device != device:
             self.data = place(self._concrete("to()"), device)
-            self.writes += 1
+            self.counts[0][0] += 1
             note_mode_change()
         return self
 

@@ -305,9 +305,9 @@ class Variable(Tensor):
     """A location: a tensor whose storage, at first a copy of `value`, stays where it is and is assigned to.
     `Variable(Meta(shape, dtype))` has no memory until then (see `meta`). `name` is for messages and listings.
 
-    A compiled function reads and writes the Variables of its `state` in place; an eager `assign` copies into
-    the storage. `version` counts what was written from outside a trace, in `counts` for assignments and for each program
-    that writes it: the tape refuses a gradient that needs content which is gone.
+    A compiled function reads and writes the Variables of its `state` in place; an eager `assign` copies into the
+    storage. `version` counts what was written, the sum of `counts` of assignments and of each program: the tape
+    refuses a gradient that needs content which is gone.
     """
 
     __slots__ = ("counts", "name")

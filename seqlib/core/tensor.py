@@ -306,8 +306,7 @@ class Variable(Tensor):
     `Variable(Meta(shape, dtype))` has no memory until then (see `meta`). `name` is for messages and listings.
 
     A compiled function reads and writes the Variables of its `state` in place; an eager `assign` copies into the
-    storage. `version` counts what was written, the sum of `counts` of assignments and of each program: the tape
-    refuses a gradient that needs content which is gone.
+    storage. `version` is the sum of `counts`, its own and each program's: the tape refuses gradients of what is gone.
     """
 
     __slots__ = ("counts", "name")

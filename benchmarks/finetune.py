@@ -82,7 +82,16 @@ def trainer(options: argparse.Namespace, folder: Path) -> Any:
 
 
 def write_batches(options: argparse.Namespace, folder: Path) -> None:
-    """The child that writes what the peer trains on: batches, rates, the test part, settings."""
+    """The child that writes what the peer trains on: batches, rates, the test part, settings of every seed."""
+    import numpy as np
+
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        arrays, told = seed_batches(argparse.Namespace(**vars(options) | {"seed": seed}), folder)
+        np.savez(folder / f"batches{seed}.npz", settings=json.dumps(told), **arrays)
+    print("RESULT {}")
+
+
+def seed_batches(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     import numpy as np
 
     made = trainer(options, folder)
@@ -100,8 +109,7 @@ def write_batches(options: argparse.Namespace, folder: Path) -> None:
     told = {name: getattr(config.optim, name) for name in ("eps", "betas", "weight_decay", "clip_norm", "freeze")}
     told |= {name: getattr(config.optim, name) for name in ("lora_rank", "lora_alpha", "lora_targets")}
     told |= {"labels": len(spec.labels.names), "pad": spec.pad_id}
-    np.savez(folder / f"batches{options.seed}.npz", settings=json.dumps(told), **arrays)
-    print("RESULT {}")
+    return arrays, told
 
 
 def train_ours(options: argparse.Namespace, folder: Path) -> None:
@@ -156,20 +164,18 @@ def simple_models(options: argparse.Namespace, folder: Path) -> None:
         rows = rows[: 60 if split == "train" else 20] if options.smoke else rows
         x[split], labels = model.embed([text for _, text in rows]), [label for label, _ in rows]
         y[split] = np.array([problem.labels.names.index(label) for label in labels], np.int32)
-    mean_x, spread = x["train"].mean(0), np.maximum(x["train"].std(0), 1e-6)
-    x = {split: (vectors - mean_x) / spread for split, vectors in x.items()}
     head = seqlib.nn.Linear(x["train"].shape[1], len(problem.labels.names))
-    optimizer = AdamW(head.named_parameters(), lr=0.01, weight_decay=0.1)
+    optimizer = AdamW(head.named_parameters())
 
     def loss(vectors: Any, labels: Any) -> Any:
         total, weight = seqlib.cross_entropy(head(vectors), labels)
-        return total / weight
+        return (total + seqlib.sum(head.weight * head.weight) / 2) / weight  # as scikit-learn's with C = 1
 
     def update(vectors: Any, labels: Any) -> Any:
         return optimizer.update(seqlib.value_and_grad(loss, params=head.named_parameters())(vectors, labels)[1])
 
     step = seqlib.compile(update, state=[head, optimizer])
-    for rate in np.linspace(0.01, 0, 300):
+    for rate in np.linspace(0.3, 0, 300):
         optimizer.lr.assign(np.float32(rate))
         step(x["train"], y["train"])
     right = np.argmax(head(seqlib.tensor(x["test"])).numpy(), 1) == y["test"]
@@ -233,10 +239,10 @@ def main(arguments: list[str] | None = None) -> None:
             for name, value in ours("simple").items():
                 print(f"{name}: accuracy {value:.4f}", flush=True)
         sides = ["seqlib", *(options.peers.split(",") if options.peer_python else ())]
+        if len(sides) > 1:
+            ours("batches")
         for number in range(options.seeds):
             seed = options.first_seed + number
-            if len(sides) > 1:
-                ours("batches", seed)
             for side in sides if number % 2 == 0 else reversed(sides):
                 found = ours("train", seed) if side == "seqlib" else peer(side, seed)
                 rows.append({"seed": seed, "run": side, **found})

@@ -3,6 +3,7 @@
 15 seconds on a CPU. The server is Python's own, on this machine; any that gives out files does.
 """
 
+import importlib.util
 import os
 import tempfile
 import threading
@@ -51,7 +52,7 @@ def main(folder: Path) -> None:
     )
     train(config)
     saved = bundle.read(folder / "run")
-    published = to_transformers(saved, folder / "published")  # AutoModelForSeq2SeqLM.from_pretrained loads this
+    published = to_transformers(saved, folder / "published")
     print(sorted(path.name for path in published.iterdir()))
 
     handles.push(published, str(folder / "www" / "en-de"))  # files and a manifest with their digests
@@ -59,15 +60,19 @@ def main(folder: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     handle = f"http://127.0.0.1:{server.server_address[1]}/en-de"
     translator = seqlib.load(handle)  # downloaded, checked, cached
+    handles.verify(handle)
     server.shutdown()
     server.server_close()
-    handles.verify(handle)
-
     sentences = ["The bread costs twelve euros.", "These books cost fifteen euros."]
     ours = [found.text for found in seqlib.load(folder / "run").translate(sentences, beam=1)]
     theirs = [found.text for found in translator.translate(sentences, beam=1)]
-    print(theirs)
-    assert theirs == ours
+    assert theirs == ours, theirs
+    if importlib.util.find_spec("transformers"):
+        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer  # pyright: ignore[reportMissingImports]
+
+        model, tokenizer = (kind.from_pretrained(published) for kind in (AutoModelForSeq2SeqLM, AutoTokenizer))
+        found = model.generate(**tokenizer(sentences, return_tensors="pt", padding=True), num_beams=1)
+        assert tokenizer.batch_decode(found, skip_special_tokens=True) == ours
 
 
 if __name__ == "__main__":

@@ -165,6 +165,9 @@ def check_command(line: str, where: str) -> None:
         with click.Context(group, info_name="seqlib", **group.context_settings) as ctx:
             command = group.get_command(ctx, words[0].replace("-", "_"))
             assert command is not None, f"{where}: there is no command {words[0]}"
+            if isinstance(command, click.Group) and len(words) > 1:
+                command = command.get_command(ctx, words[1])
+                assert command is not None, f"{where}: there is no command {words[0]} {words[1]}"
             known = command.params
             flags = {flag for param in known for flag in (*param.opts, *param.secondary_opts)} | {"--help"}
         if words[0] == "train":

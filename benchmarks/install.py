@@ -5,9 +5,9 @@ datasets, no scikit-learn), beside one with PyTorch and transformers.
 
 Each side gets a venv of its own, filled by `pip install --no-cache-dir`, and trains on TREC-6 for `--steps` steps as
 `finetune.py` does: the same weights, batches and settings; the peer's batches are ready made. Told are megabytes (what
-lies in site-packages, pip and setuptools left out) and packages, seconds of the installation (the network's, above all), seconds from the
-start of the process to the score, of the training in it and a step, and the process' peak memory. With `--folder` the
-environments stay, and a later call measures without installing.
+lies in site-packages, pip and setuptools left out) and packages, seconds of the installation (the network's, above all),
+seconds from the start of the process to the score, of the training in it and a step, and the process' peak memory. With
+`--folder` the environments stay, and a later call measures without installing.
 """
 
 from __future__ import annotations

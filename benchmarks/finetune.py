@@ -59,7 +59,7 @@ def write_task(options: argparse.Namespace, folder: Path) -> None:
 
 def trainer(options: argparse.Namespace, folder: Path) -> Any:
     """What `seqlib train --from` trains with, its weights loaded; nothing is written."""
-    from seqlib.hub.fine_tune import settings, weights
+    from seqlib.hub.fine_tune import settings, start
     from seqlib.train.config import merge
     from seqlib.train.run import make_trainer
     from seqlib.train.setup import make_config
@@ -76,9 +76,7 @@ def trainer(options: argparse.Namespace, folder: Path) -> Any:
     config = make_config(
         settings(merge(given, {"train_steps": steps, "optim": {"warmup": max(1, steps // 10)}}, extra))
     )
-    made = make_trainer(config, None)
-    made.model.load(weights(config), strict=False)
-    return made
+    return make_trainer(config, None, start=start)
 
 
 def write_batches(options: argparse.Namespace, folder: Path) -> None:

@@ -3,11 +3,11 @@ datasets, no scikit-learn), beside one with PyTorch and transformers.
 
     python benchmarks/install.py --weights all-MiniLM-L6-v2 --data_folder DATA --peer torch==2.13.0,transformers
 
-Each side gets a venv of its own, filled by `pip install --no-cache-dir`, and trains on TREC-6 for `--steps` steps as
+Each side gets a venv of its own, filled by `pip install --no-cache-dir`, and trains on TREC-6 for some `--steps` as
 `finetune.py` does: the same weights, batches and settings; the peer's batches are ready made. Told are megabytes (what
-lies in site-packages, pip and setuptools left out) and packages, seconds of the installation (the network's, above all),
-seconds from the start of the process to the score, of the training in it and a step, and the process' peak memory. With
-`--folder` the environments stay, and a later call measures without installing.
+lies in site-packages, pip and setuptools left out) and packages, seconds of the installation (the network's, above
+all), seconds from the start of the process to the score, of the training in it and a step, and the process' peak
+memory. With `--folder` the environments stay, and a later call measures without installing.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def to_transformers(saved: Bundle, folder: Path) -> Path:
     1e-5 where ours was trained with 1e-6. Raises UsageError for a model or a tokenizer that has no form there.
     """
     model, tokenizer = saved.build_model(), saved.tokenizer
-    if getattr(model, "family", ""):
+    if getattr(model, "family", "") and tokenizer.kind == "pretrained":
         return save_pretrained(SimpleNamespace(model=model, tokenizer=tokenizer), folder, saved.record)
     if not isinstance(model, Transformer) or not isinstance(tokenizer, SentencePieceTokenizer):
         kinds = f"{type(model).__name__} with {type(tokenizer).__name__}"

@@ -88,7 +88,7 @@ class BagNgrams(TextClassifier):
 def _mean(vectors: Tensor, mask: Tensor) -> Tensor:
     """[B,S,D] and [B,S] → [B,D], the mean by the mask as weights."""
     weights = ops.expand_dims(mask / ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1.0), 1)
-    return ops.squeeze(ops.matmul(weights, vectors), 1)
+    return ops.squeeze(ops.matmul(weights.astype(vectors.dtype), vectors), 1)
 
 
 def build(config: BagNgramsConfig, spec: Any, generator: Generator) -> BagNgrams:

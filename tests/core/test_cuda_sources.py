@@ -210,6 +210,16 @@ def test_what_follows_a_product_joins_it_without_gradients_as_well() -> None:
     assert erf == ["matmul_bias", "gelu_erf"]
 
 
+def test_only_a_vector_of_the_products_width_joins_it_as_its_bias() -> None:
+    def layer(x: Any, w: Any, b: Any) -> Any:
+        return ops.matmul(x, w, transpose_b=True) + b
+
+    for shape in ((8, 24), (1, 24), (8, 1), ()):
+        assert _names(layer, (8, 16), (24, 16), shape) == ["matmul", "add"], shape
+        assert "matmul" in _names(lambda *x: ops.gelu(layer(*x), "tanh"), (8, 16), (24, 16), shape), shape
+        assert "matmul" in _names(lambda *x: ops.relu(layer(*x)), (8, 16), (24, 16), shape), shape
+
+
 def test_gradients_of_a_weight_and_its_bias_are_one_launch_unless_something_stands_between() -> None:
     def gradients(g: Any, x: Any) -> Any:
         return ops.sum_to(g, (24,)), ops.matmul(g, x, True, False, True)

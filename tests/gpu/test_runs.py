@@ -98,7 +98,8 @@ def test_a_resumed_run_chooses_products_as_before_whatever_the_table_says(
 
 
 def test_a_model_translates_on_either_device(tmp_path: Path) -> None:
-    config = _config(tmp_path, output_dir=str(tmp_path / "run"), train_steps=400)
+    rate = {"lr": 5e-3, "warmup": 20, "schedule": "constant*linear_warmup*cosine_decay"}
+    config = _config(tmp_path, output_dir=str(tmp_path / "run"), train_steps=1000, optim=rate)
     result = run.train(config)
     assert result.model is not None
     texts = ["one two three", "nine eight", "four four seven five"]
@@ -144,7 +145,7 @@ def test_the_forecast_of_memory_is_right_within_a_tenth(tmp_path: Path) -> None:
     sizes = {"encoder_layers": 4, "decoder_layers": 4, "d_model": 512, "d_ff": 2048, "heads": 8, "max_length": 64}
     config = _config(tmp_path, hparams=sizes, batch={"tokens": 16384, "max_length": 32})
     pool = cuda().xp.get_default_memory_pool()
-    ARENAS["cuda"].release()
+    ARENAS["cuda"].release()  # other tests' programs share it
     pool.free_all_blocks()
     before = pool.total_bytes()
     trainer = run.make_trainer(config, None)

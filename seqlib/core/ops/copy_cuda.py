@@ -1,4 +1,4 @@
-"""The CUDA kernels of ops that move values or make them from nothing: cast, concatenate, unstack, full, iota."""
+"""The CUDA kernels of ops that move values or make them from nothing: cast, concatenate, unstack, pad, full, iota."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ def slice_gradient(outs: Any, ins: Any, scratch: Any, *, shape: Any, starts: Any
     """The kernel of slice_grad."""
     outs[0].fill(0)
     outs[0][shape_.block_index(ins[0].shape, starts, steps)] = ins[0]
+
+
+def pad(outs: Any, ins: Any, scratch: Any, *, widths: Any, value: float) -> None:
+    """The kernel of pad."""
+    outs[0].fill(value)
+    outs[0][tuple(slice(before, before + n) for (before, _), n in zip(widths, ins[0].shape, strict=True))] = ins[0]
 
 
 def full(outs: Any, ins: Any, scratch: Any, *, shape: Any, value: float, dtype: Any) -> None:
@@ -89,6 +95,7 @@ create.iota.cuda(iota, when=_not_half)
 shape_._slice_grad.cuda(slice_gradient, strided=True)
 shape_._cast.cuda(cast, strided=True)
 create._full.cuda(full)
+join._pad.cuda(pad, strided=True)
 join._concatenate.cuda(concatenate, strided=True)
 join._unstack.cuda(unstack, strided=True)
 merge(concatenate, several)

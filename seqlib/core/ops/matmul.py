@@ -52,6 +52,7 @@ def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
     a, b = ctx.inputs
     ta, tb = ctx.attrs["transpose_a"], ctx.attrs["transpose_b"]
     ga, gb, alike = None, None, ctx.attrs["independent"]
+    g = g.astype(a.dtype) if a.dtype == b.dtype else g  # of a wide product of 16 bits
     if ctx.needs[0]:
         ga = matmul(b, g, tb, True, independent=alike) if ta else matmul(g, b, False, not tb, independent=alike)
         ga = sum_to(ga, a.shape)

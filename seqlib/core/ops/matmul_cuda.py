@@ -90,7 +90,7 @@ def _sums_scratch(metas: Sequence[Meta | None], attrs: Attrs) -> list[Meta]:
     return kernel.scratch(metas[:1], _SUMS)
 
 
-def _with_bias(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+def _alike(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
     a, b, *_ = metas
     assert a is not None and b is not None
     return a.dtype == b.dtype != dtypes.float64 and a.size > 0 and b.size > 0
@@ -98,7 +98,18 @@ def _with_bias(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
 
 def _half(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
     """Of 16 bits; cuBLASLt wants rows beside the result to begin at multiples of 16 bytes."""
-    return _with_bias(metas, attrs) and all(dtypes.is_half(m.dtype) and m.shape[-1] % 8 == 0 for m in metas if m)
+    return _alike(metas, attrs) and all(dtypes.is_half(m.dtype) and m.shape[-1] % 8 == 0 for m in metas if m)
+
+
+def _with_bias(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+    """The bias is a vector: another sum with a product is none of this."""
+    _, b, bias = metas
+    assert b is not None and bias is not None
+    return bias == Meta(b.shape[:1], b.dtype) and _alike(metas, attrs)
+
+
+def _half_with_bias(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
+    return _with_bias(metas, attrs) and _half(metas, attrs)
 
 
 def _same_dtype(metas: Sequence[Meta | None], attrs: Attrs) -> bool:
@@ -117,7 +128,7 @@ _matmul.cuda(forward, when=_same_dtype, strided=_takes)
 for _op, _fn, _when in (
     (matmul_bias, with_bias, _with_bias),
     (matmul_bias_relu, with_bias_and_relu, _with_bias),
-    (matmul_bias_gelu, with_bias_and_gelu, _half),
+    (matmul_bias_gelu, with_bias_and_gelu, _half_with_bias),
     (matmul_gelu_bwd, with_gelu_gradient, _half),
     (matmul_sums, with_sums, _half),
 ):

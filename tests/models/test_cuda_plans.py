@@ -13,7 +13,7 @@ from seqlib.core.rng import Generator
 from seqlib.core.tape import no_grad
 from seqlib.data.batch import Batch, PackedBatch
 from seqlib.models import lstm_seq2seq, transformer
-from seqlib.models.gpt2 import GPT2, GPT2Config, TextBatch
+from seqlib.models.gpt2 import TextBatch
 from seqlib.models.lstm_lm import LSTMLM, LSTMLMConfig
 from seqlib.optim import AdamW
 from seqlib.problems.spec import ProblemSpec
@@ -191,9 +191,16 @@ def _layouts(batch: Any) -> Any:
     return type(batch)(*(None if x is None else Meta(x.shape, x.dtype) for x in batch))
 
 
-MOVED = {"lstm_seq2seq, luong": 32, "lstm_seq2seq, bahdanau": 40, "lstm_classifier": 6, "gemma": 20, "bag_ngrams": 2, "bert": 1}
-"""Copies allowed: a bidirectional encoder joins what its directions gave, and turns time and batch round; norms of queries
-and keys are of parts of their joint product; n-grams are padded; a class is told from the first row."""
+MOVED = {
+    "lstm_seq2seq, luong": 32,
+    "lstm_seq2seq, bahdanau": 40,
+    "lstm_classifier": 6,
+    "gemma": 20,
+    "bag_ngrams": 2,
+    "bert": 1,
+}
+"""Copies allowed: a bidirectional encoder joins what its directions gave, and turns time and batch round; norms of
+queries and keys are of parts of their joint product; n-grams are padded; a class is told from the first row."""
 
 
 @pytest.mark.parametrize("name", ZOO)

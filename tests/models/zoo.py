@@ -36,7 +36,9 @@ def _ids(*shape: int, seed: int = 0) -> np.ndarray:
 
 def _padded() -> Batch:
     targets, lengths = _ids(4, 11, seed=2), np.minimum(LENGTHS, 11)
-    return Batch(_ids(4, 13), LENGTHS, _ids(4, 11, seed=1), np.where(np.arange(11) < lengths[:, None], targets, -1), lengths)
+    return Batch(
+        _ids(4, 13), LENGTHS, _ids(4, 11, seed=1), np.where(np.arange(11) < lengths[:, None], targets, -1), lengths
+    )
 
 
 def _packed() -> PackedBatch:
@@ -103,10 +105,7 @@ ZOO: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "llama": (_llama(**_LLAMA3), _text),
     "qwen": (_llama(**_QWEN), _text),
     "gemma": (_llama(**_GEMMA), _text),
-    "lstm_lm": (
-        lambda: lstm_lm.LSTMLM(lstm_lm.LSTMLMConfig(vocab=V, d_model=24, hidden=40), Generator(1)),
-        _text,
-    ),
+    "lstm_lm": (lambda: lstm_lm.LSTMLM(lstm_lm.LSTMLMConfig(vocab=V, d_model=24, hidden=40), Generator(1)), _text),
     "bert": (lambda: bert.build(bert.BertConfig(**_BERT), LABELS, Generator(1)), _labelled),
     "transformer_encoder": (
         lambda: transformer_encoder.build(

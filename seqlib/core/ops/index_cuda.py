@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.backends.cuda import Source, cuda, grid, name_of
 from seqlib.core import dtypes
+from seqlib.core.backends.cuda import Source, cuda, grid, name_of
 from seqlib.core.op import Attrs, Layout, Meta, contiguous_layout
 from seqlib.core.ops.cache import _update_slice
 from seqlib.core.ops.index import _gather, _gather_grad, _take

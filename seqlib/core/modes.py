@@ -1,4 +1,5 @@
-"""Changes of what compiled functions are keyed by beside their arguments: modes of modules, places of storage."""
+"""Changes of what compiled functions are keyed by beside their arguments: modes of modules, places of storage; and the
+precision of products on the CPU."""
 
 from __future__ import annotations
 
@@ -14,3 +15,17 @@ def note_mode_change() -> None:
 def mode_changes() -> int:
     """How often `note_mode_change` was called in this process."""
     return _mode_changes
+
+
+_half_products = False
+
+
+def set_half_products(half: bool) -> None:
+    """Let large products of float32 matrices on the CPU round their operands to bfloat16, in the whole process."""
+    global _half_products
+    _half_products = half
+
+
+def half_products() -> bool:
+    """What `set_half_products` said last."""
+    return _half_products

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.cuda import cuda
+from seqlib.core.modes import set_half_products
 from seqlib.nn.module import Module
 from seqlib.util.errors import UsageError, unknown
 
@@ -16,11 +18,13 @@ PRECISIONS = ("auto", *_COMPUTE)
 
 
 class Precision(NamedTuple):
-    """Dtypes of parameters (with the optimizer's slots) and of computation; `reason` says why these."""
+    """Dtypes of parameters (with the optimizer's slots) and of computation; `reason` says why these. `half_products`:
+    on the CPU large products round their operands to bfloat16 and add up in float32."""
 
     params: str
     compute: str
     reason: str
+    half_products: bool = False
 
     @property
     def scales_loss(self) -> bool:
@@ -28,28 +32,39 @@ class Precision(NamedTuple):
         return self.compute == "float16"
 
     def apply(self, model: Module) -> None:
-        """Let a model compute in it."""
+        """Let a model compute in it; on the CPU, all models of the process."""
+        set_half_products(self.half_products)
         if self.compute != self.params:
             model.compute_in(self.compute)
 
     def __str__(self) -> str:
         kept = f", parameters and sums in {self.params}" if self.compute != self.params else ""
-        return f"{self.compute}{kept} ({self.reason})"
+        products = ", products in bfloat16" if self.half_products else ""
+        return f"{self.compute}{kept}{products} ({self.reason})"
 
 
 def resolve_precision(wanted: str, device: str, model: Module) -> Precision:
     """What `wanted` ("auto", "fp32", "bf16", "fp16") means for a model on a device ("cpu", "cuda").
 
     "auto" is bfloat16 on a GPU that has it (compute capability 8.0) for models that compute in 16 bits throughout
-    (`Module.half`), else float32. Raises UsageError for an unknown name, and for 16 bits where they can't be had.
+    (`Module.half`), else float32. On the CPU "bf16" is `half_products`. Raises UsageError for an unknown name, and for
+    16 bits where they can't be had.
     """
     if wanted not in PRECISIONS:
         raise unknown("precision", wanted, PRECISIONS)
     name = type(model).__name__
     if wanted == "fp32":
         return Precision("float32", "float32", "as asked for")
+    if device == "cpu" and wanted == "bf16" and onednn.has_bfloat16():
+        return Precision("float32", "float32", f"as asked for, by {onednn.about()}", half_products=True)
     if device == "cpu":
         against = "on the CPU all arithmetic is in float32"
+        if wanted == "bf16" and not onednn.available():
+            against += (
+                "; products in bfloat16 take oneDNN, which is not installed (in the checkout: pip install '.[onednn]')"
+            )
+        elif wanted == "bf16":
+            against += " where it has no instructions for bfloat16 (AVX512_BF16 or AMX)"
     elif not model.half:
         against = f"{name} has parts that compute in float32 only"
     elif wanted != "fp16" and cuda().capability < 80:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqlib.core import dtypes
+from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.cuda import CudaMissing, cuda
 from seqlib.core.backends.threads import blas_controlled, threads
 from seqlib.train.environment import environment, version
@@ -47,6 +48,7 @@ def _cpu() -> list[Finding]:
     found.append(Finding("threads of kernels", str(threads())))
     missing = "pip install '.[fast]'   (compiled CPU kernels)" if find_spec("numba") is None else ""
     found.append(Finding("numba", record["numba"], missing))
+    found.append(Finding("oneDNN", onednn.about() + (", bfloat16" if onednn.has_bfloat16() else "")))
     import platformdirs
 
     folder = Path(os.environ.get("SEQLIB_CACHE") or platformdirs.user_cache_dir("seqlib"))

@@ -8,8 +8,8 @@ from importlib import metadata
 
 from seqlib.core.backends.cuda import cuda
 
-_PACKAGES = ("numpy", "ml_dtypes", "numba", "sentencepiece", "safetensors")
-_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "SEQLIB_KERNELS")
+_PACKAGES = ("numpy", "ml_dtypes", "numba", "onednn-cpu-gomp", "sentencepiece", "safetensors")
+_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "SEQLIB_KERNELS", "SEQLIB_DNNL")
 
 
 def version(package: str) -> str:

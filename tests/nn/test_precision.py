@@ -4,7 +4,9 @@ import pytest
 
 from seqlib.core import dtypes
 from seqlib.core.backends import choose_device
+from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.cuda import CudaMissing, cuda
+from seqlib.core.modes import half_products
 from seqlib.nn import Linear
 from seqlib.nn.precision import resolve_precision
 from seqlib.util.errors import UsageError
@@ -24,10 +26,28 @@ def test_on_the_cpu_it_is_float32_and_16_bits_are_refused_with_the_reason() -> N
     found = resolve_precision("auto", "cpu", model)
     assert (found.compute, found.reason) == ("float32", "on the CPU all arithmetic is in float32")
     assert str(resolve_precision("fp32", "cpu", model)) == "float32 (as asked for)"
-    with pytest.raises(UsageError, match="precision bf16: on the CPU all arithmetic is in float32; fp32 or auto"):
-        resolve_precision("bf16", "cpu", model)
+    with pytest.raises(UsageError, match="precision fp16: on the CPU all arithmetic is in float32; fp32 or auto"):
+        resolve_precision("fp16", "cpu", model)
     with pytest.raises(UsageError, match="did you mean bf16"):
         resolve_precision("bf61", "cpu", model)
+
+
+def test_bfloat16_products_on_the_cpu_take_onednn_and_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Half(4, 4)
+    monkeypatch.setattr(onednn, "available", lambda: False)
+    monkeypatch.setattr(onednn, "has_bfloat16", lambda: False)
+    with pytest.raises(UsageError, match=r"take oneDNN, which is not installed \(.*pip install '\.\[onednn\]'\)"):
+        resolve_precision("bf16", "cpu", model)
+    monkeypatch.setattr(onednn, "available", lambda: True)
+    with pytest.raises(UsageError, match=r"has no instructions for bfloat16 \(AVX512_BF16 or AMX\)"):
+        resolve_precision("bf16", "cpu", model)
+    monkeypatch.setattr(onednn, "has_bfloat16", lambda: True)
+    found = resolve_precision("bf16", "cpu", model)
+    assert found.half_products and str(found).startswith("float32, products in bfloat16 (as asked for, by ")
+    found.apply(model)
+    assert half_products() and model.weight.dtype == dtypes.float32 and not model.weight.copies
+    resolve_precision("auto", "cpu", model).apply(model)
+    assert not half_products()
 
 
 def test_on_a_gpu_by_what_it_and_the_model_can(capability) -> None:

@@ -1,23 +1,22 @@
 """The worker threads of the CPU backend: one small pool for every kernel of the process.
 
 Kernels that release the GIL (NumPy's, and numba's with `nogil`) are run over spans of their work, the caller
-taking part. Idle workers sleep. BLAS and OpenMP pools spin at their barriers instead, which is faster on a
-machine of one's own but many times slower as soon as one core is taken by somebody else; so BLAS is held to
-one thread while the pool works, and large products are split here (`ops/product_numpy.py`).
+taking part. Idle workers sleep after some 50 µs. BLAS and OpenMP pools spin at their barriers much longer, which is
+many times slower as soon as one core is taken by somebody else; so BLAS is held to one thread while the pool works,
+and large products are split here (`ops/product_numpy.py`).
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import lru_cache
-from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
 from threadpoolctl import ThreadpoolController
+
+from seqlib.core.backends.pool_cpu import Pool, attempt
 
 INLINE = 1 << 15
 """Work on fewer elements than this is not worth waking a thread."""
@@ -28,35 +27,7 @@ def available() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Pool:
-    """Workers that wait for tasks; `lock` is held by the one caller that they work for."""
-
-    def __init__(self, workers: int) -> None:
-        self.lock = threading.Lock()
-        self.tasks: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
-        self.results: SimpleQueue[BaseException | None] = SimpleQueue()
-        self.workers = workers
-        for i in range(workers):
-            threading.Thread(target=self._work, name=f"seqlib-{i + 1}", daemon=True).start()
-
-    def _work(self) -> None:
-        with np.errstate(all="ignore"):  # a thread starts with NumPy's warnings on
-            while task := self.tasks.get():
-                self.results.put(_attempt(*task))
-
-    def stop(self) -> None:
-        for _ in range(self.workers):
-            self.tasks.put(())
-
-
-def _attempt(fn: Callable[..., Any], *args: Any) -> BaseException | None:
-    try:
-        fn(*args)
-    except BaseException as error:
-        return error
-
-
-_pool: _Pool | None = None
+_pool: Pool | None = None
 _wanted: int | None = None
 
 
@@ -80,10 +51,10 @@ def set_threads(count: int | None) -> None:
         _pool = None
 
 
-def _current() -> _Pool | None:
+def _current() -> Pool | None:
     global _pool
     if _pool is None and threads() > 1:
-        _pool = _Pool(threads() - 1)
+        _pool = Pool(threads() - 1)
     return _pool
 
 
@@ -108,13 +79,14 @@ def spread(fn: Callable[..., Any], total: int, elements: int, *args: Any, multip
         return
     try:
         pieces = -(-total // multiple)
-        n = min(pool.workers + 1, pieces)
+        n = min(len(pool.workers) + 1, pieces)
         bounds = [min(total, pieces * i // n * multiple) for i in range(n)] + [total]
-        for i in range(1, n):
-            pool.tasks.put((fn, bounds[i], bounds[i + 1], *args))
-        error = _attempt(fn, bounds[0], bounds[1], *args)
-        for _ in range(1, n):
-            error = pool.results.get() or error
+        busy = pool.workers[: n - 1]
+        for i, worker in enumerate(busy, 1):
+            worker.start(fn, bounds[i], bounds[i + 1], *args)
+        error = attempt(fn, bounds[0], bounds[1], *args)
+        for worker in busy:
+            error = worker.finish() or error
         if error is not None:
             raise error
     finally:

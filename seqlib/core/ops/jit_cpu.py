@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,11 @@ from typing import Any
 import numba
 import numpy as np
 import platformdirs
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from seqlib.core.backends import onednn_cpu, pool_cpu
 
 # Never "nnan" or "ninf": kernels meet -inf (masks) and must let NaN through.
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
@@ -63,6 +69,64 @@ def kernel(fn: Callable[..., Any]) -> Any:
 def exact(fn: Callable[..., Any]) -> Any:
     """Decorator: compile without fast-math (also where it is inlined): the order of operations matters."""
     return _compiled(fn)
+
+
+_intrinsic: Any = intrinsic
+
+
+@_intrinsic
+def _look(context: Any, counter: Any) -> Any:
+    """The first element of an int64 array as it is in memory now, after a short pause for the processor."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if platform.machine() in ("x86_64", "AMD64"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), kind), [])
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.load_atomic(array.data, "acquire", 8)
+
+    return types.int64(counter), code
+
+
+@exact
+def _spin(counter, value, turns):
+    for _ in range(turns):  # noqa: SIM110  (numba has no `any`)
+        if _look(counter) != value:
+            return True
+    return False
+
+
+@_intrinsic
+def _call2(context: Any, function: Any, a: Any, b: Any) -> Any:
+    """The int that the C function at an address returns for two pointers."""
+    return types.int32(function, a, b), _call
+
+
+@_intrinsic
+def _call4(context: Any, function: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """As _call2, for pointer, pointer, int and pointer."""
+    return types.int32(function, a, b, c, d), _call
+
+
+def _call(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    kind = ir.FunctionType(ir.IntType(32), [a.type for a in args[1:]])
+    return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+
+
+@exact
+def _run_rows(rows, stream, execute, place, bases):
+    for i in range(len(rows)):
+        row = rows[i]
+        for j in range(row[1]):
+            _call2(place, row[3 + 3 * j], bases[row[4 + 3 * j]] + row[5 + 3 * j])
+        status = _call4(execute, row[0], stream, np.int32(row[1]), row[2])
+        if status != 0:
+            return status
+    return np.int32(0)
+
+
+pool_cpu.spin[:] = [_spin]
+onednn_cpu.run_rows[:] = [_run_rows]
 
 
 @exact

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.threads import spread
+from seqlib.core.modes import half_products
 from seqlib.core.ops.blocks import CACHE, pieces, rows_per_block
 from seqlib.core.ops.cross_entropy_numpy import check_targets
-from seqlib.core.ops.product_numpy import ROWS
+from seqlib.core.ops.product_numpy import ROWS, by_onednn
 from seqlib.core.ops.product_numpy import product as matrix_product
 
 
@@ -88,6 +90,8 @@ def _add_weight_gradient(gw: Any, g: Any, x: Any, first: bool) -> None:
     """gw = gᵀ x for the first block, gw += gᵀ x for the others."""
     if first:
         matrix_product(g.T, x, gw)
+    elif by_onednn(g.T, x, gw):
+        onednn.product(g.T, x, gw, half_products(), add=True)
     else:
         spread(_add_rows, len(gw), gw.size, gw, g, x, multiple=ROWS)
 

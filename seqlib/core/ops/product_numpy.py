@@ -1,4 +1,4 @@
-"""Matrix products through NumPy's BLAS, split over the pool.
+"""Matrix products through NumPy's BLAS, split over the pool, or through oneDNN where that is installed.
 
 M rows, K inner size, N columns: [M,K] times [K,N].
 """
@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.threads import blas_controlled, single_blas, spread
+from seqlib.core.modes import half_products
 
 
 def matmul(
@@ -19,7 +21,8 @@ def matmul(
     """The NumPy kernel of matmul."""
     a = ins[0].swapaxes(-1, -2) if transpose_a else ins[0]
     b = ins[1].swapaxes(-1, -2) if transpose_b else ins[1]
-    (row_product if independent and outs[0].ndim == 2 else product)(a, b, outs[0])
+    alike = independent and outs[0].ndim == 2 and not half_products()
+    (row_product if alike else product)(a, b, outs[0])
 
 
 ROWS = 48
@@ -30,8 +33,12 @@ bits depend on whether its tile is whole."""
 def product(a: Any, b: Any, out: Any) -> None:
     """out = a @ b over the last two axes, batched with broadcasting; operands may be transposed views.
 
-    A large single product is split along the longer side of the result, a batch along its first axis.
+    A large single product is split along the longer side of the result, a batch along its first axis. oneDNN computes
+    large single products of float32.
     """
+    if out.ndim == 2 and by_onednn(a, b, out):
+        onednn.product(a, b, out, half_products())
+        return
     if np.may_share_memory(a, b) and _address(a) == _address(b):
         # NumPy has another algorithm for a matrix times its own transpose: bits would depend on who shares a buffer.
         b = b.copy(order="K")
@@ -50,6 +57,12 @@ def product(a: Any, b: Any, out: Any) -> None:
 
 
 _WORTH = 1 << 20  # multiply-adds, about 20 µs on one core
+
+
+def by_onednn(a: Any, b: Any, out: Any) -> bool:
+    """True when oneDNN is to compute a product of matrices."""
+    large = out.size * a.shape[1] >= _WORTH
+    return large and a.dtype == b.dtype == out.dtype == np.float32 and out.strides[1] == 4 and onednn.available()
 
 
 def _address(array: Any) -> int:

@@ -1,0 +1,343 @@
+"""Matrix products by oneDNN, an optional library (extra `onednn`) that is loaded through ctypes: float32, or bfloat16
+with sums in float32.
+
+A product is cut into tiles whose sizes follow from its own alone, so bits do not depend on the number of threads. The
+pool's threads take tiles, each of which oneDNN computes on one thread. M rows, K inner size, N columns.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from functools import lru_cache
+from importlib import metadata
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqlib.core.backends.threads import spread
+from seqlib.util.errors import UsageError
+
+_F32, _BF16 = 3, 2  # oneDNN's numbers of dtypes, arguments and queries
+_SRC, _WEIGHTS, _DST, _SCRATCHPAD = 1, 33, 17, 80
+_SCRATCHPAD_MD = 136
+_BF16_ISA = 0xE7  # AVX-512 with bfloat16; AMX includes it
+
+Strides = tuple[int, int]
+
+
+class _Version(Structure):
+    _fields_ = (("major", c_int), ("minor", c_int), ("patch", c_int), ("hash", c_char_p))
+
+
+class _Argument(Structure):
+    _fields_ = (("number", c_int), ("memory", c_void_p))
+
+
+class _Library:
+    """oneDNN 3 and its CPU engine. `short` calls keep the interpreter's lock, the others let other threads work."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.calls, self.short = path, ctypes.CDLL(path), ctypes.PyDLL(path)
+        self.calls.dnnl_version.restype = POINTER(_Version)
+        self.version = self.calls.dnnl_version().contents
+        for calls in (self.calls, self.short):
+            calls.dnnl_memory_desc_get_size.restype = c_size_t
+            calls.dnnl_primitive_desc_query_md.restype = c_void_p
+            calls.dnnl_primitive_execute.argtypes = (c_void_p, c_void_p, c_int, c_void_p)
+            calls.dnnl_memory_set_data_handle.argtypes = (c_void_p, c_void_p)
+        self.engine = self.make("engine_create", c_int(1), c_size_t(0))
+        self.attributes = [self._attributes(add) for add in (False, True)]
+        self.execute, self.place = (
+            ctypes.cast(call, c_void_p).value
+            for call in (self.calls.dnnl_primitive_execute, self.calls.dnnl_memory_set_data_handle)
+        )
+        self.thread = _Thread(self)
+        self.half = self.calls.dnnl_get_effective_cpu_isa() & _BF16_ISA == _BF16_ISA
+
+    def make(self, name: str, *args: Any) -> c_void_p:
+        """What `dnnl_NAME` creates. Raises ValueError where oneDNN does not take the arguments."""
+        made = c_void_p()
+        if status := getattr(self.calls, f"dnnl_{name}")(byref(made), *args):
+            raise ValueError(f"oneDNN: dnnl_{name} gave status {status}")
+        return made
+
+    def _attributes(self, add: bool) -> c_void_p:
+        """Of a primitive: its scratch memory comes from us, and with `add` its result is added to what is there."""
+        made = self.make("primitive_attr_create")
+        self.calls.dnnl_primitive_attr_set_scratchpad_mode(made, c_int(1))
+        if add:
+            after = self.make("post_ops_create")
+            self.calls.dnnl_post_ops_append_sum(after, ctypes.c_float(1.0), c_int(0), c_int(0))
+            self.calls.dnnl_primitive_attr_set_post_ops(made, after)
+        return made
+
+    def desc(self, shape: Strides, strides: Strides, dtype: int) -> c_void_p:
+        two = c_int64 * 2
+        return self.make("memory_desc_create_with_strides", c_int(2), two(*shape), c_int(dtype), two(*strides))
+
+
+_lock = threading.Lock()
+
+
+def _library() -> _Library | None:
+    with _lock:  # two engines would not know each other's memory
+        return _found()
+
+
+@lru_cache(maxsize=1)
+def _found() -> _Library | None:
+    """The library of SEQLIB_DNNL (empty: none), else that of the package onednn-cpu-gomp, else the system's.
+
+    Raises UsageError when the one that SEQLIB_DNNL names can't be used.
+    """
+    given = os.environ.get("SEQLIB_DNNL")
+    if given is not None:
+        candidates = [given] if given else []
+    else:
+        try:
+            files = metadata.files("onednn-cpu-gomp") or ()
+        except metadata.PackageNotFoundError:
+            files = ()
+        candidates = [*(str(file.locate()) for file in files if file.name == "libdnnl.so.3"), "libdnnl.so.3"]
+    for path in candidates:
+        try:
+            return _Library(path)
+        except (OSError, AttributeError, ValueError) as error:
+            if given is not None:
+                raise UsageError(f"SEQLIB_DNNL={given}: no oneDNN 3 that can be used: {error}") from None
+    return None
+
+
+def available() -> bool:
+    """True when oneDNN was found."""
+    return _library() is not None
+
+
+def about() -> str:
+    """What was found: "oneDNN 3.2.0 (PATH)", or "not installed"."""
+    found = _library()
+    v = found and found.version
+    return f"oneDNN {v.major}.{v.minor}.{v.patch} ({found.path})" if found and v else "not installed"
+
+
+def has_bfloat16() -> bool:
+    """True when oneDNN was found and the processor has instructions for bfloat16 (AVX512_BF16 or AMX)."""
+    found = _library()
+    return found is not None and found.half
+
+
+# -- primitives, which all threads share, and what each thread needs to run them ---------------------------------
+
+
+class _Primitive(NamedTuple):
+    handle: c_void_p
+    descs: tuple[tuple[int, c_void_p], ...]  # by argument
+    scratch: int  # bytes
+
+
+def _product(m: int, k: int, n: int, a: Strides, b: Strides, out: int, half: bool, add: bool) -> _Primitive:
+    """The product of [M,K] and [K,N] with strides in elements, into rows that begin `out` elements apart."""
+    library = _library()
+    assert library is not None
+    dtype = _BF16 if half else _F32
+    descs = library.desc((m, k), a, dtype), library.desc((k, n), b, dtype), library.desc((m, n), (out, 1), _F32)
+    made = library.make(
+        "matmul_primitive_desc_create", library.engine, *descs[:2], None, descs[2], library.attributes[add]
+    )
+    return _finished(library, made, zip((_SRC, _WEIGHTS, _DST), descs, strict=True))
+
+
+@lru_cache(maxsize=4096)
+def _rounding(rows: int, columns: int, strides: Strides, to: Strides) -> _Primitive:
+    """The copy of a float32 matrix in bfloat16."""
+    library = _library()
+    assert library is not None
+    descs = library.desc((rows, columns), strides, _F32), library.desc((rows, columns), to, _BF16)
+    made = library.make(
+        "reorder_primitive_desc_create", descs[0], library.engine, descs[1], library.engine, library.attributes[False]
+    )
+    return _finished(library, made, zip((_SRC, _DST), descs, strict=True))
+
+
+def _finished(library: _Library, desc: c_void_p, descs: Iterator[tuple[int, c_void_p]]) -> _Primitive:
+    scratch = c_void_p(library.calls.dnnl_primitive_desc_query_md(desc, c_int(_SCRATCHPAD_MD), c_int(0)))
+    needed = library.calls.dnnl_memory_desc_get_size(scratch) if scratch else 0
+    found = _Primitive(library.make("primitive_create", desc), (*descs, (_SCRATCHPAD, scratch)), needed)
+    return found  # `desc` is kept: it owns the description of the scratch memory
+
+
+class _Thread(threading.local):
+    """A thread's stream, memory objects of primitives, room, and the tables of what it runs."""
+
+    def __init__(self, library: _Library) -> None:
+        self.library = library
+        self.stream = library.make("stream_create", library.engine, c_int(1)).value
+        self.kept: dict[int, Any] = {}
+        self.rooms: dict[str, Any] = {}
+        self.tables: dict[tuple[int, int, int], _Table] = {}
+
+    def room(self, purpose: str, nbytes: int) -> int:
+        """The address of `nbytes` at least, at a multiple of 64; it is the same until more are asked for."""
+        if purpose not in self.rooms or len(self.rooms[purpose]) < nbytes + 64:
+            self.rooms[purpose] = np.empty(nbytes + 64, np.uint8)
+            self.tables.clear()  # they have addresses
+        return -(-self.rooms[purpose].ctypes.data // 64) * 64
+
+    def call(self, primitive: _Primitive, *places: tuple[int, int]) -> list[int]:
+        """A row of a table: handle, number of arguments, their address, then of each the memory object, which of the
+        base addresses it lies at and how far from there; the last is scratch memory."""
+        handle = primitive.handle.value or 0
+        if handle not in self.kept:
+            make = self.library.make
+            memories = [make("memory_create", desc, self.library.engine, None) for _, desc in primitive.descs]
+            numbers = [number for number, _ in primitive.descs]
+            self.kept[handle] = (_Argument * len(numbers))(*zip(numbers, memories, strict=True)), memories
+        arguments, memories = self.kept[handle]
+        row = [handle, len(arguments), ctypes.addressof(arguments)]
+        for memory, place in zip(memories, (*places, (3, self.room("scratch", primitive.scratch))), strict=True):
+            row += [memory.value, *place]
+        return row + [0] * (_ROW - len(row))
+
+
+_ROW = 3 + 3 * 4
+
+
+class _Table(NamedTuple):
+    rows: Any  # int64 [calls, _ROW]
+    tiles: Any  # kept alive: the table's key has its id
+
+
+def run_rows_slowly(rows: Any, stream: int, execute: int, place: int, bases: Any) -> int:
+    """Run a table's calls; the status of the first that fails, or 0. numba's kernels, once they are loaded, bring one
+    that does it without the interpreter's lock (ops/jit_cpu.py)."""
+    library = _library()
+    assert library is not None
+    for row in rows.tolist():
+        for i in range(row[1]):
+            memory, base, offset = row[3 + 3 * i : 6 + 3 * i]
+            library.short.dnnl_memory_set_data_handle(memory, int(bases[base]) + offset)
+        if status := library.calls.dnnl_primitive_execute(row[0], stream, row[1], row[2]):
+            return status
+    return 0
+
+
+run_rows: list[Any] = [run_rows_slowly]
+
+
+@contextmanager
+def _one_thread() -> Generator[None, None, None]:
+    """Inside, the calling thread's OpenMP has no others: the pool's threads are ours."""
+    library = _library()
+    assert library is not None
+    before = library.short.omp_get_max_threads()
+    library.short.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        library.short.omp_set_num_threads(before)
+
+
+# -- products ----------------------------------------------------------------------------------------------------
+
+_LEAST, _MOST = 1 << 24, 1 << 28
+"""Multiply-adds of a tile: between 35 and 550 µs in bfloat16, where a call costs 5."""
+_TILES = 4
+
+
+def _bounds(m: int, k: int, n: int) -> tuple[list[int], list[int]]:
+    """Where tiles begin and end in rows and in columns, by sizes alone."""
+    rows, columns = m, n
+    while rows * columns * k >= 2 * _LEAST and (rows * columns * k > _MOST or m * n < _TILES * rows * columns):
+        if rows >= columns:
+            rows = -(-rows // 32) * 16
+        else:
+            columns = -(-columns // 32) * 16
+    return [*range(0, m, rows), m], [*range(0, n, columns), n]
+
+
+class _Tile(NamedTuple):
+    """Bytes from the first elements of a, b and out to the tile's; what rounds them, if they are not yet."""
+
+    a: int
+    b: int
+    out: int
+    round_a: _Primitive | None
+    round_b: _Primitive | None
+    product: _Primitive
+    rooms: tuple[int, int]
+
+
+@lru_cache(maxsize=4096)
+def _tiles(m: int, k: int, n: int, a: Strides, b: Strides, out: int, half: bool, add: bool) -> list[_Tile]:
+    """The tiles of a product of arrays with these strides (in elements)."""
+    rows, columns = _bounds(m, k, n)
+
+    def tile(top: int, bottom: int, start: int, stop: int) -> _Tile:
+        height, width = bottom - top, stop - start
+        left, right = (_dense(height, k, a), _dense(k, width, b)) if half else (a, b)
+        return _Tile(
+            4 * top * a[0],
+            4 * start * b[1],
+            4 * (top * out + start),
+            _rounding(height, k, a, left) if half else None,
+            _rounding(k, width, b, right) if half else None,
+            _product(height, k, width, left, right, out, half, add),
+            (2 * height * k, 2 * k * width),
+        )
+
+    with _one_thread():  # a primitive is made for the threads that there are then
+        return [tile(*r, *c) for r in pairwise(rows) for c in pairwise(columns)]
+
+
+def _dense(rows: int, columns: int, strides: Strides) -> Strides:
+    """Strides of a copy in the order of a matrix with `strides`."""
+    return (columns, 1) if strides[1] == 1 else (1, rows)
+
+
+def product(a: Any, b: Any, out: Any, half: bool, add: bool = False) -> None:
+    """out [M,N] = a [M,K] @ b [K,N] in float32, or out += with `add`; `half`: of a and b rounded to bfloat16.
+
+    Each array has contiguous rows, a and b may have contiguous columns instead (others are copied); none is empty.
+    """
+    a, b = (x if 4 in x.strides and min(x.strides) > 0 else np.ascontiguousarray(x) for x in (a, b))
+    (m, k), n = a.shape, b.shape[1]
+    steps = [(x.strides[0] // 4, x.strides[1] // 4) for x in (a, b, out)]
+    tiles = _tiles(m, k, n, steps[0], steps[1], steps[2][0], half, add)
+    addresses = [x.__array_interface__["data"][0] for x in (a, b, out)]
+    spread(_some, len(tiles), m * k * n, tiles, *addresses)
+
+
+def _some(first: int, last: int, tiles: list[_Tile], a: int, b: int, out: int) -> None:
+    library = _library()
+    assert library is not None
+    table = library.thread.tables.get((id(tiles), first, last)) or _table(library.thread, tiles, first, last)
+    bases = np.array((a, b, out, 0), np.int64)
+    with _one_thread():
+        status = run_rows[0](table.rows, library.thread.stream, library.execute, library.place, bases)
+    if status:
+        raise RuntimeError(f"oneDNN: dnnl_primitive_execute gave status {status}")
+
+
+def _table(thread: _Thread, tiles: list[_Tile], first: int, last: int) -> _Table:
+    some = tiles[first:last]
+    thread.room("scratch", max(p.scratch for t in some for p in (t.round_a, t.round_b, t.product) if p))
+    rooms = [thread.room(name, max(tile.rooms[i] for tile in some)) for i, name in enumerate("ab")]
+    rows: list[list[int]] = []
+    rounded = [-1, -1]  # where what was rounded last begins
+    for tile in some:
+        places = [(0, tile.a), (1, tile.b)]
+        for i, rounding in enumerate((tile.round_a, tile.round_b)):
+            if rounding is not None:
+                if rounded[i] != places[i][1]:
+                    rows.append(thread.call(rounding, places[i], (3, rooms[i])))
+                    rounded[i] = places[i][1]
+                places[i] = 3, rooms[i]
+        rows.append(thread.call(tile.product, *places, (2, tile.out)))
+    made = thread.tables[id(tiles), first, last] = _Table(np.array(rows, np.int64), tiles)
+    return made

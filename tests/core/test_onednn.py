@@ -1,0 +1,146 @@
+"""Products by oneDNN: right, the same for any number of threads and from any of them, after a fork, and not there."""
+
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seqlib.core.backends import onednn_cpu as onednn
+from seqlib.core.backends.threads import set_threads
+from seqlib.core.modes import set_half_products
+from seqlib.core.ops import product_numpy
+
+needs_onednn = pytest.mark.skipif(not onednn.available(), reason="oneDNN is not installed (extra onednn)")
+SHAPES = [(40, 70, 30), (301, 77, 333), (512, 300, 256), (1, 900, 2000), (700, 257, 900)]
+SHAPES_IDS = ["x".join(map(str, shape)) for shape in SHAPES]
+
+
+@pytest.fixture(params=[False, True], ids=["float32", "bfloat16"])
+def half(request: pytest.FixtureRequest) -> bool:
+    if request.param and not onednn.has_bfloat16():
+        pytest.skip("this processor has no instructions for bfloat16")
+    return request.param
+
+
+def _operands(m: int, k: int, n: int, turned: str = "") -> tuple[Any, Any]:
+    rng = np.random.default_rng(m)
+    a = rng.normal(size=(k, m) if "a" in turned else (m, k)).astype(np.float32)
+    b = rng.normal(size=(n, k) if "b" in turned else (k, n)).astype(np.float32)
+    return a.T if "a" in turned else a, b.T if "b" in turned else b
+
+
+@needs_onednn
+@pytest.mark.parametrize("turned", ["", "a", "b", "ab"])
+@pytest.mark.parametrize("shape", SHAPES, ids=SHAPES_IDS)
+def test_right_and_the_same_for_any_number_of_threads(shape: tuple[int, int, int], turned: str, half: bool) -> None:
+    a, b = _operands(*shape, turned)
+    expected = a.astype(float) @ b
+    rounding = 4 * 2.0**-8 if half else 40 * 2.0**-23
+    bound = rounding * np.sqrt(shape[1])
+    found = np.empty(expected.shape, np.float32)
+    bits = set()
+    try:
+        for count in (1, 2, 3):
+            set_threads(count)
+            onednn.product(a, b, found, half)
+            np.testing.assert_allclose(found, expected, atol=bound)
+            bits.add(found.tobytes())
+    finally:
+        set_threads(None)
+    assert len(bits) == 1
+    onednn.product(a, b, found, half, add=True)
+    np.testing.assert_allclose(found, 2 * expected, atol=2 * bound)
+
+
+@needs_onednn
+def test_parts_of_larger_arrays_and_any_strides(half: bool) -> None:
+    a, b = (x.repeat(2, axis=1)[:, 1:301] for x in _operands(200, 300, 300))
+    out = np.zeros((200, 400), np.float32)
+    onednn.product(a[::2], b[:, 10:210], out[:100, 50:250], half)
+    np.testing.assert_allclose(out[:100, 50:250], a[::2].astype(float) @ b[:, 10:210], atol=0.3 if half else 1e-3)
+    assert not out[100:].any() and not out[:, :50].any() and not out[:, 250:].any()
+    onednn.product(a[:, ::-1], b, out[:, :300], half)
+    np.testing.assert_allclose(out[:, :300], a[:, ::-1].astype(float) @ b, atol=0.3 if half else 1e-3)
+
+
+@needs_onednn
+def test_threads_of_others_at_once(half: bool) -> None:
+    a, b = _operands(400, 300, 500)
+    expected = np.empty((400, 500), np.float32)
+    onednn.product(a, b, expected, half)
+    found = [np.empty_like(expected) for _ in range(4)]
+
+    def work(out: Any) -> None:
+        for _ in range(5):
+            onednn.product(a, b, out, half)
+
+    workers = [threading.Thread(target=work, args=(out,)) for out in found]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all(out.tobytes() == expected.tobytes() for out in found)
+
+
+@needs_onednn
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_after_a_fork(half: bool) -> None:
+    a, b = _operands(400, 300, 500)
+    expected = np.empty((400, 500), np.float32)
+    onednn.product(a, b, expected, half)
+    child = os.fork()
+    if not child:
+        found = np.empty_like(expected)
+        onednn.product(a, b, found, half)
+        os._exit(int(found.tobytes() != expected.tobytes()))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@needs_onednn
+def test_large_products_of_float32_go_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(onednn, "product", lambda a, b, out, half: seen.append(half))
+    a, b = _operands(128, 128, 128)
+    out = np.empty((128, 128))
+    product_numpy.product(a, b, out.astype(np.float32))
+    product_numpy.product(a[:8], b, out[:8].astype(np.float32))
+    product_numpy.product(a.astype(float), b.astype(float), out)
+    assert seen == [False]
+    attrs = {"transpose_a": False, "transpose_b": False, "wide": False}
+    product_numpy.matmul([out.astype(np.float32)], [a, b], [], independent=True, **attrs)
+    assert seen == [False]  # rows that do not depend on each other are BLAS's
+    set_half_products(True)
+    try:
+        product_numpy.matmul([out.astype(np.float32)], [a, b], [], independent=True, **attrs)
+    finally:
+        set_half_products(False)
+    assert seen == [False, True]
+
+
+@needs_onednn
+def test_with_and_without_numbas_loop(monkeypatch: pytest.MonkeyPatch, half: bool) -> None:
+    pytest.importorskip("numba")
+    from seqlib.core.ops import jit_cpu  # noqa: F401  (brings the loop)
+
+    a, b = _operands(512, 300, 256)
+    found = np.empty((2, 512, 256), np.float32)
+    onednn.product(a, b, found[0], half)
+    monkeypatch.setattr(onednn, "run_rows", [onednn.run_rows_slowly])
+    onednn.product(a, b, found[1], half)
+    assert found[0].tobytes() == found[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("setting", "answer"),
+    [("", "not installed"), ("/no/such/libdnnl.so", "SEQLIB_DNNL=/no/such/libdnnl.so: no oneDNN 3")],
+)
+def test_the_variable_chooses(setting: str, answer: str) -> None:
+    code = "from seqlib.core.backends.onednn_cpu import about; print(about())"
+    environment = {**os.environ, "SEQLIB_DNNL": setting}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert answer in found.stdout + found.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.cuda import cuda
 from seqlib.core.modes import set_half_products
 from seqlib.nn.module import Module
@@ -55,6 +54,8 @@ def resolve_precision(wanted: str, device: str, model: Module) -> Precision:
     name = type(model).__name__
     if wanted == "fp32":
         return Precision("float32", "float32", "as asked for")
+    from seqlib.core.backends import onednn_cpu as onednn
+
     if device == "cpu" and wanted == "bf16" and onednn.has_bfloat16():
         return Precision("float32", "float32", f"as asked for, by {onednn.about()}", half_products=True)
     if device == "cpu":

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.cuda import CudaMissing, cuda
 from seqlib.core.backends.threads import blas_controlled, threads
 from seqlib.train.environment import environment, version
@@ -48,6 +47,8 @@ def _cpu() -> list[Finding]:
     found.append(Finding("threads of kernels", str(threads())))
     missing = "pip install '.[fast]'   (compiled CPU kernels)" if find_spec("numba") is None else ""
     found.append(Finding("numba", record["numba"], missing))
+    from seqlib.core.backends import onednn_cpu as onednn
+
     found.append(Finding("oneDNN", onednn.about() + (", bfloat16" if onednn.has_bfloat16() else "")))
     import platformdirs
 

@@ -69,6 +69,8 @@ class Worker:
 class Pool:
     """Workers; `lock` is held by the one caller that they work for."""
 
+    attempt = staticmethod(attempt)
+
     def __init__(self, workers: int) -> None:
         self.lock = threading.Lock()
         self.workers = [Worker(f"seqlib-{i + 1}") for i in range(workers)]

@@ -12,11 +12,12 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import ThreadpoolController
 
-from seqlib.core.backends.pool_cpu import Pool, attempt
+if TYPE_CHECKING:
+    from seqlib.core.backends.pool_cpu import Pool
 
 INLINE = 1 << 15
 """Work on fewer elements than this is not worth waking a thread."""
@@ -54,6 +55,8 @@ def set_threads(count: int | None) -> None:
 def _current() -> Pool | None:
     global _pool
     if _pool is None and threads() > 1:
+        from seqlib.core.backends.pool_cpu import Pool
+
         _pool = Pool(threads() - 1)
     return _pool
 
@@ -84,7 +87,7 @@ def spread(fn: Callable[..., Any], total: int, elements: int, *args: Any, multip
         busy = pool.workers[: n - 1]
         for i, worker in enumerate(busy, 1):
             worker.start(fn, bounds[i], bounds[i + 1], *args)
-        error = attempt(fn, bounds[0], bounds[1], *args)
+        error = pool.attempt(fn, bounds[0], bounds[1], *args)
         for worker in busy:
             error = worker.finish() or error
         if error is not None:

@@ -118,6 +118,7 @@ PIECE = 8192
 
 
 _global_norm.cpu("adamw_numpy:norm", scratch=lambda metas, attrs: [Meta((PIECE,), dtypes.float64)])
+_global_norm.cpu("reduce_cpu:norm", needs="numba")
 
 
 def global_norm(*tensors: Any) -> Tensor:

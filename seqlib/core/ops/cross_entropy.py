@@ -126,7 +126,7 @@ def cross_entropy(
 
 # The gradients for a cotangent of 1 are made in the forward pass, while a block of logits is at hand, and scaled by the
 # cotangent in the backward pass.
-_LOGITS = 1 << 23
+_LOGITS = 1 << 24
 """Bytes of a block of logits: enough rows for the products to run at full speed."""
 
 

@@ -52,7 +52,7 @@ def product(a: Any, b: Any, out: Any) -> None:
             spread(_columns, out.shape[1], work, a, b, out, multiple=ROWS)
     else:
         batch = out.shape[:-2]
-        a, b = (np.broadcast_to(x, batch + x.shape[-2:]) for x in (a, b))
+        a, b = (x if x.shape[:-2] == batch else np.broadcast_to(x, batch + x.shape[-2:]) for x in (a, b))
         spread(_batch, out.shape[0], work, a, b, out)
 
 

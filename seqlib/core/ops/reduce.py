@@ -60,6 +60,7 @@ def _(x: Meta, *, axis: Axes, keepdims: bool, wide: bool) -> list[Meta]:
 
 
 _sum.cpu("reduce_numpy:sum", strided=True)
+_sum.cpu("reduce_cpu:sum", strided=True, needs="numba")
 _sum.vjp(lambda ctx, g: (expand_reduced(g, ctx.inputs[0].shape, ctx.attrs["axis"]),))
 
 

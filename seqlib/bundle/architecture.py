@@ -14,8 +14,6 @@ import msgspec
 from seqlib.util.errors import BundleError, UsageError
 from seqlib.util.lookup import resolve
 
-__all__ = ["builder", "config_type", "is_location"]
-
 Build = Callable[[Any, Any, Any], Any]
 """(configuration, ProblemSpec, Generator) → a model with fresh weights."""
 

@@ -13,8 +13,6 @@ from seqlib.util.arrays import write_arrays
 from seqlib.util.atomic import atomic_file
 from seqlib.util.errors import DataError, UsageError
 
-__all__ = ["load_tensors", "save"]
-
 _KEY = "seqlib.tree"  # of the metadata, where the tree's structure lies
 _PLAIN = (bool, int, float, str, type(None))
 

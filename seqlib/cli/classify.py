@@ -8,12 +8,10 @@ from typing import Any
 
 import click
 
-from seqlib.cli.main import CONTEXT, DEVICE, OWN_MODEL
+from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, file_command, flag, option
 from seqlib.cli.translate import lines
 from seqlib.data.lines import read_lines
 from seqlib.util.errors import DataError, UsageError
-
-__all__ = ["command"]
 
 HELP = """Label texts with the model in DIR: one line out for each line in, its label and how probable that is, with a
 tab between. Pairs of texts have a tab between them.
@@ -44,7 +42,16 @@ def _parsed(lines: Iterator[str], pairs: bool) -> Iterator[Any]:
         yield first, second
 
 
-def _classify(
+@file_command(
+    HELP,
+    FOLDER,
+    option("--text", "A text to label; may be given several times.", multiple=True),
+    option("--file", "A file with a text a line (.gz and .zst are read).", metavar="FILE"),
+    flag("--json json_", "A JSON object a line, with the probabilities of all labels."),
+    OWN_MODEL,
+    *DEVICE,
+)
+def command(
     folder: str, text: tuple[str, ...], file: str | None, json_: bool, model: str | None, device: str, precision: str
 ) -> None:
     from seqlib.decode.classify import Classifier
@@ -63,21 +70,3 @@ def _classify(
             else:
                 click.echo(one.label if one.value is not None else f"{one.label}\t{one.probability:.4f}")
         sys.stdout.flush()
-
-
-command = click.Command(
-    "classify",
-    callback=_classify,
-    params=[
-        click.Argument(["folder"], metavar="DIR"),
-        click.Option(["--text"], multiple=True, help="A text to label; may be given several times."),
-        click.Option(["--file"], metavar="FILE", help="A file with a text a line (.gz and .zst are read)."),
-        click.Option(
-            ["--json", "json_"], is_flag=True, help="A JSON object a line, with the probabilities of all labels."
-        ),
-        OWN_MODEL,
-        *DEVICE,
-    ],
-    help=HELP,
-    context_settings=CONTEXT,
-)

@@ -10,10 +10,8 @@ from typing import Any
 
 import click
 
-from seqlib.cli.main import CONTEXT
+from seqlib.cli.main import file_command, option
 from seqlib.cli.translate import low_confidence, prompt
-
-__all__ = ["command"]
 
 PROBLEM = "translate_bulletin_ende"
 LINES = 5  # sentences of the fixed demonstration that are in the domain; one more is not
@@ -23,7 +21,12 @@ given time, score it on held-out sentences, and open a prompt; without a termina
 """
 
 
-def _demo(seconds: int, output_dir: str) -> None:
+@file_command(
+    HELP,
+    option("--seconds", "Wall time of training.", least=1, default=120),
+    option("--output_dir", "Where the run is kept.", default="runs/demo"),
+)
+def command(seconds: int, output_dir: str) -> None:
     from seqlib.decode.load import load
     from seqlib.train import run
     from seqlib.train.environment import cpu_count
@@ -105,17 +108,3 @@ def _own_name() -> str:
     if called.name != "seqlib" or shutil.which("seqlib") == str(called.absolute()):
         return "seqlib"
     return os.path.relpath(called)
-
-
-command = click.Command(
-    "demo",
-    callback=_demo,
-    params=[
-        click.Option(
-            ["--seconds"], type=click.IntRange(min=1), default=120, show_default=True, help="Wall time of training."
-        ),
-        click.Option(["--output_dir"], default="runs/demo", show_default=True, help="Where the run is kept."),
-    ],
-    help=HELP,
-    context_settings=CONTEXT,
-)

@@ -6,8 +6,6 @@ import click
 
 from seqlib.cli.main import CONTEXT
 
-__all__ = ["command"]
-
 HELP = """Tell what this machine offers to seqlib (versions, BLAS, threads, GPU, driver, kernel caches), measure
 products and copies for a few seconds, and name the command that brings what is missing. Exits with 1 when something is.
 """

@@ -7,8 +7,6 @@ import click
 from seqlib.cli.main import CONTEXT, DEVICE
 from seqlib.util.errors import UsageError
 
-__all__ = ["command"]
-
 HELP = """Write the vectors of texts, one a line of FILE (default: stdin), to OUTPUT: float32, a row for each, as NumPy
 reads it.
 

@@ -6,10 +6,8 @@ from typing import Any
 
 import click
 
-from seqlib.cli.main import CONTEXT, DEVICE, OWN_MODEL, OWN_PROBLEM
+from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, OWN_PROBLEM, file_command, option
 from seqlib.util.errors import UsageError
-
-__all__ = ["command"]
 
 HELP = """Score the model in DIR on a split or on your own files and print JSON: sacreBLEU and chrF with their
 signatures, the share of exact matches, the loss per target token.
@@ -46,7 +44,25 @@ def _data(bundle: Any, paths: str | None, data_dir: str | None, text: str = "", 
     return DataConfig(data_dir=data_dir, reverse=saved.reverse) if data_dir is not None else None
 
 
-def _evaluate(
+@file_command(
+    HELP,
+    FOLDER,
+    OWN_MODEL,
+    OWN_PROBLEM,
+    option("--split", "Split of the model's problem.", default="test"),
+    option("--data", "Own files instead: a.en,a.de or one TSV, CSV or JSONL file.", metavar="FILES"),
+    option("--text", "Columns or field of text in own files.  [as in training]", default="", metavar="COLUMNS"),
+    option("--label", "Column of the label in own files.  [as in training]", default="", metavar="COLUMN"),
+    option("--data_dir", "Where the problem's raw files are now.", metavar="DIR"),
+    option("--beam", "Beam width; 1 is greedy.  [the model's own]", least=1),
+    option("--alpha", "Length penalty ((5 + n) / 6) ** alpha.  [the model's own]", type=float),
+    option("--stride", "Of a language model's windows.  [their length]", least=1),
+    option("--limit", "Score the first N pairs only; 0: all.", least=0, default=0),
+    option("--baselines", "Classification: cheap models on the split, too.", is_flag=True, default=None),
+    option("--translations", "Write the translations to FILE, one a line.", metavar="FILE"),
+    *DEVICE,
+)
+def command(
     folder: str,
     model: str | None,
     problem: str | None,
@@ -75,34 +91,3 @@ def _evaluate(
     scores = task.evaluate(bundle, opened, part, limit=limit, device=device, precision=precision, **options)
     report = {"model": str(Path(folder)), "problem": opened.name, "split": data or split, **scores}
     click.echo(json.dumps(report, indent=2, ensure_ascii=False))
-
-
-command = click.Command(
-    "evaluate",
-    callback=_evaluate,
-    params=[
-        click.Argument(["folder"], metavar="DIR"),
-        OWN_MODEL,
-        OWN_PROBLEM,
-        click.Option(["--split"], default="test", show_default=True, help="Split of the model's problem."),
-        click.Option(["--data"], metavar="FILES", help="Own files instead: a.en,a.de or one TSV, CSV or JSONL file."),
-        click.Option(
-            ["--text"], default="", metavar="COLUMNS", help="Columns or field of text in own files.  [as in training]"
-        ),
-        click.Option(
-            ["--label"], default="", metavar="COLUMN", help="Column of the label in own files.  [as in training]"
-        ),
-        click.Option(["--data_dir"], metavar="DIR", help="Where the problem's raw files are now."),
-        click.Option(["--beam"], type=click.IntRange(min=1), help="Beam width; 1 is greedy.  [the model's own]"),
-        click.Option(["--alpha"], type=float, help="Length penalty ((5 + n) / 6) ** alpha.  [the model's own]"),
-        click.Option(["--stride"], type=click.IntRange(min=1), help="Of a language model's windows.  [their length]"),
-        click.Option(["--limit"], type=click.IntRange(min=0), default=0, help="Score the first N pairs only; 0: all."),
-        click.Option(
-            ["--baselines"], is_flag=True, default=None, help="Classification: cheap models on the split, too."
-        ),
-        click.Option(["--translations"], metavar="FILE", help="Write the translations to FILE, one a line."),
-        *DEVICE,
-    ],
-    help=HELP,
-    context_settings=CONTEXT,
-)

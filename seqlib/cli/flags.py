@@ -22,8 +22,6 @@ from seqlib.cli.main import CONTEXT
 from seqlib.train.config import nested
 from seqlib.util.errors import UsageError, nearest, unknown
 
-__all__ = ["Leaf", "config_command", "leaves", "parse", "read_config"]
-
 
 @dataclass(frozen=True)
 class Leaf:

@@ -5,13 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
-
-from seqlib.cli.main import CONTEXT, DEVICE, OWN_MODEL
+from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, file_command, flag, option
 from seqlib.cli.translate import lines
 from seqlib.util.errors import DataError, UsageError
-
-__all__ = ["command"]
 
 HELP = """Continue text with the language model in DIR (a folder, or a handle as in `seqlib hub --help`). One prompt is
 written as it comes; with several (--prompts, -n) each is printed when all are done. What is drawn depends on the
@@ -23,7 +19,30 @@ prompt, the seed and the number of the output alone.
 """
 
 
-def _generate(
+@file_command(
+    HELP,
+    FOLDER,
+    OWN_MODEL,
+    option("--prompt", "What to continue.  [the beginning of a text]", metavar="TEXT"),
+    option("--prompts", "Continue every line of FILE.", metavar="FILE"),
+    option("-n", "Outputs of each prompt.", least=1, default=1),
+    option("--max_tokens", "Most tokens of an output.  [200]", least=1),
+    option("--temperature", "Below 1 sharper, above 1 flatter; 0: the most probable.  [1]", type=float),
+    option("--top_k", "Of the K most probable tokens only.", type=int),
+    option("--top_p", "Of the most probable tokens with mass P only.", type=float),
+    option("--min_p", "Of tokens at least P times as probable as the first only.", type=float),
+    option("--repetition_penalty", "Above 1: tokens that came before become less probable.", type=float),
+    option("--seed", "Another number, other draws.  [0]", type=int),
+    option("--stop", "End before TEXT; may be repeated.", multiple=True, metavar="TEXT"),
+    option("--beam", "Above 1: search for the best instead of drawing.", least=1, default=1),
+    option("--min_length", "Fewest tokens, end token counted.", least=0),
+    option("--no_repeat_ngram", "No N tokens in a row twice.", least=0),
+    option("--ban banned", "Not in any output; may be repeated.", multiple=True, metavar="TEXT"),
+    option("--batch_rows", "Outputs made together.", least=1, default=32),
+    *DEVICE,
+    flag("--json json_", "One JSON object an output."),
+)
+def command(
     folder: str,
     model: str | None,
     prompt: str | None,
@@ -73,39 +92,3 @@ def _read(path: str) -> list[str]:
             return list(lines(file, path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-_POSITIVE = click.IntRange(min=1)
-
-command = click.Command(
-    "generate",
-    callback=_generate,
-    params=[
-        click.Argument(["folder"], metavar="DIR"),
-        OWN_MODEL,
-        click.Option(["--prompt"], metavar="TEXT", help="What to continue.  [the beginning of a text]"),
-        click.Option(["--prompts"], metavar="FILE", help="Continue every line of FILE."),
-        click.Option(["-n"], type=_POSITIVE, default=1, show_default=True, help="Outputs of each prompt."),
-        click.Option(["--max_tokens"], type=_POSITIVE, help="Most tokens of an output.  [200]"),
-        click.Option(
-            ["--temperature"], type=float, help="Below 1 sharper, above 1 flatter; 0: the most probable.  [1]"
-        ),
-        click.Option(["--top_k"], type=int, help="Of the K most probable tokens only."),
-        click.Option(["--top_p"], type=float, help="Of the most probable tokens with mass P only."),
-        click.Option(["--min_p"], type=float, help="Of tokens at least P times as probable as the first only."),
-        click.Option(
-            ["--repetition_penalty"], type=float, help="Above 1: tokens that came before become less probable."
-        ),
-        click.Option(["--seed"], type=int, help="Another number, other draws.  [0]"),
-        click.Option(["--stop"], multiple=True, metavar="TEXT", help="End before TEXT; may be repeated."),
-        click.Option(["--beam"], type=_POSITIVE, default=1, help="Above 1: search for the best instead of drawing."),
-        click.Option(["--min_length"], type=click.IntRange(min=0), help="Fewest tokens, end token counted."),
-        click.Option(["--no_repeat_ngram"], type=click.IntRange(min=0), help="No N tokens in a row twice."),
-        click.Option(["--ban", "banned"], multiple=True, metavar="TEXT", help="Not in any output; may be repeated."),
-        click.Option(["--batch_rows"], type=_POSITIVE, default=32, show_default=True, help="Outputs made together."),
-        *DEVICE,
-        click.Option(["--json", "json_"], is_flag=True, help="One JSON object an output."),
-    ],
-    help=HELP,
-    context_settings=CONTEXT,
-)

@@ -16,8 +16,6 @@ from seqlib.hub.ctranslate2 import to_ctranslate2
 from seqlib.hub.formats import open_checkpoint
 from seqlib.hub.publish import to_transformers
 
-__all__ = ["command"]
-
 HANDLE = click.Argument(["handle"])
 FILES = click.Option(
     ["--files"], multiple=True, metavar="PATTERN", help="Files of a repository that are wanted; repeatable."

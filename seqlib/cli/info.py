@@ -4,22 +4,15 @@ import json
 
 import click
 
-from seqlib.cli.main import CONTEXT
+from seqlib.cli.main import file_command
 
-__all__ = ["command"]
+HELP = """Print the card of the problem NAME as JSON: where its data come from and under which licence, what to cite,
+sizes, digests, and what --data_dir should hold.
+"""
 
 
-def _info(name: str) -> None:
+@file_command(HELP, click.Argument(["name"]))
+def command(name: str) -> None:
     from seqlib.problems import load_problem
 
     click.echo(json.dumps(load_problem(name).card(), indent=2, ensure_ascii=False, default=dict))
-
-
-command = click.Command(
-    "info",
-    callback=_info,
-    params=[click.Argument(["name"])],
-    help="Print the card of the problem NAME as JSON: where its data come from and under which licence, what to cite, "
-    "sizes, digests, and what --data_dir should hold.",
-    context_settings=CONTEXT,
-)

@@ -12,15 +12,14 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 import seqlib
 from seqlib.util.errors import SeqlibError, nearest, unknown
-
-__all__ = ["CONTEXT", "DEVICE", "OWN_MODEL", "OWN_PROBLEM", "Commands", "main"]
 
 # '-' equals '_' in every flag and command name.
 CONTEXT = {
@@ -29,30 +28,48 @@ CONTEXT = {
     "max_content_width": 110,
 }
 
-OWN_MODEL = click.Option(
-    ["--model"], metavar="FILE.py:NAME", help="Where the code of a model of your own is now; it is run."
-)
+
+def option(names: str, help: str, *, least: int | None = None, one_of: Sequence[str] = (), **more: Any) -> click.Option:
+    """An option: its flag, and behind it the parameter's name where that is another. Its value is a whole number of at
+    least `least`, or `one_of` some words; `more` is as in `click.Option`. A default is shown in the help."""
+    if least is not None:
+        more["type"] = click.IntRange(min=least)
+    elif one_of:
+        more["type"] = click.Choice(one_of)
+    return click.Option(names.split(), help=help, show_default=bool(more.get("default")), **more)
+
+
+def flag(names: str, help: str) -> click.Option:
+    """An option without a value."""
+    return option(names, help, is_flag=True)
+
+
+def file_command(help: str, *params: click.Parameter) -> Callable[[Callable[..., Any]], click.Command]:
+    """Makes a function the command that its file is named for."""
+
+    def made(callback: Callable[..., Any]) -> click.Command:
+        name = callback.__module__.rpartition(".")[2]
+        return click.Command(name, callback=callback, params=list(params), help=help, context_settings=CONTEXT)
+
+    return made
+
+
+DEVICES = ("auto", "cpu", "cuda")
+FOLDER = click.Argument(["folder"], metavar="DIR")
+
+OWN_MODEL = option("--model", "Where the code of a model of your own is now; it is run.", metavar="FILE.py:NAME")
 """For commands that read a saved model."""
 
-OWN_PROBLEM = click.Option(
-    ["--problem"], metavar="FILE.py:NAME", help="Where the code of a problem of your own is now; it is run."
-)
+OWN_PROBLEM = option("--problem", "Where the code of a problem of your own is now; it is run.", metavar="FILE.py:NAME")
 """For commands that read the data of a saved model or a run."""
 
 DEVICE = (
-    click.Option(
-        ["--device"],
-        type=click.Choice(["auto", "cpu", "cuda"]),
+    option("--device", "Where to compute; auto: on the GPU where there is one.", one_of=DEVICES, default="auto"),
+    option(
+        "--precision",
+        "Arithmetic; auto: bf16 on a GPU that has it, else fp32.",
+        one_of=("auto", "fp32", "bf16", "fp16"),
         default="auto",
-        show_default=True,
-        help="Where to compute; auto: on the GPU where there is one.",
-    ),
-    click.Option(
-        ["--precision"],
-        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-        default="auto",
-        show_default=True,
-        help="Arithmetic; auto: bf16 on a GPU that has it, else fp32.",
     ),
 )
 """For commands that run a model."""

@@ -8,8 +8,6 @@ import msgspec
 from seqlib.cli.flags import config_command
 from seqlib.train.config import ALIASES, DataConfig, RunConfig
 
-__all__ = ["command"]
-
 HELP = """Clean and tokenise a corpus, hold out dev and test, and print the report as JSON.
 
 \b

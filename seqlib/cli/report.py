@@ -4,8 +4,6 @@ import click
 
 from seqlib.cli.main import CONTEXT, OWN_MODEL, OWN_PROBLEM
 
-__all__ = ["command"]
-
 HELP = """Write REPORT.html into the run folder DIR and print its path: one file that needs nothing else, with curves,
 lengths and padding, the worst dev sentences, the attention of one, where time went, metric signatures, digests,
 configuration and environment. A run writes it when it ends; this makes it again, or for a run that goes on.

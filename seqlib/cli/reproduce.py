@@ -9,9 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from seqlib.cli.main import CONTEXT
-
-__all__ = ["command"]
+from seqlib.cli.main import DEVICES, file_command, flag, option
 
 HELP = """Train as the recipe NAME says, evaluate, and compare with the range that its score must lie in; prints JSON.
 Exits with 1 outside of the range. Without NAME the recipes are listed.
@@ -25,7 +23,16 @@ A recipe of your own: file.py:NAME (docs/adding-a-recipe.md).
 """
 
 
-def _reproduce(
+@file_command(
+    HELP,
+    click.Argument(["name"], metavar="[NAME]", required=False),
+    flag("--quick", "The recipe's smaller run, for a CPU, with a range of its own."),
+    option("--seeds", "Runs, with seeds 1 to N.", least=1, default=1),
+    option("--data_dir", "Where the problem's raw files are.", metavar="DIR"),
+    option("--device", "Where.", one_of=DEVICES, default="auto"),
+    option("--output_dir", "Folder of the runs.  [runs/NAME, with a number if taken]", metavar="DIR"),
+)
+def command(
     name: str | None, quick: bool, seeds: int, data_dir: str | None, device: str, output_dir: str | None
 ) -> int:
     from seqlib.recipes import Trial, list_recipes, load_recipe, reproduce
@@ -77,23 +84,3 @@ def _described(name: str) -> str:
         lines += [f"  {'--quick: ' if quick else ''}{found.about}"]
         lines += [f"    {found.score} on {found.split}: {lower:g} … {upper:g} ({found.measured}); {found.cost}"]
     return "\n".join(lines)
-
-
-command = click.Command(
-    "reproduce",
-    callback=_reproduce,
-    params=[
-        click.Argument(["name"], metavar="[NAME]", required=False),
-        click.Option(["--quick"], is_flag=True, help="The recipe's smaller run, for a CPU, with a range of its own."),
-        click.Option(
-            ["--seeds"], type=click.IntRange(min=1), default=1, show_default=True, help="Runs, with seeds 1 to N."
-        ),
-        click.Option(["--data_dir"], metavar="DIR", help="Where the problem's raw files are."),
-        click.Option(
-            ["--device"], type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where."
-        ),
-        click.Option(["--output_dir"], metavar="DIR", help="Folder of the runs.  [runs/NAME, with a number if taken]"),
-    ],
-    help=HELP,
-    context_settings=CONTEXT,
-)

@@ -10,8 +10,6 @@ from seqlib.cli.flags import config_command
 from seqlib.train.config import ALIASES, RunConfig
 from seqlib.util.errors import UsageError
 
-__all__ = ["command"]
-
 HELP = """Show layers with shapes, parameters and FLOPs, the memory of a training step and its kernel launches, planned
 for one batch without running it: of a model as `seqlib train` with the same flags would build it, or of the run or
 saved model in DIR.

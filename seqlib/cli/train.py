@@ -10,8 +10,6 @@ import click
 from seqlib.cli.flags import config_command
 from seqlib.train.config import ALIASES, RunConfig
 
-__all__ = ["command"]
-
 HELP = """Train a model on a problem or on your own files, or go on with a run.
 
 \b

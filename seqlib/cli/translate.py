@@ -10,10 +10,8 @@ from typing import Any, BinaryIO
 
 import click
 
-from seqlib.cli.main import CONTEXT, DEVICE, OWN_MODEL
+from seqlib.cli.main import DEVICE, OWN_MODEL, file_command, flag, option
 from seqlib.util.errors import DataError, UsageError
-
-__all__ = ["command", "prompt"]
 
 HELP = """Translate with the model in DIR (a folder, or a handle as in `seqlib hub --help`), or with those in several
 together: lines of UTF-8 text from standard input to standard output, one for one (an empty line stays empty); on a
@@ -92,7 +90,36 @@ def _sampling(options: dict[str, Any]) -> Any:
     return Sampling(**given)
 
 
-def _translate(
+@file_command(
+    HELP,
+    click.Argument(["folders"], metavar="DIR...", nargs=-1, required=True),
+    OWN_MODEL,
+    option("--beam", "Beam width; 1 is greedy.  [the model's own]", least=1),
+    option("--alpha", "Length penalty ((5 + n) / 6) ** alpha.  [the model's own]", type=float),
+    option(
+        "--n_best",
+        "Translations a line; above 1 each is printed after line number and score, tabs between.",
+        least=1,
+        default=1,
+    ),
+    option("--max_length", "Most output tokens.  [source tokens + 50]", least=1),
+    option("--penalty", "Length penalty: gnmt, or power: n ** alpha.  [gnmt]", one_of=("gnmt", "power")),
+    option("--min_length", "Fewest output tokens, end token counted.", least=0),
+    option("--no_repeat_ngram", "No N tokens in a row twice in an output.", least=0),
+    option("--ban banned", "Not in any output; may be repeated.", multiple=True, metavar="TEXT"),
+    option("--prefixes", "What each output begins with, a line for a line; may be empty.", metavar="FILE"),
+    flag("--alignment", "Add a column: pairs of source and output words, `0-0 1-2`."),
+    flag("--sample", "Draw outputs instead of searching for the best."),
+    option("--temperature", "With --sample: below 1 sharper, above 1 flatter.  [1]", type=float),
+    option("--top_k", "With --sample: of the K most probable tokens only.", type=int),
+    option("--top_p", "With --sample: of the most probable tokens with mass P only.", type=float),
+    option("--seed", "With --sample: another number, other draws.  [0]", type=int),
+    option("--batch_rows", "Sentences decoded together.", least=1, default=32),
+    *DEVICE,
+    flag("--json json_", "One JSON object a line, with score and confidence."),
+    flag("--flag_low_confidence", "Add two columns after a tab: `low` or `ok`, and the confidence."),
+)
+def command(
     folders: tuple[str, ...],
     model: str | None,
     n_best: int,
@@ -150,58 +177,3 @@ def _stream(translator: Any, n_best: int, json_: bool, mark: bool, batch_rows: i
     out.flush()
     if flagged:
         click.echo(f"{flagged} of {number} lines have low confidence (--flag_low_confidence shows which)", err=True)
-
-
-command = click.Command(
-    "translate",
-    callback=_translate,
-    params=[
-        click.Argument(["folders"], metavar="DIR...", nargs=-1, required=True),
-        OWN_MODEL,
-        click.Option(["--beam"], type=click.IntRange(min=1), help="Beam width; 1 is greedy.  [the model's own]"),
-        click.Option(["--alpha"], type=float, help="Length penalty ((5 + n) / 6) ** alpha.  [the model's own]"),
-        click.Option(
-            ["--n_best"],
-            type=click.IntRange(min=1),
-            default=1,
-            show_default=True,
-            help="Translations a line; above 1 each is printed after line number and score, tabs between.",
-        ),
-        click.Option(["--max_length"], type=click.IntRange(min=1), help="Most output tokens.  [source tokens + 50]"),
-        click.Option(
-            ["--penalty"],
-            type=click.Choice(["gnmt", "power"]),
-            help="Length penalty: gnmt, or power: n ** alpha.  [gnmt]",
-        ),
-        click.Option(["--min_length"], type=click.IntRange(min=0), help="Fewest output tokens, end token counted."),
-        click.Option(
-            ["--no_repeat_ngram"], type=click.IntRange(min=0), help="No N tokens in a row twice in an output."
-        ),
-        click.Option(["--ban", "banned"], multiple=True, metavar="TEXT", help="Not in any output; may be repeated."),
-        click.Option(
-            ["--prefixes"], metavar="FILE", help="What each output begins with, a line for a line; may be empty."
-        ),
-        click.Option(["--alignment"], is_flag=True, help="Add a column: pairs of source and output words, `0-0 1-2`."),
-        click.Option(["--sample"], is_flag=True, help="Draw outputs instead of searching for the best."),
-        click.Option(["--temperature"], type=float, help="With --sample: below 1 sharper, above 1 flatter.  [1]"),
-        click.Option(["--top_k"], type=int, help="With --sample: of the K most probable tokens only."),
-        click.Option(["--top_p"], type=float, help="With --sample: of the most probable tokens with mass P only."),
-        click.Option(["--seed"], type=int, help="With --sample: another number, other draws.  [0]"),
-        click.Option(
-            ["--batch_rows"],
-            type=click.IntRange(min=1),
-            default=32,
-            show_default=True,
-            help="Sentences decoded together.",
-        ),
-        *DEVICE,
-        click.Option(["--json", "json_"], is_flag=True, help="One JSON object a line, with score and confidence."),
-        click.Option(
-            ["--flag_low_confidence"],
-            is_flag=True,
-            help="Add two columns after a tab: `low` or `ok`, and the confidence.",
-        ),
-    ],
-    help=HELP,
-    context_settings=CONTEXT,
-)

@@ -7,8 +7,6 @@ import click
 
 from seqlib.cli.main import CONTEXT
 
-__all__ = ["command"]
-
 HELP = """Compile the CPU kernels and keep them in the user's cache folder (or --into DIR), so that the first run does
 not wait for them. A cache made with --into is used by setting SEQLIB_CACHE=DIR. With names of presets (`seqlib list
 hparams_sets`) only what their models take is compiled.

@@ -15,8 +15,6 @@ from seqlib.data.sampled import SampledStore
 from seqlib.data.store import TokenStore
 from seqlib.util.errors import ShapeError
 
-__all__ = ["IGNORED", "Batch", "PackedBatch", "SpecialIds", "TextBatch", "collate"]
-
 IGNORED = -1
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from seqlib.data.vocabulary import FIRST_BYTE, META_FILE, normalise, read_meta, write_meta
 from seqlib.util.errors import DataError, UsageError
 
-__all__ = ["BytesTokenizer", "CharacterTokenizer"]
-
 
 class CharacterTokenizer:
     """Characters, most frequent first; other characters as their UTF-8 bytes (ids 4..259). Raises UsageError when

@@ -12,8 +12,6 @@ import numpy as np
 from seqlib.data.records import Record
 from seqlib.util.errors import DataError
 
-__all__ = ["CleanReport", "CleanRules", "Reason", "SeenKeys", "clean"]
-
 _CHUNK = 8192
 _SAMPLES = 5
 _SAMPLE_WIDTH = 60

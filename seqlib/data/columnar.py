@@ -16,8 +16,6 @@ from typing import Any
 from seqlib.data.lines import missing_file
 from seqlib.util.errors import DataError, UsageError, nearest
 
-__all__ = ["HUB", "column_names", "data_bytes", "is_hub", "local_handle", "read_columns", "row_count"]
-
 HUB = "hf:"
 _ROWS = 4096
 

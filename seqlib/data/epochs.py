@@ -14,8 +14,6 @@ from seqlib.data.plan import Plan, PlannedBatch, PlanOptions, bucket_plan, paddi
 from seqlib.data.sampled import Sampling
 from seqlib.util.errors import unknown
 
-__all__ = ["KINDS", "Epochs", "Planned"]
-
 KINDS = ("buckets", "packing", "padding")
 
 

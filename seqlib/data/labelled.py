@@ -18,8 +18,6 @@ from seqlib.data.sampled import Sampling
 from seqlib.data.store import TokenStore
 from seqlib.util.errors import ShapeError
 
-__all__ = ["LabelledBatch", "LabelledStore", "SampledLabels", "collate_labelled", "cut_lengths", "lay_out"]
-
 
 class LabelledBatch(NamedTuple):
     """A padded batch. A row that only fills it is bos and eos with weight 0."""

@@ -18,8 +18,6 @@ from typing import BinaryIO, NamedTuple, cast
 
 from seqlib.util.errors import DataError, nearest
 
-__all__ = ["Line", "count_lines", "file_digest", "missing_file", "open_bytes", "read_lines", "suffix"]
-
 _CHUNK = 1 << 20
 _CLOSE = 128  # lines that are decoded one by one where one of them is damaged
 _WIDE = ("utf-16", "utf-32")

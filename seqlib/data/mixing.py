@@ -16,8 +16,6 @@ import numpy as np
 from seqlib.data.plan import order
 from seqlib.util.errors import UsageError
 
-__all__ = ["Mixture", "parse_mix"]
-
 
 def parse_mix(text: str) -> list[tuple[str, float]]:
     """(files, weight) of each corpus in ``big.en,big.de; small.tsv*3``; a weight left out is 1. Raises UsageError."""

@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["KneserNey", "unigram_log_probs"]
-
 
 class _Order(NamedTuple):
     """The k-grams of an order: `codes` int64 [G] sorted, context number · V + token; their `counts`, of raw text in the

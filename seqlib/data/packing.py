@@ -14,8 +14,6 @@ import numpy as np
 from seqlib.data.plan import Plan, PlanOptions, check_sizes, select
 from seqlib.util.errors import UsageError
 
-__all__ = ["PlannedPack", "pack_plan"]
-
 _LOOK_AHEAD = 256
 _MULTIPLE = 16
 

@@ -25,8 +25,6 @@ from seqlib.util.errors import DataError, UsageError
 if TYPE_CHECKING:
     from seqlib.data.packing import PlannedPack
 
-__all__ = ["Plan", "PlanOptions", "PlannedBatch", "Shape", "bucket_plan", "bucket_shapes", "padding_plan"]
-
 _CANDIDATES = 32
 
 

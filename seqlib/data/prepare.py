@@ -36,17 +36,6 @@ from seqlib.util.log import get_logger
 from seqlib.util.manifest import check_manifest, write_manifest
 from seqlib.util.progress import progress
 
-__all__ = [
-    "CODE_VERSION",
-    "PreparedData",
-    "TranslationData",
-    "Wanted",
-    "default_data_dir",
-    "prepare",
-    "read_texts",
-    "write_pairs",
-]
-
 CODE_VERSION = 3
 """Raise it whenever the same data and options would give another folder."""
 _CHUNK = 4096

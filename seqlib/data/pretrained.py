@@ -14,8 +14,6 @@ from seqlib.data.vocabulary import META_FILE, read_meta, write_meta
 from seqlib.util.atomic import write_bytes
 from seqlib.util.errors import DataError, UsageError
 
-__all__ = ["Encoded", "PretrainedTokenizer", "SentencePieceFile", "read_tokenizer"]
-
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
 _PIECES = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 _SIDES = ("vocab.*.spm", "[st]*vocab.*.spm")  # Marian's: one for both languages, or srcvocab and trgvocab

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from seqlib.util.errors import DataError
 
-__all__ = ["Record"]
-
 
 class Record(NamedTuple):
     """One pair of a corpus with its file and 1-based line; ``problem`` says why it could not be read, if so.

@@ -12,8 +12,6 @@ import numpy as np
 from seqlib.data.clean import CleanReport
 from seqlib.util.errors import DataError
 
-__all__ = ["PrepareReport", "SplitReport"]
-
 
 @dataclass
 class SplitReport:

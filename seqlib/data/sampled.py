@@ -11,8 +11,6 @@ import numpy as np
 from seqlib.data.store import TokenStore
 from seqlib.data.subword import SubwordSampler, mixed
 
-__all__ = ["SampledStore", "Sampling"]
-
 _CHUNK = 1 << 15  # sequences sampled together
 _REFERENCE = 1 << 16  # pairs that shapes of batches are made from
 

@@ -20,8 +20,6 @@ from seqlib.data.records import Record
 from seqlib.data.tmx import read_tmx, tmx_languages
 from seqlib.util.errors import DataError, UsageError, nearest
 
-__all__ = ["TABLES", "PairSource", "absolute_source", "parse_data"]
-
 TABLES = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".tmx": "tmx", ".parquet": "columns"}
 _DEFAULT_NAMES = (("source", "target"), ("src", "tgt"))
 _FORMS = "one TSV, CSV, JSONL, TMX or Parquet file, or hf:NAME"

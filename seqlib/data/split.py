@@ -13,8 +13,6 @@ from typing import NamedTuple
 from seqlib.data.records import Record
 from seqlib.util.errors import UsageError, unknown
 
-__all__ = ["HashSplit", "Part", "parse_split", "read_split", "source_key"]
-
 _PART = re.compile(r"^(?P<name>\w+)(?:\[(?P<from>-?\d+%?)?:(?P<to>-?\d+%?)?\])?$")
 
 

@@ -19,8 +19,6 @@ import numpy as np
 from seqlib.util.atomic import write_json
 from seqlib.util.errors import DataError
 
-__all__ = ["TokenStore", "write_store"]
-
 _FORMAT = 1
 _BLOCK = 1 << 16  # sequences gathered before they are written
 

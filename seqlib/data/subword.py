@@ -22,8 +22,6 @@ from seqlib.data.tokenizer import SentencePieceTokenizer
 from seqlib.data.vocabulary import FIRST_BYTE, Tokenizer
 from seqlib.util.errors import UsageError
 
-__all__ = ["SAMPLED_KINDS", "SubwordSampler", "check_strength", "mixed"]
-
 SAMPLED_KINDS = ("unigram", "bpe")
 _SPACE = "▁"
 _UNKNOWN_PENALTY = 10.0  # SentencePiece's: a character without a piece costs so much more than the rarest piece

@@ -25,8 +25,6 @@ from seqlib.data.tokenizer import Tokenizer, train_tokenizer
 from seqlib.util.errors import DataError, UsageError
 from seqlib.util.progress import progress
 
-__all__ = ["DocumentEpochs", "PlannedWindows", "WindowEpochs", "stream_of", "text_batch", "write_texts"]
-
 _CHUNK = 1024
 _TEXTS = 200_000  # that a tokenizer is trained on at most
 _PIECES = ((2_000_000, 2000), (20_000_000, 8000), (None, 16_000))  # vocabulary by bytes of text below a limit

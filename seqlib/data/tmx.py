@@ -14,8 +14,6 @@ from seqlib.data.lines import open_bytes
 from seqlib.data.records import Record
 from seqlib.util.errors import DataError
 
-__all__ = ["best_language", "read_tmx", "tmx_languages"]
-
 _CHUNK = 1 << 16
 _LONGEST = 1 << 24  # characters of a unit
 _CODES = frozenset(["bpt", "ept", "ph", "it", "ut"])

@@ -22,18 +22,6 @@ from seqlib.util.atomic import write_bytes
 from seqlib.util.errors import DataError, UsageError, unknown
 from seqlib.util.log import get_logger
 
-__all__ = [
-    "KINDS",
-    "BytesTokenizer",
-    "CharacterTokenizer",
-    "SentencePieceTokenizer",
-    "Tokenizer",
-    "load_tokenizer",
-    "normalise",
-    "sampled",
-    "train_tokenizer",
-]
-
 _TOO_HIGH = re.compile(r"Vocabulary size too high .*value <= (\d+)")
 _TOO_LOW = re.compile(r"Vocabulary size is smaller than required_chars\. \d+ vs (\d+)")
 _RAW = ("add_dummy_prefix", "remove_extra_whitespaces")  # what SentencePiece does to spaces unless it is told not to

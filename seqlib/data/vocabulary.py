@@ -12,11 +12,6 @@ import msgspec
 from seqlib.util.atomic import write_json
 from seqlib.util.errors import DataError, nearest
 
-__all__ = [
-    "FIRST_BYTE", "KINDS", "META_FILE", "MODEL_FILE", "Tokenizer", "begins", "encode_pairs", "normalise", "read_meta",
-    "target_side", "write_meta",
-]  # fmt: skip
-
 KINDS = ("unigram", "bpe", "characters", "bytes")
 META_FILE = "seqlib_tokenizer.json"  # not tokenizer.json: other tools read that as their own format
 MODEL_FILE = "tokenizer.model"

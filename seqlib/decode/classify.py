@@ -13,8 +13,6 @@ from seqlib.core.tape import no_grad
 from seqlib.data.labelled import cut_lengths, lay_out
 from seqlib.util.errors import UsageError
 
-__all__ = ["Classification", "Classifier", "probabilities"]
-
 _CELLS = 4096  # places of a batch
 _ROWS = (1, 4, 16, 64, 256)
 _ENCODED = 2048  # texts encoded at a time

@@ -16,8 +16,6 @@ from seqlib.core.tape import no_grad
 from seqlib.decode.programs import rung
 from seqlib.util.errors import UsageError
 
-__all__ = ["Embedder", "Filled", "MaskFiller", "TextEncoder"]
-
 _ROWS = (1, 4, 8, 16, 32)
 _LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
 

@@ -15,8 +15,6 @@ from seqlib.nn.cache import Cache
 from seqlib.nn.module import Module
 from seqlib.util.errors import UsageError
 
-__all__ = ["Ensemble", "EnsembleCache"]
-
 
 class Ensemble(Module):
     """Models with one vocabulary; a token's probability is the mean of those that they give it.

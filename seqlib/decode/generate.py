@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from seqlib.decode.translate import Tokenizer
     from seqlib.problems.spec import ProblemSpec
 
-__all__ = ["Generation", "TextGenerator", "from_bundle"]
-
 
 @dataclass(frozen=True)
 class Generation:

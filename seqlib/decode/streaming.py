@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 
 from seqlib.util.errors import UsageError
 
-__all__ = ["StreamedText", "check_stops"]
-
 _CONTEXT = 8  # tokens before the output that its first characters may depend on (a space, a character's first bytes)
 _BROKEN = "�"
 

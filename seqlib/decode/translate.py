@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from seqlib.decode.search import Hypothesis
     from seqlib.problems.spec import ProblemSpec
 
-__all__ = ["Alternative", "Translation", "Translator"]
-
 _STREAM_BATCHES = 16  # translate_stream sorts by length inside chunks of this many batches
 
 

@@ -12,8 +12,6 @@ from typing import IO
 from seqlib.hub.formats.npz import ZIP_ERRORS
 from seqlib.util.errors import HubError
 
-__all__ = ["SUFFIXES", "safe_name", "unpack"]
-
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _MOST_FILES = 10_000
 _RATIO = 200  # of unpacked to packed bytes: weights hardly compress, texts by 10

@@ -13,8 +13,6 @@ from seqlib.hub.load import read_config
 from seqlib.util.arrays import write_arrays
 from seqlib.util.atomic import atomic_folder, write_json
 
-__all__ = ["to_safetensors"]
-
 _BESIDE = (".json", ".txt", ".model", ".spm", ".jinja", ".yml", ".md")
 
 

@@ -15,8 +15,6 @@ from seqlib.nn.feed_forward import GATED
 from seqlib.util.atomic import atomic_folder
 from seqlib.util.errors import UsageError
 
-__all__ = ["to_ctranslate2"]
-
 
 def to_ctranslate2(saved: Bundle, folder: Path, quantization: str | None = None) -> Path:
     """Write a saved Transformer for ``ctranslate2.Translator(folder)``, with the tokenizer's model beside it;

@@ -19,8 +19,6 @@ from seqlib.util.errors import HubError
 from seqlib.util.log import get_logger
 from seqlib.util.progress import progress
 
-__all__ = ["ATTEMPTS", "BUSY", "fetch", "pause", "shown"]
-
 ATTEMPTS = 5  # without a byte of progress
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 _CHUNK = 2**16  # what a cut connection loses at most

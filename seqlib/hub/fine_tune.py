@@ -25,8 +25,6 @@ from seqlib.train.setup import make_config, model_config
 from seqlib.util.errors import SeqlibError, UsageError
 from seqlib.util.log import get_logger
 
-__all__ = ["fine_tune", "settings", "start"]
-
 _RATE, _ADAPTERS_RATE = 1e-4, 1e-3
 _OPTIM: dict[str, Any] = {
     "schedule": "constant*linear_warmup*linear_decay",

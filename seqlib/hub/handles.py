@@ -12,8 +12,6 @@ from pathlib import Path
 from seqlib.hub import huggingface, web
 from seqlib.util.errors import HubError, UsageError
 
-__all__ = ["cached", "offline", "push", "remove", "resolve", "verify"]
-
 
 def offline() -> bool:
     """Whether SEQLIB_OFFLINE or HF_HUB_OFFLINE forbids to use the network."""

@@ -18,8 +18,6 @@ from seqlib.hub.web import root
 from seqlib.util.errors import HubError, UsageError
 from seqlib.util.manifest import file_digest
 
-__all__ = ["Repository", "cached", "parse", "push", "remove", "resolve", "verify"]
-
 _BESIDE = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.yml", "*.md")
 # The first of these that a repository has; the other formats of the same weights are not downloaded.
 _WEIGHTS = ("model*.safetensors", "*.safetensors", "pytorch_model*.bin", "*.npz", "*.gguf", "*.bin", "*.pt")

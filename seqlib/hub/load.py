@@ -21,8 +21,6 @@ from seqlib.nn.module import Module
 from seqlib.problems.spec import Labels, ProblemSpec
 from seqlib.util.errors import DataError, UsageError, unknown
 
-__all__ = ["FAMILIES", "load", "module", "read_model"]
-
 FAMILIES = {
     "bert": "bert",
     "roberta": "bert",

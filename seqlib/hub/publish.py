@@ -18,8 +18,6 @@ from seqlib.models.transformer import Transformer
 from seqlib.util.atomic import write_bytes, write_json
 from seqlib.util.errors import UsageError
 
-__all__ = ["to_transformers"]
-
 
 def to_transformers(saved: Bundle, folder: Path) -> Path:
     """Write what was fine-tuned from a pretrained model in its format, or a saved Transformer with its SentencePiece

@@ -28,8 +28,6 @@ from seqlib.util.errors import DataError, HubError
 from seqlib.util.log import get_logger
 from seqlib.util.manifest import MANIFEST, check_manifest, file_digest, write_manifest
 
-__all__ = ["VERSION", "cached", "entry_of", "place", "remove", "resolve", "root", "verify"]
-
 VERSION = 1
 """Format version of the manifest of a static hub's folder and of the cache's."""
 _FILES = (".safetensors", ".npz", ".bin", ".pt", ".pth", ".gguf", *SUFFIXES)

@@ -17,8 +17,6 @@ from seqlib.nn.module import Module
 from seqlib.nn.norm import RMSNorm
 from seqlib.util.errors import UsageError
 
-__all__ = ["MultiHeadAttention", "Segments"]
-
 
 class Segments(NamedTuple):
     """Where packed sentences lie: segment g has the rows offsets[g] … offsets[g + 1] - 1."""

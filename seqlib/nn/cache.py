@@ -17,8 +17,6 @@ from seqlib.core import ops
 from seqlib.core.tensor import Tensor, Variable
 from seqlib.util.errors import ShapeError
 
-__all__ = ["Cache", "DecodeCache", "StepPlace"]
-
 
 class Cache(Protocol):
     """What decoding asks of a model's cache, whatever the model keeps in it."""

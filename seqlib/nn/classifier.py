@@ -14,8 +14,6 @@ from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.util.errors import UsageError
 
-__all__ = ["TextClassifier", "check_config", "valid"]
-
 
 class _Labels(Protocol):
     @property

@@ -5,8 +5,6 @@ from seqlib.core.tensor import Tensor
 from seqlib.nn.module import Module
 from seqlib.util.errors import UsageError
 
-__all__ = ["Dropout", "check_rate"]
-
 
 class Dropout(Module):
     """In training, zeroes each element with probability p and scales the rest by 1/(1-p); otherwise the identity.

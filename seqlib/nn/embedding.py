@@ -5,8 +5,6 @@ from seqlib.core.tensor import Parameter, Tensor
 from seqlib.nn import init
 from seqlib.nn.module import Module
 
-__all__ = ["Embedding"]
-
 
 class Embedding(Module):
     """Rows of `weight` [V, D] (V `vocabulary`, D `features`) by token id, times `scale`, in the `compute` dtype;

@@ -15,8 +15,6 @@ from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor, Variable, as_tensor
 from seqlib.nn.module import Module
 
-__all__ = ["EncoderDecoder", "PrefixCache"]
-
 
 class EncoderDecoder(Module):
     """Loss and step-by-step decoding of any model that has `config` (with `max_length`), `encode` and `decode`.

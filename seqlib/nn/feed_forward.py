@@ -11,8 +11,6 @@ from seqlib.nn.linear import Linear, joined
 from seqlib.nn.module import Module
 from seqlib.util.errors import unknown
 
-__all__ = ["ACTIVATIONS", "GATED", "FeedForward"]
-
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "relu": ops.relu,
     "gelu": ops.gelu,

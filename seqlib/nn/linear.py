@@ -9,8 +9,6 @@ from seqlib.core.tensor import Parameter, Tensor
 from seqlib.nn import init
 from seqlib.nn.module import Module
 
-__all__ = ["Linear", "joined"]
-
 
 class Linear(Module):
     """y = x Wᵀ + b for x [..., in], in x's dtype; `weight` is [out, in] (Hugging Face's layout), `bias` [out] or none;

@@ -24,10 +24,6 @@ from seqlib.util.arrays import write_arrays
 from seqlib.util.atomic import atomic_file
 from seqlib.util.errors import DataError, UsageError, unknown
 
-__all__ = [
-    "TARGETS", "LoRALinear", "add_lora", "load_adapter", "merge_lora", "merged_state", "save_adapter", "use_adapter",
-]  # fmt: skip
-
 TARGETS = ("*_proj",)
 """The layers that get adapters unless others are named: all of attention and of feed-forward blocks."""
 _KEY = "seqlib.lora"

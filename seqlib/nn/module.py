@@ -21,8 +21,6 @@ from seqlib.core.modes import note_mode_change
 from seqlib.core.tensor import Parameter, Variable
 from seqlib.util.errors import SeqlibError, nearest, unknown
 
-__all__ = ["Module", "watching_calls"]
-
 _SHOWN = 10  # names of each kind that a load error lists
 
 

@@ -7,8 +7,6 @@ from seqlib.core.tensor import Parameter, Tensor
 from seqlib.nn import init
 from seqlib.nn.module import Module
 
-__all__ = ["NORMS", "LayerNorm", "RMSNorm"]
-
 
 class LayerNorm(Module):
     """y = (x - mean) / sqrt(var + eps) · weight + bias over the last axis, of size `features` (Ba et al.

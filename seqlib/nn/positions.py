@@ -13,8 +13,6 @@ from seqlib.nn import init
 from seqlib.nn.module import Module
 from seqlib.util.errors import UsageError
 
-__all__ = ["LearnedPositions", "Positions", "SinusoidalPositions", "added_positions", "sinusoid_table"]
-
 
 class Positions(Module):
     """Adds row t of a table [max_length, D] to the token at position t."""

@@ -9,8 +9,6 @@ from seqlib.core.modes import set_half_products
 from seqlib.nn.module import Module
 from seqlib.util.errors import UsageError, unknown
 
-__all__ = ["PRECISIONS", "Precision", "resolve_precision"]
-
 _COMPUTE = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 PRECISIONS = ("auto", *_COMPUTE)
 """What may be asked for."""

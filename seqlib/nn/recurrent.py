@@ -21,18 +21,6 @@ from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.util.errors import ShapeError, unknown
 
-__all__ = [
-    "GRU",
-    "LSTM",
-    "SSRU",
-    "BahdanauAttention",
-    "GRUCell",
-    "LSTMCell",
-    "LuongAttention",
-    "RecurrentCache",
-    "StateCache",
-]
-
 State = tuple[Tensor, ...]
 """Of a layer, [B,H] each: h and c of an LSTM, h of a GRU."""
 

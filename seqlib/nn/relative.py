@@ -14,8 +14,6 @@ from seqlib.nn import init
 from seqlib.nn.module import Module
 from seqlib.util.errors import UsageError
 
-__all__ = ["RelativeBias", "relative_buckets"]
-
 
 def relative_buckets(
     queries: Tensor, keys: Tensor, *, buckets: int = 32, longest: int = 128, bidirectional: bool = True

@@ -17,8 +17,6 @@ from seqlib.nn.module import Module
 from seqlib.nn.norm import NORMS
 from seqlib.nn.recurrent import SSRU
 
-__all__ = ["DecoderLayer", "EncoderLayer", "LayerConfig"]
-
 
 class LayerConfig(Protocol):
     """What a layer reads of its model's configuration; `norm` is "pre" or "post", `norm_kind` in

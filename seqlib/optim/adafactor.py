@@ -10,8 +10,6 @@ from seqlib.core import ops
 from seqlib.core.tensor import Parameter, Tensor, Variable
 from seqlib.optim.optimizer import Optimizer, is_matrix
 
-__all__ = ["Adafactor"]
-
 _SQUARE = 1e-30  # ε1 of the paper, added to squared gradients
 _SCALE = 1e-3  # ε2, the least scale of a parameter
 _DECAY = 0.8  # β2 at update t is 1 - t^-0.8

@@ -8,8 +8,6 @@ from seqlib.core import ops
 from seqlib.core.tensor import Parameter, Tensor
 from seqlib.optim.optimizer import Optimizer, is_matrix
 
-__all__ = ["AdamW"]
-
 
 class AdamW(Optimizer):
     """With g the gradient after clipping, at update t = 1, 2, …:

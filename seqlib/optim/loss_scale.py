@@ -8,8 +8,6 @@ from seqlib.core import ops
 from seqlib.core.tensor import Tensor, Variable
 from seqlib.util.errors import UsageError
 
-__all__ = ["LossScale"]
-
 _MOST, _LEAST = 2.0**24, 1.0
 
 

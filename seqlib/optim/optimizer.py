@@ -15,8 +15,6 @@ from seqlib.core.tensor import Parameter, Tensor, Variable
 from seqlib.optim.loss_scale import LossScale
 from seqlib.util.errors import SeqlibError, UsageError
 
-__all__ = ["Optimizer", "is_matrix"]
-
 _TINY = 1e-12  # a gradient of norm 0 is not scaled
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from seqlib.util.errors import UsageError, unknown
 
-__all__ = ["FACTORS", "Schedule"]
-
 
 @dataclass(frozen=True)
 class Schedule:

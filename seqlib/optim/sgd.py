@@ -9,8 +9,6 @@ from seqlib.core.tensor import Parameter, Tensor
 from seqlib.optim.optimizer import Optimizer, is_matrix
 from seqlib.util.errors import UsageError
 
-__all__ = ["SGD"]
-
 
 class SGD(Optimizer):
     """With g the gradient after clipping and μ the `momentum`:

@@ -12,8 +12,6 @@ from seqlib.problems.spec import Labels
 from seqlib.train.label_scores import label_scores, sklearn_available
 from seqlib.util.log import get_logger
 
-__all__ = ["LINEAR", "MAJORITY", "label_baselines"]
-
 MAJORITY = "majority class"
 LINEAR = "TF-IDF n-grams, linear"
 _MOST = 200_000  # training texts that are read

@@ -208,25 +208,15 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """cpu or cuda; auto: the GPU where there is one."""
 
 
+_DATA_ALIASES = (
+    "data_dir text label label_kind class_weights weight mix dev_size test_size columns languages subword_sampling "
+    "encoding cache_dir vocab_size"
+).split()
 ALIASES: dict[str, str] = {
+    **{name: f"data.{name}" for name in _DATA_ALIASES},
     "data": "data.paths",
-    "data_dir": "data.data_dir",
-    "text": "data.text",
-    "label": "data.label",
-    "label_kind": "data.label_kind",
-    "class_weights": "data.class_weights",
-    "weight": "data.weight",
-    "mix": "data.mix",
     "dev": "data.dev_paths",
     "test": "data.test_paths",
-    "dev_size": "data.dev_size",
-    "test_size": "data.test_size",
-    "columns": "data.columns",
-    "languages": "data.languages",
-    "subword_sampling": "data.subword_sampling",
-    "encoding": "data.encoding",
-    "cache_dir": "data.cache_dir",
-    "vocab_size": "data.vocab_size",
     "lr": "optim.lr",
     "learning_rate": "optim.lr",
     "optimizer": "optim.name",
@@ -245,21 +235,8 @@ ALIASES: dict[str, str] = {
 """Short flags and T2T's names, and the path each one stands for (flags equal to a path need no entry)."""
 
 RESUMABLE = frozenset(
-    [
-        "train_steps",
-        "time_limit",
-        "eval_every",
-        "save_every",
-        "log_every",
-        "keep_last",
-        "average",
-        "callbacks",
-        "baselines",
-        "report",
-        "memory_limit",
-        "decode",
-        "output_dir",
-    ]
+    "train_steps time_limit eval_every save_every log_every keep_last average callbacks baselines report memory_limit "
+    "decode output_dir".split()
 )
 """Fields that a resume may change. Of these only the end of the run (train_steps, time_limit) and callbacks touch what
 a step computes, through the learning rate."""

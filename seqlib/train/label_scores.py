@@ -11,8 +11,6 @@ from seqlib.problems.spec import Labels
 
 _NONE: Any = 0  # the F1 of a label that neither occurs nor is given
 
-__all__ = ["label_scores", "losses", "score_names", "sklearn_available"]
-
 
 def sklearn_available() -> bool:
     """True when scikit-learn is installed (the `eval` extra)."""

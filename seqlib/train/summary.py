@@ -21,9 +21,6 @@ from seqlib.train.step import CompiledStep, compiled_loss
 from seqlib.util.memory import size_text
 from seqlib.util.table import text_table
 
-__all__ = ["Layer", "Pass", "Summary", "empty_batch", "summary"]
-
-
 _Shapes = dict[int, dict[tuple[int, ...], None]]  # of the results of a module's calls, by its id; each once
 
 

@@ -14,8 +14,6 @@ from seqlib.util.atomic import umask
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["write_arrays"]
-
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
     """Write named arrays as safetensors; a full disk is an `OSError` with ENOSPC, as for any other file."""

@@ -17,8 +17,6 @@ from typing import Any
 
 from seqlib.util.errors import SeqlibError
 
-__all__ = ["atomic_file", "atomic_folder", "free_folder", "write_bytes", "write_json", "write_text"]
-
 _AT_FDCWD = -100  # linux/fcntl.h
 _RENAME_EXCHANGE = 2  # linux/fs.h
 

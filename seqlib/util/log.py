@@ -3,8 +3,6 @@
 import logging
 import sys
 
-__all__ = ["get_logger"]
-
 
 class _Stderr(logging.Handler):
     """Writes to the `sys.stderr` of the moment, so a progress bar or a test that replaces it sees the lines."""

@@ -17,8 +17,6 @@ from typing import Any
 
 from seqlib.util.errors import UsageError, unknown
 
-__all__ = ["available", "resolve"]
-
 
 def resolve(name: str, package: str, kind: str) -> Any:
     """The object that `name` stands for: a factory function of `package`, or whatever a user's location holds.

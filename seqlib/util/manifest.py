@@ -9,8 +9,6 @@ import msgspec
 
 from seqlib.util.errors import DataError
 
-__all__ = ["MANIFEST", "check_manifest", "file_digest", "write_manifest"]
-
 MANIFEST = "manifest.json"
 
 

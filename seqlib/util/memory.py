@@ -9,8 +9,6 @@ from pathlib import Path
 
 from seqlib.util.errors import UsageError
 
-__all__ = ["available_bytes", "parse_size", "peak_bytes", "resident_bytes", "size_text"]
-
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 

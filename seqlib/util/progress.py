@@ -4,8 +4,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Progress", "progress"]
-
 
 class Progress:
     """What `progress` yields. `done` counts the steps told so far."""

@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Sequence
 
-__all__ = ["sparkline", "text_table"]
-
 _BARS = "▁▂▃▄▅▆▇█"
 
 

@@ -3,6 +3,9 @@
 One file a family; kernels beside the op they serve.
 """
 
+from importlib import import_module as _import
+from pkgutil import iter_modules as _files
+
 from seqlib.core import backward as _backward
 from seqlib.core.ops.adamw import adamw, global_norm
 from seqlib.core.ops.additive_scores import additive_scores
@@ -36,26 +39,6 @@ register_methods({"getitem": getitem, "max": max, "mean": mean, "min": min})
 register_methods({"cast": cast, "reshape": reshape, "transpose": transpose, "sum": sum, "matmul": matmul})
 
 # Kernels for the GPU give themselves to their ops; nothing of CUDA is loaded before a GPU is asked for.
-from seqlib.core.ops import (  # noqa: E402
-    adamw_cuda,
-    additive_scores_cuda,
-    attention_cuda,
-    attention_few_cuda,
-    copy_cuda,
-    cross_entropy_bwd_cuda,
-    cross_entropy_cuda,
-    embedding_cuda,
-    glu_cuda,
-    index_cuda,
-    matmul_cuda,
-    multinomial_cuda,
-    norm_cuda,
-    random_cuda,
-    recurrent_cuda,
-    reduce_cuda,
-    rotary_cuda,
-    scatter_cuda,
-    softmax_cuda,
-    sort_cuda,
-    uneven_cuda,
-)
+for _file in _files(__path__):  # noqa: F405
+    if _file.name.endswith("_cuda"):
+        _import(f"{__name__}.{_file.name}")

@@ -16,8 +16,6 @@ import numpy as np
 
 from seqlib.util.errors import DataError
 
-__all__ = ["Checkpoint", "Entry", "damaged", "mapped", "size_of"]
-
 _MAX_DIMENSIONS = 8
 
 

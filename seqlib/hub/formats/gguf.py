@@ -16,8 +16,6 @@ import numpy as np
 from seqlib.hub.formats.checkpoint import Checkpoint, Entry, damaged, mapped
 from seqlib.util.errors import UsageError
 
-__all__ = ["MAGIC", "read"]
-
 MAGIC = b"GGUF"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9

@@ -17,8 +17,6 @@ import numpy as np
 from seqlib.hub.formats.checkpoint import Checkpoint, Entry, damaged, mapped
 from seqlib.hub.formats.npz import MODEL_YML, model_yml
 
-__all__ = ["looks_like", "read"]
-
 _TYPES = {0x101: "i1", 0x102: "<i2", 0x104: "<i4", 0x108: "<i8", 0x201: "u1", 0x402: "<f2", 0x404: "<f4", 0x408: "<f8"}
 _INTGEMM = {0x4101: "i1", 0x4102: "<i2"}  # quantised, for any processor
 

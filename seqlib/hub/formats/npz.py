@@ -13,8 +13,6 @@ import yaml
 
 from seqlib.hub.formats.checkpoint import Checkpoint, Entry, damaged, mapped, size_of
 
-__all__ = ["MODEL_YML", "ZIP_ERRORS", "members", "model_yml", "read", "stored_at"]
-
 MODEL_YML = "special:model.yml"
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, RuntimeError, EOFError, OverflowError)
 """What the standard library raises on damaged archives."""

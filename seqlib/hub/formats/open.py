@@ -11,8 +11,6 @@ from seqlib.hub.formats import gguf, marian, npz, safetensors, torch
 from seqlib.hub.formats.checkpoint import Checkpoint, Entry, damaged
 from seqlib.util.errors import DataError, UsageError
 
-__all__ = ["open_checkpoint"]
-
 # The first of these that a folder has; safetensors before what is slower to read.
 _IN_FOLDERS = (
     "model.safetensors", "model.safetensors.index.json", "*.safetensors", "pytorch_model.bin",

@@ -15,8 +15,6 @@ import numpy as np
 
 from seqlib.hub.formats.checkpoint import Checkpoint, Entry, damaged, mapped
 
-__all__ = ["DTYPES", "looks_like", "read"]
-
 DTYPES: dict[str, np.dtype[Any]] = dict(
     zip(
         "F64 F32 F16 BF16 F8_E4M3 F8_E5M2 I64 I32 I16 I8 U64 U32 U16 U8 BOOL".split(),

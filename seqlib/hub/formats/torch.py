@@ -21,8 +21,6 @@ from seqlib.hub.formats.checkpoint import Checkpoint, Entry, damaged, mapped
 from seqlib.hub.formats.npz import ZIP_ERRORS, members, stored_at
 from seqlib.hub.formats.pickles import Named, PickleError, load
 
-__all__ = ["looks_like", "read", "read_legacy"]
-
 _DTYPES: dict[str, np.dtype[Any]] = dict(
     zip(
         (f"{kind}Storage" for kind in "Double Float Half BFloat16 Long Int Short Char Byte Bool".split()),

@@ -17,8 +17,6 @@ from seqlib.train.inspection.saved import checked, tokenizer_facts
 from seqlib.util.manifest import check_manifest
 from seqlib.util.table import text_table
 
-__all__ = ["look"]
-
 _EXAMPLES = 4
 _BINS = 12
 _BAR = 40

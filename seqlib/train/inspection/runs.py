@@ -23,8 +23,6 @@ from seqlib.train.setup import find_preset, own_code
 from seqlib.util.errors import SeqlibError
 from seqlib.util.table import sparkline
 
-__all__ = ["look"]
-
 _NOT_SETTINGS = {"output_dir", "hparams", "hparams_set", "model", "problem"}
 
 

@@ -17,8 +17,6 @@ from seqlib.util.errors import DataError
 from seqlib.util.manifest import check_manifest
 from seqlib.util.memory import size_text
 
-__all__ = ["checked", "look_at_bundle", "look_at_checkpoint", "model_facts", "tokenizer_facts"]
-
 
 def checked(quick: bool) -> str:
     """What is said of digests once they have been read, or not."""

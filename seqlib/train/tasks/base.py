@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from seqlib.train.report.page import Section
     from seqlib.train.trainer import Trainer
 
-__all__ = ["Finished", "Scorer", "Task", "families"]
-
 
 class Scorer(Protocol):
     """Scores a model on dev during training; what is costly to make is kept between evaluations."""

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from seqlib.train.report.page import Section
     from seqlib.train.trainer import Trainer
 
-__all__ = ["TASK", "LanguageModelTask", "documents_loss", "stream_loss"]
-
 _LONG = 1024  # of a window for scores, where a model has no end
 _TOKENS = 8192  # of a batch for scores
 _COUNTED = 5_000_000  # tokens of train that n-grams are counted in

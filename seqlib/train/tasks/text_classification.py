@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from seqlib.train.report.page import Section
     from seqlib.train.trainer import Trainer
 
-__all__ = ["TASK", "LabelScorer", "TextClassificationTask", "parse_class_weights"]
-
 
 class LabelScorer:
     """Labels dev during training with the model as a saved one would; the compiled programs are kept."""

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from seqlib.train.report.page import Section
     from seqlib.train.trainer import Trainer
 
-__all__ = ["TASK", "TranslationTask", "calibrate", "pairs_loss"]
-
 _TOKENS = 2048  # a batch and side, for the loss
 _PLACE = 2_000_000  # measured: the two programs of a decoding cache
 _SOURCE = 1_000  # measured: a training source, and what is counted of it, while the confidence is fitted

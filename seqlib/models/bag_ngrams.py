@@ -58,8 +58,7 @@ class BagNgrams(TextClassifier):
         draws = np.random.Philox(key=[config.buckets, 0]).random_raw(config.n * spec.source_vocab) % config.buckets
         self.hashes = Variable(draws.reshape(config.n, -1).astype(np.int32), name="hashes")
         self.token_dropout = Dropout(config.token_dropout)
-        for name, parameter in self.named_parameters().items():
-            parameter.name = name
+        self.name_parameters()
 
     def features(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
         mask = self.token_dropout(valid(lengths, ids.shape[1]))

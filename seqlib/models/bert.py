@@ -7,9 +7,7 @@ B batch, T time, D model width, V vocabulary, C classes.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
-
-import msgspec
+from typing import Any, Literal
 
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
@@ -25,7 +23,7 @@ from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.nn.norm import LayerNorm
 from seqlib.nn.positions import LearnedPositions
-from seqlib.nn.transformer_layers import EncoderLayer
+from seqlib.nn.transformer_layers import EncoderLayer, LayerConfig
 from seqlib.util.errors import UsageError, unknown
 
 __all__ = [
@@ -37,11 +35,10 @@ TASK = "text_classification"
 MODEL_TYPES = ("bert", "roberta", "distilbert")
 
 
-class BertConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class BertConfig(LayerConfig, frozen=True, kw_only=True):
     """Sizes of a BERT, by default those of bert-base; raises UsageError for values that don't fit together.
 
-    `d_ff`, `activation`, `attention_dropout`, `ff_dropout`, `norm`, `norm_kind`, `norm_eps`, `positions`, `kv_heads`,
-    `head_width`, `attention_bias`, `attention_scale` and `ff_bias` are as in `TransformerConfig`; `pad_id` fills rows.
+    `dropout` is also that before the output layer of a classifier; `pad_id` fills rows.
     """
 
     kind: str = "bert"
@@ -60,20 +57,11 @@ class BertConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     types: int = 2
     """Kinds of segments (first and second text of a pair); 0: they are not told apart."""
     activation: str = "gelu"
-    dropout: float = 0.1
-    """Of embeddings, of what is added to a residual sum, and before the output layer of a classifier."""
-    attention_dropout: float = 0.1
     norm_eps: float = 1e-12
     pad_id: int = 0
-    # What `nn.transformer_layers` asks for besides.
-    norm: str = "post"
-    norm_kind: str = "layer"
+    norm: Literal["pre", "post"] = "post"
     positions: str = "learned"
-    kv_heads: int = 0
     attention_bias: bool = True
-    attention_scale: float = 0.0
-    head_width: int = 0
-    ff_bias: bool = True
     ff_dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -180,8 +168,7 @@ class BertClassifier(TextClassifier):
         self.config = config
         self.bert = Bert(config)
         self.dense = Linear(config.d_model, config.d_model)
-        for name, parameter in self.named_parameters().items():
-            parameter.name = name
+        self.name_parameters()
 
     def features(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
         """As `TextClassifier.features`."""

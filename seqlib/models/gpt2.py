@@ -17,7 +17,7 @@ from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
 from seqlib.data.batch import TextBatch
 from seqlib.models.names import Names, read_table
-from seqlib.models.preset import Preset
+from seqlib.models.preset import Preset, adamw
 from seqlib.nn import init
 from seqlib.nn.attention import MultiHeadAttention, Segments
 from seqlib.nn.cache import DecodeCache, StepPlace
@@ -28,7 +28,8 @@ from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.nn.norm import LayerNorm
 from seqlib.nn.positions import LearnedPositions
-from seqlib.util.errors import ShapeError, UsageError
+from seqlib.nn.token_model import CausalModel
+from seqlib.util.errors import UsageError
 
 __all__ = [
     "GPT2",
@@ -118,12 +119,11 @@ class Block(Module):
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
-class GPT2(Module):
+class GPT2(CausalModel):
     """The model of a `config` over token ids. Weights are drawn from N(0, 0.02²), those of the layers that end in a
     residual sum from N(0, 0.02² / (2 · layers)), by `generator`; biases are 0.
     """
 
-    half = True
     use, family = "generate", "gpt2"
 
     def __init__(self, config: GPT2Config, generator: Generator):
@@ -135,8 +135,7 @@ class GPT2(Module):
             self.blocks = [Block(config) for _ in range(config.layers)]
             self.norm = LayerNorm(config.d_model, config.norm_eps)
             self._draw()
-        for name, parameter in self.named_parameters().items():
-            parameter.name = name
+        self.name_parameters()
 
     def _draw(self) -> None:
         for name, module in self.named_modules().items():
@@ -144,6 +143,11 @@ class GPT2(Module):
                 std = _STD / math.sqrt(2 * self.config.layers) if name.endswith("out_proj") else _STD
                 holder = cast("Any", module)
                 holder.weight = Parameter(init.normal(holder.weight.shape, std))
+
+    @property
+    def output_weight(self) -> Parameter:
+        """That of the embedding."""
+        return self.embedding.weight
 
     def hidden(self, tokens: Any, segments: Segments | None = None) -> Tensor:
         """tokens int32 [B,T] → [B,T,D], for `logits`; packed texts int32 [N] in segments → [N,D]."""
@@ -153,21 +157,12 @@ class GPT2(Module):
             x = block(x, segments)
         return self.norm(x)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """hidden [..., D] → scores of the next token [..., V], at least float32."""
-        return ops.matmul(hidden, self.embedding.weight.as_dtype(hidden.dtype), transpose_b=True, wide=True)
-
-    def forward(self, tokens: Any) -> Tensor:
-        """tokens int32 [B,T] → logits [B,T,V]. Raises ShapeError for T > max_length."""
-        return self.logits(self.hidden(tokens))
-
     # ---- one token at a time
 
     def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> DecodeCache:
         """Empty storage for texts of up to `max_length` tokens in `rows` = `sentences` · beams rows; there is no
         source (`source_length` 0)."""
-        if max_length > self.config.max_length:
-            raise ShapeError(f"cache: max_length: expected at most {self.config.max_length}, got {max_length}")
+        self.check_length(max_length)
         heads, width = self.config.heads, self.config.d_model // self.config.heads
         dtype = self.compute or np.float32
         return DecodeCache(len(self.blocks), sentences, rows, source_length, max_length, heads, width, dtype)
@@ -198,14 +193,7 @@ class GPT2(Module):
         segments = None
         if batch.offsets is not None:
             segments = Segments(as_tensor(batch.offsets), as_tensor(batch.positions))
-        hidden = self.hidden(batch.inputs, segments)
-        return ops.linear_cross_entropy(
-            ops.reshape(hidden, (-1, self.config.d_model)),
-            self.embedding.weight.as_dtype(hidden.dtype),
-            ops.reshape(as_tensor(batch.targets), (-1,)),
-            smoothing=smoothing,
-            ignore_index=-1,
-        )
+        return self.tokens_loss(self.hidden(batch.inputs, segments), as_tensor(batch.targets), smoothing)
 
 
 def build(config: GPT2Config, spec: Any, generator: Generator) -> GPT2:
@@ -224,16 +212,7 @@ def why_not_packed(config: GPT2Config) -> str:
 def _preset(about: str, rows: int, lr: float, warmup: int, **sizes: Any) -> Preset:
     """nanoGPT's training settings around a model; windows of its `max_length`, `rows` of them a batch."""
     model = GPT2Config(**sizes)
-    optim: dict[str, Any] = {
-        "lr": lr,
-        "schedule": "constant*linear_warmup*cosine_decay",
-        "warmup": warmup,
-        "betas": (0.9, 0.99),
-        "eps": 1e-8,
-        "weight_decay": 0.1,
-        "clip_norm": 1.0,
-        "smoothing": 0.0,
-    }
+    optim = adamw(lr, warmup, (0.9, 0.99), eps=1e-8, weight_decay=0.1)
     length = model.max_length
     batch = {"kind": "windows", "tokens": rows * length, "max_length": length}
     return Preset(about=about, model=model, optim=optim, batch=batch)

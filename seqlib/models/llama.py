@@ -15,17 +15,16 @@ import numpy as np
 
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
-from seqlib.core.tensor import Parameter, Tensor, as_tensor
-from seqlib.data.batch import TextBatch
+from seqlib.core.tensor import Tensor, as_tensor
 from seqlib.models.names import Names, read_table
-from seqlib.nn import init
 from seqlib.nn.attention import MultiHeadAttention
 from seqlib.nn.cache import DecodeCache, StepPlace
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.feed_forward import FeedForward
 from seqlib.nn.module import Module
 from seqlib.nn.norm import RMSNorm
-from seqlib.util.errors import ShapeError, UsageError
+from seqlib.nn.token_model import CausalModel
+from seqlib.util.errors import UsageError
 
 __all__ = ["Llama", "LlamaConfig", "build", "config_of", "from_hf", "names"]
 
@@ -131,12 +130,10 @@ class Layer(Module):
         return x + (y if self.feed_forward_after is None else self.feed_forward_after(y))
 
 
-class Llama(Module):
+class Llama(CausalModel):
     """The model of a `config` over `vocab` tokens; weights are drawn as `nn` does."""
 
-    half = True
     use = "generate"
-    multiplied = ("output_weight",)
 
     def __init__(self, config: LlamaConfig, vocab: int):
         self.config = config
@@ -145,11 +142,8 @@ class Llama(Module):
         self.embedding = Embedding(vocab, config.d_model, scale)
         self.layers = [Layer(config, i) for i in range(config.layers)]
         self.norm = RMSNorm(config.d_model, config.norm_eps)
-        self.output_weight = (
-            self.embedding.weight if config.tied else Parameter(init.xavier_uniform((vocab, config.d_model)))
-        )
-        for name, parameter in self.named_parameters().items():
-            parameter.name = name
+        self.output_from(self.embedding, config.tied)
+        self.name_parameters()
 
     def hidden(self, tokens: Any, cache: DecodeCache | None = None) -> Tensor:
         """tokens int32 [B,T] → [B,T,D], for `logits`; keys and values go into the cache, if there is one."""
@@ -163,34 +157,13 @@ class Llama(Module):
             x = layer(x, near if self.config.local(i) else None, cache, i)
         return self.norm(x)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """hidden [..., D] → scores of the next token [..., V], at least float32."""
-        return ops.matmul(hidden, self.output_weight.as_dtype(hidden.dtype), transpose_b=True, wide=True)
-
-    def forward(self, tokens: Any) -> Tensor:
-        """tokens int32 [B,T] → logits [B,T,V]."""
-        return self.logits(self.hidden(tokens))
-
-    def loss(self, batch: TextBatch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-        """(sum of the cross entropies in nats, number of targets that count), both float32 scalars; for
-        `train.step.training_step`."""
-        hidden = self.hidden(batch.inputs)
-        return ops.linear_cross_entropy(
-            ops.reshape(hidden, (-1, self.config.d_model)),
-            self.output_weight.as_dtype(hidden.dtype),
-            ops.reshape(as_tensor(batch.targets), (-1,)),
-            smoothing=smoothing,
-            ignore_index=-1,
-        )
-
     # ---- one token at a time
 
     def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> DecodeCache:
         """Empty storage for texts of up to `max_length` tokens in `rows` = `sentences` · beams rows; there is no
         source (`source_length` 0)."""
         config = self.config
-        if max_length > config.max_length:
-            raise ShapeError(f"cache: max_length: expected at most {config.max_length}, got {max_length}")
+        self.check_length(max_length)
         heads, width = config.kv_heads or config.heads, config.head_width or config.d_model // config.heads
         dtype = self.compute or np.float32
         return DecodeCache(config.layers, sentences, rows, source_length, max_length, heads, width, dtype)

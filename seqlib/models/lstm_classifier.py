@@ -60,8 +60,7 @@ class LSTMClassifier(TextClassifier):
         self.embedding_dropout = Dropout(config.embedding_dropout)
         rate, both = config.embedding_dropout, config.bidirectional
         self.lstm = LSTM(config.d_model, config.hidden, config.layers, both, rate)
-        for name, parameter in self.named_parameters().items():
-            parameter.name = name
+        self.name_parameters()
 
     def features(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
         mask = ops.expand_dims(valid(lengths, ids.shape[1]), 2)

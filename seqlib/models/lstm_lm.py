@@ -14,14 +14,13 @@ import numpy as np
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
-from seqlib.core.tensor import Parameter, Tensor, as_tensor
+from seqlib.core.tensor import Tensor, as_tensor
 from seqlib.data.batch import TextBatch
-from seqlib.models.preset import Preset
-from seqlib.nn import init
+from seqlib.models.preset import Preset, adamw
 from seqlib.nn.dropout import Dropout, check_rate
 from seqlib.nn.embedding import Embedding
-from seqlib.nn.module import Module
 from seqlib.nn.recurrent import LSTMCell, State, StateCache
+from seqlib.nn.token_model import TokenModel
 from seqlib.util.errors import ShapeError, UsageError
 
 __all__ = ["LSTMLM", "LSTMLMConfig", "build", "characters", "large", "medium"]
@@ -66,7 +65,7 @@ class LSTMLMConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return [self.hidden] * (self.layers - 1) + [self.d_model if self.tie_output else self.hidden]
 
 
-class LSTMLM(Module):
+class LSTMLM(TokenModel):
     """The model of a `config` over token ids, initial weights drawn from `generator`: see `LSTMCell` and `Embedding`;
     the output weights, where they are not the embedding, by Xavier.
 
@@ -74,9 +73,7 @@ class LSTMLM(Module):
     states in which the step before it ended, through which no gradient flows (truncated backpropagation through time).
     """
 
-    half = True
     recurrent = True
-    multiplied = ("output_weight",)
     derived = ("carried",)
 
     def __init__(self, config: LSTMLMConfig, generator: Generator):
@@ -86,16 +83,12 @@ class LSTMLM(Module):
             self.embedding = Embedding(config.vocab, config.d_model)
             sizes = zip([config.d_model, *widths[:-1]], widths, strict=True)
             self.cells = [LSTMCell(size, width, config.weight_dropout) for size, width in sizes]
-            tied = self.embedding.weight
-            self.output_weight = (
-                tied if config.tie_output else Parameter(init.xavier_uniform((config.vocab, widths[-1])))
-            )
+            self.output_from(self.embedding, config.tie_output, widths[-1])
         self.embedding_dropout = Dropout(config.embedding_dropout)
         self.dropout = Dropout(config.dropout)
         self.output_dropout = Dropout(config.output_dropout)
         self.carried: list[Any] = []
-        for name, parameter in self.named_parameters().items():
-            parameter.name = name
+        self.name_parameters()
 
     def _advance(self, tokens: Any, states: Any, lengths: Any = None) -> tuple[Tensor, list[State]]:
         """tokens int32 [B,T] → the last layer's states, dropped, time first [T,B,·], and each layer's last state."""
@@ -108,10 +101,6 @@ class LSTMLM(Module):
             dropout = self.dropout if i + 1 < len(self.cells) else self.output_dropout
             x = dropout(ops.swapaxes(y, 0, 1))
         return x, found
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """hidden [..., ·] → scores of the next token [..., V], at least float32."""
-        return ops.matmul(hidden, self.output_weight.as_dtype(hidden.dtype), transpose_b=True, wide=True)
 
     def forward(self, tokens: Any, states: list[State] | None = None) -> tuple[Tensor, list[State]]:
         """tokens int32 [B,T], and the states (h, c) [B,·] of each layer to start from (None: zeros) → logits [B,T,V]
@@ -131,13 +120,7 @@ class LSTMLM(Module):
         hidden, states = self._advance(tokens, start)
         for variable, last in zip(carried, (s for state in states for s in state), strict=False):
             variable.assign(last.detach())
-        return ops.linear_cross_entropy(
-            ops.reshape(hidden, (-1, hidden.shape[-1])),
-            self.output_weight.as_dtype(hidden.dtype),
-            ops.reshape(ops.swapaxes(as_tensor(batch.targets), 0, 1), (-1,)),
-            smoothing=smoothing,
-            ignore_index=-1,
-        )
+        return self.tokens_loss(hidden, ops.swapaxes(as_tensor(batch.targets), 0, 1), smoothing)
 
     # ---- states that go on
 
@@ -195,16 +178,7 @@ def _batch(rows: int, length: int) -> dict[str, Any]:
 
 
 def _training(lr: float, clip: float) -> dict[str, Any]:
-    return {
-        "lr": lr,
-        "schedule": "constant*linear_warmup*cosine_decay",
-        "warmup": 200,
-        "betas": (0.9, 0.999),
-        "eps": 1e-8,
-        "weight_decay": 0.0,
-        "clip_norm": clip,
-        "smoothing": 0.0,
-    }
+    return adamw(lr, 200, (0.9, 0.999), eps=1e-8, clip_norm=clip)
 
 
 def medium() -> Preset:

@@ -15,16 +15,15 @@ import numpy as np
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
-from seqlib.core.tensor import Parameter, Tensor
-from seqlib.models.preset import Preset
-from seqlib.models.transformer import Batch, Vocabularies, _ids
-from seqlib.nn import init
+from seqlib.core.tensor import Tensor
+from seqlib.models.preset import Preset, adamw
+from seqlib.models.transformer import _ids
 from seqlib.nn.dropout import Dropout, check_rate
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.encoder_decoder import flat_weights
 from seqlib.nn.linear import Linear
-from seqlib.nn.module import Module
 from seqlib.nn.recurrent import LSTM, BahdanauAttention, LSTMCell, LuongAttention, RecurrentCache, State
+from seqlib.nn.token_model import TokenModel
 from seqlib.util.errors import ShapeError, UsageError
 
 __all__ = ["Encoded", "LSTMSeq2Seq", "LSTMSeq2SeqConfig", "base", "build", "multi30k"]
@@ -71,16 +70,13 @@ class Encoded(NamedTuple):
     states: list[State]
 
 
-class LSTMSeq2Seq(Module):
+class LSTMSeq2Seq(TokenModel):
     """A bidirectional encoder, and a decoder whose attention vector tanh(W [context; state]) gives the logits.
 
     `config` and `spec` are kept as given. Parameters start from `nn.init` under the ambient generator; see `build`.
     """
 
-    half = True
-    multiplied = ("output_weight",)
-
-    def __init__(self, config: LSTMSeq2SeqConfig, spec: Vocabularies):
+    def __init__(self, config: LSTMSeq2SeqConfig, spec: Any):
         self.config = config
         self.spec = spec
         width, state, scale = config.d_model, config.hidden, math.sqrt(config.d_model)
@@ -95,30 +91,18 @@ class LSTMSeq2Seq(Module):
             LuongAttention(state) if config.attention == "luong" else BahdanauAttention(state, state, width)
         )
         self.combine = Linear(2 * state, width, bias=False)
-        self.output_weight = (
-            self.target_embedding.weight
-            if config.tie_output
-            else Parameter(init.xavier_uniform((spec.target_vocab, width)))
-        )
-        for name, parameter in self.named_parameters().items():
-            parameter.name = name
+        self.output_from(self.target_embedding, config.tie_output)
+        self.name_parameters()
 
     def forward(self, src: Any, src_lengths: Any, tgt_in: Any) -> Tensor:
         """src int32 [B,S], src_lengths int32 [B], tgt_in int32 [B,T] → logits [B,T,V]."""
         return self.logits(self.decode(self.encode(src, src_lengths), src_lengths, tgt_in))
 
-    def loss(self, batch: Batch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: Any, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """(sum of the cross entropies in nats, number of target tokens), both float32 scalars; see `Batch`."""
         encoded = self.encode(batch.src, batch.src_lengths)
         hidden = self.decode(encoded, batch.src_lengths, batch.tgt_in)
-        return ops.linear_cross_entropy(
-            ops.reshape(hidden, shape=(-1, self.config.d_model)),
-            self.output_weight.as_dtype(hidden.dtype),
-            ops.reshape(_ids(batch.tgt_out), shape=(-1,)),
-            smoothing=smoothing,
-            ignore_index=-1,
-            weights=flat_weights(batch),
-        )
+        return self.tokens_loss(hidden, _ids(batch.tgt_out), smoothing, flat_weights(batch))
 
     def encode(self, src: Any, src_lengths: Any) -> Encoded:
         """src int32 [B,S], src_lengths int32 [B] ≥ 1 → memory [B,S,H], 0 beyond a length, and the decoder's states."""
@@ -140,10 +124,6 @@ class LSTMSeq2Seq(Module):
 
     def _attention_vector(self, context: Tensor, states: Tensor) -> Tensor:
         return ops.tanh(self.combine(ops.concatenate([context, states], axis=-1)))
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """hidden [..., D] → scores [..., V], at least float32."""
-        return ops.matmul(hidden, self.output_weight.as_dtype(hidden.dtype), transpose_b=True, wide=True)
 
     def _decode_fed(self, x: Tensor, encoded: Encoded, keys: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """With input feeding: embedded x [B,T,D] → attention vectors [B,T,D] before dropout, and states [B,T,H]."""
@@ -178,10 +158,7 @@ class LSTMSeq2Seq(Module):
     def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> RecurrentCache:
         """Empty storage to decode `rows` = `sentences` · beams rows; see `fill_cache`. Its size does not depend on
         `max_length`, which may be at most the model's."""
-        if max_length > self.config.max_length:
-            raise ShapeError(
-                f"cache: max_length: expected at most {self.config.max_length} (the model's), got {max_length}"
-            )
+        self.check_length(max_length)
         width = self.config.hidden
         return RecurrentCache(
             self.config.layers,
@@ -239,7 +216,7 @@ class LSTMSeq2Seq(Module):
             return self.logits(self.dropout(vector))
 
 
-def build(config: LSTMSeq2SeqConfig, spec: Vocabularies, generator: Generator) -> LSTMSeq2Seq:
+def build(config: LSTMSeq2SeqConfig, spec: Any, generator: Generator) -> LSTMSeq2Seq:
     """A model of these sizes (`config`) for these vocabularies (`spec`, a `ProblemSpec`), its initial weights drawn
     from `generator`, on the CPU: the same seed gives the same bits."""
     with use_generator(generator):
@@ -256,16 +233,7 @@ def base() -> Preset:
     return Preset(
         about="T2T lstm_seq2seq, with attention",
         model=LSTMSeq2SeqConfig(),
-        optim={
-            "lr": 2e-3,
-            "schedule": "constant*linear_warmup",
-            "warmup": 400,
-            "betas": (0.85, 0.997),
-            "eps": 1e-6,
-            "weight_decay": 0.0,
-            "clip_norm": 2.0,
-            "smoothing": 0.1,
-        },
+        optim=adamw(2e-3, 400, (0.85, 0.997), "", eps=1e-6, clip_norm=2.0, smoothing=0.1),
         batch={"tokens": 1024, "max_length": 256},
     )
 
@@ -277,15 +245,6 @@ def multi30k() -> Preset:
     return Preset(
         about="Multi30k, half an hour on a CPU",
         model=LSTMSeq2SeqConfig(layers=1, d_model=128, hidden=256, attention="bahdanau", dropout=0.2, max_length=256),
-        optim={
-            "lr": 5e-3,
-            "schedule": "constant*linear_warmup*cosine_decay",
-            "warmup": 200,
-            "betas": (0.9, 0.98),
-            "eps": 1e-9,
-            "weight_decay": 0.0,
-            "clip_norm": 1.0,
-            "smoothing": 0.1,
-        },
+        optim=adamw(5e-3, 200, (0.9, 0.98), smoothing=0.1),
         batch={"tokens": 1024, "max_length": 80},
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Preset"]
+__all__ = ["Preset", "adamw"]
 
 
 class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -22,3 +22,27 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """``{"optim.lr": …, "batch.tokens": …}``."""
         groups = {"optim": self.optim, "batch": self.batch}
         return {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
+
+
+def adamw(
+    lr: float,
+    warmup: int,
+    betas: tuple[float, float],
+    decay: str = "cosine_decay",
+    *,
+    clip_norm: float = 1.0,
+    smoothing: float = 0.0,
+    eps: float = 1e-9,
+    weight_decay: float = 0.0,
+) -> dict[str, Any]:
+    """The `optim` of a preset: a rate that rises linearly for `warmup` steps and then goes by the factors `decay`."""
+    return {
+        "lr": lr,
+        "schedule": "*".join(["constant", "linear_warmup", *decay.split()]),
+        "warmup": warmup,
+        "betas": betas,
+        "eps": eps,
+        "weight_decay": weight_decay,
+        "clip_norm": clip_norm,
+        "smoothing": smoothing,
+    }

@@ -66,8 +66,7 @@ class TextCNN(TextClassifier):
         bound = 1 / (config.d_model * max(self.widths)) ** 0.5
         self.filters.weight = Parameter(init.uniform(self.filters.weight.shape, -bound, bound))
         self.bias = Parameter(init.zeros((config.maps * len(self.widths),)))
-        for name, parameter in self.named_parameters().items():
-            parameter.name = name
+        self.name_parameters()
 
     def features(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
         maps, time = self.config.maps, ids.shape[1]

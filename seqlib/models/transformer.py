@@ -8,7 +8,7 @@ R decoding rows (B sentences times J beams). A source row is its tokens and eos;
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Parameter, Tensor, tensor
 from seqlib.data.batch import PackedBatch
-from seqlib.models.preset import Preset
+from seqlib.models.preset import Preset, adamw
 from seqlib.models.transformer_config import TransformerConfig, why_not_packed
 from seqlib.nn import init
 from seqlib.nn.attention import Segments
@@ -30,6 +30,7 @@ from seqlib.nn.module import Module
 from seqlib.nn.norm import NORMS
 from seqlib.nn.positions import Positions, added_positions
 from seqlib.nn.relative import RelativeBias
+from seqlib.nn.token_model import TokenModel
 from seqlib.nn.transformer_layers import DecoderLayer, EncoderLayer
 from seqlib.util.errors import ShapeError, UsageError
 
@@ -50,41 +51,15 @@ __all__ = [
 TASK = "translation"
 
 
-class Vocabularies(Protocol):
-    """What the model reads of a problem's spec."""
-
-    @property
-    def source_vocab(self) -> int: ...
-    @property
-    def target_vocab(self) -> int: ...
-    @property
-    def shared_vocab(self) -> bool: ...
-
-
-class Batch(Protocol):
-    """int32 arrays or tensors: src [B,S], src_lengths [B], tgt_in [B,T], tgt_out [B,T] (-1: nothing to learn)."""
-
-    @property
-    def src(self) -> Any: ...
-    @property
-    def src_lengths(self) -> Any: ...
-    @property
-    def tgt_in(self) -> Any: ...
-    @property
-    def tgt_out(self) -> Any: ...
-
-
-class Transformer(Module):
+class Transformer(TokenModel):
     """Encoder and decoder stacks over scaled token embeddings.
 
     `config` and `spec` are kept as given. Parameters start from `nn.init` under the ambient generator; see `build`.
     """
 
-    multiplied = ("output_weight",)
-    half = True
     use = "translate"
 
-    def __init__(self, config: TransformerConfig, spec: Vocabularies):
+    def __init__(self, config: TransformerConfig, spec: Any):
         self.config = config
         self.spec = spec
         self.recurrent = config.decoder_history == "ssru"
@@ -115,20 +90,15 @@ class Transformer(Module):
             else None
             for both in (True, False)
         )
-        self.output_weight = (
-            self.target_embedding.weight
-            if config.tie_output
-            else Parameter(init.xavier_uniform((spec.target_vocab, width)))
-        )
+        self.output_from(self.target_embedding, config.tie_output)
         self.output_bias = Parameter(init.zeros((spec.target_vocab,))) if config.output_bias else None
-        for name, parameter in self.named_parameters().items():
-            parameter.name = name
+        self.name_parameters()
 
     def forward(self, src: Any, src_lengths: Any, tgt_in: Any) -> Tensor:
         """src int32 [B,S], src_lengths int32 [B], tgt_in int32 [B,T] → logits [B,T,V]."""
         return self.logits(self.decode(self.encode(src, src_lengths), src_lengths, tgt_in))
 
-    def loss(self, batch: Batch | PackedBatch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: Any, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """(sum of the cross entropies in nats, number of target tokens), both float32 scalars; see `Batch`.
 
         With weights in the batch: (sum of weight times cross entropy, sum of the weights).
@@ -142,14 +112,7 @@ class Transformer(Module):
             flat = ops.reshape(self.logits(hidden), shape=(-1, self.output_weight.shape[0]))
             targets = ops.reshape(_ids(batch.tgt_out), shape=(-1,))
             return ops.cross_entropy(flat, targets, smoothing=smoothing, weights=flat_weights(batch))
-        return ops.linear_cross_entropy(
-            ops.reshape(hidden, shape=(-1, self.config.d_model)),
-            self.output_weight.as_dtype(hidden.dtype),
-            ops.reshape(_ids(batch.tgt_out), shape=(-1,)),
-            smoothing=smoothing,
-            ignore_index=-1,
-            weights=flat_weights(batch),
-        )
+        return self.tokens_loss(hidden, _ids(batch.tgt_out), smoothing, flat_weights(batch))
 
     def encode(self, src: Any, src_lengths: Any) -> Tensor:
         """src int32 [B,S], src_lengths int32 [B] ≥ 1 → memory [B,S,D]; rows beyond a length hold no meaning."""
@@ -228,10 +191,7 @@ class Transformer(Module):
 
     def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> DecodeCache:
         """Empty storage to decode up to `max_length` tokens in `rows` = `sentences` · beams rows; see `fill_cache`."""
-        if max_length > self.config.max_length:
-            raise ShapeError(
-                f"cache: max_length: expected at most {self.config.max_length} (the model's), got {max_length}"
-            )
+        self.check_length(max_length)
         heads, width = self.config.heads, self.config.d_model
         own = self.config.kv_heads or heads
         sizes = (sentences, rows, source_length, max_length, own, self.config.head_width or width // heads)
@@ -286,7 +246,7 @@ class Transformer(Module):
             return self.logits(ops.reshape(self._decoded(x), shape=(cache.rows, self.config.d_model)))
 
 
-def build(config: TransformerConfig, spec: Vocabularies, generator: Generator) -> Transformer:
+def build(config: TransformerConfig, spec: Any, generator: Generator) -> Transformer:
     """A Transformer of these sizes (`config`) for these vocabularies (`spec`, a `ProblemSpec`), its initial weights
     drawn from `generator`, on the CPU: the same seed gives the same bits."""
     with use_generator(generator):
@@ -307,22 +267,13 @@ def _ids(value: Any) -> Tensor:
 
 
 def _preset(about: str, tokens: int, longest: int, optim: dict[str, Any], **sizes: Any) -> Preset:
-    """What the presets share: no weight decay, and 1e-9 for epsilon."""
-    settings: dict[str, Any] = {"eps": 1e-9, "weight_decay": 0.0, **optim}
     batch = {"tokens": tokens, "max_length": longest}
-    return Preset(about=about, model=TransformerConfig(**sizes), optim=settings, batch=batch)
+    return Preset(about=about, model=TransformerConfig(**sizes), optim=optim, batch=batch)
 
 
 def _t2t(about: str, **sizes: Any) -> Preset:
     """Tensor2Tensor's transformer_base settings (version 3) around a model of some size."""
-    optim = {
-        "lr": 2.0,
-        "schedule": "constant*linear_warmup*rsqrt_decay*rsqrt_hidden_size",
-        "warmup": 8000,
-        "betas": (0.9, 0.997),
-        "clip_norm": 0.0,
-        "smoothing": 0.1,
-    }
+    optim = adamw(2.0, 8000, (0.9, 0.997), "rsqrt_decay rsqrt_hidden_size", clip_norm=0.0, smoothing=0.1)
     return _preset(about, 4096, 256, optim, **sizes)
 
 
@@ -348,31 +299,16 @@ def big() -> Preset:
 
 def _little(layers: int, d_model: int, d_ff: int, dropout: float) -> dict[str, Any]:
     """Sizes of models for little text: equal stacks, 4 heads, dropout on embeddings and residuals alone."""
-    return {
-        "encoder_layers": layers,
-        "decoder_layers": layers,
-        "d_model": d_model,
-        "d_ff": d_ff,
-        "heads": 4,
-        "max_length": 256,
-        "dropout": dropout,
-        "attention_dropout": 0.0,
-        "ff_dropout": 0.0,
-    }
+    stacks: dict[str, Any] = {"encoder_layers": layers, "decoder_layers": layers, "d_model": d_model, "d_ff": d_ff}
+    rates = {"dropout": dropout, "attention_dropout": 0.0, "ff_dropout": 0.0}
+    return {**stacks, **rates, "heads": 4, "max_length": 256}
 
 
 def bulletin() -> Preset:
     """For translate_bulletin in minutes on a CPU: 2+2 layers, 64/256, 4 heads, rotary positions; no dropout, since
     its sentences never run out. Narrow, because many small steps learn more in a given time than few large ones.
     """
-    optim = {
-        "lr": 8e-3,
-        "schedule": "constant*linear_warmup*cosine_decay",
-        "warmup": 100,
-        "betas": (0.8, 0.95),
-        "clip_norm": 1.0,
-        "smoothing": 0.0,
-    }
+    optim = adamw(8e-3, 100, (0.8, 0.95))
     sizes = _little(2, 64, 256, dropout=0.0)
     return _preset("the embedded bulletin problem, minutes on a CPU", 1024, 64, optim, positions="rotary", **sizes)
 
@@ -380,14 +316,7 @@ def bulletin() -> Preset:
 def multi30k() -> Preset:
     """For Multi30k (29,000 short pairs) in half an hour on two processors: 4+4 layers, 128/256, 4 heads, dropout 0.1.
     Small steps of 1,024 tokens: at this size updates are worth more than tokens."""
-    optim = {
-        "lr": 5e-3,
-        "schedule": "constant*linear_warmup*cosine_decay",
-        "warmup": 400,
-        "betas": (0.9, 0.98),
-        "clip_norm": 1.0,
-        "smoothing": 0.1,
-    }
+    optim = adamw(5e-3, 400, (0.9, 0.98), smoothing=0.1)
     return _preset("Multi30k, half an hour on a CPU", 1024, 80, optim, **_little(4, 128, 256, dropout=0.1))
 
 
@@ -397,13 +326,5 @@ def multi30k_tiny() -> Preset:
     (Wu et al. 2021, "Good for Misconceived Reasons".) Its rate falls with the inverse root of the step after 2000
     steps of warm-up, batches are 4096 tokens.
     """
-    optim = {
-        "lr": 5e-3,
-        "schedule": "constant*linear_warmup*rsqrt_normalized_decay",
-        "warmup": 2000,
-        "betas": (0.9, 0.98),
-        "eps": 1e-8,
-        "clip_norm": 0.0,
-        "smoothing": 0.1,
-    }
+    optim = adamw(5e-3, 2000, (0.9, 0.98), "rsqrt_normalized_decay", eps=1e-8, clip_norm=0.0, smoothing=0.1)
     return _preset("Multi30k, the published small shape", 4096, 128, optim, **_little(4, 128, 256, dropout=0.3))

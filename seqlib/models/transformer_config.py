@@ -4,38 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
-
 from seqlib.nn.dropout import check_rate
 from seqlib.nn.feed_forward import ACTIVATIONS, GATED
+from seqlib.nn.transformer_layers import DecoderConfig
 from seqlib.util.errors import UsageError, unknown
 
 __all__ = ["TransformerConfig", "why_not_packed"]
 
 
-class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TransformerConfig(DecoderConfig, frozen=True, kw_only=True):
     """Sizes and choices of a Transformer; raises UsageError for values that don't fit together."""
 
     encoder_layers: int = 6
     """Blocks of self-attention and feed-forward."""
     decoder_layers: int = 6
     """Blocks of self-attention, attention over the encoder's output, and feed-forward."""
-    d_model: int = 512
-    """Width of embeddings and layers, D."""
-    d_ff: int = 2048
-    """Width of the feed-forward blocks' inside, F."""
-    heads: int = 8
-    """Of every attention; a divisor of d_model."""
-    kv_heads: int = 0
-    """Heads of keys and values, a divisor of heads; 0: as many (grouped queries, Ainslie et al. 2023)."""
-    activation: str = "relu"
-    """relu, gelu (exact) or silu; or gated, with a third matrix: glu, reglu, geglu or swiglu (Shazeer 2020)."""
-    norm: Literal["pre", "post"] = "pre"
-    """A norm before each block with one after the last layer (T2T), or after each residual sum (Vaswani et al.)."""
-    norm_kind: Literal["layer", "rms"] = "layer"
-    """Layer norm, or root-mean-square norm (Zhang and Sennrich 2019)."""
-    norm_eps: float = 1e-6
-    """Added to the variance (or mean square) below the root."""
     positions: Literal["sinusoidal", "sinusoidal_paper", "rotary", "learned", "relative"] = "sinusoidal"
     """Sinusoids (with T2T's wavelengths, or those in the paper of Vaswani et al.) or learnt vectors added to the
     embeddings, queries and keys of self-attention turned (Su et al. 2021), or learnt numbers added to its scores by the
@@ -46,17 +29,6 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """Of relative positions: the numbers a head has, for the distances (in the encoder half of them a direction)."""
     relative_longest: int = 128
     """Of relative positions: the distance from which on all share a number."""
-    decoder_history: Literal["attention", "ssru"] = "attention"
-    """What a decoder layer sees the output so far by: self-attention, or a recurrent unit whose state has one size
-    (SSRU, Kim et al. 2019; Marian's fast decoders)."""
-    attention_bias: bool = False
-    """Biases in the attention projections (T2T has none)."""
-    attention_scale: float = 0.0
-    """What scores are multiplied by; 0: one over the root of the head width (T5 has 1)."""
-    head_width: int = 0
-    """Of every attention, K; 0: d_model / heads."""
-    ff_bias: bool = True
-    """Biases in the feed-forward blocks (T5 has none)."""
     embedding_scale: bool = True
     """Embedded tokens are multiplied by the root of d_model."""
     embedding_norm: bool = False
@@ -67,12 +39,6 @@ class TransformerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """A number added to each word's score (Marian, BART)."""
     output_scale: float = 1.0
     """What the decoder's output is multiplied by before the output weights (T5 with tied ones: 1 / sqrt(d_model))."""
-    dropout: float = 0.1
-    """Of embeddings and of each block's output before the residual sum."""
-    attention_dropout: float = 0.1
-    """Of attention probabilities."""
-    ff_dropout: float = 0.1
-    """Of the feed-forward block's activations (T2T's relu_dropout)."""
     tie_source: bool = True
     """Source and target share one embedding, if the problem has one vocabulary for both."""
     tie_output: bool = True

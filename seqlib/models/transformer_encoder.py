@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-import msgspec
-
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Tensor
@@ -18,14 +16,14 @@ from seqlib.nn.classifier import TextClassifier, check_config, valid
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.norm import NORMS
 from seqlib.nn.positions import added_positions
-from seqlib.nn.transformer_layers import EncoderLayer
+from seqlib.nn.transformer_layers import EncoderLayer, LayerConfig
 
 __all__ = ["TransformerEncoder", "TransformerEncoderConfig", "base", "build"]
 
 TASK = "text_classification"
 
 
-class TransformerEncoderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TransformerEncoderConfig(LayerConfig, frozen=True, kw_only=True):
     """Sizes and choices; raises UsageError for values that don't fit together."""
 
     layers: int = 2
@@ -36,30 +34,10 @@ class TransformerEncoderConfig(msgspec.Struct, frozen=True, forbid_unknown_field
     heads: int = 4
     """Of attention; a divisor of d_model."""
     activation: str = "gelu"
-    """As in the Transformer."""
-    norm: Literal["pre", "post"] = "pre"
-    """A norm before each block with one after the last layer, or after each residual sum."""
     positions: Literal["sinusoidal", "rotary", "learned"] = "sinusoidal"
     """Added to the embeddings, or turning queries and keys."""
     dropout: float = 0.2
     """Of embeddings, of each block's output before the residual sum, and of the mean."""
-    attention_dropout: float = 0.1
-    """Of attention probabilities."""
-    ff_dropout: float = 0.1
-    """Of the feed-forward block's activations."""
-    kv_heads: int = 0
-    """Heads of keys and values, a divisor of heads; 0: as many."""
-    norm_kind: Literal["layer", "rms"] = "layer"
-    norm_eps: float = 1e-6
-    """Added to the variance below the root."""
-    attention_bias: bool = False
-    """Biases in the attention projections."""
-    attention_scale: float = 0.0
-    """Of the scores; 0: one over the root of a head's width."""
-    head_width: int = 0
-    """Of a head; 0: d_model / heads."""
-    ff_bias: bool = True
-    """Biases in the feed-forward blocks."""
     max_length: int = 256
     """Tokens that are read of a text, special ones included."""
 
@@ -81,8 +59,7 @@ class TransformerEncoder(TextClassifier):
         self.positions = added_positions(config.positions, config.max_length, config.d_model)[0]
         self.layers = [EncoderLayer(config) for _ in range(config.layers)]
         self.norm = NORMS[config.norm_kind](config.d_model, config.norm_eps) if config.norm == "pre" else None
-        for name, parameter in self.named_parameters().items():
-            parameter.name = name
+        self.name_parameters()
 
     def features(self, ids: Tensor, lengths: Tensor, types: Tensor | None) -> Tensor:
         x = self.embedding(ids)

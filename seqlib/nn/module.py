@@ -114,6 +114,11 @@ class Module:
         """All parameters, each once, in the order of `named_parameters`."""
         return list(self.named_parameters().values())
 
+    def name_parameters(self) -> None:
+        """Tell all parameters their names, for errors and listings: the last line of a model's `__init__`."""
+        for name, parameter in self.named_parameters().items():
+            parameter.name = name
+
     def trainable_parameters(self) -> dict[str, Parameter]:
         """`named_parameters` without the frozen ones."""
         return {name: p for name, p in self.named_parameters().items() if not p.frozen}

@@ -6,7 +6,9 @@ sentences.
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import Literal, cast
+
+import msgspec
 
 from seqlib.core.tensor import Tensor
 from seqlib.nn.attention import MultiHeadAttention, Segments
@@ -18,50 +20,50 @@ from seqlib.nn.norm import NORMS
 from seqlib.nn.recurrent import SSRU
 
 
-class LayerConfig(Protocol):
-    """What a layer reads of its model's configuration; `norm` is "pre" or "post", `norm_kind` in
-    `nn.norm.NORMS`, `kv_heads` 0 for as many as `heads`, `head_width` 0 for d_model / heads, `attention_scale` 0 for
-    the root of its inverse."""
+class LayerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a layer reads of its model's configuration, which has these fields and more. Raises UsageError for sizes
+    that don't fit together."""
 
-    @property
-    def d_model(self) -> int: ...
-    @property
-    def d_ff(self) -> int: ...
-    @property
-    def heads(self) -> int: ...
-    @property
-    def kv_heads(self) -> int: ...
-    @property
-    def activation(self) -> str: ...
-    @property
-    def norm(self) -> str: ...
-    @property
-    def norm_kind(self) -> str: ...
-    @property
-    def norm_eps(self) -> float: ...
-    @property
-    def positions(self) -> str: ...
-    @property
-    def attention_bias(self) -> bool: ...
-    @property
-    def attention_scale(self) -> float: ...
-    @property
-    def head_width(self) -> int: ...
-    @property
-    def ff_bias(self) -> bool: ...
-    @property
-    def dropout(self) -> float: ...
-    @property
-    def attention_dropout(self) -> float: ...
-    @property
-    def ff_dropout(self) -> float: ...
+    d_model: int = 512
+    """Width of embeddings and layers, D."""
+    d_ff: int = 2048
+    """Width of the feed-forward blocks' inside, F."""
+    heads: int = 8
+    """Of every attention; a divisor of d_model."""
+    kv_heads: int = 0
+    """Heads of keys and values, a divisor of heads; 0: as many (grouped queries, Ainslie et al. 2023)."""
+    activation: str = "relu"
+    """relu, gelu (exact) or silu; or gated, with a third matrix: glu, reglu, geglu or swiglu (Shazeer 2020)."""
+    norm: Literal["pre", "post"] = "pre"
+    """A norm before each block with one after the last layer (T2T), or after each residual sum (Vaswani et al.)."""
+    norm_kind: Literal["layer", "rms"] = "layer"
+    """Layer norm, or root-mean-square norm (Zhang and Sennrich 2019)."""
+    norm_eps: float = 1e-6
+    """Added to the variance (or mean square) below the root."""
+    positions: str = "sinusoidal"
+    """Where tokens stand: "rotary" turns queries and keys of self-attention (Su et al. 2021)."""
+    attention_bias: bool = False
+    """Biases in the attention projections (T2T has none)."""
+    attention_scale: float = 0.0
+    """What scores are multiplied by; 0: one over the root of the head width (T5 has 1)."""
+    head_width: int = 0
+    """Of every attention, K; 0: d_model / heads."""
+    ff_bias: bool = True
+    """Biases in the feed-forward blocks (T5 has none)."""
+    dropout: float = 0.1
+    """Of embeddings and of each block's output before the residual sum."""
+    attention_dropout: float = 0.1
+    """Of attention probabilities."""
+    ff_dropout: float = 0.1
+    """Of the feed-forward block's activations (T2T's relu_dropout)."""
 
 
-class DecoderConfig(LayerConfig, Protocol):
-    """What a decoder layer reads besides; `decoder_history` is "attention" or "ssru"."""
+class DecoderConfig(LayerConfig, frozen=True, kw_only=True):
+    """What a decoder layer reads besides."""
 
-    @property
-    def decoder_history(self) -> str: ...
+    decoder_history: Literal["attention", "ssru"] = "attention"
+    """What a decoder layer sees the output so far by: self-attention, or a recurrent unit whose state has one size
+    (SSRU, Kim et al. 2019; Marian's fast decoders)."""
 
 
 class Block(Module):

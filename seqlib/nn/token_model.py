@@ -1,0 +1,68 @@
+"""A base for models whose last layer scores tokens: the output weights, the loss, and what tells its parameters apart.
+
+D model width, V vocabulary, N rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seqlib.core import ops
+from seqlib.core.tensor import Parameter, Tensor, as_tensor
+from seqlib.nn import init
+from seqlib.nn.embedding import Embedding
+from seqlib.nn.module import Module
+from seqlib.util.errors import ShapeError
+
+
+class TokenModel(Module):
+    """Scores tokens by `output_weight` [V,D], which may be an embedding's."""
+
+    half = True
+    multiplied = ("output_weight",)
+    config: Any
+    output_weight: Parameter
+
+    def output_from(self, embedding: Embedding, tied: bool, width: int = 0) -> None:
+        """Set `output_weight`: the weights of `embedding`, or ones of their own (of another `width`)."""
+        size, own = embedding.weight.shape
+        self.output_weight = embedding.weight if tied else Parameter(init.xavier_uniform((size, width or own)))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden [..., D] → scores [..., V], at least float32."""
+        return ops.matmul(hidden, self.output_weight.as_dtype(hidden.dtype), transpose_b=True, wide=True)
+
+    def tokens_loss(self, hidden: Tensor, targets: Tensor, smoothing: float, weights: Any = None) -> Any:
+        """(sum of the cross entropies in nats, number of targets), both float32 scalars, for hidden [...,D] and int32
+        targets [...], -1 where there is nothing to learn; with `weights` [N] both are weighted."""
+        return ops.linear_cross_entropy(
+            ops.reshape(hidden, (-1, hidden.shape[-1])),
+            self.output_weight.as_dtype(hidden.dtype),
+            ops.reshape(targets, (-1,)),
+            smoothing=smoothing,
+            ignore_index=-1,
+            weights=weights,
+        )
+
+    def check_length(self, max_length: int) -> None:
+        """ShapeError for a cache of more tokens than the model takes."""
+        if max_length > self.config.max_length:
+            expected = f"expected at most {self.config.max_length} (the model's)"
+            raise ShapeError(f"cache: max_length: {expected}, got {max_length}")
+
+
+class CausalModel(TokenModel):
+    """A language model of a `config` with `hidden`, [B,T] tokens to [B,T,D]."""
+
+    def hidden(self, tokens: Any) -> Tensor:
+        """tokens int32 [B,T] → [B,T,D], for `logits`."""
+        raise NotImplementedError(f"{type(self).__name__} must define hidden(tokens)")
+
+    def forward(self, tokens: Any) -> Tensor:
+        """tokens int32 [B,T] → logits [B,T,V]. Raises ShapeError for T > max_length."""
+        return self.logits(self.hidden(tokens))
+
+    def loss(self, batch: Any, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """(sum of the cross entropies in nats, number of targets that count) of a `TextBatch`, both float32 scalars;
+        for `train.step.training_step`."""
+        return self.tokens_loss(self.hidden(batch.inputs), as_tensor(batch.targets), smoothing)

@@ -76,7 +76,8 @@ def test_parameters_are_named(api_pages: ModuleType) -> None:
             continue
         if inspect.isclass(value) and issubclass(value, tuple):
             continue  # a record: fields have names and types
-        text = (value.__doc__ or "") + (" ".join(api_pages._field_notes(value)) if inspect.isclass(value) else "")
+        bases = value.__mro__ if inspect.isclass(value) else ()
+        text = " ".join([value.__doc__ or "", *(field for base in bases for field in api_pages._field_notes(base))])
         try:
             parameters = inspect.signature(value).parameters
         except ValueError:  # an exception

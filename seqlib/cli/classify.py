@@ -1,4 +1,13 @@
-"""Label texts with a trained model: a line each, from stdin, a file or the command line."""
+"""Label texts with a trained model: a line each, from stdin, a file or the command line.
+
+Label texts with the model in DIR: one line out for each line in, its label and how probable that is, with a
+tab between. Pairs of texts have a tab between them.
+
+\b
+  seqlib classify runs/spam < messages.txt
+  seqlib classify runs/spam --text "You have won!" --json
+  seqlib classify runs/pairs --text "One sentence<TAB>Another one"
+"""
 
 import json
 import sys
@@ -12,15 +21,6 @@ from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, file_command, flag, optio
 from seqlib.cli.translate import lines
 from seqlib.data.lines import read_lines
 from seqlib.util.errors import DataError, UsageError
-
-HELP = """Label texts with the model in DIR: one line out for each line in, its label and how probable that is, with a
-tab between. Pairs of texts have a tab between them.
-
-\b
-  seqlib classify runs/spam < messages.txt
-  seqlib classify runs/spam --text "You have won!" --json
-  seqlib classify runs/pairs --text "One sentence<TAB>Another one"
-"""
 
 _CHUNK = 512
 
@@ -43,7 +43,6 @@ def _parsed(lines: Iterator[str], pairs: bool) -> Iterator[Any]:
 
 
 @file_command(
-    HELP,
     FOLDER,
     option("--text", "A text to label; may be given several times.", multiple=True),
     option("--file", "A file with a text a line (.gz and .zst are read).", metavar="FILE"),

@@ -1,4 +1,8 @@
-"""Train a small translator on the embedded problem, show what it learnt, and try it."""
+"""Train a small translator on the embedded problem, show what it learnt, and try it.
+
+Train translate_bulletin_ende (English to German bulletins: timetables, weather, appointments, prices) for a
+given time, score it on held-out sentences, and open a prompt; without a terminal six sentences are translated.
+"""
 
 import os
 import shutil
@@ -16,13 +20,8 @@ from seqlib.cli.translate import low_confidence, prompt
 PROBLEM = "translate_bulletin_ende"
 LINES = 5  # sentences of the fixed demonstration that are in the domain; one more is not
 
-HELP = """Train translate_bulletin_ende (English to German bulletins: timetables, weather, appointments, prices) for a
-given time, score it on held-out sentences, and open a prompt; without a terminal six sentences are translated.
-"""
-
 
 @file_command(
-    HELP,
     option("--seconds", "Wall time of training.", least=1, default=120),
     option("--output_dir", "Where the run is kept.", default="runs/demo"),
 )

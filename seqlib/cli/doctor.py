@@ -1,17 +1,18 @@
-"""Tell what this machine offers, what is missing, and the command that mends it."""
+"""Tell what this machine offers, what is missing, and the command that mends it.
+
+Tell what this machine offers to seqlib (versions, BLAS, threads, GPU, driver, kernel caches), measure
+products and copies for a few seconds, and name the command that brings what is missing. Exits with 1 when something is.
+"""
 
 import json
 
 import click
 
-from seqlib.cli.main import CONTEXT
-
-HELP = """Tell what this machine offers to seqlib (versions, BLAS, threads, GPU, driver, kernel caches), measure
-products and copies for a few seconds, and name the command that brings what is missing. Exits with 1 when something is.
-"""
+from seqlib.cli.main import file_command, flag
 
 
-def _doctor(json_: bool) -> int:
+@file_command(flag("--json json_", "One JSON list of findings."))
+def command(json_: bool) -> int:
     from seqlib.train.doctor import examine
 
     found = examine()
@@ -24,12 +25,3 @@ def _doctor(json_: bool) -> int:
             if finding.mend:
                 click.echo(f"{'':{width}s}  -> {finding.mend}")
     return int(any(finding.mend for finding in found))
-
-
-command = click.Command(
-    "doctor",
-    callback=_doctor,
-    params=[click.Option(["--json", "json_"], is_flag=True, help="One JSON list of findings.")],
-    help=HELP,
-    context_settings=CONTEXT,
-)

@@ -1,21 +1,27 @@
-"""Vectors of texts, a line each, as a .npy file."""
+"""Vectors of texts, a line each, as a .npy file.
 
-import sys
-
-import click
-
-from seqlib.cli.main import CONTEXT, DEVICE
-from seqlib.util.errors import UsageError
-
-HELP = """Write the vectors of texts, one a line of FILE (default: stdin), to OUTPUT: float32, a row for each, as NumPy
+Write the vectors of texts, one a line of FILE (default: stdin), to OUTPUT: float32, a row for each, as NumPy
 reads it.
 
 \b
   seqlib embed hf://sentence-transformers/all-MiniLM-L6-v2 --output vectors.npy < texts.txt
 """
 
+import sys
 
-def _embed(handle: str, file: str | None, output: str, device: str, precision: str) -> None:
+import click
+
+from seqlib.cli.main import DEVICE, file_command, option
+from seqlib.util.errors import UsageError
+
+
+@file_command(
+    click.Argument(["handle"]),
+    option("--file", "Read the texts from here.", metavar="FILE"),
+    option("--output", "The .npy file to write.", metavar="FILE", required=True),
+    *DEVICE,
+)
+def command(handle: str, file: str | None, output: str, device: str, precision: str) -> None:
     import numpy as np
 
     from seqlib.data.lines import read_lines
@@ -29,17 +35,3 @@ def _embed(handle: str, file: str | None, output: str, device: str, precision: s
     with atomic_file(output) as aside, open(aside, "wb") as out:
         np.save(out, model.embed(lines))
     click.echo(f"{output}: {len(lines):,} vectors", err=True)
-
-
-command = click.Command(
-    "embed",
-    callback=_embed,
-    help=HELP,
-    context_settings=CONTEXT,
-    params=[
-        click.Argument(["handle"]),
-        click.Option(["--file"], metavar="FILE", help="Read the texts from here."),
-        click.Option(["--output"], metavar="FILE", required=True, help="The .npy file to write."),
-        *DEVICE,
-    ],
-)

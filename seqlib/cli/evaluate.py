@@ -1,4 +1,12 @@
-"""Score a trained model on a split or on your own files; prints JSON."""
+"""Score a trained model on a split or on your own files; prints JSON.
+
+Score the model in DIR on a split or on your own files and print JSON: sacreBLEU and chrF with their
+signatures, the share of exact matches, the loss per target token.
+
+\b
+  seqlib evaluate runs/mine --split test
+  seqlib evaluate runs/mine --data newstest.en,newstest.de --translations out.de
+"""
 
 import json
 from pathlib import Path
@@ -8,14 +16,6 @@ import click
 
 from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, OWN_PROBLEM, file_command, option
 from seqlib.util.errors import UsageError
-
-HELP = """Score the model in DIR on a split or on your own files and print JSON: sacreBLEU and chrF with their
-signatures, the share of exact matches, the loss per target token.
-
-\b
-  seqlib evaluate runs/mine --split test
-  seqlib evaluate runs/mine --data newstest.en,newstest.de --translations out.de
-"""
 
 
 def _data(bundle: Any, paths: str | None, data_dir: str | None, text: str = "", label: str = "") -> Any:
@@ -45,7 +45,6 @@ def _data(bundle: Any, paths: str | None, data_dir: str | None, text: str = "", 
 
 
 @file_command(
-    HELP,
     FOLDER,
     OWN_MODEL,
     OWN_PROBLEM,

@@ -1,4 +1,13 @@
-"""Continue prompts with a language model, as a stream or in batches."""
+"""Continue prompts with a language model, as a stream or in batches.
+
+Continue text with the language model in DIR (a folder, or a handle as in `seqlib hub --help`). One prompt is
+written as it comes; with several (--prompts, -n) each is printed when all are done. What is drawn depends on the
+prompt, the seed and the number of the output alone.
+
+\b
+  seqlib generate runs/lm --prompt "ROMEO:" --temperature 0.8
+  seqlib generate runs/lm --prompts prompts.txt -n 3 --top_p 0.9 --json > out.jsonl
+"""
 
 import json
 import sys
@@ -9,18 +18,8 @@ from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, file_command, flag, optio
 from seqlib.cli.translate import lines
 from seqlib.util.errors import DataError, UsageError
 
-HELP = """Continue text with the language model in DIR (a folder, or a handle as in `seqlib hub --help`). One prompt is
-written as it comes; with several (--prompts, -n) each is printed when all are done. What is drawn depends on the
-prompt, the seed and the number of the output alone.
-
-\b
-  seqlib generate runs/lm --prompt "ROMEO:" --temperature 0.8
-  seqlib generate runs/lm --prompts prompts.txt -n 3 --top_p 0.9 --json > out.jsonl
-"""
-
 
 @file_command(
-    HELP,
     FOLDER,
     OWN_MODEL,
     option("--prompt", "What to continue.  [the beginning of a text]", metavar="TEXT"),

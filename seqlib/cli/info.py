@@ -1,4 +1,8 @@
-"""Print what is known of a named problem as JSON: source, licence, citation, sizes, digests; nothing is fetched."""
+"""Print what is known of a named problem as JSON: source, licence, citation, sizes, digests; nothing is fetched.
+
+Print the card of the problem NAME as JSON: where its data come from and under which licence, what to cite,
+sizes, digests, and what --data_dir should hold.
+"""
 
 import json
 
@@ -6,12 +10,8 @@ import click
 
 from seqlib.cli.main import file_command
 
-HELP = """Print the card of the problem NAME as JSON: where its data come from and under which licence, what to cite,
-sizes, digests, and what --data_dir should hold.
-"""
 
-
-@file_command(HELP, click.Argument(["name"]))
+@file_command(click.Argument(["name"]))
 def command(name: str) -> None:
     from seqlib.problems import load_problem
 

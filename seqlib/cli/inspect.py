@@ -1,4 +1,11 @@
-"""Show what is in a run folder, a checkpoint, a saved model or prepared data."""
+"""Show what is in a run folder, a checkpoint, a saved model or prepared data.
+
+Show what is in DIR, a run folder, a checkpoint, a saved model or prepared data: problem, model, settings that
+differ from the defaults, steps, scores, curves, vocabulary, sizes, weights, digests, environment, and what can be done
+next; of prepared data what was kept and dropped and why, lengths, some pairs. No code that DIR names is run.
+
+A damaged file is named on standard error, with exit code 2.
+"""
 
 import json
 
@@ -7,16 +14,8 @@ import click
 from seqlib.cli.main import FOLDER, file_command, flag
 from seqlib.util.errors import DataError
 
-HELP = """Show what is in DIR, a run folder, a checkpoint, a saved model or prepared data: problem, model, settings that
-differ from the defaults, steps, scores, curves, vocabulary, sizes, weights, digests, environment, and what can be done
-next; of prepared data what was kept and dropped and why, lengths, some pairs. No code that DIR names is run.
-
-A damaged file is named on standard error, with exit code 2.
-"""
-
 
 @file_command(
-    HELP,
     FOLDER,
     flag("--quick", "Read neither weights nor digests, only sizes."),
     flag("--all all_", "The whole table of weights."),

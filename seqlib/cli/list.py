@@ -1,4 +1,7 @@
-"""List the problems, models, presets (hparams_sets) or recipes that a name can stand for."""
+"""List the problems, models, presets (hparams_sets) or recipes that a name can stand for.
+
+List the problems, models, presets (hparams_sets) or recipes that a name can stand for, one a line.
+"""
 
 import click
 
@@ -13,10 +16,9 @@ _KINDS = {
     "hparams_sets": lambda: available("seqlib.models"),
     "recipes": lambda: available("seqlib.recipes"),
 }
-HELP = "List the problems, models, presets (hparams_sets) or recipes that a name can stand for, one a line."
 
 
-@file_command(HELP, click.Argument(["kind"], metavar="|".join(_KINDS)))
+@file_command(click.Argument(["kind"], metavar="|".join(_KINDS)))
 def command(kind: str) -> None:
     wanted = kind.replace("-", "_")
     if wanted not in _KINDS:

@@ -1,7 +1,7 @@
 """The command `seqlib`: finds the command's file, runs it, and turns what a user can mend into one line.
 
 Every module in this folder but this one and `flags` is a command: it offers `command`, a `click.Command`, and the
-first line of its docstring is its line in `seqlib --help`, which is read without importing it.
+first line of its docstring is its line in `seqlib --help`, which is read without importing it; the rest is its help.
 
 Exit codes: 0 done, 1 where what a command checks is not as it should be, 2 for anything the user can mend, 130 when
 interrupted.
@@ -44,12 +44,18 @@ def flag(names: str, help: str) -> click.Option:
     return option(names, help, is_flag=True)
 
 
-def file_command(help: str, *params: click.Parameter) -> Callable[[Callable[..., Any]], click.Command]:
-    """Makes a function the command that its file is named for."""
+def help_text(doc: str | None) -> str:
+    """A command's help: what stands in the docstring of its file below the line for the list, or else that line."""
+    first, _, more = (doc or "").partition("\n\n")
+    return more or first
+
+
+def file_command(*params: click.Parameter) -> Callable[[Callable[..., Any]], click.Command]:
+    """Makes a function the command that its file is named for, with the help in the file's docstring."""
 
     def made(callback: Callable[..., Any]) -> click.Command:
-        name = callback.__module__.rpartition(".")[2]
-        return click.Command(name, callback=callback, params=list(params), help=help, context_settings=CONTEXT)
+        name, text = callback.__module__.rpartition(".")[2], help_text(sys.modules[callback.__module__].__doc__)
+        return click.Command(name, callback=callback, params=list(params), help=text, context_settings=CONTEXT)
 
     return made
 

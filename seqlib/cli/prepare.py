@@ -1,14 +1,6 @@
-"""Clean and tokenise a corpus, hold out dev and test, and print the report."""
+"""Clean and tokenise a corpus, hold out dev and test, and print the report.
 
-from typing import Any
-
-import click
-import msgspec
-
-from seqlib.cli.flags import config_command
-from seqlib.train.config import ALIASES, DataConfig, RunConfig
-
-HELP = """Clean and tokenise a corpus, hold out dev and test, and print the report as JSON.
+Clean and tokenise a corpus, hold out dev and test, and print the report as JSON.
 
 \b
   seqlib prepare --data corpus.en,corpus.de
@@ -16,6 +8,15 @@ HELP = """Clean and tokenise a corpus, hold out dev and test, and print the repo
 
 `seqlib train` with the same settings finds the prepared data.
 """
+
+from typing import Any
+
+import click
+import msgspec
+
+from seqlib.cli.flags import config_command
+from seqlib.cli.main import help_text
+from seqlib.train.config import ALIASES, DataConfig, RunConfig
 
 
 class PrepareConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,4 +47,4 @@ def _build(tree: dict[str, Any]) -> PrepareConfig:
     return msgspec.convert(tree, PrepareConfig)
 
 
-command = config_command("prepare", PrepareConfig, _prepare, help=HELP, aliases=_aliases(), build=_build)
+command = config_command("prepare", PrepareConfig, _prepare, help=help_text(__doc__), aliases=_aliases(), build=_build)

@@ -1,4 +1,15 @@
-"""Run a recipe (a whole training run with its evaluation) and check its score; without a name, list the recipes."""
+"""Run a recipe (a whole training run with its evaluation) and check its score; without a name, list the recipes.
+
+Train as the recipe NAME says, evaluate, and compare with the range that its score must lie in; prints JSON.
+Exits with 1 outside of the range. Without NAME the recipes are listed.
+
+\b
+  seqlib reproduce
+  seqlib reproduce translate_multi30k_ende --data_dir multi30k --seeds 3
+  seqlib reproduce translate_multi30k_ende --data_dir multi30k --quick --device cpu
+
+A recipe of your own: file.py:NAME (docs/adding-a-recipe.md).
+"""
 
 import json
 import signal
@@ -11,20 +22,8 @@ import msgspec
 
 from seqlib.cli.main import DEVICES, file_command, flag, option
 
-HELP = """Train as the recipe NAME says, evaluate, and compare with the range that its score must lie in; prints JSON.
-Exits with 1 outside of the range. Without NAME the recipes are listed.
-
-\b
-  seqlib reproduce
-  seqlib reproduce translate_multi30k_ende --data_dir multi30k --seeds 3
-  seqlib reproduce translate_multi30k_ende --data_dir multi30k --quick --device cpu
-
-A recipe of your own: file.py:NAME (docs/adding-a-recipe.md).
-"""
-
 
 @file_command(
-    HELP,
     click.Argument(["name"], metavar="[NAME]", required=False),
     flag("--quick", "The recipe's smaller run, for a CPU, with a range of its own."),
     option("--seeds", "Runs, with seeds 1 to N.", least=1, default=1),

@@ -1,16 +1,6 @@
-"""Show a model's layers, shapes, parameters, FLOPs and memory without running it."""
+"""Show a model's layers, shapes, parameters, FLOPs and memory without running it.
 
-import json
-from pathlib import Path
-from typing import Any
-
-import click
-
-from seqlib.cli.flags import config_command
-from seqlib.train.config import ALIASES, RunConfig
-from seqlib.util.errors import UsageError
-
-HELP = """Show layers with shapes, parameters and FLOPs, the memory of a training step and its kernel launches, planned
+Show layers with shapes, parameters and FLOPs, the memory of a training step and its kernel launches, planned
 for one batch without running it: of a model as `seqlib train` with the same flags would build it, or of the run or
 saved model in DIR.
 
@@ -21,6 +11,17 @@ saved model in DIR.
 
 The vocabulary is that of --vocab_size, of the problem, or of the files, which are prepared for it.
 """
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from seqlib.cli.flags import config_command
+from seqlib.cli.main import help_text
+from seqlib.train.config import ALIASES, RunConfig
+from seqlib.util.errors import UsageError
 
 
 def _build(tree: dict[str, Any], folder: str | None, **values: Any) -> RunConfig:
@@ -58,7 +59,7 @@ command = config_command(
     "summary",
     RunConfig,
     _summary,
-    help=HELP,
+    help=help_text(__doc__),
     aliases=ALIASES,
     build=_build,
     params=[

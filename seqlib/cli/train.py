@@ -1,16 +1,6 @@
-"""Train a model on a problem or on your own files, or go on with a run."""
+"""Train a model on a problem or on your own files, or go on with a run.
 
-import json
-import signal
-from pathlib import Path
-from typing import Any
-
-import click
-
-from seqlib.cli.flags import config_command
-from seqlib.train.config import ALIASES, RunConfig
-
-HELP = """Train a model on a problem or on your own files, or go on with a run.
+Train a model on a problem or on your own files, or go on with a run.
 
 \b
   seqlib train --problem translate_bulletin_ende --time_limit 5m --output_dir runs/bulletin
@@ -21,6 +11,17 @@ HELP = """Train a model on a problem or on your own files, or go on with a run.
 
 Ctrl-C finishes the step, saves and says how to go on; a second Ctrl-C stops at once.
 """
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from seqlib.cli.flags import config_command
+from seqlib.cli.main import help_text
+from seqlib.train.config import ALIASES, RunConfig
 
 
 def _build(tree: dict[str, Any], resume: str | None, trust: bool, dry_run: bool) -> RunConfig:
@@ -56,7 +57,7 @@ command = config_command(
     "train",
     RunConfig,
     _train,
-    help=HELP,
+    help=help_text(__doc__),
     aliases=ALIASES,
     build=_build,
     params=[

@@ -1,4 +1,15 @@
-"""Translate lines from standard input, or sentence by sentence at a prompt."""
+"""Translate lines from standard input, or sentence by sentence at a prompt.
+
+Translate with the model in DIR (a folder, or a handle as in `seqlib hub --help`), or with those in several
+together: lines of UTF-8 text from standard input to standard output, one for one (an empty line stays empty); on a
+terminal, a prompt.
+
+\b
+  seqlib translate runs/mine < in.txt > out.txt
+  seqlib translate runs/mine --beam 4 --n_best 4 --json < in.txt > out.jsonl
+  seqlib translate hf://org/opus-mt-en-de < in.txt > out.txt
+  seqlib translate runs/a runs/b --no_repeat_ngram 3 < in.txt > out.txt
+"""
 
 import contextlib
 import json
@@ -12,17 +23,6 @@ import click
 
 from seqlib.cli.main import DEVICE, OWN_MODEL, file_command, flag, option
 from seqlib.util.errors import DataError, UsageError
-
-HELP = """Translate with the model in DIR (a folder, or a handle as in `seqlib hub --help`), or with those in several
-together: lines of UTF-8 text from standard input to standard output, one for one (an empty line stays empty); on a
-terminal, a prompt.
-
-\b
-  seqlib translate runs/mine < in.txt > out.txt
-  seqlib translate runs/mine --beam 4 --n_best 4 --json < in.txt > out.jsonl
-  seqlib translate hf://org/opus-mt-en-de < in.txt > out.txt
-  seqlib translate runs/a runs/b --no_repeat_ngram 3 < in.txt > out.txt
-"""
 
 
 def lines(stream: BinaryIO, name: str = "standard input") -> Iterator[str]:
@@ -91,7 +91,6 @@ def _sampling(options: dict[str, Any]) -> Any:
 
 
 @file_command(
-    HELP,
     click.Argument(["folders"], metavar="DIR...", nargs=-1, required=True),
     OWN_MODEL,
     option("--beam", "Beam width; 1 is greedy.  [the model's own]", least=1),

@@ -1,19 +1,23 @@
-"""Compile the CPU kernels now rather than in the first run."""
+"""Compile the CPU kernels now rather than in the first run.
+
+Compile the CPU kernels and keep them in the user's cache folder (or --into DIR), so that the first run does
+not wait for them. A cache made with --into is used by setting SEQLIB_CACHE=DIR. With names of presets (`seqlib list
+hparams_sets`) only what their models take is compiled.
+"""
 
 import os
 import time
 
 import click
 
-from seqlib.cli.main import CONTEXT
-
-HELP = """Compile the CPU kernels and keep them in the user's cache folder (or --into DIR), so that the first run does
-not wait for them. A cache made with --into is used by setting SEQLIB_CACHE=DIR. With names of presets (`seqlib list
-hparams_sets`) only what their models take is compiled.
-"""
+from seqlib.cli.main import file_command, option
 
 
-def _warmup(presets: tuple[str, ...], into: str | None) -> None:
+@file_command(
+    click.Argument(["presets"], nargs=-1, metavar="[PRESET]..."),
+    option("--into", "Folder for the compiled kernels.", type=click.Path(file_okay=False)),
+)
+def command(presets: tuple[str, ...], into: str | None) -> None:
     if into is not None:
         os.environ["SEQLIB_CACHE"] = into
     from importlib.util import find_spec
@@ -26,15 +30,3 @@ def _warmup(presets: tuple[str, ...], into: str | None) -> None:
     began = time.perf_counter()
     run_all_kernels(presets)
     click.echo(f"kernels are ready ({time.perf_counter() - began:.0f} s)")
-
-
-command = click.Command(
-    "warmup",
-    callback=_warmup,
-    params=[
-        click.Argument(["presets"], nargs=-1, metavar="[PRESET]..."),
-        click.Option(["--into"], type=click.Path(file_okay=False), help="Folder for the compiled kernels."),
-    ],
-    help=HELP,
-    context_settings=CONTEXT,
-)

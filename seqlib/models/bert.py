@@ -12,7 +12,7 @@ from typing import Any, Literal
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
-from seqlib.models.names import Names, read_table
+from seqlib.models.names import Fields, Names, read_table
 from seqlib.models.preset import Preset
 from seqlib.nn import init
 from seqlib.nn.classifier import TextClassifier
@@ -26,10 +26,7 @@ from seqlib.nn.positions import LearnedPositions
 from seqlib.nn.transformer_layers import EncoderLayer, LayerConfig
 from seqlib.util.errors import UsageError, unknown
 
-__all__ = [
-    "MODEL_TYPES", "Bert", "BertClassifier", "BertConfig", "BertMasked", "base", "build", "config_from", "config_of",
-    "from_hf", "names",
-]  # fmt: skip
+__all__ = ["MODEL_TYPES", "Bert", "BertClassifier", "BertConfig", "BertMasked", "base", "build"]
 
 TASK = "text_classification"
 MODEL_TYPES = ("bert", "roberta", "distilbert")
@@ -194,18 +191,6 @@ def base() -> Preset:
 # ---- checkpoints of Hugging Face
 
 _UNUSED = ("*.position_ids", "cls.predictions.decoder.bias", "lm_head.decoder.bias", "cls.seq_relationship.*")
-_FIELDS = {
-    "vocab": ("vocab_size", "vocab_size"),
-    "layers": ("num_hidden_layers", "n_layers"),
-    "d_model": ("hidden_size", "dim"),
-    "d_ff": ("intermediate_size", "hidden_dim"),
-    "heads": ("num_attention_heads", "n_heads"),
-    "activation": ("hidden_act", "activation"),
-    "dropout": ("hidden_dropout_prob", "dropout"),
-    "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout"),
-    "pad_id": ("pad_token_id", "pad_token_id"),
-}
-"""Names in config.json: BERT's and RoBERTa's, DistilBERT's."""
 _CLASSES = {"bert": "Bert", "roberta": "Roberta", "distilbert": "DistilBert"}
 
 
@@ -215,7 +200,7 @@ def config_from(found: Mapping[str, Any]) -> BertConfig:
     if found.get("position_embedding_type", "absolute") != "absolute" or found.get("is_decoder"):
         raise UsageError("bert: only encoders with absolute positions are supported, this checkpoint is another")
     at = int(kind == "distilbert")
-    fields = {ours: found[theirs[at]] for ours, theirs in _FIELDS.items() if found.get(theirs[at]) is not None}
+    fields = Fields("distilbert" if at else "bert").read(found)
     offset = fields.get("pad_id", 1) + 1 if kind == "roberta" else 0
     types = 0 if at else found.get("type_vocab_size", 2)
     eps = 1e-12 if at else found.get("layer_norm_eps", 1e-12)
@@ -250,7 +235,7 @@ def config_of(model: Bert | BertMasked | BertClassifier) -> dict[str, Any]:
     at = int(config.kind == "distilbert")
     head = {BertMasked: "ForMaskedLM", BertClassifier: "ForSequenceClassification"}.get(type(model), "Model")
     found: dict[str, Any] = {"model_type": config.kind, "architectures": [_CLASSES[config.kind] + head]}
-    found |= {theirs[at]: getattr(config, ours) for ours, theirs in _FIELDS.items()}
+    found |= Fields("distilbert" if at else "bert").write(config)
     found["max_position_embeddings"] = config.max_length + config.position_offset
     if not at:
         found |= {"type_vocab_size": config.types, "layer_norm_eps": config.norm_eps}

@@ -57,7 +57,8 @@ def config_of(model: Llama) -> dict[str, Any]:
     if config.rope_scaling is not None:
         full |= {"rope_type": "linear", "factor": config.rope_scaling[0]}
     near = {"rope_type": "default", "rope_theta": config.local_base}
-    found = {theirs: getattr(config, ours) for ours, theirs in FIELDS.items() if ours != "ff_bias"}
+    found = FIELDS.write(config)
+    del found["mlp_bias"]
     return found | {
         "model_type": "gemma3_text",
         "architectures": ["Gemma3ForCausalLM"],

@@ -16,7 +16,7 @@ from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
 from seqlib.data.batch import TextBatch
-from seqlib.models.names import Names, read_table
+from seqlib.models.names import Fields, Names, read_table
 from seqlib.models.preset import Preset, adamw
 from seqlib.nn import init
 from seqlib.nn.attention import MultiHeadAttention, Segments
@@ -31,19 +31,7 @@ from seqlib.nn.positions import LearnedPositions
 from seqlib.nn.token_model import CausalModel
 from seqlib.util.errors import UsageError
 
-__all__ = [
-    "GPT2",
-    "SIZES",
-    "GPT2Config",
-    "base",
-    "build",
-    "config_of",
-    "from_hf",
-    "names",
-    "small",
-    "tiny",
-    "why_not_packed",
-]
+__all__ = ["GPT2", "SIZES", "GPT2Config", "base", "build", "small", "tiny", "why_not_packed"]
 
 TASK = "language_model"
 
@@ -240,17 +228,6 @@ def base() -> Preset:
 
 # ---- checkpoints of Hugging Face
 
-_FIELDS = {
-    "vocab": "vocab_size",
-    "layers": "n_layer",
-    "d_model": "n_embd",
-    "heads": "n_head",
-    "d_ff": "n_inner",
-    "max_length": "n_positions",
-    "dropout": "resid_pdrop",
-    "norm_eps": "layer_norm_epsilon",
-}
-
 
 def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> GPT2:
     """The model that a config.json describes, for a checkpoint with these `tensors`. Raises UsageError for what is
@@ -260,7 +237,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> GP
     for name, known in usual.items():
         if found.get(name, known[0]) not in known:
             raise UsageError(f"gpt2: {name} {found[name]!r} is not supported; known: {known[0]!r}")
-    fields = {ours: found[theirs] for ours, theirs in _FIELDS.items() if found.get(theirs) is not None}
+    fields = Fields("gpt2").read(found)
     return GPT2(GPT2Config(**fields), Generator(0))
 
 
@@ -271,6 +248,6 @@ def names(model: GPT2) -> Names:
 
 def config_of(model: GPT2) -> dict[str, Any]:
     """The config.json that describes a model, for `from_hf` and for transformers."""
-    found = {theirs: getattr(model.config, ours) for ours, theirs in _FIELDS.items()}
+    found = Fields("gpt2").write(model.config)
     found |= {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_inner": model.config.d_ff or None}
     return found | {"embd_pdrop": model.config.dropout, "attn_pdrop": model.config.dropout}

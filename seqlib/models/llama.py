@@ -16,7 +16,7 @@ import numpy as np
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Tensor, as_tensor
-from seqlib.models.names import Names, read_table
+from seqlib.models.names import Fields, Names, read_table
 from seqlib.nn.attention import MultiHeadAttention
 from seqlib.nn.cache import DecodeCache, StepPlace
 from seqlib.nn.embedding import Embedding
@@ -197,17 +197,7 @@ def build(config: LlamaConfig, spec: Any, generator: Generator) -> Llama:
 
 # ---- checkpoints of Hugging Face
 
-FIELDS = {
-    "layers": "num_hidden_layers",
-    "d_model": "hidden_size",
-    "d_ff": "intermediate_size",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "head_width": "head_dim",
-    "norm_eps": "rms_norm_eps",
-    "ff_bias": "mlp_bias",
-    "tied": "tie_word_embeddings",
-}
+FIELDS = Fields("llama")
 _HEADS = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 
 
@@ -241,7 +231,7 @@ def common(found: Mapping[str, Any]) -> dict[str, Any]:
     name = (found.get("architectures") or ["ForCausalLM"])[0]
     if not name.endswith("ForCausalLM"):
         raise UsageError(f"{found['model_type']}: {name} has a head that seqlib does not know")
-    fields = {ours: found[theirs] for ours, theirs in FIELDS.items() if found.get(theirs) is not None}
+    fields = FIELDS.read(found)
     fields.setdefault("tied", False)
     return fields | {"max_length": found.get("max_position_embeddings", 2048)}
 
@@ -272,7 +262,7 @@ def config_of(model: Llama) -> dict[str, Any]:
     """The config.json that describes a model, for `from_hf` and for transformers."""
     config, kind = model.config, model.config.kind
     found: dict[str, Any] = {"model_type": kind, "architectures": [f"{_HEADS[kind]}ForCausalLM"], "hidden_act": "silu"}
-    found |= {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}
+    found |= FIELDS.write(config)
     found["num_key_value_heads"] = config.kv_heads or config.heads
     found["head_dim"] = config.head_width or config.d_model // config.heads
     found |= {"vocab_size": model.embedding.weight.shape[0], "max_position_embeddings": config.max_length}

@@ -6,26 +6,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
-from seqlib.models.names import Names, read_table
+from seqlib.models.names import Fields, Names, read_table
 from seqlib.models.transformer import Transformer
 from seqlib.models.transformer_config import TransformerConfig
 from seqlib.util.errors import UsageError
 
 __all__ = ["config_of", "from_hf", "names"]
 
-_FIELDS = {
-    "encoder_layers": "encoder_layers",
-    "decoder_layers": "decoder_layers",
-    "d_model": "d_model",
-    "d_ff": "encoder_ffn_dim",
-    "heads": "encoder_attention_heads",
-    "activation": "activation_function",
-    "dropout": "dropout",
-    "attention_dropout": "attention_dropout",
-    "ff_dropout": "activation_dropout",
-    "max_length": "max_position_embeddings",
-    "embedding_scale": "scale_embedding",
-}
 _ACTIVATIONS = {"swish": "silu"}
 _SAME = (("decoder_ffn_dim", "encoder_ffn_dim"), ("decoder_attention_heads", "encoder_attention_heads"))
 """What both stacks must have the same of."""
@@ -39,7 +26,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Tr
         raise UsageError(f"{kind}: encoder and decoder of different widths or heads are not supported")
     if not (found.get("architectures") or ["…MTModel"])[0].endswith(("MTModel", "ForConditionalGeneration")):
         raise UsageError(f"{kind}: {found['architectures'][0]} has a head that seqlib does not know")
-    fields = {ours: found[theirs] for ours, theirs in _FIELDS.items() if theirs in found}
+    fields = Fields("marian").read(found)
     fields["activation"] = _ACTIVATIONS.get(fields["activation"], fields["activation"])
     bart, table = kind == "bart", kind == "pegasus" and "model.encoder.embed_positions.weight" in tensors
     config = TransformerConfig(
@@ -92,7 +79,7 @@ def config_of(model: Transformer) -> dict[str, Any]:
             raise UsageError(
                 f"a Transformer with {name} {getattr(config, name)!r} is no {'BART' if bart else 'Marian or Pegasus'}"
             )
-    found: dict[str, Any] = {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()}
+    found: dict[str, Any] = Fields("marian").write(config)
     found["activation_function"] = {"silu": "swish"}.get(config.activation, config.activation)
     found |= {one: found[other] for one, other in _SAME}
     found |= {"vocab_size": spec.source_vocab, "pad_token_id": spec.pad_id, "eos_token_id": spec.eos_id}

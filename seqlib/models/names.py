@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from seqlib.nn.module import Module
 from seqlib.util.errors import SeqlibError, nearest
 
-__all__ = ["Names", "Report", "read_table"]
+__all__ = ["Fields", "Names", "Report", "read_table"]
 
 _WILD = {"*": r"\d+", "#": r"\d+", "?": r"\w", "@": r"\w+"}
 _SHOWN = 10  # names of each kind that an error lists
@@ -23,6 +23,21 @@ _SHOWN = 10  # names of each kind that an error lists
 def read_table(name: str) -> str:
     """The table of weight names in `models/tables`."""
     return (Path(__file__).parent / "tables" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+class Fields:
+    """The fields of a configuration by their names in a config.json, as `models/tables/NAME_config.txt` has them."""
+
+    def __init__(self, name: str):
+        self.pairs = [line.split() for line in read_table(f"{name}_config").splitlines()]
+
+    def read(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Our fields, those that a config.json has."""
+        return {ours: found[theirs] for ours, theirs in self.pairs if found.get(theirs) is not None}
+
+    def write(self, config: Any) -> dict[str, Any]:
+        """A config.json's fields."""
+        return {theirs: getattr(config, ours) for ours, theirs in self.pairs}
 
 
 class _Rule(NamedTuple):

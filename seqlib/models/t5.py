@@ -6,25 +6,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
-from seqlib.models.names import Names, read_table
+from seqlib.models.names import Fields, Names, read_table
 from seqlib.models.transformer import Transformer
 from seqlib.models.transformer_config import TransformerConfig
 from seqlib.util.errors import UsageError
 
 __all__ = ["config_of", "from_hf", "names"]
 
-_FIELDS = {
-    "encoder_layers": "num_layers",
-    "decoder_layers": "num_decoder_layers",
-    "d_model": "d_model",
-    "d_ff": "d_ff",
-    "heads": "num_heads",
-    "head_width": "d_kv",
-    "norm_eps": "layer_norm_epsilon",
-    "relative_buckets": "relative_attention_num_buckets",
-    "relative_longest": "relative_attention_max_distance",
-    "dropout": "dropout_rate",
-}
 _ACTIVATIONS = {"relu": "relu", "gated-gelu": "geglu_tanh", "gated-silu": "swiglu", "gated-relu": "reglu"}
 _LONGEST = 2048  # T5 itself has no bound
 
@@ -36,7 +24,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Tr
         raise UsageError(f"t5: {found['architectures'][0]} has a head that seqlib does not know")
     if (act := found.get("feed_forward_proj", "relu")) not in _ACTIVATIONS:
         raise UsageError(f"t5: feed_forward_proj {act!r} is not one of {', '.join(_ACTIVATIONS)}")
-    fields = {ours: found[theirs] for ours, theirs in _FIELDS.items() if found.get(theirs) is not None}
+    fields = Fields("t5").read(found)
     fields.setdefault("decoder_layers", fields["encoder_layers"])
     scaled = found.get("scale_decoder_outputs", found.get("tie_word_embeddings", True))
     rate = fields.get("dropout", 0.1)
@@ -72,7 +60,7 @@ def names(model: Transformer) -> Names:
 def config_of(model: Transformer) -> dict[str, Any]:
     """The config.json that describes a model, for `from_hf` and for transformers."""
     config, spec = model.config, cast("Any", model.spec)
-    found: dict[str, Any] = {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()}
+    found: dict[str, Any] = Fields("t5").write(config)
     found |= {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}
     found["feed_forward_proj"] = next(theirs for theirs, ours in _ACTIVATIONS.items() if ours == config.activation)
     found |= {"vocab_size": spec.source_vocab, "pad_token_id": spec.pad_id, "eos_token_id": spec.eos_id}

@@ -34,19 +34,7 @@ from seqlib.nn.token_model import TokenModel
 from seqlib.nn.transformer_layers import DecoderLayer, EncoderLayer
 from seqlib.util.errors import ShapeError, UsageError
 
-__all__ = [
-    "Transformer",
-    "TransformerConfig",
-    "base",
-    "big",
-    "build",
-    "bulletin",
-    "multi30k",
-    "multi30k_tiny",
-    "small",
-    "tiny",
-    "why_not_packed",
-]
+__all__ = ["Transformer", "base", "big", "build", "bulletin", "multi30k", "multi30k_tiny", "small", "tiny"]
 
 TASK = "translation"
 

@@ -342,6 +342,15 @@ def _where(message: str) -> str:
     return f"{path.rstrip('`')!r}: {text[:1].lower()}{text[1:]}" if path else text
 
 
+_LEAST = {
+    -1: "decode.dev_sentences",
+    0: "train_steps average data.vocab_size optim.warmup optim.lr optim.clip_norm",
+    1: "log_every keep_last batch.tokens batch.shapes batch.accumulate decode.beam decode.dev_beam",
+    2: "batch.max_length",
+}
+"""Settings by the least that they may be."""
+
+
 def check(config: RunConfig) -> None:
     """Refuse values outside their range (`UsageError`), before any work is done."""
     from seqlib.nn.precision import PRECISIONS  # here: `--help` should not wait for the core
@@ -362,26 +371,11 @@ def check(config: RunConfig) -> None:
         raise UsageError(f"optim.smoothing {config.optim.smoothing} must be at least 0 and below 1")
     parse_interval(config.eval_every, "eval_every")
     parse_interval(config.save_every, "save_every")
-    least = {
-        "train_steps": (config.train_steps, 0),
-        "log_every": (config.log_every, 1),
-        "keep_last": (config.keep_last, 1),
-        "average": (config.average, 0),
-        "batch.tokens": (1 if config.batch.tokens == "auto" else config.batch.tokens, 1),
-        "batch.max_length": (config.batch.max_length, 2),
-        "batch.shapes": (config.batch.shapes, 1),
-        "batch.accumulate": (config.batch.accumulate, 1),
-        "decode.beam": (config.decode.beam, 1),
-        "decode.dev_beam": (config.decode.dev_beam, 1),
-        "decode.dev_sentences": (config.decode.dev_sentences, -1),
-        "data.vocab_size": (config.data.vocab_size, 0),
-        "optim.warmup": (config.optim.warmup, 0),
-        "optim.lr": (config.optim.lr, 0),
-        "optim.clip_norm": (config.optim.clip_norm, 0),
-    }
-    for name, (value, bound) in least.items():
-        if value < bound:
-            raise UsageError(f"{name} {value} must be at least {bound}")
+    for bound, names in _LEAST.items():
+        for name in names.split():
+            value = attrgetter(name)(config)
+            if value != "auto" and value < bound:
+                raise UsageError(f"{name} {value} must be at least {bound}")
     if not 0 <= config.seed < 2**64:
         raise UsageError(f"seed {config.seed} must be at least 0 and below 2**64")
     for group in ("data", "optim", "batch", "decode"):

@@ -218,35 +218,24 @@ def open_problem(config: RunConfig) -> Any:
 
         problem = load_problem(config.problem, data_dir=data.data_dir or None)
         return problem.reversed() if data.reverse else problem
+    common: dict[str, Any] = {
+        "dev": ",".join(data.dev_paths) or None,
+        "test": ",".join(data.test_paths) or None,
+        "dev_size": data.dev_size or None,
+        "test_size": data.test_size or None,
+        "encoding": data.encoding,
+    }
     if data.label:
         from seqlib.problems.classify_files import from_data as labelled
 
-        return labelled(
-            ",".join(data.paths),
-            text=data.text,
-            label=data.label,
-            dev=",".join(data.dev_paths) or None,
-            test=",".join(data.test_paths) or None,
-            dev_size=data.dev_size or None,
-            test_size=data.test_size or None,
-            encoding=data.encoding,
-            weight=data.weight,
-            kind=data.label_kind,
-        )
+        columns = {"text": data.text, "label": data.label, "weight": data.weight, "kind": data.label_kind}
+        return labelled(",".join(data.paths), **columns, **common)
     if is_text(data.paths, data.text):
         from seqlib.problems.language_model_files import from_data as texts_from
 
         if len(data.text) > 1:
             raise UsageError(f"data.text: expected one field of text, got {', '.join(data.text)}")
-        return texts_from(
-            data.paths[0],
-            text=data.text[0] if data.text else None,
-            dev=data.dev_paths[0] if data.dev_paths else None,
-            test=data.test_paths[0] if data.test_paths else None,
-            dev_size=data.dev_size or None,
-            test_size=data.test_size or None,
-            encoding=data.encoding,
-        )
+        return texts_from(data.paths[0], text=data.text[0] if data.text else None, **common)
     from seqlib.problems.translate_files import from_data
 
     source, target = _two(data.columns, "data.columns")
@@ -257,12 +246,8 @@ def open_problem(config: RunConfig) -> Any:
         target=target,
         source_language=source_language,
         target_language=target_language,
-        dev=",".join(data.dev_paths) or None,
-        test=",".join(data.test_paths) or None,
-        dev_size=data.dev_size or None,
-        test_size=data.test_size or None,
-        encoding=data.encoding,
         weight=data.weight or None,
+        **common,
     )
     return problem.reversed() if data.reverse else problem
 

@@ -12,14 +12,7 @@ from typing import Any
 
 from seqlib.core import dtypes, philox
 from seqlib.core.op import Attrs, Meta, Metas, VjpContext, broadcast_shapes, fused, need_alike, need_int, shape_error
-from seqlib.core.ops.attention_parts import (
-    heads_first,
-    heads_last,
-    kept_factors,
-    score_matrix,
-    unpacked,
-    unpacked_metas,
-)
+from seqlib.core.ops import attention_parts as parts
 from seqlib.core.ops.blocks import float32_only, same_float, score_scratch
 from seqlib.core.ops.create import zeros
 from seqlib.core.ops.elementwise import equal, exp, log, where
@@ -53,13 +46,13 @@ def _attention(
     kv_heads: int = 0,
     independent: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    q, k, v = unpacked(q, k, v, kv_heads)
+    q, k, v = parts.unpacked(q, k, v, kv_heads)
     heads = q.shape[-2]
     lse_shape = (*q.shape[:-3], heads, q.shape[-3])
     if k.shape[-3] == 0:
         return zeros(q.shape, q.dtype), zeros(lse_shape, q.dtype)
-    keys, values = heads_first(k, heads), heads_first(v, heads)
-    scores = score_matrix(heads_first(q, heads), keys, bias, lengths, q_offsets, k_offsets, causal, scale)
+    keys, values = parts.heads_first(k, heads), parts.heads_first(v, heads)
+    scores = parts.score_matrix(parts.heads_first(q, heads), keys, bias, lengths, q_offsets, k_offsets, causal, scale)
     top = max(scores, axis=-1, keepdims=True).detach()
     top = where(equal(top, -float("inf")), 0.0, top)
     weights = exp(scores - top)
@@ -69,8 +62,8 @@ def _attention(
     lse = where(blind, 0.0, top + log(total))
     weights = weights / total
     if dropout:
-        weights = weights * kept_factors(weights.shape, k_offsets, state, dropout, draw, weights.dtype)
-    return heads_last(matmul(weights, values), q.shape), reshape(lse, lse_shape)
+        weights = weights * parts.kept_factors(weights.shape, k_offsets, state, dropout, draw, weights.dtype)
+    return parts.heads_last(matmul(weights, values), q.shape), reshape(lse, lse_shape)
 
 
 @fused(outs="gq gk gv gbias", visible=4, differentiable=False)
@@ -82,24 +75,24 @@ def attention_bwd(
     the dropout factors and G = gy vᵀ ∘ D: gv = (P ∘ D)ᵀ gy, gs = P ∘ (G - Σ gy y), gq = gs k, gk = gsᵀ q."""
     gy, q, k, v, y, lse, bias, lengths, q_offsets, k_offsets, state = given
     packed = [k is None, v is None]
-    q, k, v = unpacked(q, k, v, kv_heads)
+    q, k, v = parts.unpacked(q, k, v, kv_heads)
     heads, nothing = q.shape[-2], zeros((0,), q.dtype)
     if k.shape[-3] == 0:
         grads = [zeros(x.shape, x.dtype) for x in (q, k, v)]
         return *_repacked(grads, packed), zeros(bias.shape, q.dtype) if want_bias else nothing
-    queries, keys, values, g = (heads_first(x, heads) for x in (q, k, v, gy))
-    scores = score_matrix(queries, keys, bias, lengths, q_offsets, k_offsets, causal, scale)
+    queries, keys, values, g = (parts.heads_first(x, heads) for x in (q, k, v, gy))
+    scores = parts.score_matrix(queries, keys, bias, lengths, q_offsets, k_offsets, causal, scale)
     weights = exp(scores - reshape(lse, (*scores.shape[:3], 1)))
-    along = sum(g * heads_first(y, heads), axis=-1, keepdims=True)
+    along = sum(g * parts.heads_first(y, heads), axis=-1, keepdims=True)
     to_weights = matmul(g, values, False, True)
     dropped = weights
     if dropout:
-        kept = kept_factors(weights.shape, k_offsets, state, dropout, draw, weights.dtype)
+        kept = parts.kept_factors(weights.shape, k_offsets, state, dropout, draw, weights.dtype)
         dropped, to_weights = weights * kept, to_weights * kept
     to_scores = weights * (to_weights - along)
-    gq = heads_last(matmul(to_scores, keys) * scale, q.shape)
-    gk = heads_last(matmul(to_scores, queries, True, False) * scale, k.shape)
-    gv = heads_last(matmul(dropped, g, True, False), v.shape)
+    gq = parts.heads_last(matmul(to_scores, keys) * scale, q.shape)
+    gk = parts.heads_last(matmul(to_scores, queries, True, False) * scale, k.shape)
+    gv = parts.heads_last(matmul(dropped, g, True, False), v.shape)
     return *_repacked([gq, gk, gv], packed), sum_to(to_scores, bias.shape) if want_bias else nothing
 
 
@@ -135,7 +128,7 @@ def _(*metas: Any, dropout: float, kv_heads: int, **attrs: Any) -> list[Meta]:
     q, k, v, bias, lengths, q_offsets, k_offsets, state = metas
     need_alike("attention", q=q, k=k, v=v, bias=bias)
     _check_packing(q, k, v, kv_heads)
-    q, k, v = unpacked_metas(q, k, v, kv_heads)
+    q, k, v = parts.unpacked_metas(q, k, v, kv_heads)
     packed = q_offsets is not None or k_offsets is not None
     form = "[N, H, K]" if packed else "[B, T, H, K]"
     if len(q.shape) != (3 if packed else 4):
@@ -176,7 +169,7 @@ def _(*metas: Any, want_bias: bool, **attrs: Any) -> list[Meta]:
 
 def _product_flops(q: Meta, k: Any, v: Any, kv_heads: int) -> int:
     """Of one product over all scores; 0 for packed rows, where it depends on the offsets."""
-    q, k, _ = unpacked_metas(q, k, v, kv_heads)
+    q, k, _ = parts.unpacked_metas(q, k, v, kv_heads)
     return 2 * q.size * k.shape[1] if len(q.shape) == 4 else 0
 
 
@@ -197,7 +190,7 @@ def _(ctx: VjpContext, gy: Tensor) -> Sequence[Any]:
 def _scratch(arrays: int) -> Any:
     def scratch(metas: Metas, attrs: Attrs) -> list[Meta]:
         q, k, v = metas[arrays - 1 : arrays + 2]  # after gy in the backward op
-        q, k, _ = unpacked_metas(q, k, v, attrs["kv_heads"])
+        q, k, _ = parts.unpacked_metas(q, k, v, attrs["kv_heads"])
         return score_scratch(arrays, q, k)
 
     return scratch

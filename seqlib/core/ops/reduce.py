@@ -10,7 +10,7 @@ from typing import Any
 
 from seqlib.core import dtypes
 from seqlib.core.op import OPS, Meta, Op, VjpContext, normalize_axes, normalize_axis, primitive, shape_error
-from seqlib.core.ops.shape import broadcast_to, cast, reshape
+from seqlib.core.ops.shape import _broadcast_to, broadcast_to, cast, reshape
 from seqlib.core.tensor import Tensor, as_tensor
 
 Axes = tuple[int, ...]
@@ -76,6 +76,10 @@ def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
     extra = g.ndim - len(shape)
     axes = tuple(i for i in range(g.ndim) if i < extra or (shape[i - extra] == 1 and g.shape[i] != 1))
     return reshape(_sum(g, axis=axes, keepdims=False, wide=True), shape) if axes else reshape(g, shape)
+
+
+# Here, because a sum is a shape's neighbour above.
+_broadcast_to.vjp(lambda ctx, g: (sum_to(g, ctx.inputs[0].shape),))
 
 
 def _count(shape: tuple[int, ...], axes: Axes) -> int:

@@ -8,16 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import dtypes
-from seqlib.core.op import (
-    Layout,
-    Meta,
-    VjpContext,
-    contiguous_layout,
-    normalize_axes,
-    normalize_axis,
-    primitive,
-    shape_error,
-)
+from seqlib.core.op import Layout, Meta, contiguous_layout, normalize_axes, normalize_axis, primitive, shape_error
 from seqlib.core.tensor import Tensor, as_tensor
 
 
@@ -56,10 +47,7 @@ _cast.infer(lambda x, *, dtype: [Meta(x.shape, dtypes.canonical(dtype))])
 _cast.cpu("copy_numpy:cast", strided=True)
 
 
-@_cast.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    x = ctx.inputs[0]
-    return (cast(g, x.dtype) if dtypes.is_float(x.dtype) else None,)
+_cast.vjp(lambda ctx, g: (cast(g, ctx.inputs[0].dtype) if dtypes.is_float(ctx.inputs[0].dtype) else None,))
 
 
 def cast(x: Tensor, dtype: Any) -> Tensor:
@@ -161,10 +149,7 @@ def _(layout: Layout, *, axes: tuple[int, ...]) -> Layout:
     return Layout(tuple(layout.shape[a] for a in axes), tuple(layout.strides[a] for a in axes), layout.offset)
 
 
-@_transpose.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    axes = ctx.attrs["axes"]
-    return (_transpose(g, axes=tuple(int(i) for i in np.argsort(axes))),)
+_transpose.vjp(lambda ctx, g: (_transpose(g, axes=tuple(np.argsort(ctx.attrs["axes"]).tolist())),))
 
 
 def transpose(x: Tensor, axes: Any = None) -> Tensor:
@@ -204,13 +189,6 @@ def _(layout: Layout, *, shape: tuple[int, ...]) -> Layout:
         0 if a == 1 and b != 1 else s for a, s, b in zip(layout.shape, layout.strides, shape[extra:], strict=True)
     ]
     return Layout(shape, tuple(strides), layout.offset)
-
-
-@_broadcast_to.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    from seqlib.core.ops.reduce import sum_to
-
-    return (sum_to(g, ctx.inputs[0].shape),)
 
 
 def broadcast_to(x: Tensor, shape: Any) -> Tensor:
@@ -259,14 +237,12 @@ _slice_grad.infer(lambda g, *, shape, starts, steps: [Meta(shape, g.dtype)])
 _slice_grad.cpu("copy_numpy:slice_gradient", strided=True)
 
 
-@_slice_grad.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return (_slice(g, starts=ctx.attrs["starts"], sizes=ctx.inputs[0].shape, steps=ctx.attrs["steps"]),)
+def _places(ctx: Any) -> dict[str, Any]:
+    return {"starts": ctx.attrs["starts"], "steps": ctx.attrs["steps"]}
 
 
-@_slice.vjp
-def _(ctx: VjpContext, g: Tensor) -> Sequence[Any]:
-    return (_slice_grad(g, shape=ctx.inputs[0].shape, starts=ctx.attrs["starts"], steps=ctx.attrs["steps"]),)
+_slice.vjp(lambda ctx, g: (_slice_grad(g, shape=ctx.inputs[0].shape, **_places(ctx)),))
+_slice_grad.vjp(lambda ctx, g: (_slice(g, sizes=ctx.inputs[0].shape, **_places(ctx)),))
 
 
 def slice_(x: Tensor, starts: Any, sizes: Any, steps: Any = None) -> Tensor:

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,30 +40,6 @@ CODE_VERSION = 3
 """Raise it whenever the same data and options would give another folder."""
 _CHUNK = 4096
 _TEXTS_A_PIECE = 25
-
-
-class TranslationData(Protocol):
-    """What ``prepare`` needs of a problem; ``seqlib.problems.translation.Translation`` is one."""
-
-    name: str
-    vocab_size: int | None
-    tokenizer: str
-    cleaning: CleanRules | None
-    cleaned: tuple[str, ...]
-    together: tuple[str, ...]
-    weighted: bool
-    labelled: bool
-
-    def splits(self) -> tuple[str, ...]: ...
-    def read(self, expression: str) -> Iterator[Record]: ...
-    def records_together(self) -> Iterator[Record]: ...
-    def encode_batch(
-        self, samples: list[tuple[str, str]], tokenizer: Tokenizer
-    ) -> list[tuple[list[int], list[int]]]: ...
-    def targets(self, labels: list[str]) -> np.ndarray: ...
-    def digest(self) -> str: ...
-    def spec(self, tokenizer: Tokenizer) -> Any: ...
-    def describe(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -138,7 +114,7 @@ Write = Callable[[Any, Wanted, Path], tuple[PrepareReport, Tokenizer]]
 """Writes a problem's token stores into a folder; gives the report and the tokenizer."""
 
 
-def write_pairs(problem: TranslationData, wanted: Wanted, folder: Path) -> tuple[PrepareReport, Tokenizer]:
+def write_pairs(problem: Any, wanted: Wanted, folder: Path) -> tuple[PrepareReport, Tokenizer]:
     """What ``prepare`` does for pairs of sentences."""
     report, weights = _spool(problem, wanted.roles, folder)
     given = wanted.given
@@ -151,7 +127,7 @@ def write_pairs(problem: TranslationData, wanted: Wanted, folder: Path) -> tuple
 
 
 def prepare(
-    problem: TranslationData,
+    problem: Any,
     data_dir: str | Path | None = None,
     *,
     splits: dict[str, str] | None = None,
@@ -161,7 +137,8 @@ def prepare(
     max_texts: int | None = None,
     write: Write = write_pairs,
 ) -> PreparedData:
-    """Prepares a problem under ``data_dir`` (default ``default_data_dir()``), or opens what is there already.
+    """Prepares a problem, as ``seqlib.problems.problem`` has them, under ``data_dir`` (default ``default_data_dir()``),
+    or opens what is there already.
 
     ``splits`` maps "train", "dev", "test" or a new name to a split expression such as ``train[:80%]``; splits not named
     are the problem's own. ``tokenizer`` is a kind to train (unigram, bpe, characters, bytes), a tokenizer to use as it
@@ -226,7 +203,7 @@ def read_texts(path: str | Path) -> list[str]:
         raise DataError(f"{path}: damaged at byte {error.start}; prepare the data again") from None
 
 
-def _roles(problem: TranslationData, asked: dict[str, str]) -> dict[str, str]:
+def _roles(problem: Any, asked: dict[str, str]) -> dict[str, str]:
     """Split name to expression: the problem's own splits, changed and extended by what was asked for."""
     own = problem.splits()
     roles = {**{name: name for name in own}, **asked}
@@ -239,7 +216,7 @@ def _roles(problem: TranslationData, asked: dict[str, str]) -> dict[str, str]:
     return {"train": roles.pop("train"), **roles}
 
 
-def _find(folder: Path, digest: str, problem: TranslationData, say: bool = True) -> PreparedData | None:
+def _find(folder: Path, digest: str, problem: Any, say: bool = True) -> PreparedData | None:
     """The prepared folder, or None when there is none or it is damaged, which a log line may say."""
     if not folder.is_dir():
         return None
@@ -251,7 +228,7 @@ def _find(folder: Path, digest: str, problem: TranslationData, say: bool = True)
         return None
 
 
-def _open(folder: Path, digest: str, problem: TranslationData) -> PreparedData:
+def _open(folder: Path, digest: str, problem: Any) -> PreparedData:
     check_manifest(folder, CODE_VERSION)  # reads all of it: about a second a gigabyte
     report = PrepareReport.read(folder / "report.json")
     if report.digest != digest:
@@ -276,7 +253,7 @@ def _locked(folder: Path) -> Iterator[None]:
         raise UsageError(f"{error.filename or folder}: is a file, not a folder; choose another --cache_dir") from None
 
 
-def _spool(problem: TranslationData, roles: dict[str, str], folder: Path) -> tuple[PrepareReport, array[float]]:
+def _spool(problem: Any, roles: dict[str, str], folder: Path) -> tuple[PrepareReport, array[float]]:
     """Writes the sentences of every split to ``<split>.src`` and ``.tgt``; train comes last, to find what leaks.
 
     Returns the report and the weights of train's pairs.
@@ -352,7 +329,7 @@ def _write(
 
 
 def _encode(
-    problem: TranslationData, tokenizer: Tokenizer, folder: Path, report: PrepareReport, weights: array[float] | None
+    problem: Any, tokenizer: Tokenizer, folder: Path, report: PrepareReport, weights: array[float] | None
 ) -> None:
     """Writes the token stores from the sentences in the folder, and removes those of train."""
     for role, split in report.splits.items():

@@ -15,9 +15,9 @@ from seqlib.util.errors import UsageError
 
 if TYPE_CHECKING:
     from seqlib.bundle import Bundle
+    from seqlib.data.vocabulary import Tokenizer
     from seqlib.decode.programs import CausalModel
     from seqlib.decode.search import Hypothesis, Search
-    from seqlib.decode.translate import Tokenizer
     from seqlib.problems.spec import ProblemSpec
 
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,19 +18,13 @@ from seqlib.decode.source_model import SourceModel
 from seqlib.util.errors import UsageError
 
 if TYPE_CHECKING:
+    from seqlib.data.vocabulary import Tokenizer
     from seqlib.decode.programs import IncrementalModel
     from seqlib.decode.sampling import Sampling
     from seqlib.decode.search import Hypothesis
     from seqlib.problems.spec import ProblemSpec
 
 _STREAM_BATCHES = 16  # translate_stream sorts by length inside chunks of this many batches
-
-
-class Tokenizer(Protocol):
-    """Text to ids without special ones, and back."""
-
-    def encode(self, text: str) -> list[int]: ...
-    def decode(self, ids: Sequence[int]) -> str: ...
 
 
 @dataclass(frozen=True)

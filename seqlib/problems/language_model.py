@@ -41,20 +41,11 @@ class LanguageModel(Problem):
         for number, text in enumerate(self.texts(split), start=1):
             yield Record(text, "", f"{self.name}:{split}", number)
 
-    def spec(self, tokenizer: Tokenizer) -> ProblemSpec:
+    def spec(self, tokenizer: Tokenizer, **more: Any) -> ProblemSpec:
         """What a model is told: a text begins with the token that ends the one before, unless it was trained with
         another."""
         begin = begins(tokenizer)[1] or [tokenizer.eos_id]
-        return ProblemSpec(
-            task=self.task,
-            source_vocab=tokenizer.vocab_size,
-            target_vocab=tokenizer.vocab_size,
-            pad_id=tokenizer.pad_id,
-            bos_id=begin[0],
-            eos_id=tokenizer.eos_id,
-            name=self.name,
-            metrics=self.metrics,
-        )
+        return super().spec(tokenizer, bos_id=begin[0], **more)
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "documents": self.documents}

@@ -93,9 +93,13 @@ class Problem:
         """Labels as a model is given them, where the problem is ``labelled``."""
         raise NotImplementedError(f"{type(self).__name__} must define targets(labels)")
 
-    def spec(self, tokenizer: Tokenizer) -> ProblemSpec:
-        """What a model is told."""
-        raise NotImplementedError(f"{type(self).__name__} must define spec(tokenizer)")
+    def spec(self, tokenizer: Tokenizer, **more: Any) -> ProblemSpec:
+        """What a model is told; `more` are fields of it that a task sets."""
+        from seqlib.problems.spec import ProblemSpec
+
+        ids = {name: getattr(tokenizer, name) for name in ("pad_id", "bos_id", "eos_id")}
+        sizes = dict.fromkeys(("source_vocab", "target_vocab"), tokenizer.vocab_size)
+        return ProblemSpec(**{"task": self.task, "name": self.name, "metrics": self.metrics, **ids, **sizes, **more})
 
     def describe(self) -> dict[str, Any]:
         """Where the data come from, for reports and bundles."""

@@ -62,20 +62,9 @@ class TextClassification(Problem):
         that is not one."""
         return read_targets(labels, self.labels, self.name)
 
-    def spec(self, tokenizer: Tokenizer) -> ProblemSpec:
-        return ProblemSpec(
-            task=self.task,
-            source_vocab=tokenizer.vocab_size,
-            target_vocab=self.labels.outputs,
-            shared_vocab=False,
-            pad_id=tokenizer.pad_id,
-            bos_id=tokenizer.bos_id,
-            eos_id=tokenizer.eos_id,
-            name=self.name,
-            metrics=self.metrics,
-            labels=self.labels,
-            pair_ends=getattr(tokenizer, "pair_ends", 1),
-        )
+    def spec(self, tokenizer: Tokenizer, **more: Any) -> ProblemSpec:
+        told = {"labels": self.labels, "target_vocab": self.labels.outputs, "shared_vocab": False}
+        return super().spec(tokenizer, **told, pair_ends=getattr(tokenizer, "pair_ends", 1), **more)
 
     def describe(self) -> dict[str, Any]:
         return {**super().describe(), "kind": self.labels.kind, "labels": list(self.labels.names)}

@@ -51,23 +51,13 @@ class Translation(Problem):
         """``encode`` of many samples at once. A problem with an encoding of its own overrides this one."""
         return encode_pairs(tokenizer, samples)
 
-    def spec(self, tokenizer: Tokenizer) -> ProblemSpec:
+    def spec(self, tokenizer: Tokenizer, **more: Any) -> ProblemSpec:
         """What a model is told: one vocabulary for both sides. In the place of special ids that a pretrained tokenizer
         lacks is the one that ends a text, as in Marian."""
-        ids = [token if token >= 0 else tokenizer.eos_id for token in (tokenizer.pad_id, tokenizer.bos_id)]
-        return ProblemSpec(
-            task=self.task,
-            source_vocab=tokenizer.vocab_size,
-            target_vocab=tokenizer.vocab_size,
-            shared_vocab=True,
-            pad_id=ids[0],
-            bos_id=ids[1],
-            eos_id=tokenizer.eos_id,
-            name=self.name,
-            source_language=self.source_language,
-            target_language=self.target_language,
-            metrics=self.metrics,
-        )
+        languages = {"source_language": self.source_language, "target_language": self.target_language}
+        own = {name: getattr(tokenizer, name) for name in ("pad_id", "bos_id")}
+        ids = {name: token if token >= 0 else tokenizer.eos_id for name, token in own.items()}
+        return super().spec(tokenizer, shared_vocab=True, **languages, **ids, **more)
 
     def reversed(self) -> Translation:
         """The same pairs the other way round, split by split; its name ends in ``_rev``."""
@@ -86,14 +76,8 @@ class Reversed(Translation):
         self.name = f"{problem.name}_rev"
         self.source_language = problem.target_language
         self.target_language = problem.source_language
-        self.metrics = problem.metrics
-        self.citation = problem.citation
-        self.licence = problem.licence
-        self.vocab_size = problem.vocab_size
-        self.tokenizer = problem.tokenizer
-        self.cleaning = problem.cleaning
-        self.cleaned = problem.cleaned
-        self.weighted = problem.weighted
+        same = ("metrics", "citation", "licence", "vocab_size", "tokenizer", "cleaning", "cleaned", "weighted")
+        vars(self).update({name: getattr(problem, name) for name in same})
 
     def splits(self) -> tuple[str, ...]:
         return self.problem.splits()

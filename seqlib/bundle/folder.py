@@ -27,6 +27,7 @@ from seqlib.bundle.card import model_card
 from seqlib.util.arrays import write_arrays
 from seqlib.util.atomic import atomic_folder
 from seqlib.util.errors import BundleError, SeqlibError, UsageError
+from seqlib.util.files import read_json
 from seqlib.util.manifest import file_digest
 
 if TYPE_CHECKING:
@@ -248,12 +249,7 @@ def _check_files(folder: Path, files: Any, check_digests: bool) -> None:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file of a bundle; BundleError where there is none."""
-    try:
-        found = msgspec.json.decode(path.read_bytes())
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path}: is damaged: {error}{_AGAIN}") from error
+    found = read_json(path, Any, BundleError, _AGAIN)
     if not isinstance(found, dict):
         raise BundleError(f"{path}: is damaged: expected a JSON object{_AGAIN}")
     return found

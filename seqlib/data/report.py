@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from seqlib.data.clean import CleanReport
-from seqlib.util.errors import DataError
+from seqlib.util.files import read_json
 
 
 @dataclass
@@ -58,12 +57,7 @@ class PrepareReport:
     @classmethod
     def read(cls, path: str | Path) -> PrepareReport:
         """Reads ``report.json``. Raises DataError naming the file."""
-        try:
-            return msgspec.json.decode(Path(path).read_bytes(), type=cls)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: the file is damaged: {error}") from None
+        return read_json(path, cls)
 
     def table(self) -> str:
         """The report as plain text."""

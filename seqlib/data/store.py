@@ -18,6 +18,7 @@ import numpy as np
 
 from seqlib.util.atomic import write_json
 from seqlib.util.errors import DataError
+from seqlib.util.files import read_json
 
 _FORMAT = 1
 _BLOCK = 1 << 16  # sequences gathered before they are written
@@ -102,12 +103,7 @@ class TokenStore:
         """Maps a store. Raises DataError naming the file when one is missing, cut short or inconsistent."""
         folder = Path(folder)
         path = folder / "meta.json"
-        try:
-            meta = msgspec.json.decode(path.read_bytes(), type=_Meta)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}; prepare the data again") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: the token store is damaged: {error}; prepare the data again") from None
+        meta = read_json(path, _Meta, again="; prepare the data again")
         if meta.format != _FORMAT or meta.dtype not in ("<u2", "<i4"):
             raise DataError(f"{path}: format {meta.format} ({meta.dtype}) is not one this version reads")
         tokens = _map(folder / "tokens.bin", meta.dtype, meta.tokens)

@@ -20,6 +20,7 @@ from seqlib.data.pretrained import read_tokenizer
 from seqlib.data.vocabulary import KINDS, META_FILE, MODEL_FILE, Tokenizer, normalise, read_meta, write_meta
 from seqlib.util.atomic import write_bytes
 from seqlib.util.errors import DataError, UsageError, unknown
+from seqlib.util.files import read_file
 from seqlib.util.log import get_logger
 
 _TOO_HIGH = re.compile(r"Vocabulary size too high .*value <= (\d+)")
@@ -135,10 +136,7 @@ class SentencePieceTokenizer:
     def load(cls, folder: str | Path) -> SentencePieceTokenizer:
         """Reads a saved tokenizer and checks its digest. Raises DataError naming the file."""
         meta, path = read_meta(folder), Path(folder) / MODEL_FILE
-        try:
-            model = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        model = read_file(path)
         if hashlib.sha256(model).hexdigest() != meta["digest"]:
             raise DataError(f"{path}: the file is damaged or is not the one {META_FILE} was written for")
         return cls(model, meta["kind"], meta.get("raw", False) is True)

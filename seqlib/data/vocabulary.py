@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
 from seqlib.util.atomic import write_json
 from seqlib.util.errors import DataError, nearest
+from seqlib.util.files import read_json
 
 KINDS = ("unigram", "bpe", "characters", "bytes")
 META_FILE = "seqlib_tokenizer.json"  # not tokenizer.json: other tools read that as their own format
@@ -79,14 +78,9 @@ def write_meta(folder: str | Path, tokenizer: Tokenizer, extra: dict[str, Any]) 
 def read_meta(folder: str | Path) -> dict[str, Any]:
     """The metadata in a tokenizer's folder. Raises DataError naming the file."""
     path = Path(folder) / META_FILE
-    try:
-        meta = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no tokenizer here") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the file is damaged: {error}") from None
+    if not path.exists():
+        raise DataError(f"{path}: there is no tokenizer here")
+    meta = read_json(path)
     if meta.get("kind") not in (*KINDS, "pretrained"):
         near = nearest(str(meta.get("kind")), KINDS)
         hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(KINDS)}"

@@ -20,6 +20,7 @@ from seqlib.models import marian_native
 from seqlib.nn.module import Module
 from seqlib.problems.spec import Labels, ProblemSpec
 from seqlib.util.errors import DataError, UsageError, unknown
+from seqlib.util.files import read_json
 
 FAMILIES = {
     "bert": "bert",
@@ -144,12 +145,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
             return {}
         if _tells_itself(folder):
             return _told(folder)
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is damaged: {error}") from None
+    return read_json(path)
 
 
 def tokenizer_of(folder: Path, extra: int = 0) -> Any:

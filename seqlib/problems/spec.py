@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from seqlib.util.errors import DataError
+from seqlib.util.files import read_file
 
 __all__ = ["Labels", "ProblemSpec"]
 
@@ -70,8 +71,4 @@ class ProblemSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @classmethod
     def read(cls, path: str | Path) -> ProblemSpec:
         """Reads a ``problem.json``. Raises DataError naming the file."""
-        try:
-            text = Path(path).read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-        return cls.from_json(text, str(path))
+        return cls.from_json(read_file(path), str(path))

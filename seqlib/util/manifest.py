@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from seqlib.util.errors import DataError
+from seqlib.util.files import read_json
 
 MANIFEST = "manifest.json"
 
@@ -33,12 +34,7 @@ def check_manifest(folder: Path, version: int) -> None:
     format version. What passes has, to the bit, the files that were written.
     """
     path = folder / MANIFEST
-    try:
-        manifest: Any = msgspec.json.decode(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is damaged: {error}") from error
+    manifest = read_json(path, Any)
     found = manifest.get("format_version", 1) if isinstance(manifest, dict) else None
     if found != version:
         raise DataError(f"{path}: format version {found!r}, this seqlib reads {version}")

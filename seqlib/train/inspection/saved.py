@@ -13,7 +13,7 @@ from seqlib.bundle.folder import read_object
 from seqlib.train import checkpoint
 from seqlib.train.inspection.page import Page, folder_size, usage
 from seqlib.train.runlog import duration
-from seqlib.util.errors import DataError
+from seqlib.util.files import read_json
 from seqlib.util.manifest import check_manifest
 from seqlib.util.memory import size_text
 
@@ -56,12 +56,7 @@ def read_state(folder: Path, quick: bool) -> dict[str, Any]:
     """The state of a checkpoint, its files checked unless `quick`."""
     if not quick:
         check_manifest(folder, checkpoint.FORMAT_VERSION)
-    try:
-        return msgspec.json.decode((folder / "state.json").read_bytes(), type=dict[str, Any])
-    except OSError as error:
-        raise DataError(f"{folder / 'state.json'}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{folder / 'state.json'}: is damaged: {error}") from error
+    return read_json(folder / "state.json")
 
 
 def look_at_bundle(folder: Path, quick: bool) -> Page:

@@ -20,7 +20,7 @@ import msgspec
 
 from seqlib.cli.main import CONTEXT
 from seqlib.train.config import nested
-from seqlib.util.errors import UsageError, nearest, unknown
+from seqlib.util.errors import UsageError, hint, unknown
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,7 @@ def read_config(path: str, struct_type: type[msgspec.Struct]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in _flatten(tree, known):
         if key not in known:
-            hint = nearest(key, known)
-            also = f"; did you mean {' or '.join(hint)}?" if hint else ""
-            raise UsageError(f"--config: {path}: unknown setting {key!r}{also}")
+            raise UsageError(f"--config: {path}: unknown setting {key!r}{hint(key, known)}")
         found[key] = parse(known[key], value, f"{path}: {key}")
     return found
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlib.data.lines import missing_file
-from seqlib.util.errors import DataError, UsageError, nearest
+from seqlib.util.errors import DataError, UsageError, hint
 
 HUB = "hf:"
 _ROWS = 4096
@@ -59,9 +59,8 @@ def read_columns(file: str, columns: list[str]) -> Iterator[tuple[Any, ...]]:
         there = _names(source.schema)
         for column in columns:
             if column not in there:
-                near = nearest(column, there)
-                hint = f"; did you mean {' or '.join(near)}?" if near else ""
-                raise DataError(f"{file}: there is no column {column!r} (columns: {', '.join(there)}){hint}")
+                also = f"(columns: {', '.join(there)}){hint(column, there)}"
+                raise DataError(f"{file}: there is no column {column!r} {also}")
         paths = [(column, "") if column in source.schema.names else column.split(".", 1) for column in columns]
         for batch in source.batches(list(dict.fromkeys(name for name, _ in paths))):
             values = [_values(batch.column(name), inner) for name, inner in paths]

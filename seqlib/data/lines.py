@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
-from seqlib.util.errors import DataError, nearest
+from seqlib.util.errors import DataError, hint
 
 _CHUNK = 1 << 20
 _CLOSE = 128  # lines that are decoded one by one where one of them is damaged
@@ -44,9 +44,8 @@ def missing_file(path: str | Path, what: str = "file") -> DataError:
     folder = path.parent
     if not folder.is_dir():
         return DataError(f"{path}: there is no such {what}; the folder {folder} does not exist either")
-    near = nearest(path.name, (entry.name for entry in folder.iterdir()))
-    hint = f"; did you mean {' or '.join(near)}?" if near else f"; nothing in {folder} has a name like it"
-    return DataError(f"{path}: there is no such {what}{hint}")
+    near = hint(path.name, (entry.name for entry in folder.iterdir()))
+    return DataError(f"{path}: there is no such {what}{near or f'; nothing in {folder} has a name like it'}")
 
 
 @contextmanager

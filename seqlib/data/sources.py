@@ -18,7 +18,7 @@ from seqlib.data.columnar import column_names, is_hub, local_handle, read_column
 from seqlib.data.lines import Line, count_lines, file_digest, missing_file, read_lines, suffix
 from seqlib.data.records import Record
 from seqlib.data.tmx import read_tmx, tmx_languages
-from seqlib.util.errors import DataError, UsageError, nearest
+from seqlib.util.errors import DataError, UsageError, hint
 
 TABLES = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".tmx": "tmx", ".parquet": "columns"}
 _DEFAULT_NAMES = (("source", "target"), ("src", "tgt"))
@@ -305,9 +305,8 @@ def _found(place: str, fields: list[str], pairs: tuple[tuple[str, str], ...]) ->
 def _position(file: str, header: list[str], name: str) -> int:
     names = [field.strip() for field in header]
     if name not in names:
-        near = nearest(name, names)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise DataError(f"{file}:1: there is no column {name!r} in the header ({', '.join(names)}){hint}")
+        there = f"the header ({', '.join(names)}){hint(name, names)}"
+        raise DataError(f"{file}:1: there is no column {name!r} in {there}")
     return names.index(name)
 
 
@@ -335,9 +334,8 @@ def _flat(value: dict[str, Any]) -> dict[str, Any]:
 def _field(file: str, line: Line, value: dict[str, Any], name: str) -> Any:
     fields = value if name in value else _flat(value)
     if name not in fields:
-        near = nearest(name, fields)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise DataError(f"{file}:{line.number}: there is no field {name!r} (fields: {', '.join(fields)}){hint}")
+        there = f"(fields: {', '.join(fields)}){hint(name, fields)}"
+        raise DataError(f"{file}:{line.number}: there is no field {name!r} {there}")
     return fields[name]
 
 

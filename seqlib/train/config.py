@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from seqlib.data.tokenizer import KINDS
-from seqlib.util.errors import UsageError, nearest, unknown
+from seqlib.util.errors import UsageError, hint, unknown
 from seqlib.util.memory import parse_size
 
 CONFIG_FILE = "run.json"
@@ -311,9 +311,7 @@ def _refuse_unknown(kind: Any, layer: Mapping[str, Any], prefix: str = "") -> No
     for key, value in layer.items():
         path = prefix + key
         if key not in fields:
-            near = nearest(path, paths())
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise UsageError(f"there is no setting {path!r}{hint}")
+            raise UsageError(f"there is no setting {path!r}{hint(path, paths())}")
         type_ = fields[key]
         if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
             if not isinstance(value, Mapping):

@@ -13,6 +13,7 @@ __all__ = [
     "ShapeError",
     "TraceError",
     "UsageError",
+    "hint",
     "nearest",
     "unknown",
 ]
@@ -75,6 +76,12 @@ def nearest(name: str, options: Iterable[str], n: int = 3) -> list[str]:
             scored.append((-score, option))
     scored.sort()
     return [option for score, option in scored[:n] if score <= scored[0][0] + 0.15]
+
+
+def hint(name: str, options: Iterable[str]) -> str:
+    """`; did you mean a or b?` of the nearest options; "" where none is near."""
+    near = nearest(name, options)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def unknown(kind: str, name: str, options: Iterable[str]) -> UsageError:

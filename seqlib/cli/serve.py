@@ -1,18 +1,6 @@
-"""Serve a model over HTTP, in batches of many clients' texts."""
+"""Serve a model over HTTP, in batches of many clients' texts.
 
-from importlib.util import find_spec
-from pathlib import Path
-
-import click
-
-from seqlib.cli.flags import config_command
-from seqlib.cli.main import OWN_MODEL
-from seqlib.serve.config import ServeConfig
-from seqlib.util.errors import UsageError
-
-__all__ = ["command"]
-
-HELP = """Serve the model in DIR, a folder or a handle: /translate, /generate, /classify or /embed, by what it does,
+Serve the model in DIR, a folder or a handle: /translate, /generate, /classify or /embed, by what it does,
 TensorFlow Serving's /v1/models/NAME:predict, /health, and at / a page to try it. The address is printed once requests
 are taken; SIGTERM and Ctrl-C end the server after the requests in flight.
 
@@ -20,6 +8,16 @@ are taken; SIGTERM and Ctrl-C end the server after the requests in flight.
   seqlib serve runs/mine
   seqlib serve runs/mine --port 0 --max_batch 64 --limits.characters 2000
 """
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from seqlib.cli.flags import config_command
+from seqlib.cli.main import FOLDER, OWN_MODEL, help_text
+from seqlib.serve.config import ServeConfig
+from seqlib.util.errors import UsageError
 
 
 def _serve(config: ServeConfig, folder: str, model: str | None) -> None:
@@ -35,6 +33,4 @@ def _serve(config: ServeConfig, folder: str, model: str | None) -> None:
     server.run(lambda: click.echo(server.url))
 
 
-command = config_command(
-    "serve", ServeConfig, _serve, help=HELP, params=[click.Argument(["folder"], metavar="DIR"), OWN_MODEL]
-)
+command = config_command("serve", ServeConfig, _serve, help=help_text(__doc__), params=[FOLDER, OWN_MODEL])

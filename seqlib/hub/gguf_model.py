@@ -14,8 +14,6 @@ from seqlib.data.pretrained import PretrainedTokenizer, SentencePieceFile
 from seqlib.hub.formats.checkpoint import Checkpoint, Entry
 from seqlib.util.errors import DataError, UsageError
 
-__all__ = ["config", "is_gguf", "tensors", "tokenizer"]
-
 _SIZES = {
     "max_position_embeddings": "context_length",
     "hidden_size": "embedding_length",

@@ -188,3 +188,10 @@ def test_gpu_decode_runs_on_the_cpu():
         str(BENCHMARKS / "gpu_decode.py"), "--smoke", "--device", "cpu", "--peers", "", "--rounds", "1", "--profile"
     )
     assert text.count("find the same tokens: True") == 2 and "launches" in text
+
+
+def test_serve_runs(tmp_path):
+    command = ("serve.py", "--smoke", "--hostile", "--tasks", "classify", "--runs", str(tmp_path), "--csv")
+    text = run(str(BENCHMARKS / command[0]), *command[1:], str(tmp_path / "s.csv"))
+    assert "task classify" in text and "lost 0  wrong 0" in text and "exit_code 0" in text
+    assert len((tmp_path / "s.csv").read_text(encoding="utf-8").splitlines()) == 2

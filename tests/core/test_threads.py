@@ -123,6 +123,35 @@ def test_blas_threads_are_given_back() -> None:
     assert [library.get_num_threads() for library in threads._blas()] == before
 
 
+def test_blas_is_held_in_any_thread_until_the_last_one_leaves() -> None:
+    libraries = threads._blas()
+    before = [library.get_num_threads() for library in libraries]
+    entered, leave, seen = threading.Event(), threading.Event(), []
+
+    def other() -> None:
+        with single_blas():
+            seen.append([library.get_num_threads() for library in libraries])
+            entered.set()
+            leave.wait(10)
+
+    try:
+        for library in libraries:
+            library.set_num_threads(2)
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert entered.wait(10)
+        with single_blas():
+            pass
+        seen.append([library.get_num_threads() for library in libraries])
+        leave.set()
+        thread.join()
+        assert seen == [[1] * len(before)] * 2
+        assert [library.get_num_threads() for library in libraries] == [2] * len(before)
+    finally:
+        for library, count in zip(libraries, before, strict=True):
+            library.set_num_threads(count)
+
+
 def test_set_threads_refuses_none_at_all() -> None:
     with pytest.raises(ValueError, match="at least 1 thread"):
         set_threads(0)

@@ -9,6 +9,7 @@ and large products are split here (`ops/product_numpy.py`).
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -62,8 +63,8 @@ def _current() -> Pool | None:
 
 
 def _forget() -> None:
-    global _pool
-    _pool = None  # threads do not survive a fork
+    global _pool, _blas_lock
+    _pool, _blas_lock = None, threading.Lock()  # threads do not survive a fork
 
 
 if hasattr(os, "register_at_fork"):
@@ -106,14 +107,32 @@ def blas_controlled() -> bool:
     return bool(_blas())
 
 
+_blas_lock, _holders, _freed = threading.Lock(), 0, []
+
+
 @contextmanager
 def single_blas() -> Generator[None, None, None]:
-    """Inside, BLAS uses one thread: the pool splits products itself."""
-    others = [(library, count) for library in _blas() if (count := library.get_num_threads()) != 1]
-    for library, _ in others:
-        library.set_num_threads(1)
+    """Inside, BLAS uses one thread: the pool splits products itself. BLAS has one number for the whole process, so it
+    is given back when the last thread leaves."""
+    global _holders, _freed
+    with _blas_lock:
+        if not _holders:
+            _freed = [(library, count) for library in _blas() if (count := library.get_num_threads()) != 1]
+            _set_blas([(library, 1) for library, _ in _freed])
+        _holders += 1
     try:
         yield
     finally:
-        for library, count in others:
-            library.set_num_threads(count)
+        with _blas_lock:
+            _holders -= 1
+            if not _holders:
+                _set_blas(_freed)
+
+
+def _set_blas(counts: list[tuple[Any, int]]) -> None:
+    for library, count in counts:
+        library.set_num_threads(count)
+        if library.get_num_threads() != count and hasattr(library.dynlib, "openblas_set_num_threads_local"):
+            library.dynlib.openblas_set_num_threads_local(
+                count
+            )  # OpenBLAS 0.3.31 heeds the first in the main thread alone

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -118,19 +118,9 @@ class Engine:
         if longest > self.longest_source:
             raise UsageError(f"source of {longest} tokens: this model takes at most {self.longest_source}")
         limits = self.limits([len(source) for source in sources], max_length, prefixes)
-        constraints.check(len(sources), limits, self.spec.target_vocab, self.spec.eos_id)
-        rules = Rules(
-            beam=beam,
-            n_best=n_best,
-            penalties=table(penalty, alpha, int(limits.max())),
-            bos_id=self.spec.bos_id,
-            eos_id=self.spec.eos_id,
-            early_stop=early_stop,
-            constraints=constraints,
-            sampling=sampling,
-            keys=None if sampling is None else sentence_keys(sources),
-        )
-        search = start(limits, rules)
+        keys = None if sampling is None else sentence_keys(sources)
+        how = {"beam": beam, "n_best": n_best, "early_stop": early_stop, "sampling": sampling, "keys": keys}
+        search = self._search(limits, constraints, table(penalty, alpha, int(limits.max())), **how)
         with self._taken():
             place = self.programs.place(len(sources), beam, longest + 1, min(longest + 1, int(limits.max())))
             self._fill(place, sources)
@@ -174,22 +164,19 @@ class Engine:
         if sampling_beam > 1:
             limits = np.minimum(limits, self.programs.longest - filled)
         constraints = Constraints(min_length and min_length + max(map(len, forced)), no_repeat_ngram, banned, forced)
-        constraints.check(len(prompts), limits, self.spec.target_vocab, self.spec.eos_id)
-        rules = Rules(
-            beam=sampling_beam,
-            n_best=n_best,
-            penalties=table(penalty, alpha, int(limits.max())),
-            bos_id=self.spec.bos_id,
-            eos_id=self.spec.eos_id,
-            constraints=constraints,
-            sampling=sampling,
-            keys=keys,
-            context=np.array([prompt[: filled + 1] for prompt in prompts], np.int32),
-        )
-        search = start(limits, rules)
+        context = np.array([prompt[: filled + 1] for prompt in prompts], np.int32)
+        how = {"beam": sampling_beam, "n_best": n_best, "sampling": sampling, "keys": keys, "context": context}
+        search = self._search(limits, constraints, table(penalty, alpha, int(limits.max())), **how)
         with self._taken():
             place = self._prefilled(search, filled)
             yield from self._run(search, place, filled)
+
+    def _search(self, limits: np.ndarray, constraints: Constraints, penalties: np.ndarray, **how: Any) -> Search:
+        """The search for outputs of at most `limits` tokens; `how` as in `Rules`."""
+        eos = self.spec.eos_id
+        constraints.check(len(limits), limits, self.spec.target_vocab, eos)
+        rules = Rules(penalties=penalties, bos_id=self.spec.bos_id, eos_id=eos, constraints=constraints, **how)
+        return start(limits, rules)
 
     @contextlib.contextmanager
     def _taken(self) -> Iterator[None]:

@@ -20,6 +20,10 @@ from seqlib.util.errors import SeqlibError
 
 _NEVER = np.float32(-np.inf)
 _FREE = Constraints()
+_KEPT = np.dtype([("score", "f4"), ("sum", "f4"), ("last", "f4"), ("length", "i8"), ("beam", "i8"), ("by_eos", "?")])
+"""A hypothesis of the n best: `last` is the log-probability of its end token, if it ended `by_eos`, and `beam` the live
+one that it extends, at the step of its last other token."""
+_STATE = ("score", "sum", "last"), ("length", "beam", "by_eos")
 
 
 @dataclass(frozen=True)
@@ -92,13 +96,8 @@ class Search:
         self._tokens = np.zeros((longest, count, beam), np.int32)
         self._log_probs = np.zeros((longest, count, beam), np.float32)
         self._parents = np.zeros((longest, count, beam), np.int64)
-        keep = rules.n_best
-        self._score = np.full((count, keep), _NEVER)
-        self._sum = np.full((count, keep), _NEVER)
-        self._length = np.zeros((count, keep), np.int64)
-        self._beam = np.zeros((count, keep), np.int64)
-        self._last = np.zeros((count, keep), np.float32)
-        self._by_eos = np.zeros((count, keep), bool)
+        self._kept = np.zeros((count, rules.n_best), _KEPT)
+        self._kept["score"] = self._kept["sum"] = _NEVER
         self._fault = np.zeros(count, np.int32)
 
     def advance(self, logits: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
@@ -145,17 +144,16 @@ class Search:
         token) and `places` int32 [B,N,3] (length, beam, ended by the end token); `flags` int32 [B,2] (done, the first
         step with logits that are not finite).
         """
-        best = np.stack([self._score, self._sum, self._last], axis=2)
-        places = np.stack([self._length, self._beam, self._by_eos], axis=2).astype(np.int32)
+        best, places = (np.stack([self._kept[name] for name in names], axis=2) for names in _STATE)
         flags = np.stack([self.done, self._fault], axis=1).astype(np.int32)
-        return {"live": self.live, "best": best, "places": places, "flags": flags}
+        return {"live": self.live, "best": best, "places": places.astype(np.int32), "flags": flags}
 
     def restore(self, state: Mapping[str, np.ndarray], steps: int) -> None:
         """Go on from a `state` after so many steps."""
         self.live, self.steps = state["live"].copy(), steps
-        self._score, self._sum, self._last = np.moveaxis(state["best"], 2, 0).copy()
-        self._length, self._beam, by_eos = np.moveaxis(state["places"], 2, 0).astype(np.int64)
-        self._by_eos = by_eos.astype(bool)
+        for names, values in zip(_STATE, (state["best"], state["places"]), strict=True):
+            for i, name in enumerate(names):
+                self._kept[name] = values[:, :, i]
         self.done, self._fault = state["flags"][:, 0].astype(bool), state["flags"][:, 1].copy()
 
     def follow(self, values: np.ndarray, columns: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
@@ -203,26 +201,16 @@ class Search:
         Hypotheses without an end token only fill places that are free.
         """
         sentences = self.held[who]
-        by_eos = last is not None
-        scores = sums / self.rules.penalties[length]
-        pool = np.concatenate([self._score[sentences], scores], axis=1)
-        keep = self._score.shape[1]
-        settled = np.isfinite(self._score[sentences])
-        rank = np.concatenate([~settled, np.full(scores.shape, not by_eos)], axis=1)
-        order = np.argsort(-pool, axis=1, kind="stable")
+        offered = np.zeros(sums.shape, _KEPT)
+        offered["score"], offered["sum"] = sums / self.rules.penalties[length], sums
+        offered["length"], offered["beam"], offered["by_eos"] = length, beams, last is not None
+        offered["last"] = 0.0 if last is None else last
+        kept = self._kept[sentences]
+        pool = np.concatenate([kept, offered], axis=1)
+        rank = np.concatenate([~np.isfinite(kept["score"]), ~offered["by_eos"]], axis=1)
+        order = np.argsort(-pool["score"], axis=1, kind="stable")
         order = np.take_along_axis(order, np.argsort(np.take_along_axis(rank, order, 1), axis=1, kind="stable"), 1)
-        order = order[:, :keep]
-
-        def pick(old: np.ndarray, new: np.ndarray) -> None:
-            both = np.concatenate([old[sentences], np.broadcast_to(new, sums.shape)], axis=1)
-            old[sentences] = np.take_along_axis(both, order, axis=1)
-
-        pick(self._score, scores)
-        pick(self._sum, sums)
-        pick(self._length, np.asarray(length))
-        pick(self._beam, beams)
-        pick(self._last, np.zeros_like(sums) if last is None else last)
-        pick(self._by_eos, np.asarray(by_eos))
+        self._kept[sentences] = np.take_along_axis(pool, order[:, : kept.shape[1]], axis=1)
 
     def _settle(self) -> None:
         """Close the sentences at their limit, and those whose n-best list no live hypothesis can enter any more.
@@ -243,7 +231,7 @@ class Search:
         if self.rules.early_stop:
             following = np.minimum(self.steps + 1, limits)
             bound = best / np.maximum(penalties[following], penalties[limits])
-            self.done |= bound <= self._score[self.held, -1]
+            self.done |= bound <= self._kept["score"][self.held, -1]
 
     def results(self) -> list[list[Hypothesis]]:
         """For every sentence of the batch its hypotheses, best first (those ended by the end token before others)."""
@@ -253,27 +241,22 @@ class Search:
         ]
 
     def _has(self, sentence: int, place: int) -> bool:
-        return bool(np.isfinite(self._score[sentence, place]))
+        return bool(np.isfinite(self._kept["score"][sentence, place]))
 
     def _hypothesis(self, sentence: int, place: int) -> Hypothesis:
-        by_eos = bool(self._by_eos[sentence, place])
-        count = int(self._length[sentence, place]) - by_eos
-        beam = self._beam[sentence, place]
+        kept = self._kept[sentence, place]
+        by_eos, beam = bool(kept["by_eos"]), kept["beam"]
+        count = int(kept["length"]) - by_eos
         tokens = np.zeros(count, np.int64)
         log_probs = np.zeros(count + by_eos, np.float32)
         if by_eos:
-            log_probs[-1] = self._last[sentence, place]
+            log_probs[-1] = kept["last"]
         for step in reversed(range(count)):
             tokens[step] = self._tokens[step, sentence, beam]
             log_probs[step] = self._log_probs[step, sentence, beam]
             beam = self._parents[step, sentence, beam]
-        return Hypothesis(
-            tokens=tuple(tokens.tolist()),
-            token_log_probs=log_probs,
-            log_prob=float(self._sum[sentence, place]),
-            score=float(self._score[sentence, place]),
-            stop_reason="eos" if by_eos else "length",
-        )
+        reason = "eos" if by_eos else "length"
+        return Hypothesis(tuple(tokens.tolist()), log_probs, float(kept["sum"]), float(kept["score"]), reason)
 
 
 class GreedySearch(Search):

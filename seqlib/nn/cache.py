@@ -9,6 +9,7 @@ wrote the entry that row r sees at time t; reordering beams permutes that index 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,17 +27,18 @@ class Cache(Protocol):
     def take_over(self, other: Any, keep: np.ndarray, parents: np.ndarray, used: int) -> None: ...
 
 
+@dataclass(slots=True)
 class StepPlace:
     """Where one step writes and what it may see; the same for all layers, so it is computed once a step."""
 
-    __slots__ = ("bias", "index", "lengths", "position")
-
-    def __init__(self, position: Tensor, index: Tensor, lengths: Tensor, bias: Tensor | None):
-        self.position = position  # int32, 0-d: the time step
-        self.index = index  # int32, 0-d: first entry to write
-        self.lengths = lengths  # int32 [B]: entries written once the step has written its own
-        # float32 [B, 1, J, L·J]: 0 for a row's own history, -inf for other beams'; None for one beam. See `add_bias`.
-        self.bias = bias
+    position: Tensor
+    """int32, 0-d: the time step"""
+    index: Tensor
+    """int32, 0-d: first entry to write"""
+    lengths: Tensor
+    """int32 [B]: entries written once the step has written its own"""
+    bias: Tensor | None
+    """float32 [B, 1, J, L·J]: 0 for a row's own history, -inf for other beams'; None for one beam. See `add_bias`."""
 
     def add_bias(self, bias: Tensor) -> None:
         """Add `bias` [H, 1, L·J] to the scores of all rows: by head and entry."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seqlib.train.trainer import Trainer
+else:
+    Trainer = Any
 
 
 class Callback:

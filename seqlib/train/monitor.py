@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from seqlib.train.callback import Trainer
 from seqlib.util.errors import UsageError, unknown
-
-if TYPE_CHECKING:
-    from seqlib.train.trainer import Trainer
 
 MODES = ("auto", "min", "max")
 _LESS = ("loss", "perplexity", "bits_per_byte", "bits_per_character", "mean_squared_error")

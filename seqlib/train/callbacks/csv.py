@@ -6,14 +6,11 @@ import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from seqlib.train.callback import Callback
+from seqlib.train.callback import Callback, Trainer
 from seqlib.util.atomic import write_bytes
 from seqlib.util.errors import SeqlibError, UsageError
-
-if TYPE_CHECKING:
-    from seqlib.train.trainer import Trainer
 
 __all__ = ["CSVLogger"]
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from seqlib.train.callback import Callback
+from seqlib.train.callback import Callback, Trainer
 from seqlib.util.errors import UsageError
-
-if TYPE_CHECKING:
-    from seqlib.train.trainer import Trainer
 
 __all__ = ["LearningRateMonitor"]
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from seqlib.train.callback import Callback
+from seqlib.train.callback import Callback, Trainer
 from seqlib.train.monitor import Monitor
 from seqlib.util.errors import UsageError
 from seqlib.util.log import get_logger
-
-if TYPE_CHECKING:
-    from seqlib.train.trainer import Trainer
 
 __all__ = ["ReduceLROnPlateau"]
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from seqlib.train.callback import Callback
+from seqlib.train.callback import Callback, Trainer
 from seqlib.util.errors import UsageError
-
-if TYPE_CHECKING:
-    from seqlib.train.trainer import Trainer
 
 __all__ = ["TensorBoard"]
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from seqlib.train.callback import Callback
+from seqlib.train.callback import Callback, Trainer
 from seqlib.train.window import not_finite
-
-if TYPE_CHECKING:
-    from seqlib.train.trainer import Trainer
 
 __all__ = ["TerminateOnNaN"]
 

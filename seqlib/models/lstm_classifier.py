@@ -19,7 +19,7 @@ from seqlib.nn.dropout import Dropout
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.recurrent import LSTM, over_time
 
-__all__ = ["LSTMClassifier", "LSTMClassifierConfig", "base", "build"]
+__all__ = ["LSTMClassifier", "LSTMClassifierConfig", "base", "build", "wide"]
 
 TASK = "text_classification"
 
@@ -83,3 +83,10 @@ def base() -> Preset:
         batch={"tokens": 2048, "max_length": 256, "shapes": 6},
         about="an LSTM in both directions, 128 wide in each, with max pooling",
     )
+
+
+def wide() -> Preset:
+    """One layer, 256 wide in each direction, with much dropout: tens of thousands of texts."""
+    sizes = {"d_model": 256, "hidden": 256, "embedding_dropout": 0.5, "dropout": 0.5}
+    about = "an LSTM in both directions, 256 wide in each, with max pooling and much dropout"
+    return msgspec.structs.replace(base(), model=LSTMClassifierConfig(**sizes), about=about)  # type: ignore[arg-type]

@@ -90,7 +90,7 @@ def sort(longest: int = 20, train: int = 50_000) -> Algorithmic:
     return _unary("sort", lambda digits: "".join(sorted(digits)), longest, train)
 
 
-def addition(longest: int = 20, train: int = 50_000) -> Algorithmic:
+def addition(longest: int = 20, train: int = 200_000) -> Algorithmic:
     """The sum of two numbers, last digits first; ``longest`` (their digits together) and ``train`` as in
     ``Algorithmic``."""
 

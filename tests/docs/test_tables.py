@@ -99,7 +99,9 @@ def test_all_recipes_are_listed_with_their_ranges() -> None:
     assert listed == expected
 
 
-@pytest.mark.parametrize("name", ["bag_ngrams", "text_cnn", "lstm_classifier", "transformer_encoder", "bert"])
+@pytest.mark.parametrize(
+    "name", ["bag_ngrams", "text_cnn", "lstm_classifier", "transformer_encoder", "ensemble", "bert"]
+)
 def test_presets_of_classification(name: str) -> None:
     from seqlib.problems.spec import Labels
 

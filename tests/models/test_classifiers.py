@@ -8,7 +8,7 @@ import pytest
 from seqlib.core.rng import Generator
 from seqlib.core.tape import no_grad
 from seqlib.data.labelled import LabelledBatch
-from seqlib.models import bag_ngrams, list_models, lstm_classifier, text_cnn, transformer_encoder
+from seqlib.models import bag_ngrams, ensemble, list_models, lstm_classifier, text_cnn, transformer_encoder
 from seqlib.optim import AdamW
 from seqlib.problems.spec import Labels, ProblemSpec
 from seqlib.train.label_scores import losses
@@ -109,3 +109,39 @@ def test_filters_slide_over_the_tokens() -> None:
 def test_a_problem_without_labels_is_refused() -> None:
     with pytest.raises(UsageError, match="the problem has no labels"):
         bag_ngrams.build(bag_ngrams.BagNgramsConfig(), ProblemSpec(source_vocab=9, target_vocab=9), Generator(0))
+
+
+@pytest.mark.parametrize("kind", ["multi_class", "multi_label"])
+def test_an_ensemble_averages_its_members(kind: str) -> None:
+    config = ensemble.EnsembleConfig(members="bag_ngrams_base text_cnn_base text_cnn_base")
+    labels = Labels(kind=kind, names=("a", "b", "c"))
+    spec = ProblemSpec(source_vocab=V, target_vocab=3, labels=labels)
+    model = ensemble.build(config, spec, Generator(1)).eval()
+    logits = [_logits(member, IDS, LENGTHS).astype(np.float64) for member in model.members]
+    assert not np.allclose(logits[1], logits[2])  # weights of their own
+    if kind == "multi_class":
+        logits = [np.exp(each) / np.exp(each).sum(1, keepdims=True) for each in logits]
+    expected = np.mean(logits, 0)
+    np.testing.assert_allclose(
+        _logits(model, IDS, LENGTHS), np.log(expected) if kind == "multi_class" else expected, rtol=1e-4, atol=1e-5
+    )
+    targets: Any = np.array([0, 2, 1], np.int32) if kind == "multi_class" else np.eye(3, dtype=np.float32)
+    batch = LabelledBatch(IDS, LENGTHS, None, targets, np.array([1.0, 2.0, 0.0], np.float32))
+    each = [member.loss(batch)[0].item() for member in model.members]
+    total, weight = model.loss(batch)
+    np.testing.assert_allclose((total.item(), weight.item()), (np.mean(each), 3.0), rtol=1e-5)
+    for members, message in (("", "names of presets"), ("lstm_lm_characters", "no preset of a single classifier")):
+        with pytest.raises(UsageError, match=message):
+            ensemble.build(ensemble.EnsembleConfig(members=members), spec, Generator(1))
+
+
+def test_tokens_that_are_left_out_are_read_as_nothing() -> None:
+    for name in ("text_cnn", "lstm_classifier"):
+        module, config = CONFIGS[name]
+        config = type(config)(d_model=5, token_dropout=0.9, embedding_dropout=0.0, dropout=0.0)
+        model = module.build(
+            config, ProblemSpec(source_vocab=V, target_vocab=3, labels=Labels(names=("a", "b"))), Generator(1)
+        )
+        plain = _logits(model.eval(), IDS, LENGTHS)
+        assert not np.allclose(_logits(model.train(), IDS, LENGTHS), plain)
+        np.testing.assert_array_equal(_logits(model.eval(), IDS, LENGTHS), plain)

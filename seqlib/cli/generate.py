@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, file_command, flag, option
-from seqlib.cli.translate import lines
+from seqlib.cli.translate import ADAPTER, lines
 from seqlib.util.errors import DataError, UsageError
 
 
@@ -38,6 +38,7 @@ from seqlib.util.errors import DataError, UsageError
     option("--no_repeat_ngram", "No N tokens in a row twice.", least=0),
     option("--ban banned", "Not in any output; may be repeated.", multiple=True, metavar="TEXT"),
     option("--batch_rows", "Outputs made together.", least=1, default=32),
+    ADAPTER,
     *DEVICE,
     flag("--json json_", "One JSON object an output."),
 )
@@ -52,10 +53,12 @@ def command(
     json_: bool,
     device: str,
     precision: str,
+    adapter: str | None,
     **options: Any,
 ) -> None:
     from seqlib.decode.generate import TextGenerator
     from seqlib.hub.load import load
+    from seqlib.nn.lora import load_adapter
 
     if prompt is not None and prompts is not None:
         raise UsageError("--prompt and --prompts: give one of them")
@@ -63,6 +66,8 @@ def command(
     generator = load(folder, model=model, device=device, precision=precision)
     if not isinstance(generator, TextGenerator):
         raise UsageError(f"{folder}: is no language model; `seqlib inspect {folder}` says what it is for")
+    if adapter is not None:
+        load_adapter(generator.model, adapter)
     options = {name: value for name, value in options.items() if value not in (None, ())}
     out = sys.stdout
     out.reconfigure(encoding="utf-8")  # pyright: ignore[reportAttributeAccessIssue]

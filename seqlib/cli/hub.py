@@ -19,7 +19,7 @@ import click
 from seqlib import bundle
 from seqlib.cli.main import CONTEXT, flag, help_text, option
 from seqlib.hub import handles
-from seqlib.hub.convert import to_safetensors
+from seqlib.hub.convert import merged, to_safetensors
 from seqlib.hub.ctranslate2 import to_ctranslate2
 from seqlib.hub.formats import open_checkpoint
 from seqlib.hub.publish import to_transformers
@@ -93,12 +93,15 @@ def _remove(handle: str) -> None:
     option("--to", "What is written.", one_of=("safetensors", "transformers", "ctranslate2"), default="safetensors"),
     option("--dtype", "What floats become.", one_of=("float32", "float16", "bfloat16")),
     option("--quantization", "CTranslate2's: int8, int16, float16 …"),
+    option("--merge", "Instead: the model itself, as it was, with adapters in its weights.", metavar="FILE"),
 )
-def _convert(handle: str, folder: str, to: str, dtype: str | None, quantization: str | None) -> None:
+def _convert(handle: str, folder: str, to: str, dtype: str | None, quantization: str | None, merge: str | None) -> None:
     """Write weights of any format that is read as safetensors into FOLDER, names unchanged; or a translation model
     trained here as what transformers or CTranslate2 loads."""
     source, target = handles.resolve(handle), Path(folder)
-    if to == "safetensors":
+    if merge is not None:
+        click.echo(merged(source, Path(merge), target))
+    elif to == "safetensors":
         click.echo(to_safetensors(source, target, dtype))
     elif to == "transformers":
         click.echo(to_transformers(bundle.read(source), target))

@@ -24,6 +24,8 @@ import click
 from seqlib.cli.main import DEVICE, OWN_MODEL, file_command, flag, option
 from seqlib.util.errors import DataError, UsageError
 
+ADAPTER = option("--adapter", "Low-rank adapters of a run, put into the model.", metavar="FILE")
+
 
 def lines(stream: BinaryIO, name: str = "standard input") -> Iterator[str]:
     """Lines without their ends; `DataError` with the line's number where it is not UTF-8."""
@@ -114,6 +116,7 @@ def _sampling(options: dict[str, Any]) -> Any:
     option("--top_p", "With --sample: of the most probable tokens with mass P only.", type=float),
     option("--seed", "With --sample: another number, other draws.  [0]", type=int),
     option("--batch_rows", "Sentences decoded together.", least=1, default=32),
+    ADAPTER,
     *DEVICE,
     flag("--json json_", "One JSON object a line, with score and confidence."),
     flag("--flag_low_confidence", "Add two columns after a tab: `low` or `ok`, and the confidence."),
@@ -128,16 +131,20 @@ def command(
     prefixes: str | None,
     device: str,
     precision: str,
+    adapter: str | None,
     **options: Any,
 ) -> None:
     from seqlib.decode.translate import Translator
     from seqlib.hub.load import load
+    from seqlib.nn.lora import load_adapter
 
     options = {name: value for name, value in options.items() if value is not None}
     options["sampling"] = _sampling(options)
     translator = load(*folders, model=model, device=device, precision=precision)
     if not isinstance(translator, Translator):
         raise UsageError(f"{folders[0]}: is no translation model; `seqlib inspect {folders[0]}` tells its use")
+    if adapter is not None:
+        load_adapter(translator.model, adapter)
     if n_best > 1 and options.get("beam", translator.beam) < n_best:
         options["beam"] = n_best
     if sys.stdin.isatty():

@@ -108,6 +108,7 @@ class PretrainedTokenizer(_Files):
         self.bos_id = ids["bos"] if ids["bos"] >= 0 else ids["cls"]
         self.eos_id = ids["eos"] if ids["eos"] >= 0 else ids["sep"]
         self._own_size = self._tokenizer.get_vocab_size()
+        self.byte_level = self._tokenizer.token_to_id("Ġ") is not None
 
     def _special(self, name: str) -> int:
         named = self.settings.get(f"{name}_token")

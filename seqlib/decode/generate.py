@@ -11,6 +11,7 @@ import numpy as np
 from seqlib.decode.engine import Engine, prefill_length
 from seqlib.decode.sampling import Sampling, sentence_keys
 from seqlib.decode.streaming import StreamedText, check_stops
+from seqlib.nn.lora import using
 from seqlib.util.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class TextGenerator:
         no_repeat_ngram: int = 0,
         banned: Sequence[str] = (),
         watch: Callable[[int, str], bool] | None = None,
+        adapter: str | None = None,
     ) -> list[Generation]:
         """Continue each of `prompts` `n` times, by at most `max_tokens` tokens or up to one of `stop`; the `n` of a
         prompt follow each other. An empty prompt is the beginning of a text.
@@ -80,8 +82,9 @@ class TextGenerator:
         for the temperature takes the most probable ones), by the prompt and the number of the output, so that they
         don't depend on what else is generated. `beam` above 1 searches instead, with the length penalty's `alpha`, and
         gives the `n` best. `min_length`, `no_repeat_ngram` and `banned` as in `Constraints`. `batch_rows` outputs are
-        made together. `watch` is told each new piece of text with the number of its output (not of beams), and ends
-        that output by answering False. Raises UsageError for arguments out of range or when `prompts` is one string.
+        made together. `adapter` is as in `Translator.translate`. `watch` is told each new piece of text with the number
+        of its output (not of beams), and ends that output by answering False. Raises UsageError for arguments out of
+        range or when `prompts` is one string.
         """
         if isinstance(prompts, str):
             raise UsageError("generate: expected a list of prompts, got one string; pass [text]")
@@ -93,6 +96,7 @@ class TextGenerator:
         if beam > 1 and n > beam:
             raise UsageError(f"n: expected 1 to beam = {beam}, got {n}")
         options: dict[str, Any] = {
+            "adapter": adapter,
             "max_tokens": max_tokens,
             "min_length": min_length,
             "no_repeat_ngram": no_repeat_ngram,
@@ -141,7 +145,9 @@ class TextGenerator:
         self, batch: Sequence[tuple[int, int]], ids: list[list[int]], options: dict[str, Any]
     ) -> Iterator[Search]:
         keys = sentence_keys([ids[i] for i, _ in batch]) + np.array([j for _, j in batch], np.uint64)
-        return self.engine.generate([ids[i] for i, _ in batch], keys=keys, **options)
+        with using(self.model, options.get("adapter")):
+            rest = {name: value for name, value in options.items() if name != "adapter"}
+            yield from self.engine.generate([ids[i] for i, _ in batch], keys=keys, **rest)
 
     def _generation(self, prompt: str, ids: list[int], found: Hypothesis, text: StreamedText | None) -> Generation:
         forced = _forced(ids)

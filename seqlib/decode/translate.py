@@ -15,6 +15,7 @@ from seqlib.decode.alignment import Links, attention_of, pharaoh, token_links, w
 from seqlib.decode.confidence import Calibration, features, fit
 from seqlib.decode.engine import Engine
 from seqlib.decode.source_model import SourceModel
+from seqlib.nn.lora import using
 from seqlib.util.errors import UsageError
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class Translator:
         prefixes: Sequence[str] = (),
         sampling: Sampling | None = None,
         alignment: bool = False,
+        adapter: str | None = None,
     ) -> list[Translation]:
         """Translate `texts`, in any number; one translation each, in their order.
 
@@ -139,7 +141,8 @@ class Translator:
         An output has at least `min_length` tokens, the end token counted, and no `no_repeat_ngram` tokens in a row
         twice; it begins with its text in `prefixes` (one for each of `texts`, "" for none) and contains none of
         `banned` as the tokenizer writes it. With `sampling`, `n_best` outputs are drawn instead of searched for.
-        `alignment` finds the words that belong together.
+        `alignment` finds the words that belong together. `adapter` is the one of those that `nn.lora.load_adapter` put
+        into the model that counts in this call ("": none); by default what `nn.lora.use_adapter` chose.
         Raises UsageError for arguments out of range or when `texts` is one string.
         """
         if isinstance(texts, str):
@@ -159,7 +162,9 @@ class Translator:
             "banned": [*self._never, *map(target_side(self.tokenizer).encode, banned)],
             "sampling": sampling,
         }
-        found = self._hypotheses(texts, options, batch_rows, [*map(target_side(self.tokenizer).encode, prefixes)])
+        starts = [*map(target_side(self.tokenizer).encode, prefixes)]
+        with using(self.model, adapter):
+            found = self._hypotheses(texts, options, batch_rows, starts)
         known = [(index, ids, answer) for index, (ids, answer) in enumerate(found) if answer]
         confidences = self._confidences([(texts[index], ids, answer[0]) for index, ids, answer in known])
         out = [self._empty(alignment)] * len(texts)

@@ -8,8 +8,11 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from seqlib import bundle
 from seqlib.hub.formats import open_checkpoint
-from seqlib.hub.load import read_config
+from seqlib.hub.load import is_bundle, load, read_config
+from seqlib.hub.save import save_pretrained
+from seqlib.nn.lora import load_adapter, merge_lora
 from seqlib.util.arrays import write_arrays
 from seqlib.util.atomic import atomic_folder, write_json
 
@@ -39,3 +42,29 @@ def to_safetensors(source: Path, folder: Path, dtype: str | None = None) -> Path
         if checkpoint.format == "marian":
             write_json(aside / "config.json", read_config(source))
     return folder
+
+
+def merged(source: Path, adapter: Path, folder: Path) -> Path:
+    """Write the model of a folder, a bundle or a pretrained one, with the adapters of a file (`nn.lora.save_adapter`)
+    in its weights; as what it was, without scores and confidence, which were those of other weights. Gives `folder`.
+
+    Raises DataError for adapters of another model, and the errors of `seqlib.load`.
+    """
+    ready = load(source, device="cpu")
+    load_adapter(ready.model, adapter)
+    merge_lora(ready.model)
+    if not is_bundle(source) and not is_bundle(source / "model"):
+        return save_pretrained(ready, folder)
+    saved = bundle.read(source)
+    return bundle.write(
+        folder,
+        architecture=saved.architecture,
+        model_config=saved.model_config,
+        weights=ready.model.state_dict(),
+        tokenizer=saved.tokenizer,
+        spec=saved.spec,
+        problem=saved.problem,
+        generation=saved.generation,
+        training=saved.record["training"],
+        metrics={},
+    )

@@ -14,12 +14,15 @@ from seqlib import bundle
 from seqlib.bundle.architecture import builder, is_location
 from seqlib.core.meta import meta
 from seqlib.core.rng import Generator
+from seqlib.data.pretrained import read_tokenizer
+from seqlib.data.tokenizer import KINDS
 from seqlib.decode.load import search_defaults
 from seqlib.hub.formats import open_checkpoint
 from seqlib.hub.handles import resolve
 from seqlib.hub.load import family_of, is_bundle, read_config, read_model, spec_from
+from seqlib.hub.surgery import rows_of, transplanted
 from seqlib.models import model_task
-from seqlib.problems.language_model_files import is_document
+from seqlib.problems.language_model_files import is_document, is_text
 from seqlib.train.config import RunConfig, build, merge
 from seqlib.train.setup import make_config, model_config
 from seqlib.util.errors import SeqlibError, UsageError
@@ -32,6 +35,7 @@ _OPTIM: dict[str, Any] = {
     "betas": (0.9, 0.999),
     "eps": 1e-8,
     "weight_decay": 0.01,
+    "smoothing": 0.0,  # a distilled model is sharp: smoothing would undo that first
 }
 _BATCH = {
     "text_classification": {"tokens": 1024, "max_length": 128, "shapes": 6},
@@ -58,27 +62,33 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises UsageError for a model of another kind than seqlib fine-tunes, or settings that contradict it.
     """
     folder = _folder(given["pretrained"])
+    if given.get("data", {}).get("tokenizer") == "new":
+        text = is_text(given["data"].get("paths", ()), given["data"].get("text", ()))
+        given = merge(given, {"data": {"tokenizer": "bpe" if text else "unigram"}})
     asked = build(given)
     name, sizes, task, decode = _saved(folder, asked.model) if is_bundle(folder) else _published(folder)
     if asked.model not in ("", name) and not is_location(name):
         raise UsageError(f"{folder} is a {name}: leave out --model")
-    if asked.data.tokenizer or asked.data.vocab_size:
-        raise UsageError(f"{folder} has a tokenizer of its own: leave out --tokenizer and --vocab_size")
-    own = {"model": asked.model or name, "data": {"tokenizer": str(folder)}}
+    anew = asked.data.tokenizer in KINDS
+    if anew and task == "text_classification":
+        raise UsageError(f"{folder} reads texts by a tokenizer of its own: leave out --tokenizer")
+    if asked.data.vocab_size and not anew:
+        raise UsageError(f"{folder} has a vocabulary of its own: give --tokenizer new with --vocab_size")
+    own = {"model": asked.model or name, "data": {} if anew else {"tokenizer": str(folder)}}
     batch: dict[str, Any] = dict(_BATCH[task])
     batch["max_length"] = min(batch["max_length"], sizes["max_length"])
     if task == "language_model" and not is_document(asked.data.paths):
         batch["kind"] = "windows"
     rate = {"lr": _ADAPTERS_RATE if asked.optim.lora_rank else _RATE}
-    optim = _OPTIM | rate | {"smoothing": 0.1 if task == "translation" else 0.0}
-    return merge({"hparams": sizes, "optim": optim, "batch": batch, "decode": decode}, given, own)
+    return merge({"hparams": sizes, "optim": _OPTIM | rate, "batch": batch, "decode": decode}, given, own)
 
 
 def start(model: Any, config: RunConfig, data: Any) -> dict[str, Any]:
     """Load the pretrained weights of a run into its drawn `model`, for `train`; a log line names what stays drawn.
+    Gives what became of a vocabulary that is not the pretrained one.
 
     Raises SeqlibError where that is more than a head."""
-    folder = _folder(config.pretrained)
+    folder, saved = _folder(config.pretrained), None
     if is_bundle(folder):
         saved = bundle.read(folder, model=config.model if is_location(config.model) else None)
         weights = saved.weights()
@@ -88,6 +98,12 @@ def start(model: Any, config: RunConfig, data: Any) -> dict[str, Any]:
         weights = _without_head(folder, config, data.spec)
     else:
         weights = read_model(folder).state_dict(copy=False)
+    report: dict[str, Any] = {}
+    if config.data.tokenizer in KINDS:
+        old, spec = (saved.tokenizer, saved.spec) if saved else (read_tokenizer(folder), spec_from(read_config(folder)))
+        rows, counts = rows_of(old, spec, data.tokenizer, data.spec)
+        weights, report = transplanted(weights, spec.target_vocab, rows), {"vocabulary": counts}
+        get_logger().info("vocabulary: %s", ", ".join(f"{count:,} pieces {what}" for what, count in counts.items()))
     own = {name for name in model.state_dict(copy=False) if not name.endswith((".a.default", ".b.default"))}
     new = own - weights.keys()
     if lost := [
@@ -97,7 +113,7 @@ def start(model: Any, config: RunConfig, data: Any) -> dict[str, Any]:
     model.load({name: value for name, value in weights.items() if name in own}, strict=False)
     told = f"; new: {', '.join(sorted(new))}" if new else ""
     get_logger().info("weights of %s%s", config.pretrained, told)
-    return {}
+    return report
 
 
 def _folder(handle: str) -> Path:

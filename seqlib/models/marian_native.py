@@ -72,6 +72,9 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Tr
         raise UsageError(f"marian: dec-cell {given.get('dec-cell')!r} is not ssru")
     config = TransformerConfig(
         family=KIND,
+        **dict.fromkeys(
+            ("dropout", "attention_dropout", "ff_dropout"), 0.0
+        ),  # the files don't tell; small ones bear none
         norm="post",
         norm_eps=1e-9,
         activation="silu" if given.get("transformer-ffn-activation") == "swish" else "relu",

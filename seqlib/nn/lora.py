@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -99,6 +100,24 @@ def use_adapter(model: Module, *names: str) -> None:
     for _, layer in layers:
         for name, gate in layer.gates.items():
             gate.assign(np.float32(name in names))
+
+
+@contextmanager
+def using(model: Module, adapter: str | None) -> Iterator[None]:
+    """A block in which `adapter` counts alone ("": none); afterwards those that did before. None changes nothing.
+    Raises UsageError for a name that `model` does not have."""
+    before = (
+        []
+        if adapter is None
+        else [(gate, gate.numpy()) for _, layer in _layers(model) for gate in layer.gates.values()]
+    )
+    if adapter is not None:
+        use_adapter(model, *filter(None, [adapter]))
+    try:
+        yield
+    finally:
+        for gate, value in before:
+            gate.assign(value)
 
 
 def merged_state(model: Module) -> dict[str, np.ndarray]:

@@ -65,7 +65,8 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     vocab_size: int = 0
     """Tokenizer pieces; 0: the problem's own, or a size proposed from the corpus."""
     tokenizer: str = ""
-    """unigram, bpe, characters or bytes, or the folder of a pretrained one; by default the problem's own."""
+    """unigram, bpe, characters or bytes, or the folder of a pretrained one; by default the problem's own. With `--from`
+    the pretrained model's, unless such a kind is named, or `new`: then its rows are put in order for new pieces."""
     subword_sampling: float = 0.0
     """Words are cut into other pieces in every epoch, by this alpha of a unigram tokenizer (such as 0.2; the smaller,
     the more even the chances), or with this share of a bpe tokenizer's merges left out (such as 0.1); 0: never."""
@@ -210,7 +211,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 _DATA_ALIASES = (
     "data_dir text label label_kind class_weights weight mix dev_size test_size columns languages subword_sampling "
-    "encoding cache_dir vocab_size"
+    "encoding cache_dir tokenizer vocab_size"
 ).split()
 ALIASES: dict[str, str] = {
     **{name: f"data.{name}" for name in _DATA_ALIASES},

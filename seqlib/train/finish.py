@@ -95,6 +95,7 @@ def write_model(trainer: Trainer, target: Path, chosen: str, scores: dict[str, f
         "seconds": round(trainer.position.seconds, 1),
         "target_tokens": trainer.position.target_tokens,
         "parameters": trainer.model.num_parameters(),
+        **trainer.started,
         "finished": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "hparams_set": config.hparams_set,
         "pretrained": config.pretrained if "://" in config.pretrained else Path(config.pretrained).name,

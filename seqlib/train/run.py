@@ -143,6 +143,7 @@ def _go(start: Callable[[], Trainer], folder: Path) -> Result:
     """Train what `start` makes; the trainer has gone when the report, which needs memory of its own, is written."""
     trainer = start()
     write_bytes(folder / CONFIG_FILE, run_config.to_json(trainer.config))
+    trainer.started = _kept(trainer.started, folder / "started.json")
     trainer.baselines = _baselines(trainer, folder / "baselines.json")
     stopped, config, position = trainer.fit(), trainer.config, trainer.position
     if stopped:
@@ -167,19 +168,24 @@ def _go(start: Callable[[], Trainer], folder: Path) -> Result:
     return Result(folder, model, "", position)
 
 
+def _kept(found: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`found`, kept in a file; of a resumed run, which finds nothing, what is there."""
+    if found:
+        write_bytes(path, msgspec.json.encode(found))
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, Any]) if path.is_file() else found
+
+
 def _baselines(trainer: Trainer, path: Path) -> dict[str, dict[str, Any]]:
     """Those of the run's task on dev, told and kept; a resumed run reads them."""
     if path.is_file():
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+        return _kept({}, path)
     if not trainer.scorer.available or not trainer.config.baselines:
         return {}
     found = trainer.task.baselines(trainer.problem, trainer.data, trainer.config)
     for name, scores in found.items():
         figures = "  ".join(f"{key} {value:.4g}" for key, value in scores.items() if key != "seconds")
         get_logger().info("baseline: %s  dev %s  (%.1f s)", name, figures, scores["seconds"])
-    if found:
-        write_bytes(path, msgspec.json.encode(found))
-    return found
+    return _kept(found, path)
 
 
 @contextmanager

@@ -7,17 +7,24 @@ import json
 import random
 import shutil
 import string
+from itertools import combinations
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 import seqlib
+from seqlib import bundle
+from seqlib.cli.main import main
 from seqlib.data.pretrained import read_tokenizer
+from seqlib.data.tokenizer import train_tokenizer
 from seqlib.data.vocabulary import encode_pairs
 from seqlib.hub.fine_tune import fine_tune, settings
-from seqlib.hub.load import read_model
+from seqlib.hub.load import read_model, spec_from
 from seqlib.hub.save import save_pretrained
+from seqlib.hub.surgery import rows_of, transplanted
+from seqlib.nn.lora import load_adapter
+from seqlib.problems.spec import ProblemSpec
 from seqlib.train import run
 from seqlib.train.config import read as read_run
 from seqlib.train.setup import layer_rates
@@ -111,9 +118,9 @@ def texts(tmp_path_factory):
     return path
 
 
-def tuned(handle, data, output, steps=30, **optim):
+def tuned(handle, data, output, steps=30, tokenizer="", **optim):
     given = {
-        "data": {"paths": [str(data)], "cache_dir": str(output / "cache")},
+        "data": {"tokenizer": tokenizer, "paths": [str(data)], "cache_dir": str(output / "cache")},
         "optim": {"lr": 1e-2, "warmup": 3, **optim},
         "batch": {"tokens": 512},
         "decode": {"dev_sentences": 5, "beam": 2},
@@ -189,6 +196,75 @@ def test_a_model_of_our_own_goes_on_and_is_resumed(folders, pairs, tmp_path):
     shutil.rmtree(second.model)
     config = run.resumed_config(second.folder, {"train_steps": 33})
     assert run.resume(second.folder, config).position.step == 33
+
+
+def scores(model, **options):
+    return np.array([each.score for each in model.translate(["cab", "bad fab", "deaf face"], beam=1, **options)])
+
+
+def test_adapters_are_chosen_call_by_call_and_merged(folders, pairs, tmp_path):
+    """Two of them in one model give what the runs they come from give."""
+    base, results = folders["marian"], {}
+    model = seqlib.load(base)
+    before = scores(model)
+    for name, seed in (("one", 1), ("two", 2)):
+        result = tuned(base, pairs, tmp_path / name, lora_rank=2, lr=3e-2 * seed)
+        results[name] = scores(seqlib.load(result.model))
+        load_adapter(model.model, result.model / "adapter.safetensors", name)
+    assert min(np.abs(one - other).max() for one, other in combinations((*results.values(), before), 2)) > 0.01
+    for name in ("two", "one", "two"):
+        assert np.allclose(scores(model, adapter=name), results[name], atol=1e-4)
+    assert np.allclose(scores(model, adapter=""), before, atol=1e-5)
+    assert np.allclose(scores(model), results["two"], atol=1e-4)  # loaded last
+    with pytest.raises(UsageError, match="adapter 'three'"):
+        scores(model, adapter="three")
+    adapter = str(tmp_path / "one/run/model/adapter.safetensors")
+    assert main(["hub", "convert", str(base), str(tmp_path / "merged"), "--merge", adapter]) == 0
+    assert np.allclose(scores(seqlib.load(tmp_path / "merged")), results["one"], atol=1e-4)
+    first = tuned(base, pairs, tmp_path / "again", steps=3)
+    assert main(["hub", "convert", str(first.folder), str(tmp_path / "ours"), "--merge", adapter]) == 0
+    assert bundle.read(tmp_path / "ours").metrics == {} and scores(seqlib.load(tmp_path / "ours")).any()
+
+
+@pytest.mark.parametrize("name", ["marian", "llama"])
+def test_a_new_vocabulary(name, folders, pairs, texts, tmp_path, capsys):
+    data = pairs if name == "marian" else texts
+    result = tuned(folders[name], data, tmp_path, steps=2, tokenizer="new")
+    saved = bundle.read(result.model)
+    counts = saved.record["training"]["vocabulary"]
+    tokenizer, old = saved.tokenizer, read_tokenizer(folders[name])
+    assert counts["reused"] + counts["added"] == tokenizer.vocab_size and counts["reused"] > 10
+    assert f"vocabulary: {counts['reused']} pieces reused, {counts['added']}" in capsys.readouterr().err
+    assert 0 < counts["dropped"] < old.vocab_size
+    model = seqlib.load(result.model)
+    assert model.model.state_dict()[EMBEDDING[name]].shape[0] == tokenizer.vocab_size
+    assert run.resume(result.folder, run.resumed_config(result.folder, {"train_steps": 3})).model
+    assert bundle.read(result.model).record["training"]["vocabulary"] == counts
+
+
+EMBEDDING = {"marian": "source_embedding.weight", "llama": "embedding.weight"}
+
+
+@pytest.mark.parametrize("name", ["marian", "llama"])
+def test_rows_for_new_pieces(name, folders):
+    old, spec = read_tokenizer(folders[name]), spec_from(Stored(name).config)
+    new = train_tokenizer("bpe", [" ".join(WORDS)] * 9, 290)
+    new_spec = ProblemSpec(source_vocab=new.vocab_size, target_vocab=new.vocab_size)
+    rows, counts = rows_of(old, spec, new, new_spec)
+    pieces = [new.piece(token) for token in range(new.vocab_size)]
+    assert old.piece(rows[pieces.index("a")][0]) == "a" and len(rows[pieces.index("a")]) == 1
+    whole = next(piece for piece in pieces if len(piece) >= 3 and piece[0] == "▁")
+    assert "".join(old.piece(token) for token in rows[pieces.index(whole)]) == whole
+    assert (
+        rows[new.bos_id] == [spec.bos_id] and rows[new.eos_id] == [spec.eos_id] and rows[pieces.index("<0x41>")] == []
+    )
+    same = [len(row) == 1 and (i < 4 or old.piece(row[0]) == pieces[i]) for i, row in enumerate(rows)]
+    assert counts == {"reused": sum(same), "added": len(same) - sum(same), "dropped": counts["dropped"]}
+    weights = read_model(folders[name]).state_dict()
+    moved = transplanted(weights, 40, rows)[EMBEDDING[name]]
+    before = weights[EMBEDDING[name]]
+    assert np.allclose(moved[pieces.index(whole)], before[rows[pieces.index(whole)]].mean(0), atol=1e-6)
+    assert np.allclose(moved[pieces.index("<0x41>")], before.mean(0), atol=1e-6)
 
 
 def test_rates_fall_from_the_decoder_to_the_encoder():

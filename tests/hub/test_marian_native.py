@@ -22,7 +22,7 @@ from seqlib.util.errors import DataError, UsageError
 
 WORDS = [f"{a}{b}" for a in "bdgklmnprst" for b in ("a", "e", "i", "o", "u", "an", "or")]
 CONFIG = TransformerConfig(
-    family="marian_native",
+    family="marian_native", dropout=0.0, attention_dropout=0.0, ff_dropout=0.0,
     encoder_layers=2, decoder_layers=2, d_model=16, d_ff=24, heads=2, norm="post", norm_eps=1e-9, attention_bias=True,
     output_bias=True, zero_begin=True, decoder_history="ssru",
 )  # fmt: skip

@@ -120,6 +120,7 @@ def _figures(
     if saved is not None:
         training = saved.record["training"]
         found.append(("parameters", f"{training['parameters']:,}"))
+        found += [(f"pieces {what}", f"{count:,}") for what, count in training.get("vocabulary", {}).items()]
         found.append(("target tokens", f"{training['target_tokens']:,}"))
         found.append(("weights", size_text(saved.record["files"]["model.safetensors"]["bytes"])))
     return found

@@ -14,8 +14,6 @@ import numpy as np
 
 from seqlib.util.errors import UsageError
 
-__all__ = ["rows_of", "transplanted"]
-
 _ROWS = re.compile(r"embedding\.weight|output_weight|output_bias")
 
 

@@ -103,7 +103,7 @@ def use_adapter(model: Module, *names: str) -> None:
 
 
 @contextmanager
-def using(model: Module, adapter: str | None) -> Iterator[None]:
+def using(model: Any, adapter: str | None) -> Iterator[None]:
     """A block in which `adapter` counts alone ("": none); afterwards those that did before. None changes nothing.
     Raises UsageError for a name that `model` does not have."""
     before = (
@@ -156,7 +156,7 @@ def save_adapter(model: Module, path: str | os.PathLike[str], name: str = "defau
         write_arrays(aside, arrays, {_KEY: json.dumps(alphas)})
 
 
-def load_adapter(model: Module, path: str | os.PathLike[str], name: str = "default") -> None:
+def load_adapter(model: Any, path: str | os.PathLike[str], name: str = "default") -> None:
     """Add what `save_adapter` wrote to the file `path` as adapter `name` of `model`, let it alone count, and take over
     its head.
 

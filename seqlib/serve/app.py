@@ -44,26 +44,19 @@ class App:
 
     def __init__(self, model: Any, config: ServeConfig, name: str) -> None:
         self.task, self.limits, self.name, self.requests = task_of(model, config), config.limits, name, 0
-        self.batcher = Batcher(
-            self.task.run,
-            max_batch=config.max_batch,
-            max_tokens=config.batch_tokens,
-            max_wait=config.max_wait_ms / 1000,
-            queue=config.queue,
-        )
-        post: dict[str, Callable] = {f"/v1/models/{name}:predict": self._predict}
-        get: dict[str, Callable] = {f"/v1/models/{name}": self._status, "/health": self._health, "/": self._page}
-        post[f"/{self.task.name}"] = {"translate": self._translate, "generate": self._generate}.get(
-            self.task.name, self._texts
-        )
+        self.batcher = Batcher(self.task.run, config)
+        own = {"translate": self._translate, "generate": self._generate}.get(self.task.name, self._texts)
+        routes = [
+            Route(f"/{self.task.name}", own, methods=["POST"]),
+            Route(f"/v1/models/{name}:predict", self._predict, methods=["POST"]),
+            *(Route(path, to) for path, to in ((f"/v1/models/{name}", self._status), ("/health", self._health))),
+            Route("/", self._page),
+        ]
         if self.task.name == "translate":
-            get["/languages"] = self._languages
-        self._addresses = ", ".join([*post, *get])
-        routes = [Route(path, to, methods=["POST"]) for path, to in post.items()]
+            routes.append(Route("/languages", self._languages))
+        self._addresses = ", ".join(route.path for route in routes)
         handlers: dict[Any, Any] = dict.fromkeys((HTTPException, Refused, Exception), self._error)
-        self._starlette = Starlette(
-            routes=[*routes, *(Route(path, to) for path, to in get.items())], exception_handlers=handlers
-        )
+        self._starlette = Starlette(routes=routes, exception_handlers=handlers)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request and log a line about it, without any of its text."""

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from seqlib.serve.config import ServeConfig
 from seqlib.util.errors import SeqlibError
 
 __all__ = ["Batcher", "Busy", "Job"]
@@ -51,20 +52,12 @@ class Job:
 
 
 class Batcher:
-    """`run(jobs)` gives the answers for jobs of one group. At most `queue` jobs wait; a batch has at most `max_batch`
-    rows and `max_tokens` tokens (or is one job), and waits `max_wait` seconds to be filled. `batches` and `answered`
-    count."""
+    """`run(jobs)` gives the answers for jobs of one group. By `config` at most `queue` jobs wait; a batch has at most
+    `max_batch` rows and `batch_tokens` tokens (or is one job), and waits `max_wait_ms` to be filled. `batches` and
+    `answered` count."""
 
-    def __init__(
-        self,
-        run: Callable[[Sequence[Job]], Sequence[Any]],
-        *,
-        max_batch: int = 32,
-        max_tokens: int = 16384,
-        max_wait: float = 0.002,
-        queue: int = 256,
-    ) -> None:
-        self._run, self._most, self._tokens, self._wait, self._queue = run, max_batch, max_tokens, max_wait, queue
+    def __init__(self, run: Callable[[Sequence[Job]], Sequence[Any]], config: ServeConfig) -> None:
+        self._run, self._config = run, config
         self.jobs: list[Job] = []
         """Those that wait."""
         self._changed = threading.Condition()
@@ -79,8 +72,8 @@ class Batcher:
             self.jobs = [job for job in self.jobs if not job.gone]
             if self._stopping:
                 raise Busy("the server is stopping")
-            if len(self.jobs) + len(jobs) > self._queue:
-                raise Busy(f"{len(self.jobs)} texts wait already, at most {self._queue} may: try again later")
+            if len(self.jobs) + len(jobs) > self._config.queue:
+                raise Busy(f"{len(self.jobs)} texts wait already, at most {self._config.queue} may: try again later")
             for job in jobs:
                 job.came = time.monotonic()
             self.jobs += jobs
@@ -119,6 +112,7 @@ class Batcher:
     def _next(self) -> list[Job]:
         """The next batch, when it is full or has waited; none to end."""
         with self._changed:
+            wait = self._config.max_wait_ms / 1000
             while not self._stopping:
                 groups: dict[Hashable, list[Job]] = defaultdict(list)
                 for job in self.jobs:
@@ -127,7 +121,7 @@ class Batcher:
                 now, ready = time.monotonic(), []
                 for jobs in groups.values():
                     batch, full = self._first(jobs)
-                    if full or jobs[0].came + self._wait <= now:
+                    if full or jobs[0].came + wait <= now:
                         ready.append((min(job.came + _SECONDS_A_TOKEN * job.size for job in batch), batch))
                 if ready:
                     batch = min(ready, key=lambda each: each[0])[1]
@@ -136,7 +130,7 @@ class Batcher:
                         return batch
                     continue
                 came = [jobs[0].came for jobs in groups.values()]
-                self._changed.wait(max(0.0, min(came) + self._wait - now) if came else None)
+                self._changed.wait(max(0.0, min(came) + wait - now) if came else None)
         return []
 
     def _first(self, jobs: Sequence[Job]) -> tuple[list[Job], bool]:
@@ -144,7 +138,7 @@ class Batcher:
         batch, rows, longest = [], 0, 0
         for job in jobs:
             rows, longest = rows + job.rows, max(longest, job.size)
-            if batch and (rows > self._most or rows * longest > self._tokens):
+            if batch and (rows > self._config.max_batch or rows * longest > self._config.batch_tokens):
                 return batch, True
             batch.append(job)
-        return batch, rows >= self._most
+        return batch, rows >= self._config.max_batch

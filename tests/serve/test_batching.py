@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from seqlib.serve.batcher import Batcher, Busy, Job
+from seqlib.serve.config import ServeConfig
 
 
 def wait_for(condition) -> None:
@@ -24,7 +25,7 @@ class Runs:
 
     def __init__(self, **settings) -> None:
         self.batches, self.gate = [], threading.Event()
-        self.batcher = Batcher(self.run, **settings)
+        self.batcher = Batcher(self.run, ServeConfig(**settings))
 
     def run(self, jobs):
         self.batches.append([job.item for job in jobs])
@@ -47,7 +48,7 @@ def runs():
     made: list[Runs] = []
 
     def make(**settings) -> Runs:
-        made.append(Runs(**{"max_wait": 0.0, **settings}))
+        made.append(Runs(**{"max_wait_ms": 0.0, **settings}))
         return made[-1]
 
     yield make
@@ -79,7 +80,7 @@ def test_a_long_text_does_not_wait_for_ever(runs) -> None:
 
 
 def test_rows_and_tokens_bound_a_batch(runs) -> None:
-    found = runs(max_batch=4, max_tokens=40)
+    found = runs(max_batch=4, batch_tokens=40)
     found.occupied()
     jobs = [Job("a", 0, 15), Job("b", 0, 14), Job("c", 0, 13), Job("d", 1, 1, rows=3), Job("e", 1, 1, rows=2)]
     jobs.append(Job("huge", 2, 1, rows=9))
@@ -91,7 +92,7 @@ def test_rows_and_tokens_bound_a_batch(runs) -> None:
 
 
 def test_a_batch_waits_to_be_filled(runs) -> None:
-    found = runs(max_batch=3, max_wait=20.0)
+    found = runs(max_batch=3, max_wait_ms=9000.0)
     found.gate.set()
     jobs = [Job(c, None, 5) for c in "abc"]
     for job in jobs:

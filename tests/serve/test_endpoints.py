@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from seqlib.cli.main import main
+from seqlib.decode.translate import Translator
+from seqlib.hub.load import load
+from seqlib.serve.config import ServeConfig
+from seqlib.serve.server import Server
+from tests.hub.stored import Stored
 from tests.serve.client import Client
+from tests.serve.conftest import SPECS
 
 TEXTS = ["To be, or not", "a", "", "forty letters that are a sentence of some"]
 
@@ -181,3 +187,30 @@ def test_embed(vectors) -> None:
         "outputs": [{"embedding": [2.0, 195.0]}, {"embedding": [1.0, 99.0]}]
     }
     assert client.post("/v1/models/model:predict", {"instances": ["ab"]}) == {"predictions": [[2.0, 195.0]]}
+
+
+def test_pretrained_models(tmp_path: Path) -> None:
+    words = "\n".join([*"[PAD] [UNK] [CLS] [SEP] [MASK]".split(), *"abcdefgh"])
+    texts = ["a b c", "", "d"]
+    for name, task in (("bert", "embed"), ("bert_classifier", "classify")):
+        folder = Stored(name).write(tmp_path / name)
+        (folder / "vocab.txt").write_text(words)
+        model = load(folder, device="cpu")
+        with Server(model, ServeConfig(port=0)) as server:
+            found = Client(server.url).post(f"/{task}", {"text": texts})["outputs"]
+        if task == "embed":
+            assert [one["embedding"] for one in found] == model.embed(texts).tolist()
+        else:
+            assert found == [one.record() for one in model.classify(texts)]
+
+
+def test_languages_that_nobody_told(models) -> None:
+    model = models["translate"]
+    unknown = Translator(model.model, model.tokenizer, SPECS["generate"], beam=2)
+    asked = {"q": "a", "source": "fr", "target": "it"}
+    with Server(unknown, ServeConfig(port=0)) as server:
+        assert Client(server.url).post("/translate", asked) == {"translatedText": model.translate(["a"])[0].text}
+        assert Client(server.url).get("/languages") == [{"code": "und", "name": "unknown", "targets": ["und"]}]
+    with Server(unknown, ServeConfig(port=0, languages=("en", "xx"))) as server:
+        assert Client(server.url).post("/translate", asked)[0] == 400
+        assert Client(server.url).get("/languages")[1] == {"code": "xx", "name": "xx", "targets": []}

@@ -62,7 +62,7 @@ def test_methods_paths_and_media_types(vectors) -> None:
     assert client.send("POST", "/health", body)[0] == 405
     assert client.get("/nothing") == (
         404,
-        "Not Found: there are /v1/models/model:predict, /embed, /v1/models/model, /health, /",
+        "Not Found: there are /embed, /v1/models/model:predict, /v1/models/model, /health, /",
     )
     assert client.post("/translate", {})[0] == 404  # another task's
     for headers in ({}, {"content_type": "text/plain"}, {"content_type": "application/x-www-form-urlencoded"}):

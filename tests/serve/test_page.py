@@ -153,7 +153,7 @@ def test_text_is_text_and_a_server_that_is_gone_is_told(browser, models) -> None
         browser.until("document.querySelector('#out .wrong')")
         assert browser.js("document.querySelector('#out .wrong').textContent") == "text of 81 characters: at most 80"
     browser.click("#go")
-    browser.until("document.querySelector('#out .wrong').textContent.includes('fetch')")
+    browser.until("document.querySelector('#out .wrong')?.textContent.includes('fetch')")
     with Server(Vectors(), ServeConfig(port=0)) as server:
         browser.open(server.url)
         assert browser.run("<b>ab</b>") == f"[9,{sum(b'<b>ab</b>')}]"

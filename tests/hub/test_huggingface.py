@@ -1,5 +1,6 @@
 """Repositories through huggingface_hub, against a server that speaks the hub's API."""
 
+import base64
 import errno
 import multiprocessing
 import os
@@ -225,12 +226,19 @@ def test_mirror_and_command_line(server, tmp_path, capsys):
 
 
 def test_push(server, tmp_path, capsys):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
-    assert main(["hub", "push", str(tmp_path / "model"), MODEL]) == 0
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    samples.save_file(samples.arrays(), model / "model.safetensors")
+    assert main(["hub", "push", str(model), "hf://org/mine"]) == 0
     (sent,) = server.uploads.values()
-    assert [line["value"].get("path") for line in sent if line["key"] == "file"] == ["config.json"]
+    files = {line["value"]["path"]: line["value"]["content"] for line in sent if line["key"] == "file"}
+    assert set(files) == {"config.json", "model.safetensors"}
     assert COMMIT in capsys.readouterr().out
+    server.repositories["org/mine"] = {name: base64.b64decode(content) for name, content in files.items()}
+    found, given = open_checkpoint(handles.resolve("hf://org/mine")), open_checkpoint(model)
+    assert found.shapes == given.shapes
+    assert all(np.array_equal(found[name], given[name]) for name in given)
 
 
 def test_convert(tmp_path, capsys):

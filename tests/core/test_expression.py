@@ -1,5 +1,6 @@
 """Expressions: random ones give what NumPy gives, in blocks, with broadcasting, and over their own inputs."""
 
+import math
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from seqlib.core.ops.expression import compile_expression
 from seqlib.core.ops.expression_numpy import BLOCK, numpy_kernel
+from seqlib.core.ops.special_numpy import erf
 
 NAMES = ("a", "b", "c")
 _leaves = st.sampled_from([*NAMES, "0.5", "2.0", "3"])
@@ -97,3 +99,13 @@ def test_blocks_cover_the_whole(expression: str, shapes: list[tuple[int, ...]]) 
 def test_what_expressions_do_not_have(bad: str) -> None:
     with pytest.raises(ValueError, match="expression"):
         compile_expression(bad, NAMES)
+
+
+def test_erf_in_float32_is_within_three_units_in_the_last_place() -> None:
+    x = np.concatenate([np.linspace(-6, 6, 20_001), np.geomspace(1e-37, 0.1, 2001), [0, np.inf, -np.inf]])
+    x = x.astype(np.float32)
+    wanted = np.array([math.erf(value) for value in x])
+    error = np.abs(erf(x) - wanted) / np.spacing(np.abs(wanted).astype(np.float32))
+    assert error.max() < 3
+    assert np.abs(erf(x)).max() == 1 and np.isnan(erf(np.float32([np.nan]))).all()
+    assert np.array_equal(erf(x, out=(again := x.copy())), again) and np.array_equal(erf(x), again)

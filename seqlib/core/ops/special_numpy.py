@@ -39,10 +39,32 @@ _Q2 = (
 )
 
 
+# erfc(y) = exp(-y P(y)) on [0, 4], P of degree 8 fitted such that erf's largest relative error, 4e-9, is least.
+_P32 = np.float32(
+    [-9.2593252e-6, 1.1766974e-4, -6.3294308e-4, 1.6672321e-3, -1.6061435e-4]
+    + [-1.9152936e-2, 1.0277779e-1, 6.3661939e-1, 1.1283792]
+)
+
+
+def _erf32(x: Any, out: Any) -> Any:
+    """erf in float32 arithmetic, an eighth of the time: within 3 units in the last place. It is 1 from 4 on."""
+    y, t = np.empty_like(x), np.empty_like(x)
+    np.minimum(np.abs(x, out=y), np.float32(4.0), out=y)
+    np.multiply(y, _P32[0], out=t)
+    for factor in _P32[1:]:
+        np.add(t, factor, out=t)
+        np.multiply(t, y, out=t)
+    np.negative(np.expm1(np.negative(t, out=t), out=t), out=t)
+    return np.copysign(t, x, out=out)
+
+
 def erf(x: Any, out: Any = None) -> Any:
-    """The error function 2/√π ∫₀ˣ exp(-t²) dt, elementwise, in float64 inside; relative error below 1e-14
-    in float64 and one rounding in float32.
+    """The error function 2/√π ∫₀ˣ exp(-t²) dt, elementwise; relative error below 1e-14 in float64, 3 units in the last
+    place in float32, one rounding in narrower types.
     """
+    x = np.asarray(x)
+    if x.dtype == np.float32 and (out is None or out.dtype == np.float32):
+        return _erf32(x, out)
     y = np.abs(np.asarray(x, np.float64))
     near = np.minimum(y, 0.5)
     z = near * near

@@ -12,43 +12,20 @@ import numpy as np
 
 from seqlib.data.pretrained import PretrainedTokenizer, SentencePieceFile
 from seqlib.hub.formats.checkpoint import Checkpoint, Entry
+from seqlib.models.names import read_table
 from seqlib.util.errors import DataError, UsageError
 
-_SIZES = {
-    "max_position_embeddings": "context_length",
-    "hidden_size": "embedding_length",
-    "num_hidden_layers": "block_count",
-    "intermediate_size": "feed_forward_length",
-    "num_attention_heads": "attention.head_count",
-    "num_key_value_heads": "attention.head_count_kv",
-    "head_dim": "attention.key_length",
-    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
-    "rope_theta": "rope.freq_base",
-    "sliding_window": "attention.sliding_window",
-}
+
+def _pairs(table: str) -> dict[str, str]:
+    return dict(line.split() for line in read_table(table).splitlines())
+
+
+_SIZES = _pairs("gguf_config")
 _KINDS = {"gemma3": ("gemma3_text", "Gemma3"), "llama": ("llama", "Llama")}
 _KINDS |= {kind: (kind, kind.capitalize()) for kind in ("qwen2", "qwen3")}
 """model_type and class for each architecture."""
-_NAMES = {
-    "token_embd": "embed_tokens",
-    "output_norm": "norm",
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-    "ffn_norm": "post_attention_layernorm",
-}
-_GEMMA = {
-    "ffn_norm": "pre_feedforward_layernorm",
-    "post_attention_norm": "post_attention_layernorm",
-    "post_ffw_norm": "post_feedforward_layernorm",
-}
+_NAMES = _pairs("gguf")
+_GEMMA = _pairs("gguf_gemma")
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _SPLITS = {"default": "", "gpt-2": "", "llama-bpe": _WORDS % "{1,3}", "qwen2": _WORDS % ""}

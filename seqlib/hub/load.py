@@ -23,19 +23,10 @@ from seqlib.util.errors import DataError, UsageError, unknown
 from seqlib.util.files import read_json
 
 FAMILIES = {
-    "bert": "bert",
-    "roberta": "bert",
-    "distilbert": "bert",
-    "marian": "marian",
-    "marian_native": "marian_native",
-    "bart": "marian",
-    "pegasus": "marian",
-    "t5": "t5",
-    "gpt2": "gpt2",
-    "llama": "llama",
-    "mistral": "llama",
-    "qwen2": "llama",
-    "qwen3": "llama",
+    **dict.fromkeys(("bert", "roberta", "distilbert"), "bert"),
+    **dict.fromkeys(("marian", "bart", "pegasus"), "marian"),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), "llama"),
+    **{name: name for name in ("marian_native", "t5", "gpt2")},
     "gemma3_text": "gemma",
 }
 """The file in `seqlib.models` for each `model_type` of a config.json."""
@@ -176,7 +167,7 @@ def is_bundle(folder: Path) -> bool:
     return (folder / "seqlib.json").is_file()
 
 
-def _embedder(model: Module, folder: Path, found: Mapping[str, Any]) -> Any:
+def _embed(model: Module, folder: Path, found: Mapping[str, Any]) -> Any:
     from seqlib.decode.encoder import Embedder
 
     pooling = read_config(folder, "1_Pooling/config.json")
@@ -187,13 +178,13 @@ def _embedder(model: Module, folder: Path, found: Mapping[str, Any]) -> Any:
     return Embedder(model, read_tokenizer(folder), limit, chosen[0] if chosen else "mean", normalise)
 
 
-def _filler(model: Module, folder: Path, found: Mapping[str, Any]) -> Any:
+def _fill(model: Module, folder: Path, found: Mapping[str, Any]) -> Any:
     from seqlib.decode.encoder import MaskFiller
 
     return MaskFiller(model, read_tokenizer(folder))
 
 
-def _classifier(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
+def _classify(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
     from seqlib.decode.classify import Classifier
 
     tokenizer = read_tokenizer(folder)
@@ -201,7 +192,7 @@ def _classifier(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
     return Classifier(model, tokenizer, msgspec.structs.replace(spec_from(found), **ids))
 
 
-def _translator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
+def _translate(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
     from seqlib.decode.translate import Translator
 
     tables = ("tokenizer.json", "vocab.json")
@@ -219,7 +210,7 @@ def _translator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
     )
 
 
-def _generator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
+def _generate(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
     from seqlib.decode.generate import TextGenerator
 
     tokenizer = tokenizer_of(folder)
@@ -232,10 +223,4 @@ def _generator(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
 _SETTINGS = ("generation_config.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
 """What `hub.save.save_pretrained` writes back as it was."""
 _POOLING = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}
-_READY = {
-    "embed": _embedder,
-    "fill_mask": _filler,
-    "classify": _classifier,
-    "translate": _translator,
-    "generate": _generator,
-}
+_READY = {"embed": _embed, "fill_mask": _fill, "classify": _classify, "translate": _translate, "generate": _generate}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
-from seqlib.models.names import Names, read_table
+from seqlib.models.names import Fields, Names, read_table
 from seqlib.models.transformer import Transformer
 from seqlib.models.transformer_config import TransformerConfig
 from seqlib.util.errors import UsageError
@@ -16,30 +16,22 @@ __all__ = ["KIND", "config_of", "from_hf", "from_settings", "names"]
 KIND = "marian_native"
 """What config.json calls them; Hugging Face's Marian is another."""
 
-_SIZES = {
-    "encoder_layers": "enc-depth",
-    "decoder_layers": "dec-depth",
-    "d_model": "dim-emb",
-    "d_ff": "transformer-dim-ffn",
-    "heads": "transformer-heads",
-}
+_SIZES = Fields(KIND)
+_OFF = (
+    "transformer-no-projection transformer-pool transformer-train-position-embeddings layer-normalization right-left "
+    "ulr"
+).split()
 _FIXED = {
+    **dict.fromkeys(_OFF, (False,)),
+    **dict.fromkeys(("transformer-preprocess", "transformer-postprocess-top"), ("",)),
+    "transformer-tied-layers": ([],),
+    "input-types": ([],),
     "type": ("transformer",),
-    "transformer-preprocess": ("",),
     "transformer-postprocess": ("dan",),
-    "transformer-postprocess-top": ("",),
     "transformer-ffn-depth": (2,),
     "transformer-ffn-activation": ("relu", "swish"),
     "transformer-decoder-autoreg": ("self-attention", "rnn"),
-    "transformer-no-projection": (False,),
-    "transformer-pool": (False,),
-    "transformer-tied-layers": ([],),
-    "transformer-train-position-embeddings": (False,),
-    "layer-normalization": (False,),
     "lemma-dim-emb": (0,),
-    "right-left": (False,),
-    "ulr": (False,),
-    "input-types": ([],),
 }
 """Settings and the values that are known here, the usual one first."""
 
@@ -84,7 +76,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Tr
         output_bias=not given.get("output-omit-bias", False),
         tie_source=spec.shared_vocab,
         tie_output=bool(given.get("tied-embeddings-all") or given.get("tied-embeddings")),
-        **{ours: given[theirs] for ours, theirs in _SIZES.items()},
+        **_SIZES.read(given),
     )
     return Transformer(config, spec)
 
@@ -103,7 +95,7 @@ def config_of(model: Transformer) -> dict[str, Any]:
     """The config.json that describes a model, for `from_hf`; "marian" in it is what Marian calls its settings."""
     config, spec = model.config, cast("Any", model.spec)
     settings: dict[str, Any] = {name: values[0] for name, values in _FIXED.items()}
-    settings |= {theirs: getattr(config, ours) for ours, theirs in _SIZES.items()} | {
+    settings |= _SIZES.write(config) | {
         "transformer-ffn-activation": "swish" if config.activation == "silu" else "relu",
         "transformer-decoder-autoreg": "rnn" if model.recurrent else "self-attention",
         "dec-cell": "ssru",

@@ -12,19 +12,13 @@ from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 from seqlib.problems.bulletin.german import FIRST, MANY, THIRD, modal
+from seqlib.problems.bulletin.lexicon import ROWS
 from seqlib.problems.bulletin.verbs import Verb
 
 PRESENT, PAST = "present", "past"
 EN_FIRST, EN_THIRD, EN_PLURAL = 0, 1, 2
 
-_MODALS = {
-    "can": ("can", "", "können"),
-    "must": ("must", "", "müssen"),
-    "should": ("should", "", "sollen"),
-    "may": ("may", "", "dürfen"),
-    "will": ("will", "", "werden"),
-    "would like to": ("would", "like to ", "mögen"),
-}
+_MODALS = {modal: (finite, before, german) for modal, finite, before, german in ROWS["modals"]}
 """Modal → (English finite form, what stands before the base form, German modal). "wants to" is made with do."""
 
 R = IntEnum("R", "PRONOUN LIKELY OFTEN TIME CAUSE DATIVE OBJECT PLACE NOT MANNER SITE GOAL STATE", start=0)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from seqlib.problems.bulletin.lexicon import ROWS
+
 NOM, ACC, DAT = 0, 1, 2
 MASCULINE, FEMININE, NEUTER, PLURAL = 0, 1, 2, 3
 
@@ -27,16 +29,7 @@ MIXED = (("er", "e", "es", "en"), ("en", "e", "es", "en"), ("en", "en", "en", "e
 
 _STEMS = {"dunkel": "dunkl", "teuer": "teur"}
 
-_CONTRACTIONS = {
-    ("in", "dem"): "im",
-    ("an", "dem"): "am",
-    ("bei", "dem"): "beim",
-    ("von", "dem"): "vom",
-    ("zu", "dem"): "zum",
-    ("zu", "der"): "zur",
-    ("in", "das"): "ins",
-    ("an", "das"): "ans",
-}
+_CONTRACTIONS = {(preposition, article): short for preposition, article, short in ROWS["contractions"]}
 
 PREPOSITION_CASE = {
     **dict.fromkeys(("durch", "für", "gegen", "ohne", "um"), ACC),
@@ -44,15 +37,7 @@ PREPOSITION_CASE = {
 }
 """Prepositions of one case. The others (in, an, auf, vor, ...) take dative for a place, accusative for a direction."""
 
-_MODALS = {
-    "können": ("kann", "kann", "können"),
-    "müssen": ("muss", "muss", "müssen"),
-    "sollen": ("sollte", "sollte", "sollten"),
-    "wollen": ("will", "will", "wollen"),
-    "dürfen": ("darf", "darf", "dürfen"),
-    "mögen": ("möchte", "möchte", "möchten"),
-    "werden": ("werde", "wird", "werden"),
-}
+_MODALS = {verb: (first, third, many) for verb, first, third, many in ROWS["german_modals"]}
 
 FIRST, THIRD, MANY = 0, 1, 2
 """Agreement of a finite verb: ich; er, sie, es; and the plural, which also serves wir and the polite Sie."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 from seqlib.problems.bulletin import numbers, phrases, verbs
 from seqlib.problems.bulletin.clause import EN_THIRD, PRONOUNS, Clause, E, Part, Phrase, R
 from seqlib.problems.bulletin.german import ACC, DAT, THIRD
-from seqlib.problems.bulletin.lexicon import LEXICON
+from seqlib.problems.bulletin.lexicon import ROWS
 from seqlib.problems.bulletin.nouns import NOUNS
 from seqlib.problems.bulletin.phrases import Draw, noun_phrase, person, prepositional, somebody, where
 from seqlib.problems.bulletin.transport import TRAVELLER_MODALS, cause
 from seqlib.problems.bulletin.verbs import VERBS
-from seqlib.problems.bulletin.words import ADJECTIVES, PAIRS, rows
+from seqlib.problems.bulletin.words import ADJECTIVES, PAIRS
 
 _EVENTS = ("event", "session")
 _EVENT_DETERMINERS = ("the", "the", "the", "this", "our", "my", "your")
-_VESSELS = rows(LEXICON["rows"]["vessels"])
 
 
 def measured(draw: Draw) -> Phrase:
@@ -28,7 +27,7 @@ def measured(draw: Draw) -> Phrase:
     elif roll < 0.75:
         drink = draw.pick(NOUNS["drink"])
         what, was = drink.en, drink.de.singular[0]
-        vessel = draw.pick(_VESSELS)
+        vessel = draw.pick(ROWS["vessels"])
         one, several = (f"a {vessel[0]}", vessel[2]), (f"{count_en} {vessel[1]}", f"{count_de} {vessel[3]}")
     else:
         food = draw.pick(NOUNS["groceries"])

@@ -24,6 +24,7 @@ from seqlib.problems.bulletin.german import (
     WEAK,
     contract,
 )
+from seqlib.problems.bulletin.lexicon import ROWS
 from seqlib.problems.bulletin.nouns import NOUNS, Noun, noun
 from seqlib.problems.bulletin.numbers import number
 from seqlib.problems.bulletin.verbs import Verb
@@ -43,9 +44,6 @@ _SUBJECTS = (ICH, ICH, *PRONOUNS)
 _PLACES = ("area", "seaside")
 """Kinds said in the singular only: one is told where something is, not of many such places."""
 _NUMBERS = tuple(number(n) for n in range(2, 13))
-_NUMBERED = words.rows(
-    "train der den dem Zug, bus der den dem Bus, line die die der Linie, tram die die der Straßenbahn"
-)
 
 
 class Draw:
@@ -244,7 +242,7 @@ def vehicle(draw: Draw, verb: Verb | None = None, adjective: float = 0.3) -> Phr
         return draw.subject
     if draw.chance(0.14):
         count = draw.below(98) + 2
-        english, *articles, german = draw.pick(_NUMBERED)
+        english, *articles, german = draw.pick(ROWS["numbered"])
         nominative, accusative, dative = (f"{article} {german} {count}" for article in articles)
         return Phrase(f"{english} {count}", f"{english} {count}", (nominative, accusative, dative))
     phrase = noun_phrase(draw, ("vehicle",), verb, adjective=adjective)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from seqlib.problems.bulletin import numbers
 from seqlib.problems.bulletin.clause import PAST, E, Part, R
-from seqlib.problems.bulletin.lexicon import LEXICON
+from seqlib.problems.bulletin.lexicon import ROWS
 from seqlib.problems.bulletin.nouns import NOUNS
 from seqlib.problems.bulletin.phrases import Draw, prepositional, the
-from seqlib.problems.bulletin.words import PAIRS, rows
-
-_UNITS = rows(LEXICON["rows"]["units"])
-"""Unit, German unit, its article in the dative, and plural in the dative."""
+from seqlib.problems.bulletin.words import PAIRS
 
 
 def clock(draw: Draw) -> tuple[str, str]:
@@ -45,7 +42,7 @@ def date(draw: Draw) -> tuple[str, str]:
 
 def _count(draw: Draw) -> tuple[str, str]:
     """A number of units in the dative: "three days" → "drei Tagen", "a day" → "einem Tag"."""
-    unit = draw.pick(_UNITS)
+    unit = draw.pick(ROWS["units"])
     if draw.chance(0.3):
         return f"{'an' if unit[0] == 'hour' else 'a'} {unit[0]}", f"{unit[2]} {unit[1]}"
     how_many = numbers.number(draw.below(11) + 2)

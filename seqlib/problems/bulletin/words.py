@@ -3,20 +3,7 @@
 from __future__ import annotations
 
 from seqlib.problems.bulletin.german import adjective_stem
-from seqlib.problems.bulletin.lexicon import LEXICON
-
-
-def rows(text: str) -> tuple[tuple[str, ...], ...]:
-    """Rows of words from "new neu, old alt"; a space inside an expression is written "_", and nothing at all "-"."""
-    return tuple(
-        tuple("" if word == "-" else word.replace("_", " ") for word in row.split()) for row in text.split(",")
-    )
-
-
-def pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """(English, German) of every row."""
-    return tuple((english, german) for english, german in rows(text))
-
+from seqlib.problems.bulletin.lexicon import LEXICON, pairs
 
 Adjective = tuple[str, str, str]
 ADJECTIVES: dict[str, tuple[Adjective, ...]] = {

@@ -165,12 +165,8 @@ class _ConfigCommand(click.Command):
                 formatter.write_dl(records)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        flags = {
-            opt
-            for param in self.params
-            if isinstance(param, _ConfigOption) and param.leaf.is_flag
-            for opt in param.opts
-        }
+        options = (param for param in self.params if isinstance(param, _ConfigOption) and param.leaf.is_flag)
+        flags = {opt for option in options for opt in option.opts}
         stop = args.index("--") if "--" in args else len(args)
         return super().parse_args(ctx, [_plain_flag(arg, flags) for arg in args[:stop]] + args[stop:])
 

@@ -71,12 +71,8 @@ def command(
     options = {name: value for name, value in options.items() if value not in (None, ())}
     out = sys.stdout
     out.reconfigure(encoding="utf-8")  # pyright: ignore[reportAttributeAccessIssue]
-    if (
-        prompts is None
-        and n == beam == 1
-        and not json_
-        and not options.keys() & {"min_length", "no_repeat_ngram", "banned"}
-    ):
+    constrained = options.keys() & {"min_length", "no_repeat_ngram", "banned"}
+    if prompts is None and n == beam == 1 and not json_ and not constrained:
         out.write(given[0])
         for piece in generator.stream(given[0], **options):
             out.write(piece)

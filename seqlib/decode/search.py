@@ -170,11 +170,8 @@ class Search:
         if self._fault.any():
             sentence = int(np.flatnonzero(self._fault)[0])
             raise not_finite(int(self._fault[sentence]), sentence)
-        self._tokens[: self.steps], self._log_probs[: self.steps], self._parents[: self.steps] = (
-            tokens,
-            log_probs,
-            parents,
-        )
+        done = slice(self.steps)
+        self._tokens[done], self._log_probs[done], self._parents[done] = tokens, log_probs, parents
 
     def leave(self, keep: np.ndarray) -> None:
         """Hold only the sentences at the positions `keep` of `held`; the others' results stay."""

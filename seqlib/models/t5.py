@@ -49,11 +49,7 @@ def from_hf(found: Mapping[str, Any], tensors: Collection[str], spec: Any) -> Tr
 def names(model: Transformer) -> Names:
     """The names of a model's weights in checkpoints of Hugging Face."""
     gated = model.encoder[0].feed_forward.gate_proj is not None
-    unused = (
-        "*coder.embed_tokens.weight",
-        "lm_head.weight",
-        "decoder.*.EncDecAttention.relative_attention_bias.weight",
-    )
+    unused = "*coder.embed_tokens.weight", "lm_head.weight", "decoder.*.EncDecAttention.relative_attention_bias.weight"
     return Names(read_table("t5").replace(".IN", ".wi_1" if gated else ".wi"), "", unused)
 
 

@@ -197,12 +197,9 @@ def _scratch(arrays: int) -> Any:
 
 
 for _module, _needs, _when in (("numpy", None, same_float), ("cpu", "numba", float32_only)):
-    _attention.cpu(
-        f"attention_{_module}:forward", needs=_needs, when=_when(0, 1, 2, 3), scratch=_scratch(1), strided=True
-    )
-    attention_bwd.cpu(
-        f"attention_{_module}:backward", needs=_needs, when=_when(0, 1, 2, 3, 6), scratch=_scratch(2), strided=True
-    )
+    _how = {"needs": _needs, "strided": True}
+    _attention.cpu(f"attention_{_module}:forward", when=_when(0, 1, 2, 3), scratch=_scratch(1), **_how)
+    attention_bwd.cpu(f"attention_{_module}:backward", when=_when(0, 1, 2, 3, 6), scratch=_scratch(2), **_how)
 
 
 def _rows_apart(floats: Callable[..., bool]) -> Callable[..., bool]:

@@ -57,6 +57,29 @@ def contract(preposition: str, phrase: str) -> str:
     return f"{short} {rest}" if short else f"{preposition} {phrase}"
 
 
+_ARTICLES = {
+    "d": (DEFINITE, WEAK),
+    **dict.fromkeys(("dies", "jed", "all"), (STRONG, WEAK)),
+    **dict.fromkeys(("", "viel", "einig"), (STRONG, STRONG)),
+}
+"""German determiner → its endings, and those of an adjective after it. All others go like ein."""
+
+
+def declined(
+    stem: str, counted: str, adjective: tuple[str, str, str] | None, gender: int, nouns: tuple[str, str, str]
+) -> tuple[str, str, str]:
+    """Determiner (or a number in its place), adjective and noun in the three cases; an adjective is its English and
+    German form, and the stem that endings join."""
+    articles, endings = _ARTICLES.get(stem, (EIN, MIXED))
+    forms: list[str] = []
+    for case, word in enumerate(nouns):
+        article, ending = articles[case][gender], endings[case][gender]
+        before = article if stem == "d" else stem + article if stem else counted
+        middle = (adjective[2] if ending else adjective[1]) + ending if adjective else ""
+        forms.append(" ".join(filter(None, (before, middle, word))))
+    return forms[0], forms[1], forms[2]
+
+
 class GermanNoun(NamedTuple):
     """A noun's gender and its forms: ``singular`` by case, ``plural`` by case (empty strings when it has none)."""
 

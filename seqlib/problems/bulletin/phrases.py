@@ -12,18 +12,7 @@ from typing import TypeVar
 
 from seqlib.problems.bulletin import names, words
 from seqlib.problems.bulletin.clause import EN_PLURAL, EN_THIRD, ICH, PRONOUNS, E, Part, Phrase, R
-from seqlib.problems.bulletin.german import (
-    DEFINITE,
-    EIN,
-    MANY,
-    MIXED,
-    PLURAL,
-    PREPOSITION_CASE,
-    STRONG,
-    THIRD,
-    WEAK,
-    contract,
-)
+from seqlib.problems.bulletin.german import MANY, PLURAL, PREPOSITION_CASE, THIRD, contract, declined
 from seqlib.problems.bulletin.lexicon import ROWS
 from seqlib.problems.bulletin.nouns import NOUNS, Noun, noun
 from seqlib.problems.bulletin.numbers import number
@@ -106,33 +95,11 @@ def article_a(following: str) -> str:
     return "a"
 
 
-_ARTICLES = {
-    "d": (DEFINITE, WEAK),
-    **dict.fromkeys(("dies", "jed", "all"), (STRONG, WEAK)),
-    **dict.fromkeys(("", "viel", "einig"), (STRONG, STRONG)),
-}
-"""German determiner → its endings, and those of an adjective after it. All others go like ein."""
-
-
-def _forms(
-    stem: str, counted: str, adjective: words.Adjective | None, gender: int, nouns: tuple[str, str, str]
-) -> tuple[str, str, str]:
-    """Determiner (or a number in its place), adjective and noun in the three cases."""
-    articles, endings = _ARTICLES.get(stem, (EIN, MIXED))
-    forms: list[str] = []
-    for case, word in enumerate(nouns):
-        article, ending = articles[case][gender], endings[case][gender]
-        before = article if stem == "d" else stem + article if stem else counted
-        middle = (adjective[2] if ending else adjective[1]) + ending if adjective else ""
-        forms.append(" ".join(filter(None, (before, middle, word))))
-    return forms[0], forms[1], forms[2]
-
-
 def _singular(chosen: Noun, determiner: str, adjective: words.Adjective | None) -> Phrase:
     english = f"{adjective[0]} {chosen.en}" if adjective else chosen.en
     english = f"{article_a(english) if determiner == 'a' else determiner} {english}" if determiner else english
     stem = words.DETERMINERS_SINGULAR[determiner] if determiner else ""
-    german = _forms(stem, "", adjective, chosen.de.gender, chosen.de.singular)
+    german = declined(stem, "", adjective, chosen.de.gender, chosen.de.singular)
     return Phrase(english, english, german, EN_THIRD, THIRD, determiner not in ("a", "no", "every", ""))
 
 
@@ -140,7 +107,7 @@ def _plural(chosen: Noun, determiner: tuple[str, str], adjective: words.Adjectiv
     name, stem = determiner
     shown, counted = _NUMBERS[count] if name == "number" else (name, "")
     english = " ".join(filter(None, (shown, adjective[0] if adjective else "", chosen.en_plural)))
-    german = _forms(stem, counted, adjective, PLURAL, chosen.de.plural)
+    german = declined(stem, counted, adjective, PLURAL, chosen.de.plural)
     return Phrase(english, english, german, EN_PLURAL, MANY, stem in ("d", "dies", "mein", "unser", "Ihr"))
 
 

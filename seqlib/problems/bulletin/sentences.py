@@ -7,21 +7,7 @@ from collections.abc import Callable
 
 from seqlib.problems.bulletin import clause as grammar
 from seqlib.problems.bulletin import people, transport, verbs, weather
-from seqlib.problems.bulletin.clause import (
-    ICH,
-    PAST,
-    PRESENT,
-    SIE,
-    Clause,
-    E,
-    Part,
-    Phrase,
-    R,
-    english,
-    english_base,
-    german,
-    german_last,
-)
+from seqlib.problems.bulletin.clause import PAST, PRESENT, Clause, E, Part, Phrase, R, english, german
 from seqlib.problems.bulletin.lexicon import LEXICON
 from seqlib.problems.bulletin.phrases import Draw, person, vehicle
 from seqlib.problems.bulletin.times import at_clock, when
@@ -162,13 +148,13 @@ def _doable(draw: Draw, makers: tuple[Frame, ...], subject: Phrase) -> Clause:
 
 def request(draw: Draw) -> Pair:
     """A polite request: "Please bring the documents along." """
-    clause = _doable(draw, _REQUESTS, SIE)
+    clause = _doable(draw, _REQUESTS, grammar.SIE)
     if draw.chance(0.5):
         clause.parts.append(when(draw, PRESENT, "any", True))
     if clause.negatable and draw.chance(0.15):
         clause.negative = True
     refusal = "do not " if clause.negative else ""
-    return f"please {refusal}{english_base(clause)}.", f"bitte {grammar.german_request(clause)}."
+    return f"please {refusal}{grammar.english_base(clause)}.", f"bitte {grammar.german_request(clause)}."
 
 
 def with_clause(draw: Draw) -> Pair:
@@ -185,10 +171,13 @@ def with_clause(draw: Draw) -> Pair:
     if draw.chance(0.35):
         return (
             f"{word} {english(side)}, {english(main)}.",
-            f"{meaning} {german_last(side)}, {grammar.german_after(main)}.",
+            f"{meaning} {grammar.german_last(side)}, {grammar.german_after(main)}.",
         )
     comma = "," if word == "although" else ""
-    return (f"{english(main)}{comma} {word} {english(side)}.", f"{german(main)}, {meaning} {german_last(side)}.")
+    return (
+        f"{english(main)}{comma} {word} {english(side)}.",
+        f"{german(main)}, {meaning} {grammar.german_last(side)}.",
+    )
 
 
 def reported(draw: Draw) -> Pair:
@@ -198,7 +187,7 @@ def reported(draw: Draw) -> Pair:
         action = draw.pick((*verbs.SAYING, VERBS["know_that"]))
         head = Clause(person(draw, action, named=0.4), action)
         inner = finish(draw, _frame(draw), time=0.35)
-        return f"{english(head)} that {english(inner)}.", f"{german(head)}, dass {german_last(inner)}."
+        return f"{english(head)} that {english(inner)}.", f"{german(head)}, dass {grammar.german_last(inner)}."
     action = draw.pick((*verbs.ASKING, VERBS["know_that"], VERBS["know_that"]))
     head = Clause(person(draw, action, named=0.4), action)
     if action is VERBS["know_that"] and head.subject.definite:
@@ -206,22 +195,22 @@ def reported(draw: Draw) -> Pair:
     if roll < 0.8:
         inner = finish(draw, _frame(draw), time=0.35)
         inner.negative = False
-        return f"{english(head)} whether {english(inner)}.", f"{german(head)}, ob {german_last(inner)}."
+        return f"{english(head)} whether {english(inner)}.", f"{german(head)}, ob {grammar.german_last(inner)}."
     inner, word, meaning = _asked(draw)
-    return f"{english(head)} {word} {english(inner)}.", f"{german(head)}, {meaning} {german_last(inner)}."
+    return f"{english(head)} {word} {english(inner)}.", f"{german(head)}, {meaning} {grammar.german_last(inner)}."
 
 
 def infinitive(draw: Draw) -> Pair:
     """It is important to fill in the form: "es ist wichtig, das Formular auszufüllen"; somebody tries to ..."""
-    inner = _doable(draw, _REQUESTS[:7], ICH)
+    inner = _doable(draw, _REQUESTS[:7], grammar.ICH)
     if draw.chance(0.5):
         word, meaning = draw.pick(PAIRS["impersonal"])
-        return f"it is {word} to {english_base(inner)}.", f"es ist {meaning}, {grammar.german_zu(inner)}."
+        return f"it is {word} to {grammar.english_base(inner)}.", f"es ist {meaning}, {grammar.german_zu(inner)}."
     action = draw.pick(verbs.TRYING)
     head = Clause(person(draw, action, named=0.35), action)
     if draw.chance(0.45):
         head.tense = PAST
-    return f"{english(head)} to {english_base(inner)}.", f"{german(head)}, {grammar.german_zu(inner)}."
+    return f"{english(head)} to {grammar.english_base(inner)}.", f"{german(head)}, {grammar.german_zu(inner)}."
 
 
 def two_predicates(draw: Draw) -> Pair:

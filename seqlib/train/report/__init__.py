@@ -43,11 +43,8 @@ def write_report(folder: str | Path, model: str | None = None, problem: str | No
     steps, seconds = _progress(folder, saved)
     data, missing = _data(config, problem)
     task = _task(config, saved, data)
-    own = [
-        curves.curves(log),
-        curves.score_section(saved, task.loss_unit),
-        *_from_data(task, config, data, missing, saved),
-    ]
+    own = [curves.curves(log), curves.score_section(saved, task.loss_unit)]
+    own += _from_data(task, config, data, missing, saved)
     profile: list[tuple[str, int, float]] = []
     if data is not None and saved is not None:
         profile = samples.step_profile(config, data, saved.build_model())

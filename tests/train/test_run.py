@@ -170,6 +170,15 @@ def test_other_data_are_refused(settings: dict[str, Any], tmp_path: Path) -> Non
         run.resume(tmp_path / "run")
 
 
+def test_a_tokenizer_that_was_trained_again_and_differs_is_refused(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(settings, tmp_path / "run", Stop(2))
+    monkeypatch.setattr(type(run.make_trainer(make_config(settings), None).data.tokenizer), "digest", "other")
+    with pytest.raises(DataError, match="another tokenizer than that in .*: bring back the folder"):
+        run.resume(tmp_path / "run")
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_unsaved(settings: dict[str, Any], tmp_path: Path) -> None:
     class Poison(Callback):
         def on_train_batch_end(self, trainer: Trainer, step: int) -> None:

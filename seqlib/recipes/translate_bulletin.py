@@ -26,6 +26,6 @@ def ende() -> Recipe:
         config=config,
         score="exact_match",
         expected=(0.80, 0.92),
-        measured="seed 1 on a CPU: 0.870; seed 1 on a GPU in bf16: 0.850",
+        measured="seeds 1 to 3 on a CPU: 0.870, 0.856, 0.878; seed 1 on a GPU in bf16: 0.850",
         cost="a minute on two processors",
     )

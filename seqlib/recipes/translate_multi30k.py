@@ -19,8 +19,14 @@ def ende(quick: bool = False) -> Recipe:
         "problem": "translate_multi30k_ende",
         "hparams_set": "transformer_multi30k_tiny",
         "data": {"tokenizer": "bpe", "vocab_size": 8000},
-        "optim": {"warmup": 800, "schedule": "constant*linear_warmup*cosine_decay", "clip_norm": 1.0, "ema": 0.999},
-        "batch": {"kind": "packing", "tokens": 12288},
+        "optim": {
+            "warmup": 800,
+            "schedule": "constant*linear_warmup*cosine_decay",
+            "clip_norm": 1.0,
+            "ema": 0.999,
+            "smoothing": 0.2,
+        },
+        "batch": {"kind": "packing", "tokens": 6144},
         "train_steps": 7000,
         "eval_every": 0,
         "save_every": 0,
@@ -32,9 +38,9 @@ def ende(quick: bool = False) -> Recipe:
         about="Captions, English to German; a small Transformer, for a GPU",
         config=make_config(settings),
         score="bleu_lowercased.score",
-        expected=(39.2, 41.6),
-        measured="seed 1 on an H200: 40.22",
-        cost="a minute on an H200",
+        expected=(39.8, 41.8),
+        measured="seed 1 on an H200: 40.88",
+        cost="half a minute on an H200",
     )
 
 

@@ -67,8 +67,8 @@ def restore(trainer: Trainer, saved: Checkpoint) -> None:
         )
     if state["tokenizer_digest"] != trainer.data.tokenizer.digest:
         raise DataError(
-            f"{saved.path}: was trained with another tokenizer than that in {trainer.data.folder}, made of the same text "
-            f"(by SentencePiece {state['environment'].get('sentencepiece')}): bring back the folder, or start a new run"
+            f"{saved.path}: was trained with another tokenizer than that in {trainer.data.folder}, made of the same "
+            f"text by another SentencePiece than {state['environment'].get('sentencepiece')}: bring the folder back"
         )
     prefer_choices(state.get("products", {}))
     trainer.model.load(saved.model)

@@ -67,6 +67,18 @@ def test_arrays_of_a_batch_cross_together_and_may_be_changed_at_once() -> None:
     assert waited.count("stream") == waited.count("host") == 2 * Uploads.COUNT
 
 
+def test_what_is_too_large_for_the_ring_is_written_array_by_array_scalars_as_well(monkeypatch: Any) -> None:
+    def put(self: Any, array: Any, stream: Any) -> None:
+        assert array.flags.c_contiguous and array.shape == self.shape  # as CuPy wants it
+        np.copyto(self, array)
+
+    monkeypatch.setattr(_Array, "set", put, raising=False)
+    given = [np.array(0.5, np.float32), np.ones((Uploads.MOST, 2), np.uint8)[:, 0]]
+    there = [_array(np.zeros(a.shape), a.dtype) for a in given]
+    Uploads(_backend([])).upload(list(zip(there, given, strict=True)))
+    assert all(np.array_equal(a, b) for a, b in zip(there, given, strict=True))
+
+
 def test_small_results_share_an_allocation() -> None:
     made: list[Any] = []
 

@@ -37,7 +37,7 @@ class Uploads:
         offsets = [0, *accumulate(-(-array.nbytes // 64) * 64 for _, array in pairs)]
         if offsets[-1] > self.MOST:
             for to, array in pairs:
-                to.set(np.ascontiguousarray(array), stream=self.stream)
+                to.set(np.asarray(array, order="C"), stream=self.stream)  # of no dimensions: stays so
             return
         place, self.next = self.places[self.next], (self.next + 1) % self.COUNT
         place.used.synchronize()

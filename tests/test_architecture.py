@@ -23,6 +23,7 @@ EXTRAS = {
     "nvmath",
     "datasets",
     "gguf",
+    "jinja2",
     "ctranslate2",
     "sklearn",
     "sacrebleu",

@@ -7,12 +7,19 @@ prompt, the seed and the number of the output alone.
 \b
   seqlib generate runs/lm --prompt "ROMEO:" --temperature 0.8
   seqlib generate runs/lm --prompts prompts.txt -n 3 --top_p 0.9 --json > out.jsonl
+  seqlib generate hf://org/assistant --chat --system "Answer in one sentence."
+
+With --chat a conversation by the model's chat template (extra `chat`): --prompt for one answer, else a prompt, or lines
+from standard input.
 """
 
 import json
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import click
 
 from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, file_command, flag, option
 from seqlib.cli.translate import ADAPTER, lines
@@ -24,6 +31,8 @@ from seqlib.util.errors import DataError, UsageError
     OWN_MODEL,
     option("--prompt", "What to continue.  [the beginning of a text]", metavar="TEXT"),
     option("--prompts", "Continue every line of FILE.", metavar="FILE"),
+    flag("--chat", "A conversation, by the model's chat template."),
+    option("--system", "With --chat: what stands before the conversation.", metavar="TEXT"),
     option("-n", "Outputs of each prompt.", least=1, default=1),
     option("--max_tokens", "Most tokens of an output.  [200]", least=1),
     option("--temperature", "Below 1 sharper, above 1 flatter; 0: the most probable.  [1]", type=float),
@@ -47,6 +56,8 @@ def command(
     model: str | None,
     prompt: str | None,
     prompts: str | None,
+    chat: bool,
+    system: str | None,
     n: int,
     batch_rows: int,
     beam: int,
@@ -62,6 +73,10 @@ def command(
 
     if prompt is not None and prompts is not None:
         raise UsageError("--prompt and --prompts: give one of them")
+    if chat and (prompts is not None or n > 1 or beam > 1 or json_):
+        raise UsageError("--chat writes one answer after the other; it goes with no --prompts, -n, --beam and --json")
+    if system is not None and not chat:
+        raise UsageError("--system is about conversations: give --chat too")
     given = [prompt or ""] if prompts is None else _read(prompts)
     generator = load(folder, model=model, device=device, precision=precision)
     if not isinstance(generator, TextGenerator):
@@ -71,19 +86,55 @@ def command(
     options = {name: value for name, value in options.items() if value not in (None, ())}
     out = sys.stdout
     out.reconfigure(encoding="utf-8")  # pyright: ignore[reportAttributeAccessIssue]
+    if chat:
+        _converse(generator, system, [prompt] if prompt is not None else _turns(), options)
+        return
     constrained = options.keys() & {"min_length", "no_repeat_ngram", "banned"}
     if prompts is None and n == beam == 1 and not json_ and not constrained:
         out.write(given[0])
-        for piece in generator.stream(given[0], **options):
-            out.write(piece)
-            out.flush()
-        out.write("\n")
+        _written(generator.stream(given[0], **options))
         return
     for one in generator.generate(given, n=n, batch_rows=batch_rows, beam=beam, **options):
         if json_:
             out.write(json.dumps(one.record(), ensure_ascii=False) + "\n")
         else:
             out.write(f"{one.prompt}{one.text}\n{'-' * 40}\n")
+
+
+def _written(pieces: Iterator[str]) -> str:
+    """Write pieces as they come, and the end of a line; gives the whole."""
+    whole = ""
+    for piece in pieces:
+        whole += piece
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    return whole
+
+
+def _converse(generator: Any, system: str | None, turns: Iterable[str], options: dict[str, Any]) -> None:
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    for turn in turns:
+        messages.append({"role": "user", "content": turn})
+        answer = _written(generator.chat_stream(messages, **options))
+        messages.append({"role": "assistant", "content": answer})
+
+
+def _turns() -> Iterator[str]:
+    """What is typed until the input ends, or its lines."""
+    if not sys.stdin.isatty():
+        yield from (line for line in lines(sys.stdin.buffer) if line.strip())
+        return
+    click.echo("Type a message and press Enter; Ctrl-D ends.", err=True)
+    while True:
+        try:
+            line = input("> ")
+        except (EOFError, KeyboardInterrupt):
+            click.echo(err=True)
+            return
+        if line.strip():
+            yield line
 
 
 def _read(path: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -206,6 +207,13 @@ class SentencePieceFile(_Files):
         if self._ids is None:
             return self._pieces.encode(text)
         return [self._ids.get(piece, self.unk_id) for piece in self._pieces.encode(text, out_type=str)]
+
+    @cached_property
+    def marks(self) -> dict[str, int]:
+        """Control tokens, which `encode` does not know where they are written in a text; see `data.chat.encode`."""
+        every = [] if self._ids is not None else list(range(self._pieces.vocab_size()))
+        kinds = zip(every, self._pieces.is_control(every), strict=True)
+        return {self._pieces.id_to_piece(token): token for token, control in kinds if control}
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text."""

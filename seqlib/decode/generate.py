@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seqlib.data import chat
 from seqlib.decode.engine import Engine, prefill_length
 from seqlib.decode.sampling import Sampling, sentence_keys
 from seqlib.decode.streaming import StreamedText, check_stops
@@ -42,20 +43,26 @@ class Generation:
 
 class TextGenerator:
     """A language `model` with its `tokenizer` and the `spec` of its problem. `begin` are the ids that every text starts
-    with, before the prompt."""
+    with, before the prompt; `ends` are ids that end an output as the spec's end token does (not those of beams)."""
 
     def __init__(
-        self, model: CausalModel, tokenizer: Tokenizer, spec: ProblemSpec, *, begin: Sequence[int] = ()
+        self,
+        model: CausalModel,
+        tokenizer: Tokenizer,
+        spec: ProblemSpec,
+        *,
+        begin: Sequence[int] = (),
+        ends: Sequence[int] = (),
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.spec = spec
-        self.begin = list(begin)
+        self.begin, self.ends = list(begin), frozenset(ends) - {spec.eos_id}
         self.engine = Engine(model, spec)
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[str | Sequence[int]],
         *,
         n: int = 1,
         max_tokens: int = 200,
@@ -76,7 +83,7 @@ class TextGenerator:
         adapter: str | None = None,
     ) -> list[Generation]:
         """Continue each of `prompts` `n` times, by at most `max_tokens` tokens or up to one of `stop`; the `n` of a
-        prompt follow each other. An empty prompt is the beginning of a text.
+        prompt follow each other. An empty prompt is the beginning of a text; one of token ids is taken as it is.
 
         Tokens are drawn (`temperature`, `top_k`, `top_p`, `min_p`, `repetition_penalty` and `seed` as in `Sampling`; 0
         for the temperature takes the most probable ones), by the prompt and the number of the output, so that they
@@ -108,8 +115,8 @@ class TextGenerator:
         copies = 1 if beam > 1 else n
         rows = [(i, j) for i in range(len(prompts)) for j in range(copies)]
         for batch in _batches(rows, [prefill_length(len(each)) for each in ids], max(1, batch_rows // max(beam, 1))):
-            followed = stops or (watch is not None and beam == 1)
-            texts = [StreamedText(self.tokenizer.decode, ids[i], stops) if followed else None for i, _ in batch]
+            followed = beam == 1 and bool(stops or self.ends or watch is not None)
+            texts = [self._text(ids[i], stops) if followed else None for i, _ in batch]
             search = None
             for search in self._steps(batch, ids, options):
                 _push(search, texts, [_forced(ids[i]) for i, _ in batch], self.spec.eos_id)
@@ -120,13 +127,28 @@ class TextGenerator:
                 out[i] += [self._generation(prompts[i], ids[i], each, text) for each in found]
         return [generation for each in out for generation in each]
 
+    def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Generation:
+        """The assistant's next message after `messages` (``{"role": "user", "content": "…"}`` …), which the model's
+        template puts into words; `options` are those of `generate`. Raises UsageError as `data.chat.render`."""
+        return self.generate([self._turn(messages)], **options)[0]
+
+    def chat_stream(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Generator[str, None, Generation]:
+        """`chat` piece by piece, with the options of `stream`."""
+        return self.stream(self._turn(messages), **options)
+
+    def _turn(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        return chat.encode(self.tokenizer, chat.render(self.tokenizer, messages, add_generation_prompt=True))
+
+    def _text(self, ids: Sequence[int], stops: Sequence[str]) -> StreamedText:
+        return StreamedText(self.tokenizer.decode, ids, stops, self.ends)
+
     def stream(
-        self, prompt: str, *, max_tokens: int = 200, stop: Sequence[str] = (), **sampling: Any
+        self, prompt: str | Sequence[int], *, max_tokens: int = 200, stop: Sequence[str] = (), **sampling: Any
     ) -> Generator[str, None, Generation]:
         """What `generate` gives for one prompt, piece by piece as it comes; its settings of sampling are `Sampling`'s.
         The generator returns the whole. Until it is closed or read to its end, the model is busy."""
         stops, ids = check_stops(stop), self._ids(prompt)
-        text = StreamedText(self.tokenizer.decode, ids, stops)
+        text = self._text(ids, stops)
         options = {"max_tokens": max_tokens, "sampling": Sampling(**sampling)}
         search = None
         for search in self._steps([(0, 0)], [ids], options):
@@ -138,7 +160,9 @@ class TextGenerator:
             yield piece
         return self._generation(prompt, ids, search.results()[0][0], text)
 
-    def _ids(self, prompt: str) -> list[int]:
+    def _ids(self, prompt: str | Sequence[int]) -> list[int]:
+        if not isinstance(prompt, str):
+            return list(prompt) or [self.spec.eos_id]
         return [*self.begin, *self.tokenizer.encode(prompt)] or [self.spec.eos_id]
 
     def _steps(
@@ -149,7 +173,9 @@ class TextGenerator:
             rest = {name: value for name, value in options.items() if name != "adapter"}
             yield from self.engine.generate([ids[i] for i, _ in batch], keys=keys, **rest)
 
-    def _generation(self, prompt: str, ids: list[int], found: Hypothesis, text: StreamedText | None) -> Generation:
+    def _generation(
+        self, prompt: str | Sequence[int], ids: list[int], found: Hypothesis, text: StreamedText | None
+    ) -> Generation:
         forced = _forced(ids)
         tokens = found.tokens[forced:]
         if text is None:
@@ -157,7 +183,9 @@ class TextGenerator:
             for token in tokens:
                 text.push(token)
         text.fresh(last=True)
-        reason = "stop" if text.stopped else found.stop_reason
+        reason = "eos" if text.ended else "stop" if text.stopped else found.stop_reason
+        tokens = tokens[:-1] if text.ended else tokens
+        prompt = prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
         return Generation(prompt, text.text, tokens, float(found.token_log_probs[forced:].sum()), reason)
 
 
@@ -192,7 +220,7 @@ def _push(search: Search, texts: Sequence[StreamedText | None], forced: list[int
         token = int(search.tokens[place])
         if search.steps > forced[row] and token != eos and text.push(token):
             ended.append(place)
-        text.over = text.stopped or bool(search.done[place])
+        text.over = text.stopped or text.ended or bool(search.done[place])
     if ended:
         search.end(np.array(ended))
 

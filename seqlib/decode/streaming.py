@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from seqlib.util.errors import UsageError
 
@@ -18,10 +18,17 @@ def check_stops(stops: Sequence[str]) -> tuple[str, ...]:
 
 
 class StreamedText:
-    """What follows the tokens `before`, as `decode` writes it, up to the first of `stops` (which is left out)."""
+    """What follows the tokens `before`, as `decode` writes it, up to the first of `stops` or of the tokens in `ends`
+    (which is left out)."""
 
-    def __init__(self, decode: Callable[[list[int]], str], before: Sequence[int], stops: Sequence[str] = ()) -> None:
-        self._decode, self._stops = decode, stops
+    def __init__(
+        self,
+        decode: Callable[[list[int]], str],
+        before: Sequence[int],
+        stops: Sequence[str] = (),
+        ends: Collection[int] = (),
+    ) -> None:
+        self._decode, self._stops, self._ends = decode, stops, ends
         self._ids = list(before[-_CONTEXT:])
         self._start, self._read = 0, len(self._ids)
         self._given = 0
@@ -29,11 +36,16 @@ class StreamedText:
         """Of the tokens so far."""
         self.stopped = False
         """Whether a stop string was met."""
+        self.ended = False
+        """Whether one of `ends` was met."""
         self.over = False
         """Whether no more tokens are to come."""
 
     def push(self, token: int) -> bool:
-        """Take the next token; True when a stop string is complete."""
+        """Take the next token; True when a stop string is complete, or it is an end."""
+        self.ended = token in self._ends
+        if self.ended:
+            return True
         self._ids.append(token)
         self._take(last=False)
         return self.stopped

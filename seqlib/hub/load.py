@@ -214,10 +214,11 @@ def _generate(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
     from seqlib.decode.generate import TextGenerator
 
     tokenizer = tokenizer_of(folder)
-    spec = spec_from({**found, **read_config(folder, "generation_config.json")})
+    found = {**found, **read_config(folder, "generation_config.json")}
+    ends = found.get("eos_token_id")
     begins = tokenizer.bos_id in tokenizer.template([""])[0].ids or tokenizer.settings.get("add_bos_token")
     begin = [tokenizer.bos_id] if begins and tokenizer.bos_id >= 0 else []
-    return TextGenerator(model, tokenizer, spec, begin=begin)
+    return TextGenerator(model, tokenizer, spec_from(found), begin=begin, ends=ends if isinstance(ends, list) else ())
 
 
 _SETTINGS = ("generation_config.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")

@@ -1,0 +1,93 @@
+"""A loaded language model in conversation: prompt, ends of a turn, streams, the command line."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+import seqlib
+from seqlib.cli.generate import command
+from seqlib.util.errors import UsageError
+from tests.hub.stored import Stored
+
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{{ '<' + m.role[0] + '>' + m.content + '<end>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<a>' }}{% endif %}"
+)
+SPECIAL = ["<pad>", "<bos>", "<eos>", "<end>", "<u>", "<s>", "<a>"]
+HELLO = [{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A tiny Llama that reads letters, and ends with <eos> or <end>."""
+    stored = Stored("qwen3")
+    stored.config |= {"bos_token_id": 1, "eos_token_id": 2}
+    letters = {token: number for number, token in enumerate([*SPECIAL, *"abcdefghijklmnopqrstuvwxyz_!?.,01"])}
+    made = Tokenizer(models.WordLevel(letters, "."))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
+    made.add_special_tokens(SPECIAL)
+    path = stored.write(tmp_path / "model")
+    made.save(str(path / "tokenizer.json"))
+    settings = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "chat_template": TEMPLATE}
+    (path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 3]}))
+    return path
+
+
+def test_a_turn(folder):
+    ready = seqlib.load(folder)
+    ids = [1, 5, 25, 3, 4, 14, 15, 3, 6]
+    assert ready.tokenizer.encode("<bos><s>s<end><u>hi<end><a>") == ids
+    (expected,) = ready.generate([ids], max_tokens=6, temperature=0)
+    assert ready.chat(HELLO, max_tokens=6, temperature=0) == expected
+    stream = ready.chat_stream(HELLO, max_tokens=6, temperature=0)
+    assert "".join(stream) == expected.text
+    assert (expected.prompt, expected.stop_reason) == ("shi", "eos")
+    with pytest.raises(UsageError, match="expected messages like"):
+        ready.chat(["hi"])
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_every_end_ends(folder, together):
+    """Any of the ids in generation_config.json's eos_token_id; which come is read off an endless run."""
+    ready = seqlib.load(folder)
+    prompts = ["ab", "xyz", "hi"] if together else ["ab"]
+    ready.ends = frozenset()
+    free = ready.generate(prompts, max_tokens=12, temperature=0)
+    end = next(t for t in free[0].tokens[3:] if t != 2)
+    ready.ends = frozenset([end])
+    for one, before in zip(ready.generate(prompts, max_tokens=12, temperature=0), free, strict=True):
+        cut = before.tokens.index(end) if end in before.tokens else None
+        assert one.tokens == before.tokens[:cut] and one.text == ready.tokenizer.decode(one.tokens)
+        if cut is not None:
+            assert one.stop_reason == "eos"
+            stream = ready.stream(one.prompt, max_tokens=12, temperature=0)
+            assert "".join(stream) == one.text
+
+
+def test_the_ends_come_from_the_files(folder):
+    ready = seqlib.load(folder)
+    assert (ready.spec.eos_id, ready.ends) == (2, {3})
+
+
+def test_command_line(folder):
+    def run(*arguments, input=None):
+        options = ["--max_tokens", "5", "--temperature", "0"]
+        done = CliRunner().invoke(command, [str(folder), *options, *arguments], input=input, catch_exceptions=False)
+        assert done.exit_code == 0
+        return done.output
+
+    ready = seqlib.load(folder)
+    first = ready.chat(HELLO[1:], max_tokens=5, temperature=0).text
+    assert run("--chat", "--prompt", "hi") == first + "\n"
+    assert (
+        run("--chat", "--prompt", "hi", "--system", "s") == ready.chat(HELLO, max_tokens=5, temperature=0).text + "\n"
+    )
+    messages = [HELLO[1], {"role": "assistant", "content": first}, {"role": "user", "content": "ok"}]
+    second = ready.chat(messages, max_tokens=5, temperature=0).text
+    assert run("--chat", input="hi\n\nok\n") == f"{first}\n{second}\n"
+    for wrong in (["--chat", "-n", "2"], ["--chat", "--json"], ["--system", "s"]):
+        with pytest.raises(UsageError, match="--chat"):
+            run(*wrong)

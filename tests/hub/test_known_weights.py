@@ -3,13 +3,17 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import seqlib
 from seqlib.core import ops
+from seqlib.decode.generate import TextGenerator
 from seqlib.hub.formats import open_checkpoint
+from seqlib.models.llama import Llama, LlamaConfig
 from seqlib.models.names import Names
 from seqlib.models.transformer import Transformer, TransformerConfig
 from seqlib.problems.spec import ProblemSpec
@@ -107,55 +111,67 @@ def test_textgenrnn(shared_data, tmp_path):
     weights |= {"output.weight": named["output/kernel:0"].T, "output.bias": named["output/bias:0"]}
     model.load(weights)
     answers = np.load(shared_data / "known_answers" / "textgenrnn.npz")
-    with seqlib.no_grad():
-        probabilities = model(answers["input_ids"].astype(np.int32)).numpy()
-    assert np.abs(probabilities - answers["next_char_probs"]).max() < 1e-5
-    assert (probabilities.argmax(-1) == answers["next_char_probs"].argmax(-1)).all()
+    vocab = json.loads((shared_data / "weights" / "textgenrnn" / "textgenrnn_vocab.json").read_text())
+    characters, window = {number: text for text, number in vocab.items()}, answers["input_ids"].astype(np.int32)
+    texts = answers["prompts"].tolist()
+    run = seqlib.compile(model, state=[model])
+    for step in range(60):
+        with seqlib.no_grad():
+            probabilities = run(window).numpy()
+        if step == 0:
+            assert np.abs(probabilities - answers["next_char_probs"]).max() < 1e-5
+        best = probabilities.argmax(-1).astype(np.int32)
+        texts = [text + characters[number] for text, number in zip(texts, best.tolist(), strict=True)]
+        window = np.concatenate([window[:, 1:], best[:, None]], axis=1)
+    assert texts == answers["greedy_text"].tolist()
 
 
-def rotated(x, base=10_000.0):
-    """Rotary positions over adjacent pairs, x [T, H, K]."""
-    half = x.shape[-1] // 2
-    angles = np.arange(len(x))[:, None] * base ** (-np.arange(half) / half)
-    turn = np.exp(1j * angles)[:, None, :]
-    turned = (x[..., 0::2] + 1j * x[..., 1::2]) * turn
-    return np.stack([turned.real, turned.imag], axis=-1).reshape(x.shape)
+def glassllm(path):
+    """glassllm's model as a Llama: matrices are (in, out), and pairs of rotary positions lie side by side."""
+    checkpoint = open_checkpoint(path)
+    config = json.loads(checkpoint.metadata["__config__"])
+    heads = {"W_Q": config["n_heads"], "W_K": config["n_kv_heads"]}
 
+    def turned(name, array):
+        rows = array.astype(np.float32)
+        if (count := heads.get(name.rsplit(".", 1)[-1])) is None:
+            return rows
+        return rows.reshape(len(rows), count, -1, 2).swapaxes(2, 3).reshape(rows.shape)
 
-def glassllm_logits(checkpoint, ids):
-    """The network in NumPy, float64: grouped queries, RMS norms, a gated feed-forward, tied embeddings."""
-    weights = {name: np.asarray(array, np.float64) for name, array in checkpoint.items()}
-
-    def normed(x, gain):
-        return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * gain
-
-    x = weights["E"][ids]
-    for layer in range(4):
-        w = {name.split(".", 2)[2]: a for name, a in weights.items() if name.startswith(f"blocks.{layer}.")}
-        y = normed(x, w["norm1.gamma"])
-        q, k, v = ((y @ w[f"attn.W_{name}"]).reshape(len(ids), -1, 32) for name in "QKV")
-        k, v = (np.repeat(a, 2, axis=1) for a in (rotated(k), v))
-        scores = np.einsum("thk,shk->hts", rotated(q), k) / np.sqrt(32)
-        scores = np.where(np.tri(len(ids), dtype=bool), scores, -np.inf)
-        scores = np.exp(scores - scores.max(-1, keepdims=True))
-        mixed = np.einsum("hts,shk->thk", scores / scores.sum(-1, keepdims=True), v).reshape(len(ids), -1)
-        x = x + mixed @ w["attn.W_O"]
-        y = normed(x, w["norm2.gamma"])
-        gate = y @ w["ffn.W1"]
-        x = x + (gate / (1 + np.exp(-gate)) * (y @ w["ffn.W3"])) @ w["ffn.W2"]
-    return normed(x, weights["norm_f.gamma"]) @ weights["E"].T
+    table = """
+        embedding.weight E
+        output_weight E
+        norm.weight norm_f.gamma
+        layers.*.attention_norm.weight blocks.*.norm1.gamma
+        layers.*.attention.q_proj.weight blocks.*.attn.W_Q T
+        layers.*.attention.k_proj.weight blocks.*.attn.W_K T
+        layers.*.attention.v_proj.weight blocks.*.attn.W_V T
+        layers.*.attention.out_proj.weight blocks.*.attn.W_O T
+        layers.*.feed_forward_norm.weight blocks.*.norm2.gamma
+        layers.*.feed_forward.gate_proj.weight blocks.*.ffn.W1 T
+        layers.*.feed_forward.in_proj.weight blocks.*.ffn.W3 T
+        layers.*.feed_forward.out_proj.weight blocks.*.ffn.W2 T
+    """
+    sizes = {"layers": config["n_layers"], "d_model": config["d_model"], "d_ff": 341, "heads": config["n_heads"]}
+    sizes |= {"kv_heads": config["n_kv_heads"], "max_length": config["max_len"], "norm_eps": config["eps"]}
+    with seqlib.meta():
+        model = Llama(LlamaConfig(**sizes), config["vocab_size"])
+    Names(table).read(model, {name: turned(name, array) for name, array in checkpoint.items()})
+    return model.eval()
 
 
 def test_glassllm(shared_data):
-    """float16 arrays and a configuration in one .npz, by a reading of the network that is none of ours."""
-    checkpoint = open_checkpoint(shared_data / "weights" / "glassllm_en" / "en.npz")
-    assert json.loads(checkpoint.metadata["__config__"])["d_model"] == 128
-    answers = json.loads((shared_data / "known_answers" / "glassllm.json").read_text())
+    """float16 arrays and a configuration in one .npz: logits of every position, and 40 tokens, of each prompt."""
+    model = glassllm(shared_data / "weights" / "glassllm_en" / "en.npz")
+    tokenizer: Any = SimpleNamespace(decode=lambda ids: "")
+    writer = TextGenerator(model, tokenizer, ProblemSpec(source_vocab=1024, target_vocab=1024, eos_id=2))
     logits = np.load(shared_data / "known_answers" / "glassllm_logits.npz")
-    for number, case in enumerate(answers["en"]):
-        expected = logits[f"en_{number}_logits"]
-        found = glassllm_logits(checkpoint, np.array(case["ids"]))[: len(expected)]
-        assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
+    for number, case in enumerate(json.loads((shared_data / "known_answers" / "glassllm.json").read_text())["en"]):
+        with seqlib.no_grad():
+            found = model(np.array([case["ids"]], np.int32)).numpy()[0]
+        assert np.abs(found - logits[f"en_{number}_logits"]).max() < 1e-4
+        (made,) = writer.generate([case["ids"]], max_tokens=40, temperature=0)
+        assert list(made.tokens) == case["greedy_ids"]
 
 
 @pytest.mark.parametrize("direction", ["en-pt", "pt-en"])

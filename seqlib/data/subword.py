@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,9 +48,8 @@ def mixed(values: np.ndarray) -> np.ndarray:
 
 def _uniform(states: np.ndarray, number: Any) -> np.ndarray:
     """float64 in [0, 1): draw `number` of each of the uint64 `states`."""
-    return (
-        mixed(states + (np.atleast_1d(np.asarray(number, np.uint64)) + np.uint64(1)) * _GOLDEN) >> np.uint64(11)
-    ) * 2.0**-53
+    step = np.atleast_1d(np.asarray(number, np.uint64)) + np.uint64(1)
+    return (mixed(states + step * _GOLDEN) >> np.uint64(11)) * 2.0**-53
 
 
 class Drawn(NamedTuple):
@@ -58,23 +57,6 @@ class Drawn(NamedTuple):
 
     ids: np.ndarray
     counts: np.ndarray
-
-
-class _Words(Protocol):
-    """Words that were seen, numbered from 0, and how one is drawn."""
-
-    @property
-    def size(self) -> int:
-        """Edges or symbols that are kept."""
-        ...
-
-    def add(self, words: Sequence[tuple[str, tuple[int, ...]]]) -> None:
-        """Takes words in: their text and ids; an empty text for one that has to stay as it is."""
-        ...
-
-    def draw(self, words: np.ndarray, states: np.ndarray) -> Drawn:
-        """One way to cut each of the words with these numbers, by states uint64."""
-        ...
 
 
 class SubwordSampler:
@@ -95,10 +77,9 @@ class SubwordSampler:
         self._forget()
 
     def _forget(self) -> None:
-        self._words: _Words = self._kind(self._vocabulary, self._strength)
-        self._hashes = np.full(
-            1, np.iinfo(np.uint64).max
-        )  # sorted, of the words that are known; the last stands for none
+        self._words = self._kind(self._vocabulary, self._strength)
+        # sorted, of the words that are known; the last stands for none
+        self._hashes = np.full(1, np.iinfo(np.uint64).max)
         self._order = np.full(1, -1)  # their numbers
 
     def sample(self, ids: np.ndarray, lengths: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -198,9 +179,11 @@ class _Unigram:
 
     @property
     def size(self) -> int:
+        """Edges that are kept."""
         return len(self._piece)
 
     def add(self, words: Sequence[tuple[str, tuple[int, ...]]]) -> None:
+        """Takes words in, numbered from 0: their text and ids; an empty text for one that has to stay as it is."""
         nodes, last = len(self._first) - 1, []
         first, piece, origin, until = [self.size], [], [], []
         for text, ids in words:
@@ -246,6 +229,7 @@ class _Unigram:
         return nodes
 
     def draw(self, words: np.ndarray, states: np.ndarray) -> Drawn:
+        """One way to cut each of the words with these numbers, by states uint64."""
         node, active = self._last[words], np.arange(len(words))
         counts = np.zeros(len(words), np.int64)
         found: list[tuple[np.ndarray, np.ndarray]] = []
@@ -293,9 +277,11 @@ class _BPE:
 
     @property
     def size(self) -> int:
+        """Symbols that are kept."""
         return len(self._symbols)
 
     def add(self, words: Sequence[tuple[str, tuple[int, ...]]]) -> None:
+        """As ``_Unigram.add``."""
         symbols: list[int] = []
         first = [self.size]
         for text, ids in words:
@@ -312,6 +298,7 @@ class _BPE:
         return self._runs.setdefault(ids, self._vocabulary.size + len(self._runs))
 
     def draw(self, words: np.ndarray, states: np.ndarray) -> Drawn:
+        """As ``_Unigram.draw``."""
         sizes = self._first[words + 1] - self._first[words]
         counts = np.zeros(len(words), np.int64)
         found: list[tuple[np.ndarray, np.ndarray]] = []

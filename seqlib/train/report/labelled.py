@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from seqlib.decode.classify import probabilities
 from seqlib.decode.load import from_bundle
 from seqlib.train.config import RunConfig
 from seqlib.train.label_scores import losses
-from seqlib.train.report.page import Section, paragraph, table
+from seqlib.train.report.page import Section, compared, paragraph, table
 from seqlib.train.report.samples import length_section
 from seqlib.train.report.svg import heat_map
 
@@ -79,10 +78,7 @@ def _worst(
                 for row in (truth[n], outputs[n])
             )
         text = " ‖ ".join(_short(side[n]) for side in texts if side[n])
-        body += (
-            f'<div class="pair"><span>loss {cost[n]:.2f}</span><div>{escape(text)}</div><span>label</span>'
-            f"<div>{escape(known)}</div><span>model</span><div><b>{escape(said)}</b></div></div>"
-        )
+        body += compared((f"loss {cost[n]:.2f}", text), ("label", known), ("model", said))
     return Section("Worst dev texts", body)
 
 

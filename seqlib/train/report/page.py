@@ -51,6 +51,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def compared(*texts: tuple[str, str]) -> str:
+    """Texts below each other, as (name, text); the last is the one to look at."""
+    shown = [escape(text) for _, text in texts]
+    shown[-1] = f"<b>{shown[-1]}</b>"
+    rows = zip(texts, shown, strict=True)
+    return f'<div class="pair">{"".join(f"<span>{name}</span><div>{text}</div>" for (name, _), text in rows)}</div>'
+
+
 def folded(summary: str, body: str) -> str:
     """What is shown when it is asked for."""
     return f"<details><summary>{escape(summary)}</summary>{body}</details>"

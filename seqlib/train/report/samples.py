@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from seqlib.core.tape import no_grad
 from seqlib.decode.translate import Translation, Translator
 from seqlib.train.config import RunConfig
 from seqlib.train.metrics import bleu_available
-from seqlib.train.report.page import Section, paragraph
+from seqlib.train.report.page import Section, compared, paragraph
 from seqlib.train.report.svg import Series, heat_map, histogram
 from seqlib.train.setup import build_optimizer, make_epochs
 from seqlib.train.step import CompiledStep
@@ -63,12 +62,10 @@ def sentences_and_attention(translator: Translator, data: Any, config: RunConfig
         metric.sentence_score(one.text, [reference]).score for one, reference in zip(found, references, strict=True)
     ]
     order = sorted(range(len(scores)), key=scores.__getitem__)
-    pairs = "".join(
-        f'<div class="pair"><span>chrF {scores[n]:.0f}</span><div>{escape(sources[n])}</div>'
-        f"<span>reference</span><div>{escape(references[n])}</div>"
-        f"<span>translation</span><div><b>{escape(found[n].text) or '(nothing)'}</b></div></div>"
-        for n in order[:_WORST]
-    )
+    pairs = ""
+    for n in order[:_WORST]:
+        written = "translation", found[n].text or "(nothing)"
+        pairs += compared((f"chrF {scores[n]:.0f}", sources[n]), ("reference", references[n]), written)
     how = "greedy search" if beam == 1 else f"beam {beam}"
     text = f"The lowest sentence chrF of the first {len(scores):,} dev sentences, translated with {how}."
     fitting = [n for n in order if 4 <= len(found[n].tokens) < _SHOWN and _tokens(translator, sources[n]) < _SHOWN]

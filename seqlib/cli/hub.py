@@ -22,7 +22,9 @@ from seqlib.hub import handles
 from seqlib.hub.convert import merged, to_safetensors
 from seqlib.hub.ctranslate2 import to_ctranslate2
 from seqlib.hub.formats import open_checkpoint
+from seqlib.hub.load import load
 from seqlib.hub.publish import to_transformers
+from seqlib.hub.save import save_pretrained
 
 HANDLE, FOLDER, TARGET = (click.Argument([name]) for name in ("handle", "folder", "target"))
 FILES = option("--files", "Files of a repository that are wanted; repeatable.", multiple=True, metavar="PATTERN")
@@ -96,15 +98,16 @@ def _remove(handle: str) -> None:
     option("--merge", "Instead: the model itself, as it was, with adapters in its weights.", metavar="FILE"),
 )
 def _convert(handle: str, folder: str, to: str, dtype: str | None, quantization: str | None, merge: str | None) -> None:
-    """Write weights of any format that is read as safetensors into FOLDER, names unchanged; or a translation model
-    trained here as what transformers or CTranslate2 loads."""
+    """Write weights of any format that is read as safetensors into FOLDER, names unchanged; or a model as what
+    transformers loads (a translation model trained here, a GGUF file …), or CTranslate2 (one trained here)."""
     source, target = handles.resolve(handle), Path(folder)
     if merge is not None:
         click.echo(merged(source, Path(merge), target))
     elif to == "safetensors":
         click.echo(to_safetensors(source, target, dtype))
     elif to == "transformers":
-        click.echo(to_transformers(bundle.read(source), target))
+        trained = (source / "seqlib.json").is_file()
+        click.echo(to_transformers(bundle.read(source), target) if trained else save_pretrained(load(source), target))
     else:
         click.echo(to_ctranslate2(bundle.read(source), target, quantization))
 

@@ -57,6 +57,9 @@ def load(
     built = saved.placed(read_model(folder, found).eval(), device, precision)
     ready = _READY[built.use](built, folder, found)
     ready.hub_files = {name: (folder / name).read_bytes() for name in _SETTINGS if (folder / name).is_file()}
+    defaults = {name: found[name] for name in _DEFAULTS if found.get(name) is not None}
+    if built.use in ("translate", "generate") and defaults:  # said by config.json or by the weights themselves
+        ready.hub_files.setdefault("generation_config.json", msgspec.json.encode(defaults))
     return ready
 
 
@@ -221,6 +224,7 @@ def _generate(model: Any, folder: Path, found: Mapping[str, Any]) -> Any:
     return TextGenerator(model, tokenizer, spec_from(found), begin=begin, ends=ends if isinstance(ends, list) else ())
 
 
+_DEFAULTS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "num_beams", "length_penalty")
 _SETTINGS = ("generation_config.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
 """What `hub.save.save_pretrained` writes back as it was."""
 _POOLING = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}

@@ -11,6 +11,7 @@ import sentencepiece
 import tokenizers
 
 import seqlib
+from seqlib.cli.main import main
 from seqlib.hub import gguf_model
 from seqlib.hub.formats import open_checkpoint
 from seqlib.hub.load import read_model
@@ -159,7 +160,10 @@ def test_sentencepiece_tokens(tmp_path):
         assert found.decode(found.encode(text)) == text
     assert (found.pad_id, found.eos_id, found.bos_id, found.unk_id) == (0, 1, 2, 3)
     assert (ready.begin, ready.spec.eos_id, found.settings["chat_template"]) == ([2], 1, "{{ messages }}")
-    found.save(tmp_path / "saved")
+    assert main(["hub", "convert", str(tmp_path / "m.gguf"), str(tmp_path / "saved"), "--to", "transformers"]) == 0
+    again = seqlib.load(tmp_path / "saved")
+    options = {"max_tokens": 8, "temperature": 0}
+    assert again.generate(TEXTS, **options) == ready.generate(TEXTS, **options)
     saved = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "saved/tokenizer.model"))
     assert [saved.encode(text) for text in TEXTS] == [model.encode(text) for text in TEXTS]
 

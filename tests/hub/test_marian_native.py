@@ -82,8 +82,9 @@ def test_a_folder_of_marian(changes, shared, tmp_path):
     for again in (save_pretrained(ready, tmp_path / "ours"), to_safetensors(folder, tmp_path / "converted")):
         loaded = seqlib.load(again)
         assert loaded.model.config == model.config
+        assert (loaded.beam, loaded.alpha) == (3, 0.5)
         assert all(np.array_equal(v, model.state_dict()[k]) for k, v in loaded.model.state_dict().items())
-        assert [t.text for t in loaded.translate(texts, beam=3, alpha=0.5, max_length=12)] == [t.text for t in found]
+        assert [t.text for t in loaded.translate(texts, max_length=12)] == [t.text for t in found]
     assert seqlib.load(folder / "model.npz").translate(texts, max_length=12) == found
 
 

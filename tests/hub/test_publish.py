@@ -123,6 +123,6 @@ def test_command_line(tmp_path, tokenizer, capsys):
     saved(tmp_path / "ours", tokenizer)
     assert main(["hub", "convert", str(tmp_path / "ours"), str(tmp_path / "out"), "--to", "transformers"]) == 0
     assert (tmp_path / "out" / "config.json").is_file()
-    assert main(["hub", "convert", str(tmp_path / "out"), str(tmp_path / "other"), "--to", "transformers"]) == 2
+    assert main(["hub", "convert", str(tmp_path / "out"), str(tmp_path / "other"), "--to", "ctranslate2"]) == 2
     assert "not a saved model" in capsys.readouterr().err
     assert msgspec.json.decode((tmp_path / "out" / "generation_config.json").read_bytes())["num_beams"] == 1

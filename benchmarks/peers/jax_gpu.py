@@ -106,28 +106,32 @@ def loss(p: Any, key: Any, src: Any, tgt_in: Any, tgt_out: Any, heads: int) -> A
     return (0.9 * (lse - at) + 0.1 * (lse - logits.mean(-1))).mean()
 
 
-def case(options: argparse.Namespace, generator: str) -> serve.Run:
-    """Build parameters and the jitted step; returns a run of `steps` steps."""
-    rng, shape = np.random.default_rng(0), (options.rows, options.length)
-    batch = [jnp.asarray(rng.integers(3, options.vocab, shape), jnp.int32) for _ in range(3)]
-    optimizer = optax.adam(1e-4, b1=0.9, b2=0.98, eps=1e-9)
-    state = [init(options), None, jax.random.key(1, impl=generator)]
-    state[1] = optimizer.init(state[0])
+def trained(loss: Any, parameters: Any, optimizer: Any, batch: list[Any], steps: int, generator: str) -> serve.Run:
+    """A run of `steps` jitted steps of `loss(parameters, key, *batch)`; three have been taken."""
+    state = [parameters, optimizer.init(parameters), jax.random.key(1, impl=generator)]
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(p: Any, slots: Any, key: Any, *batch: Any) -> Any:
         key, now = jax.random.split(key)
-        value, grads = jax.value_and_grad(loss)(p, now, *batch, options.heads)
+        value, grads = jax.value_and_grad(loss)(p, now, *batch)
         updates, slots = optimizer.update(grads, slots, p)
         return optax.apply_updates(p, updates), slots, key, value
 
-    def run(steps: int = options.steps) -> float:
+    def run(steps: int = steps) -> float:
         for _ in range(steps):
             *state[:], value = step(*state, *batch)
         return float(value)
 
     run(3)
     return run
+
+
+def case(options: argparse.Namespace, generator: str) -> serve.Run:
+    """W1."""
+    rng, shape = np.random.default_rng(0), (options.rows, options.length)
+    batch = [jnp.asarray(rng.integers(3, options.vocab, shape), jnp.int32) for _ in range(3)]
+    optimizer = optax.adam(1e-4, b1=0.9, b2=0.98, eps=1e-9)
+    return trained(partial(loss, heads=options.heads), init(options), optimizer, batch, options.steps, generator)
 
 
 # -- W3: an LSTM language model
@@ -165,7 +169,7 @@ def words_loss(p: Any, key: Any, ids: Any, targets: Any) -> Any:
 
 
 def words_case(options: argparse.Namespace, generator: str) -> serve.Run:
-    """Build parameters and the jitted step; returns a run of `steps` steps."""
+    """W3."""
     vocab, width, layers, rows, length = map(int, options.words.split(","))
     rng = np.random.default_rng(0)
 
@@ -179,22 +183,7 @@ def words_case(options: argparse.Namespace, generator: str) -> serve.Run:
     parameters = {"embedding": weights(vocab, width), "layers": stack, "out": weights(width, vocab)}
     optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.sgd(0.1))
     batch = [jnp.asarray(rng.integers(0, vocab, (length, rows)), jnp.int32) for _ in range(2)]
-    state = [parameters, optimizer.init(parameters), jax.random.key(1, impl=generator)]
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def step(p: Any, slots: Any, key: Any, *batch: Any) -> Any:
-        key, now = jax.random.split(key)
-        value, grads = jax.value_and_grad(words_loss)(p, now, *batch)
-        updates, slots = optimizer.update(grads, slots, p)
-        return optax.apply_updates(p, updates), slots, key, value
-
-    def run(steps: int = options.steps) -> float:
-        for _ in range(steps):
-            *state[:], value = step(*state, *batch)
-        return float(value)
-
-    run(3)
-    return run
+    return trained(words_loss, parameters, optimizer, batch, options.steps, generator)
 
 
 def main() -> None:

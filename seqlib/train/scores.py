@@ -12,6 +12,7 @@ from seqlib.data.plan import bucket_plan
 from seqlib.train.config import RunConfig
 from seqlib.train.metrics import bleu_available, score_texts
 from seqlib.train.step import compiled_loss
+from seqlib.train.tasks.base import Scorer
 from seqlib.util.log import get_logger
 
 CALIBRATED = 1000
@@ -47,7 +48,7 @@ def split_loss(loss: Any, store: Any, spec: Any, *, tokens: int, max_length: int
     return total / weight
 
 
-class TranslationScorer:
+class TranslationScorer(Scorer):
     """Scores translations of dev during training; the compiled programs are kept between evaluations.
 
     `longest` is what the model's positions hold. `available` is False when there is no dev pair that fits.
@@ -65,12 +66,9 @@ class TranslationScorer:
             wanted = False
             get_logger().warning("no dev BLEU: sacrebleu is not installed (extra `eval`); the loss picks the best step")
         self.pairs = list(islice(zip(*data.texts("dev"), strict=True), count or None)) if wanted else []
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What `dev` gives: the loss, and with translations BLEU, chrF and the share of exact ones."""
         texts = ("bleu", "chrf", "exact_match") if self.pairs else ()
-        return ("loss", *texts) if self.available else ()
+        self.names = ("loss", *texts) if self.available else ()
+        self.scored, self.ranked = len(self.pairs), "bleu" if self.pairs else "loss"
 
     def dev(self) -> dict[str, float]:
         """{"loss", and with translations "bleu", "chrf", "exact_match"}; the model's mode is restored."""
@@ -83,16 +81,6 @@ class TranslationScorer:
             if self.pairs:
                 scores |= flat(score_texts(self._translate(), [target for _, target in self.pairs], self.language))
         return scores
-
-    @property
-    def scored(self) -> int:
-        """The sentences of dev that are translated."""
-        return len(self.pairs)
-
-    @property
-    def ranked(self) -> str:
-        """BLEU, where there are translations."""
-        return "bleu" if self.pairs else "loss"
 
     def rank(self, scores: Mapping[str, float]) -> float:
         """What the best checkpoint has most of: BLEU, else minus the loss (minus infinity for NaN)."""

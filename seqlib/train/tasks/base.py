@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from seqlib.data.sampled import Sampling
 from seqlib.data.subword import SubwordSampler, check_strength
@@ -18,42 +19,33 @@ if TYPE_CHECKING:
     from seqlib.train.trainer import Trainer
 
 
-class Scorer(Protocol):
-    """Scores a model on dev during training; what is costly to make is kept between evaluations."""
+class Scorer:
+    """Scores a model on dev during training; what is costly to make is kept between evaluations. This is the
+    base of the tasks' own; it ranks by the loss."""
 
     available: bool
     """False where there is nothing on dev to score."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What `dev` gives, the loss first; () when it is not available."""
-        ...
+    names: tuple[str, ...]
+    """What `dev` gives, the loss first; () when it is not available."""
+    scored: int = 0
+    """How many records of dev are used as a saved model would be (0: only the loss is taken)."""
+    ranked: str = "loss"
+    """The score that callbacks watch unless they are told another."""
 
     def dev(self) -> dict[str, float]:
         """The scores; the model's mode is restored."""
-        ...
-
-    @property
-    def scored(self) -> int:
-        """How many records of dev are used as a saved model would be (0: only the loss is taken)."""
-        ...
-
-    @property
-    def ranked(self) -> str:
-        """The score that callbacks watch unless they are told another."""
-        ...
+        raise NotImplementedError
 
     def rank(self, scores: Mapping[str, float]) -> float:
         """What the best checkpoint has most of, made of that score; minus infinity for NaN."""
-        ...
+        return -math.inf if math.isnan(scores["loss"]) else -scores["loss"]
 
     def record(self, scores: Mapping[str, float]) -> dict[str, Any]:
         """The scores with how they were got, for the saved model."""
-        ...
+        return dict(scores)
 
     def release(self) -> None:
         """Let caches and programs go; they are made again when they are needed."""
-        ...
 
 
 class Finished(NamedTuple):

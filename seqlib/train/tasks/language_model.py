@@ -14,7 +14,7 @@ from seqlib.data.ngrams import KneserNey, unigram_log_probs
 from seqlib.data.plan import bucket_plan
 from seqlib.data.text import DocumentEpochs, WindowEpochs, as_text, stream_of, text_batch, write_texts
 from seqlib.train.step import compiled_loss
-from seqlib.train.tasks.base import Finished, Task
+from seqlib.train.tasks.base import Finished, Scorer, Task
 from seqlib.util.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -169,22 +169,16 @@ class LanguageModelTask(Task):
 TASK = LanguageModelTask()
 
 
-class LanguageModelScorer:
+class LanguageModelScorer(Scorer):
     """Scores a model on dev during training: windows that don't overlap, or whole documents (those that fit its
     positions), each for itself."""
-
-    scored = 0
-    ranked = "loss"
 
     def __init__(self, model: Any, data: Any, windows: bool) -> None:
         self._model, self._data, self._windows = model, data, windows
         self._loss = compiled_loss(model)
         self.available = "dev" in data.stores and len(data.store("dev").tokens) > 1
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The loss in nats a token, its exponential, and what it comes to a byte and a character of text."""
-        return ("loss", "perplexity", "bits_per_byte", "bits_per_character") if self.available else ()
+        # The loss in nats a token, its exponential, and what it comes to a byte and a character of text.
+        self.names = ("loss", "perplexity", "bits_per_byte", "bits_per_character") if self.available else ()
 
     def dev(self) -> dict[str, float]:
         """The scores; the model's mode is restored."""
@@ -198,16 +192,9 @@ class LanguageModelScorer:
                 total, count = documents_loss(self._loss, store, spec, _window(self._model))
         return _figures(total / count, report.splits["dev"], count)
 
-    def rank(self, scores: Mapping[str, float]) -> float:
-        """Minus the loss."""
-        return -math.inf if math.isnan(scores["loss"]) else -scores["loss"]
-
     def record(self, scores: Mapping[str, float]) -> dict[str, Any]:
         """The scores and the length of the windows."""
         return {**scores, "window": _window(self._model)}
-
-    def release(self) -> None:
-        """Nothing is kept."""
 
 
 def stream_loss(loss: Any, stream: np.ndarray, window: int, stride: int) -> tuple[float, int]:

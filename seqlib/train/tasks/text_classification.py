@@ -15,7 +15,7 @@ from seqlib.decode.classify import Classifier, probabilities
 from seqlib.problems.spec import Labels, ProblemSpec
 from seqlib.train import baselines as cheap
 from seqlib.train.label_scores import label_scores, losses, score_names
-from seqlib.train.tasks.base import Finished, Task
+from seqlib.train.tasks.base import Finished, Scorer, Task
 from seqlib.util.errors import DataError, UsageError, unknown
 from seqlib.util.log import get_logger
 
@@ -26,23 +26,17 @@ if TYPE_CHECKING:
     from seqlib.train.trainer import Trainer
 
 
-class LabelScorer:
+class LabelScorer(Scorer):
     """Labels dev during training with the model as a saved one would; the compiled programs are kept."""
 
     def __init__(self, model: Any, problem: Any, data: Any, config: RunConfig) -> None:
-        self._data, self._metrics, self._model = data, problem.metrics, model
+        self._data, self._model = data, model
         self.available = "dev" in data.stores and len(data.store("dev")) > 0
+        self.names = ("loss", *score_names(data.spec.labels)) if self.available else ()
         self.scored = len(data.store("dev")) if self.available else 0
+        self.ranked = next((name for name in problem.metrics if name in self.names), "loss")
         self._classifier: Classifier | None = None
         self._weights = parse_class_weights(config.data.class_weights, data.spec.labels, data.targets("train"))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return ("loss", *score_names(self._data.spec.labels)) if self.available else ()
-
-    @property
-    def ranked(self) -> str:
-        return next((name for name in self._metrics if name in self.names), "loss")
 
     def dev(self) -> dict[str, float]:
         store, labels, training = self._data.store("dev"), self._data.spec.labels, self._model.training

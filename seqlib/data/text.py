@@ -37,7 +37,7 @@ def write_texts(problem: Any, wanted: Wanted, folder: Path) -> tuple[PrepareRepo
     report.splits = {role: SplitReport(expression=expression) for role, expression in wanted.roles.items()}
 
     def texts(role: str) -> Iterator[str]:
-        return (record.pair()[0] for record in problem.read(wanted.roles[role]))
+        return ("".join(record.pair()) for record in problem.read(wanted.roles[role]))
 
     for role, split in report.splits.items():
         for text in texts(role):
@@ -58,6 +58,9 @@ def write_texts(problem: Any, wanted: Wanted, folder: Path) -> tuple[PrepareRepo
         with progress(split.pairs, f"encoding {role}") as bar:
 
             def encoded(role: str = role, bar: Any = bar) -> Iterator[tuple[list[int], list[int]]]:
+                if problem.answers:
+                    yield from (problem.learnt(record, tokenizer) for record in problem.read(wanted.roles[role]))
+                    return
                 rest = texts(role)
                 while chunk := list(islice(rest, _CHUNK)):
                     yield from (([], ids) for ids in tokenizer.encode_batch(chunk))
@@ -162,14 +165,31 @@ class DocumentEpochs(Epochs):
 
     def collated(self, planned: Any, spec: SpecialIds, epoch: int) -> list[Any]:
         """A planned batch in its parts."""
-        return [as_text(batch) for batch in super().collated(planned, spec, epoch)]
+        answers = has_answers(self.store)
+        return [as_text(batch, answers) for batch in super().collated(planned, spec, epoch)]
 
 
-def as_text(batch: Batch | PackedBatch) -> TextBatch:
-    """The target side of a batch."""
+def has_answers(store: Any) -> bool:
+    """Whether the documents of a store have a part that is learnt, and others that are read."""
+    return bool(len(store)) and bool(store.lengths()[0, 0])
+
+
+def as_text(batch: Batch | PackedBatch, answers: bool = False) -> TextBatch:
+    """The target side of a batch; with `answers` the source side has a 1 for each token that is learnt, the end's
+    last."""
+    targets = batch.tgt_out
+    if answers and isinstance(batch, Batch):
+        wanted = np.zeros_like(targets)
+        known = min(wanted.shape[1], batch.src.shape[1])
+        wanted[:, :known] = batch.src[:, :known]
+        targets = np.where(wanted == 1, targets, -1).astype(np.int32)
+    elif answers and isinstance(batch, PackedBatch):
+        segments = np.repeat(np.arange(len(batch.tgt_offsets) - 1), np.diff(batch.tgt_offsets))
+        wanted = batch.src[batch.src_offsets[segments] + batch.tgt_positions[: len(segments)]]
+        targets = np.where(np.pad(wanted, (0, len(targets) - len(wanted))) == 1, targets, -1).astype(np.int32)
     if isinstance(batch, Batch):
-        return TextBatch(batch.tgt_in, batch.tgt_out)
-    return TextBatch(batch.tgt_in, batch.tgt_out, batch.tgt_positions, batch.tgt_offsets)
+        return TextBatch(batch.tgt_in, targets)
+    return TextBatch(batch.tgt_in, targets, batch.tgt_positions, batch.tgt_offsets)
 
 
 def text_batch(stream: np.ndarray, starts: np.ndarray, length: int) -> TextBatch:

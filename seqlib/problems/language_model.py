@@ -28,6 +28,8 @@ class LanguageModel(Problem):
     metrics: tuple[str, ...] = ("loss", "bits_per_byte")
     tokenizer: str = "characters"
     documents: bool = False
+    answers: bool = False
+    """Whether only parts of each document are learnt, see `learnt`."""
 
     def texts(self, split: str) -> Iterator[str]:
         """The texts of a split, in a fixed order. Raises DataError at a line that cannot be read."""
@@ -47,5 +49,9 @@ class LanguageModel(Problem):
         begin = begins(tokenizer)[1] or [tokenizer.eos_id]
         return super().spec(tokenizer, bos_id=begin[0], **more)
 
+    def learnt(self, record: Record, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+        """Of a document with `answers`: which of its tokens and of its end are learnt (1 or 0 each), and its ids."""
+        raise NotImplementedError(f"{type(self).__name__} with answers must define learnt(record, tokenizer)")
+
     def describe(self) -> dict[str, Any]:
-        return {**super().describe(), "documents": self.documents}
+        return {**super().describe(), "documents": self.documents, "answers": self.answers}

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from seqlib.data.answers import learnt_of
 from seqlib.data.lines import file_digest, missing_file, open_bytes, read_lines, suffix
 from seqlib.data.records import Record
 from seqlib.data.sources import TABLES
@@ -41,7 +42,7 @@ def is_document(paths: Sequence[str]) -> bool:
 def from_data(
     path: str,
     *,
-    text: str | None = None,
+    text: str | Sequence[str] | None = None,
     dev: str | None = None,
     test: str | None = None,
     dev_size: float | None = None,
@@ -50,12 +51,18 @@ def from_data(
 ) -> FileTexts:
     """The problem behind ``--data notes.txt``, ``--data FOLDER`` or ``--data posts.jsonl --text body``.
 
+    Two names in ``text`` are the fields of a prompt and its answer; a field that holds a list is a conversation,
+    ``[{"role": "user", "content": "…"}, …]``, for a tokenizer with a chat template. Only answers are learnt of both.
+
     One text file is one long text, of which the end is held out; each .txt file of a folder and each line of JSON is a
     document, held out by its hash. ``dev`` and ``test`` name such files held out by hand, ``dev_size`` and
     ``test_size`` are fractions (default 5 %). What the files are is logged. Raises DataError and UsageError.
     """
     held_out = {name: given for name, given in (("dev", dev), ("test", test)) if given is not None}
-    return FileTexts(path, text, held_out, (dev_size, test_size), encoding)
+    fields = (text,) if isinstance(text, str) else tuple(text or ())
+    if len(fields) > 2:
+        raise UsageError(f"data.text: expected a field of text, or those of prompt and answer, got {', '.join(fields)}")
+    return FileTexts(path, fields, held_out, (dev_size, test_size), encoding)
 
 
 class FileTexts(LanguageModel):
@@ -64,11 +71,13 @@ class FileTexts(LanguageModel):
     name = "language_model_files"
 
     def __init__(
-        self, path: str, text: str | None, held_out: dict[str, str], sizes: Sequence[float | None], encoding: str
+        self, path: str, text: tuple[str, ...], held_out: dict[str, str], sizes: Sequence[float | None], encoding: str
     ) -> None:
         self.path, self.text, self.encoding, self.held_out = path, text, encoding, held_out
         self.files = {name: _files(each, text) for name, each in {"train": path, **held_out}.items()}
         self.documents = is_document([path])
+        self.chat = bool(text) and isinstance(self._first().get(text[0]), list)
+        self.answers = self.chat or len(text) == 2
         shares = [0.0 if n in held_out else 0.05 if size is None else size for n, size in zip(_SPLITS[1:], sizes)]
         if any(not 0 <= share < 1 for share in shares):
             raise UsageError("dev_size and test_size: of a text they are fractions below 1")
@@ -114,27 +123,47 @@ class FileTexts(LanguageModel):
             if suffix(file) in _JSON:
                 for line in lines:
                     if line.text.strip():
-                        yield Record(self._field(file, line.number, line.text), "", str(file), line.number)
+                        found = [self._field(file, line.number, line.text, name) for name in self.text]
+                        yield Record(found[0], "".join(found[1:]), str(file), line.number)
             elif self.documents:
                 yield Record("".join(f"{line.text}\n" for line in lines), "", str(file), 1)
             else:
                 yield from (Record(f"{line.text}\n", "", str(file), line.number) for line in lines)
 
-    def _field(self, file: Path, number: int, line: str) -> str:
+    def _first(self) -> dict[str, Any]:
+        """The first object of the corpus."""
+        file = self.files["train"][0]
+        found = next((line for line in read_lines(file, self.encoding) if line.text.strip()), None)
+        return {} if found is None else self._object(file, found.number, found.text)
+
+    def _object(self, file: Path, number: int, line: str) -> dict[str, Any]:
         try:
-            value = msgspec.json.decode(line, type=dict[str, Any])
+            return msgspec.json.decode(line, type=dict[str, Any])
         except msgspec.DecodeError as error:
             raise DataError(f"{file}:{number}: not a JSON object: {error}") from None
-        found = value.get(str(self.text))
-        if not isinstance(found, str):
-            near = nearest(str(self.text), value)
+
+    def _field(self, file: Path, number: int, line: str, name: str) -> str:
+        value = self._object(file, number, line)
+        found = value.get(name)
+        if self.chat and isinstance(found, list):
+            return msgspec.json.encode(found).decode()
+        if not isinstance(found, str) or self.chat:
+            near = nearest(name, value)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(value) or 'none'}"
-            hint = f" but {msgspec.json.encode(found).decode()}" if self.text in value else hint
-            raise DataError(f"{file}:{number}: has no text in the field {self.text!r}{hint} (--text FIELD)")
+            hint = f" but {msgspec.json.encode(found).decode()}" if name in value else hint
+            what = "conversation" if self.chat else "text"
+            raise DataError(f"{file}:{number}: has no {what} in the field {name!r}{hint} (--text FIELD)")
         return found
 
+    def learnt(self, record: Record, tokenizer: Any) -> tuple[list[int], list[int]]:
+        """An answer and the end behind it; of a conversation what the assistant says, as the template has it."""
+        if self.chat:
+            return learnt_of(msgspec.json.decode(record.source), tokenizer, f"{record.file}:{record.line}")
+        prompt, answer = (tokenizer.encode(text) for text in record.pair())
+        return [0] * len(prompt) + [1] * (len(answer) + 1), prompt + answer
 
-def _files(path: str, text: str | None) -> list[Path]:
+
+def _files(path: str, text: Sequence[str]) -> list[Path]:
     """The files that a path stands for."""
     place = Path(path)
     if place.is_dir():
@@ -144,10 +173,10 @@ def _files(path: str, text: str | None) -> list[Path]:
         return found
     if not place.is_file():
         raise missing_file(path)
-    if (suffix(path) in _JSON) != (text is not None):
+    if (suffix(path) in _JSON) != bool(text):
         kind = (
             "needs --text FIELD, which names its field of text"
-            if text is None
+            if not text
             else "is no JSONL file, so --text has no use"
         )
         raise UsageError(f"{path}: {kind}")

@@ -41,7 +41,8 @@ class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     columns: tuple[str, ...] = ()
     """Names of the source and target column of a TSV, CSV, JSONL or Parquet file or of a data set."""
     text: tuple[str, ...] = ()
-    """Field of a JSONL file with the texts of a language model; with `label` the column of the text, or the columns of
+    """Field of a JSONL file with the texts of a language model, or with conversations, or the fields of prompts and
+    answers (then only answers are learnt); with `label` the column of the text, or the columns of
     the two texts, that it is of."""
     label: str = ""
     """Column of the label: a class, several with `;` between, or a number, by what stands in it."""

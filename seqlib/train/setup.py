@@ -233,9 +233,7 @@ def open_problem(config: RunConfig) -> Any:
     if is_text(data.paths, data.text):
         from seqlib.problems.language_model_files import from_data as texts_from
 
-        if len(data.text) > 1:
-            raise UsageError(f"data.text: expected one field of text, got {', '.join(data.text)}")
-        return texts_from(data.paths[0], text=data.text[0] if data.text else None, **common)
+        return texts_from(data.paths[0], text=data.text or None, **common)
     from seqlib.problems.translate_files import from_data
 
     source, target = _two(data.columns, "data.columns")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,8 @@ import numpy as np
 from seqlib.data.batch import TextBatch, collate
 from seqlib.data.ngrams import KneserNey, unigram_log_probs
 from seqlib.data.plan import bucket_plan
-from seqlib.data.text import DocumentEpochs, WindowEpochs, as_text, stream_of, text_batch, write_texts
+from seqlib.data.store import write_store
+from seqlib.data.text import DocumentEpochs, WindowEpochs, as_text, has_answers, stream_of, text_batch, write_texts
 from seqlib.train.step import compiled_loss
 from seqlib.train.tasks.base import Finished, Scorer, Task
 from seqlib.util.errors import DataError, UsageError
@@ -59,6 +62,8 @@ class LanguageModelTask(Task):
     def epochs(self, config: RunConfig, data: Any, tell: bool = False) -> Any:
         batch, store = config.batch, data.store("train")
         documents = data.report.problem["documents"]
+        if batch.kind == "windows" and has_answers(store):
+            raise UsageError("batch.kind windows: only answers are learnt of these documents; use batch.kind buckets")
         if batch.kind != "windows":
             if not documents:
                 raise UsageError(f"batch.kind {batch.kind}: {data.spec.name} is one long text; use batch.kind windows")
@@ -86,7 +91,7 @@ class LanguageModelTask(Task):
 
     def baselines(self, problem: Any, data: Any, config: RunConfig, split: str = "dev") -> dict[str, dict[str, Any]]:
         """Single tokens and an interpolated Kneser-Ney 5-gram, counted in at most 5 million tokens of train."""
-        if split not in data.stores:
+        if split not in data.stores or has_answers(data.store("train")):
             return {}
         documents, spec = data.report.problem["documents"], data.spec
         train, dev = (stream_of(data.store(name), documents, spec.eos_id) for name in ("train", split))
@@ -126,6 +131,14 @@ class LanguageModelTask(Task):
         problem.check_split(split)
         texts = list(islice(problem.texts(split), limit or None))
         tokenizer, spec = saved.tokenizer, saved.spec
+        if problem.answers:
+            model = placed(saved.build_model(), device, precision)
+            records = islice(problem.records(split), limit or None)
+            pairs = (problem.learnt(record, tokenizer) for record in records)
+            with tempfile.TemporaryDirectory(prefix="seqlib-") as folder:
+                store = write_store(Path(folder) / "store", pairs, spec.target_vocab)
+                total, count = documents_loss(compiled_loss(model), store, spec, _window(model))
+            return {"loss": total / count, "perplexity": math.exp(min(total / count, 700.0)), "tokens": count}
         ids = tokenizer.encode_batch(texts)
         if problem.documents:
             ids = [[spec.eos_id, *each] for each in ids] + [[spec.eos_id]]
@@ -226,9 +239,9 @@ def documents_loss(loss: Any, store: Any, spec: Any, longest: int) -> tuple[floa
     have fewer than `longest` tokens. Raises DataError when there is none."""
     options = {"tokens": _TOKENS, "max_length": longest, "seed": 0, "epoch": 0, "digest": store.digest}
     plan = bucket_plan(store.lengths(), max_shapes=6, shuffle=False, **options)
-    total, count = 0.0, 0
+    total, count, answers = 0.0, 0, has_answers(store)
     for planned in plan.batches:
-        found, weight = loss(as_text(collate(store, planned, spec)))
+        found, weight = loss(as_text(collate(store, planned, spec), answers))
         total += found.item()
         count += round(weight.item())
     return total, count

@@ -27,7 +27,6 @@ WAYS = {"in full": {}, "by adapters": {"lora_rank": 6}}
 
 
 def small_corpus(folder: Path) -> None:
-    """Pairs about trains to learn and to test, about the weather for everything else."""
     pairs = [(p.source, p.target) for p in Bulletin(seed=0).distinct("train", 6000)]
     trains = [p for p in pairs if "train" in p[0] or "platform" in p[0]]
     other = [p for p in pairs if p not in trains and "euro" not in p[0]]
@@ -56,12 +55,8 @@ def scores(model: Any, folder: Path) -> str:
 def main(work: Path, base: str = "", data: str = "") -> None:
     folder = Path(data or work)
     train_, dev, test = ([str(folder / f"{name}.tsv")] for name in ("train", "dev", "heldout"))
-    files: dict[str, Any] = {
-        "paths": train_,
-        "dev_paths": dev,
-        "test_paths": test,
-        "languages": ["en", "pt" if data else "de"],
-    }
+    languages = ["en", "pt" if data else "de"]
+    files: dict[str, Any] = {"paths": train_, "dev_paths": dev, "test_paths": test, "languages": languages}
     optim, steps = {"warmup": 10}, 60
     if data:
         runpy.run_path(str(folder / "make.py"))["write"](folder)

@@ -123,11 +123,13 @@ def _trial(config: RunConfig, recipe: Recipe, device: str) -> Trial:
 
 
 def _evaluated(model: Path, config: RunConfig, split: str, device: str) -> dict[str, Any]:
-    """What `seqlib evaluate` gives; code of somebody's own may run, since the recipe names it."""
+    """What `seqlib evaluate` gives, with baselines if it may; code of somebody's own may run: the recipe names it."""
     from seqlib import bundle
     from seqlib.train.evaluation import bundle_problem
     from seqlib.train.tasks import task_of
 
     saved = bundle.read(model, model=config.model if is_location(config.model) else None)
     problem = bundle_problem(saved, problem=config.problem if is_location(config.problem) else None)
-    return task_of(saved.spec.task).evaluate(saved, problem, split, limit=0, device=device, precision="auto")
+    task = task_of(saved.spec.task)
+    beside = {"baselines": True} if "baselines" in task.evaluate_options else {}
+    return task.evaluate(saved, problem, split, limit=0, device=device, precision="auto", **beside)

@@ -8,6 +8,7 @@ import pytest
 
 from seqlib.cli.main import main
 from seqlib.recipes import Recipe, has_quick, list_recipes, load_recipe, reproduce
+from seqlib.train.setup import make_config
 from seqlib.util.errors import UsageError
 from tests.train.conftest import write_corpus
 
@@ -124,3 +125,24 @@ def test_without_a_name_the_recipes_are_listed(capsys: pytest.CaptureFixture[str
         lower, upper = load_recipe(name).expected
         assert name in out and f"{lower:g} … {upper:g}" in out
     assert isinstance(load_recipe(list_recipes()[0]), Recipe)
+
+
+def test_baselines_stand_beside_a_classifier(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "text,label\n" + "".join(f"{w} {n},{w}\n" for n in range(60) for w in ("good", "bad"))
+    )
+    data = {
+        "paths": [str(tmp_path / "a.csv")],
+        "text": ["text"],
+        "label": "label",
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    settings: dict[str, Any] = {"data": data | {"vocab_size": 300}, "train_steps": 2, "eval_every": 0, "average": 0}
+    config = make_config(settings | {"report": False, "baselines": False})
+    recipe = Recipe(about="one", config=config, score="accuracy", expected=(0, 1), measured="one", cost="a second")
+    (trial,) = reproduce(recipe, tmp_path / "runs", device="cpu")
+    found = trial.scores["baselines"]
+    assert (
+        trial.score is not None
+        and found["TF-IDF n-grams, linear"]["accuracy"] == 1 > found["majority class"]["accuracy"]
+    )

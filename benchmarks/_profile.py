@@ -10,20 +10,26 @@ import numpy as np
 
 
 class Ceilings(NamedTuple):
-    """What the machine reached just now: single precision products, and a copy (read plus write)."""
+    """What the machine reached just now: products, and a copy (read plus write)."""
 
     flops: float  # a second
     bytes: float  # a second
 
 
-def ceilings(size: int = 512, megabytes: int = 32, repeats: int = 60) -> Ceilings:
-    """Measure them; the best of many short runs, some of which no one else on the machine disturbs."""
+def ceilings(size: int = 512, megabytes: int = 32, repeats: int = 60, half: bool = False) -> Ceilings:
+    """Measure them, products in float32 or with `half` of bfloat16 by oneDNN; the best of many short runs, some of
+    which no one else on the machine disturbs."""
     rng = np.random.default_rng(0)
     a, b = (rng.random((size, size), dtype=np.float32) for _ in range(2))
     product = np.empty_like(a)
     source = np.ones(megabytes << 18, np.float32)
     target = np.zeros_like(source)
-    gemm = min(_seconds(lambda: np.matmul(a, b, out=product)) for _ in range(repeats))
+    if half:
+        from seqlib.core.backends import onednn_cpu
+
+        gemm = min(_seconds(lambda: onednn_cpu.product(a, b, product, True)) for _ in range(repeats))
+    else:
+        gemm = min(_seconds(lambda: np.matmul(a, b, out=product)) for _ in range(repeats))
     copy = min(_seconds(lambda: np.copyto(target, source)) for _ in range(repeats))
     return Ceilings(2 * size**3 / gemm, 2 * source.nbytes / copy)
 

@@ -44,6 +44,13 @@ def test_c1_runs_alone_and_profiles(tmp_path):
     assert not csv.exists()  # without a peer there is no comparison to keep
 
 
+def test_cpu_runs_alone(tmp_path):
+    text = run(str(BENCHMARKS / "cpu.py"), "c2", "c4", "--smoke", "--profile", "--threads", "1", "--csv", str(tmp_path))
+    for part in ("no peers", "c2: ", "c4: ", "seqlib fp32 wall", "lstm", "floor"):
+        assert part in text
+    assert not list(tmp_path.iterdir())
+
+
 def test_load_checkpoint_runs_alone(tmp_path):
     command = ("load_checkpoint.py", "--smoke", "--rounds", "1", "--csv", str(tmp_path / "l.csv"))
     assert "seqlib" in run(str(BENCHMARKS / command[0]), *command[1:])

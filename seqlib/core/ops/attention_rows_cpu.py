@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 
 from seqlib.core.backends.threads import spread
+from seqlib.core.modes import half_products
+from seqlib.core.op import metas_of
+from seqlib.core.ops import attention_cpu
+from seqlib.core.ops.blocks import score_scratch
 from seqlib.core.ops.jit_cpu import exp32, kernel
 
 _NO_BIAS, _NO_LSE = np.empty((0, 0, 0, 0), np.float32), np.empty((0, 0, 0), np.float32)
@@ -102,8 +106,14 @@ def _heads(first, last, q, k, k_head, v, v_head, own_heads, bias, lengths, shift
 
 
 def forward(outs: Any, ins: Any, scratch: Any, *, causal: bool, scale: float, kv_heads: int = 0, **_: Any) -> None:
-    """The kernel of attention over padded rows, without dropout."""
+    """The kernel of attention over padded rows, without dropout. Where products are rounded to bfloat16 rows depend on
+    each other anyhow, and long ones are computed in blocks."""
     q, k, v, bias, lengths = ins[:5]
+    if half_products() and q.shape[1] >= _LONG:
+        metas = metas_of((q, q if k is None else k))
+        room = [np.empty(m.shape, np.float32) for m in score_scratch(1, *metas)]
+        attention_cpu.forward(outs, ins, room, causal=causal, scale=scale, kv_heads=kv_heads, dropout=0.0, draw=0)
+        return
     y, lse = outs
     k_head, v_head, own = 0, 0, kv_heads
     if kv_heads == 0:

@@ -10,8 +10,8 @@ from seqlib.core.op import Attrs, Meta, Metas
 
 CACHE = 1 << 17
 """Bytes of one array's piece: three or four of them fit the second-level cache of common processors."""
-SCORES = 1 << 17
-"""Bytes of a block of attention scores."""
+SCORES = 1 << 20
+"""Bytes of a block of attention scores: a few calls on each, in which threads take turns with the interpreter."""
 
 
 def rows_per_block(rows: int, width: int, itemsize: int, budget: int = CACHE) -> int:

@@ -60,7 +60,12 @@ def _(x: Meta, *, axis: Axes, keepdims: bool, wide: bool) -> list[Meta]:
 
 
 _sum.cpu("reduce_numpy:sum", strided=True)
-_sum.cpu("reduce_cpu:sum", strided=True, needs="numba")
+_sum.cpu(
+    "reduce_cpu:sum",
+    strided=True,
+    needs="numba",
+    when=lambda metas, attrs: metas[0].dtype == dtypes.float32 and metas[0].size >= 1 << 14 and 0 in attrs["axis"],
+)
 _sum.vjp(lambda ctx, g: (expand_reduced(g, ctx.inputs[0].shape, ctx.attrs["axis"]),))
 
 

@@ -11,9 +11,6 @@ from seqlib.core.backends.threads import spread
 from seqlib.core.ops import reduce_numpy
 from seqlib.core.ops.jit_cpu import CHUNKS, exact, kernel
 
-SMALL = 1 << 14
-"""Elements up to which NumPy's sum is the faster one."""
-
 
 @exact
 def _columns(first, last, x, parts):
@@ -29,10 +26,10 @@ def _columns(first, last, x, parts):
 
 
 def sum(outs: Any, ins: Any, scratch: Any, *, axis: Any, keepdims: bool, wide: bool = False) -> None:
-    """The kernel of sum."""
+    """The kernel of sum; NumPy sums what does not lie row after row."""
     x, out = ins[0], outs[0]
     leading = axis == tuple(range(len(axis))) and len(axis) < x.ndim
-    if not leading or x.size < SMALL or not x.flags.c_contiguous or x.dtype != np.float32:
+    if not leading or not x.flags.c_contiguous:
         reduce_numpy.sum(outs, ins, scratch, axis=axis, keepdims=keepdims, wide=wide)
         return
     columns = out.size

@@ -1,0 +1,211 @@
+"""The workloads of the CPU, ours beside PyTorch (eager and compiled), transformers and CTranslate2, in turn in one run.
+
+    python benchmarks/cpu.py c1 c2 --peer-python PATH_OF_A_PYTHON_WITH_THEM
+    python benchmarks/cpu.py c3 --profile                 # ours alone, and where its time goes
+
+c1 a train step of a translation Transformer (that of c1_train_step.py); c2 of an LSTM language model (2 layers of 650,
+vocabulary 10000, 20 rows of 35 tokens, SGD, clipping); c3 encoding 32 texts of 128 tokens with a BERT of MiniLM's size;
+c4 translating 32 sentences of 20 tokens into 32 tokens each (6+6 layers of 512, vocabulary 32000), c4-beam4 with a beam
+of 4; c5 continuing one text of 32 tokens by 64 with GPT-2's 124 million parameters. Random weights; float32 and, where
+oneDNN and the processor have it, bfloat16 products.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+CASES = ("c1", "c2", "c3", "c4", "c4-beam4", "c5")
+FULL = {
+    "words": 10000, "word_width": 650, "encoder_width": 384, "vocab": 32000, "width": 512, "rows": 32,
+    "text_layers": 12,
+}  # fmt: skip
+SMOKE = {"words": 50, "word_width": 16, "encoder_width": 24, "vocab": 100, "width": 16, "rows": 2, "text_layers": 1}
+Run = Callable[[], Any]
+Program = Callable[[], tuple[Any, list[Any]]]
+"""The program that a run replays, with its arguments, for a profile."""
+
+
+def train_translation(sizes: dict[str, int], smoke: bool) -> tuple[Run, Program]:
+    import c1_train_step as c1
+
+    ours = c1.Ours(c1.SMOKE if smoke else c1.Sizes())
+    return ours.run, lambda: (ours.program, [a for a in ours.batch if a is not None])
+
+
+def train_words(sizes: dict[str, int], smoke: bool) -> tuple[Run, Program]:
+    import numpy as np
+
+    from seqlib.core.rng import Generator
+    from seqlib.models.gpt2 import TextBatch
+    from seqlib.models.lstm_lm import LSTMLM, LSTMLMConfig
+    from seqlib.optim import SGD
+    from seqlib.train.step import CompiledStep
+
+    width = sizes["word_width"]
+    config = LSTMLMConfig(vocab=sizes["words"], d_model=width, hidden=width, tie_output=False)
+    model = LSTMLM(config, Generator(0)).train()
+    step: Any = CompiledStep(
+        model, SGD(model.trainable_parameters(), lr=0.1, clip_norm=5.0), Generator(1), smoothing=0.0
+    )
+    rng = np.random.default_rng(0)
+    batch = TextBatch(*(rng.integers(0, config.vocab, (20, 35)).astype(np.int32) for _ in range(2)))
+
+    def program() -> tuple[Any, list[Any]]:
+        ((program, _),) = step.built
+        return program, [a for a in batch if a is not None]
+
+    return lambda: step([batch])[0].item(), program
+
+
+def encode(sizes: dict[str, int], smoke: bool) -> tuple[Run, Program]:
+    import numpy as np
+
+    import seqlib
+    from seqlib.models.bert import Bert, BertConfig
+
+    d = sizes["encoder_width"]
+    model = Bert(BertConfig(d_model=d, layers=6, heads=12, d_ff=4 * d, vocab=30522)).eval()
+    tokens = np.random.default_rng(0).integers(5, 30000, (32, 128)).astype(np.int32)
+
+    def forward(ids: Any) -> Any:
+        with seqlib.no_grad():
+            return model(ids)
+
+    compiled = seqlib.compile(forward, state=[model])
+    return lambda: compiled(tokens), lambda: (compiled.programs[0], [tokens])
+
+
+def translate(beam: int, sizes: dict[str, int], smoke: bool) -> tuple[Run, Program | None]:
+    import gpu_decode
+
+    given = {**(gpu_decode.SMALL if smoke else gpu_decode.SIZES), "rows": sizes["rows"]}
+    ours = gpu_decode.Ours(given, "cpu")
+    return lambda: ours.run(beam), None
+
+
+def generate(sizes: dict[str, int], smoke: bool) -> tuple[Run, Program | None]:
+    import numpy as np
+
+    from seqlib.core.rng import Generator
+    from seqlib.decode.engine import Engine
+    from seqlib.decode.sampling import Sampling
+    from seqlib.models.gpt2 import GPT2Config, build
+    from seqlib.problems.spec import ProblemSpec
+
+    config = GPT2Config(layers=sizes["text_layers"], vocab=50257)
+    spec = ProblemSpec(task="language_model", source_vocab=50257, target_vocab=50257, eos_id=50256)
+    engine = Engine(build(config, spec, Generator(0)).eval(), spec)
+    prompt = np.random.default_rng(0).integers(0, 50000, 32).tolist()
+
+    def run() -> None:
+        *_, search = engine.generate(
+            [prompt], keys=np.zeros(1, np.uint64), max_tokens=64, min_length=64, sampling=Sampling(temperature=0.0)
+        )
+        if (count := len(search.results()[0][0].tokens)) < 64:
+            raise SystemExit(f"{count} tokens instead of 64")
+
+    return run, None
+
+
+MAKE: dict[str, Callable[[dict[str, int], bool], tuple[Run, Program | None]]] = {
+    "c1": train_translation,
+    "c2": train_words,
+    "c3": encode,
+    "c4": partial(translate, 1),
+    "c4-beam4": partial(translate, 4),
+    "c5": generate,
+}
+
+
+def start_peers(case: str, options: argparse.Namespace) -> dict[str, tuple[Any, str]]:
+    """The peers' runs of a case: name → (process, what it calls the run)."""
+    import _compare
+    import c1_train_step as c1
+
+    if not options.peer_python:
+        print("no peers: give --peer-python (or SEQLIB_PEER_PYTHON) a Python that has them; ours is measured alone")
+        return {}
+    if case == "c1":
+        peer = c1.start_peer(options, c1.Sizes())
+        return {f"torch {name}": (peer, name) for name in (peer.names if peer else [])}
+    flags = [f"--{name}={value}" for name, value in {**FULL, "threads": options.threads}.items()]
+    peer = _compare.Peer(options.peer_python, "torch_cpu.py", flags, dict(os.environ))
+    return {name.partition(" ")[2]: (peer, name) for name in peer.names if name.partition(" ")[0] == case}
+
+
+def measure(case: str, options: argparse.Namespace) -> None:
+    import _compare
+    import _profile
+
+    import seqlib
+    from seqlib.core.backends import onednn_cpu as onednn
+    from seqlib.core.modes import set_half_products
+
+    def timed(run: Run, half: bool) -> _compare.Measure:
+        set_half_products(half)
+        return _compare.Measure.of(run)
+
+    run, program = MAKE[case](SMOKE if options.smoke else FULL, options.smoke)
+    kinds = {"fp32": False, **({"bf16": True} if onednn.has_bfloat16() else {})}
+    runs: dict[str, Callable[[], _compare.Measure]] = {
+        f"seqlib {name}": partial(timed, run, half) for name, half in kinds.items()
+    }
+    peers = start_peers(case, options)
+    for name, (peer, called) in peers.items():
+        if not options.peers or any(part in name for part in options.peers.split(",")):
+            runs[name] = partial(peer.run, called)
+    _compare.alternate(runs, 1)  # compiles and warms
+    found = _compare.alternate(runs, options.rounds)
+    print(f"\n{case}: {onednn.about()}, {options.threads} threads, {_compare.processor()}")
+    for name in kinds:
+        others = {other: each for other, each in found.items() if not other.startswith("seqlib")}
+        _compare.report({f"seqlib {name}": found[f"seqlib {name}"], **others}, f"seqlib {name}")
+    if peers:
+        about = {name: f"seqlib {seqlib.__version__}" if name not in peers else peers[name][0].about for name in found}
+        _compare.write_csv(options.csv / f"cpu_{case}.csv", found, about, options.threads)
+    for peer in {id(peer): peer for peer, _ in peers.values()}.values():
+        peer.close()
+    if options.profile and program is not None:
+        for name, half in kinds.items():
+            set_half_products(half)
+            built, arrays = program()
+            flops = sum(launch.flops for launch in built.plan.launches if "matmul" in launch.name)
+            flops += sum(launch.flops for launch in built.plan.launches if launch.name == "linear_cross_entropy")
+            least = min(m.wall for m in found[f"seqlib {name}"])
+            print(f"\n{case} {name}")
+            ceilings = _profile.ceilings(size=64, megabytes=1) if options.smoke else _profile.ceilings(half=half)
+            _profile.report(_profile.rows(built, arrays, options.rounds), ceilings, flops, least)
+    set_half_products(False)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--peer-python", default=os.environ.get("SEQLIB_PEER_PYTHON"))
+    parser.add_argument("--peers", help="only those peers whose names have one of these parts: eager, int8, …")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="for all")
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each")
+    parser.add_argument("--profile", action="store_true", help="also ours by op, against the machine's ceilings")
+    parser.add_argument("--csv", type=Path, default=HERE / "results", help="folder for cpu_CASE.csv")
+    parser.add_argument("--smoke", action="store_true", help="tiny models, ours alone: does the script run?")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.cases) - set(CASES):
+        parser.error(f"{', '.join(unknown)}: expected some of {', '.join(CASES)}")
+    if options.smoke:
+        options.peer_python, options.rounds = None, 2
+    os.environ["SEQLIB_THREADS"] = str(options.threads)
+    for case in options.cases:
+        measure(case, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ import numpy as np
 
 from seqlib.core.backends.threads import spread
 from seqlib.core.modes import half_products
-from seqlib.core.op import metas_of
+from seqlib.core.op import Meta
 from seqlib.core.ops import attention_cpu
 from seqlib.core.ops.blocks import score_scratch
 from seqlib.core.ops.jit_cpu import exp32, kernel
@@ -110,7 +110,7 @@ def forward(outs: Any, ins: Any, scratch: Any, *, causal: bool, scale: float, kv
     each other anyhow, and long ones are computed in blocks."""
     q, k, v, bias, lengths = ins[:5]
     if half_products() and q.shape[1] >= _LONG:
-        metas = metas_of((q, q if k is None else k))
+        metas = (Meta(x.shape, x.dtype) for x in (q, q if k is None else k))
         room = [np.empty(m.shape, np.float32) for m in score_scratch(1, *metas)]
         attention_cpu.forward(outs, ins, room, causal=causal, scale=scale, kv_heads=kv_heads, dropout=0.0, draw=0)
         return

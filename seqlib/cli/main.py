@@ -80,6 +80,21 @@ DEVICE = (
 )
 """For commands that run a model."""
 
+
+def _use_threads(ctx: click.Context, param: click.Parameter, value: int | None) -> None:
+    if value is not None:
+        os.environ["SEQLIB_THREADS"] = str(value)
+
+
+THREADS = option(
+    "--threads",
+    "Threads of the CPU's kernels.  [SEQLIB_THREADS, else all processors]",
+    least=1,
+    expose_value=False,
+    callback=_use_threads,
+)
+"""For all commands."""
+
 _ADVICE = {
     errno.EACCES: "change its permissions, or name another place",
     errno.EPERM: "change its permissions, or name another place",
@@ -102,7 +117,10 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        return importlib.import_module(f"seqlib.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"seqlib.cli.{cmd_name}").command
+        if THREADS not in command.params:
+            command.params.append(THREADS)
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

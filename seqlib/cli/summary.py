@@ -19,12 +19,12 @@ from typing import Any
 import click
 
 from seqlib.cli.flags import config_command
-from seqlib.cli.main import help_text
+from seqlib.cli.main import flag, help_text, option
 from seqlib.train.config import ALIASES, RunConfig
 from seqlib.util.errors import UsageError
 
 
-def _build(tree: dict[str, Any], folder: str | None, **values: Any) -> RunConfig:
+def build(tree: dict[str, Any], folder: str | None, **values: Any) -> RunConfig:
     from seqlib.train.setup import make_config
     from seqlib.train.sizing import folder_config
 
@@ -55,23 +55,25 @@ def _summary(
     click.echo(f"{found.title()}\n\n{page.text(depth or None)}")
 
 
+BATCH = (
+    click.Argument(["folder"], metavar="[DIR]", required=False),
+    option("--rows", "Sentences of the batch.  [as batch.tokens holds]", least=1),
+    option("--source_tokens", "Tokens a source.", least=1, default=32),
+    option("--target_tokens", "Tokens a target.  [as many]", least=1),
+)
+"""What a command is about that plans or runs a batch of a model: the parameters of `build` and the batch's shape."""
+
+
 command = config_command(
     "summary",
     RunConfig,
     _summary,
     help=help_text(__doc__),
     aliases=ALIASES,
-    build=_build,
+    build=build,
     params=[
-        click.Argument(["folder"], metavar="[DIR]", required=False),
-        click.Option(["--rows"], type=click.IntRange(min=1), help="Sentences of the batch.  [as batch.tokens holds]"),
-        click.Option(
-            ["--source_tokens"], type=click.IntRange(min=1), default=32, show_default=True, help="Tokens a source."
-        ),
-        click.Option(["--target_tokens"], type=click.IntRange(min=1), help="Tokens a target.  [as many]"),
-        click.Option(
-            ["--depth"], type=click.IntRange(min=0), default=1, show_default=True, help="Levels of layers; 0: all."
-        ),
-        click.Option(["--json", "json_"], is_flag=True, help="All layers and figures as JSON."),
+        *BATCH,
+        option("--depth", "Levels of layers; 0: all.", least=0, default=1),
+        flag("--json json_", "All layers and figures as JSON."),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,10 +47,11 @@ class Subject(NamedTuple):
         return f"{self.name}: {languages}{both}{spec.target_vocab:,} pieces"
 
 
-def of_config(config: RunConfig) -> Subject:
-    """The model that `seqlib train` would build. Raises UsageError when nothing tells the size of the vocabulary."""
+def of_config(config: RunConfig, planned: bool = True) -> Subject:
+    """The model that `seqlib train` would build, without memory if it is only `planned`. Raises UsageError when nothing
+    tells the size of the vocabulary."""
     spec = _spec(config)
-    with meta():
+    with meta() if planned else nullcontext():
         model, _ = build_model(config, spec, Generator(0))
     return Subject(config.hparams_set or config.model, model, spec)
 
@@ -68,31 +70,37 @@ def folder_config(folder: Path, model: str | None) -> RunConfig:
     return msgspec.structs.replace(config, model=model or config.model, hparams_set="")
 
 
-def of_folder(folder: Path, config: RunConfig) -> Subject:
-    """The model of a bundle or a run, with its `folder_config`. Raises BundleError, DataError."""
+def of_folder(folder: Path, config: RunConfig, planned: bool = True) -> Subject:
+    """The model of a bundle or a run, with its `folder_config`, newly drawn. Raises BundleError, DataError."""
     if not (folder / CONFIG_FILE).is_file() or (folder / "model" / "seqlib.json").is_file():
         own = config.model if is_location(config.model) else None
         saved = bundle.read(folder, check_digests=False, model=own)
-        with meta():
+        with meta() if planned else nullcontext():
             model = builder(saved.architecture)(saved.model_config, saved.spec, Generator(0))
         return Subject(str(folder), model, saved.spec)
     prepared = Path(checkpoint.newest(folder / "checkpoints").state["data_folder"])
     spec = ProblemSpec.read(prepared / "problem.json")
-    with meta():
+    with meta() if planned else nullcontext():
         model, _ = build_model(config, spec, Generator(0))
     return Subject(str(folder), model, spec)
 
 
 def summarize(subject: Subject, config: RunConfig, rows: int | None, source: int, target: int) -> Summary:
-    """The summary for a batch of `rows` (None: what `batch.tokens` holds) of so many tokens, with the configuration's
-    optimizer, frozen parameters and accumulation."""
+    """The summary for a `sample_batch`, with the configuration's optimizer, frozen parameters and accumulation."""
+    given = sample_batch(subject, config, rows, source, target)
+    optimizer = build_optimizer(config, subject.model)
+    smoothing, accumulate = config.optim.smoothing, config.batch.accumulate
+    return summary(subject.model, given, optimizer=optimizer, smoothing=smoothing, accumulate=accumulate)
+
+
+def sample_batch(subject: Subject, config: RunConfig, rows: int | None, source: int, target: int) -> Any:
+    """A batch of `rows` (None: what `batch.tokens` holds) of so many tokens, all of them 0."""
     longest = int(subject.model.config.max_length)
     if max(source, target) > longest:
         raise UsageError(f"the model takes sentences of at most {longest} tokens, got {max(source, target)}")
     batch = config.batch
     tokens = _PLAIN_BATCH if batch.tokens == "auto" else batch.size
     rows = rows or max(1, tokens // (max(source, target) * batch.accumulate))
-    optimizer = build_optimizer(config, subject.model)
     given: Any = empty_batch(rows, source, target, packed=batch.kind == "packing")
     if subject.spec.task == "language_model":
         given = as_text(given)
@@ -101,9 +109,7 @@ def summarize(subject: Subject, config: RunConfig, rows: int | None, source: int
         targets = np.zeros(shape, np.int32 if labels.kind == "multi_class" else np.float32)
         types, lengths = ids if labels.pairs else None, np.full(rows, source, np.int32)
         given = LabelledBatch(ids, lengths, types, targets, np.ones(rows, np.float32))
-    return summary(
-        subject.model, given, optimizer=optimizer, smoothing=config.optim.smoothing, accumulate=batch.accumulate
-    )
+    return given
 
 
 class _Pieces(NamedTuple):

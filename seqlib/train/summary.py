@@ -169,13 +169,15 @@ def empty_batch(rows: int, source_tokens: int, target_tokens: int, packed: bool 
     """A batch of `rows` rows of `source_tokens` and `target_tokens` without content, for `summary`; packed: `rows`
     segments, and so many tokens a row times `rows`."""
     if packed:
-        source, target = (np.zeros(rows * tokens, np.int32) for tokens in (source_tokens, target_tokens))
-        offsets = np.zeros(rows + 1, np.int32)
-        return PackedBatch(source, source, offsets, target, target, target, offsets)
-    lengths, source, target = (
-        np.zeros(shape, np.int32) for shape in ((rows,), (rows, source_tokens), (rows, target_tokens))
-    )
-    return Batch(source, lengths, target, target, lengths)
+        sides = []
+        for tokens in (source_tokens, target_tokens):
+            places, offsets = np.arange(rows * tokens, dtype=np.int32), np.arange(rows + 1, dtype=np.int32) * tokens
+            sides.append((np.zeros_like(places), places % tokens, offsets))
+        (source, source_positions, source_offsets), (target, positions, offsets) = sides
+        return PackedBatch(source, source_positions, source_offsets, target, target, positions, offsets)
+    source, target = (np.zeros((rows, tokens), np.int32) for tokens in (source_tokens, target_tokens))
+    lengths = (np.full(rows, tokens, np.int32) for tokens in (source_tokens, target_tokens))
+    return Batch(source, next(lengths), target, target, next(lengths))
 
 
 def summary(

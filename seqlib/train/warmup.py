@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
+import numpy as np
 
 from seqlib.core.ops import expression
 from seqlib.core.rng import Generator
@@ -25,6 +26,7 @@ def run_all_kernels(presets: Sequence[str] = ()) -> None:
     Kernels are compiled by dtype and rank, not by size, so a few short sentences serve; loops that are generated from
     a configuration's constants and its number of layers are compiled however small their work is here.
     """
+    _products()
     with _loops_for_all():
         for config in _configs(presets or available("seqlib.models")):
             generator = Generator(config.seed)
@@ -39,6 +41,17 @@ def run_all_kernels(presets: Sequence[str] = ()) -> None:
             with model.evaluating():
                 compiled_loss(model)(next(task.sample_batches(config)))
                 task.sample_use(model, spec, config)
+
+
+def _products() -> None:
+    """What products take that are too large for a warm-up, with oneDNN and without."""
+    from seqlib.core.backends import onednn_cpu
+    from seqlib.core.ops import few_rows_cpu
+
+    a = np.ones((64, 64), np.float32)
+    few_rows_cpu.product(a, a.T, np.empty_like(a))
+    if onednn_cpu.available():
+        onednn_cpu.product(a, a, np.empty_like(a), half=False)
 
 
 @contextmanager

@@ -54,6 +54,34 @@ def test_a_first_step_compiles_nothing(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.rglob("*.nbc")} == kept
 
 
+BAKED = """
+import os
+import numpy as np
+os.access = lambda path, mode: False  # as somebody who may not write it: the tests may run as root
+from seqlib.core.ops import special_cpu
+x = np.ones(3, np.float32)
+special_cpu.erf(x, x)
+from seqlib.core.ops.jit_cpu import generated
+generated("def loop(x):\\n    return x + 1\\n")(2)
+print(sum(special_cpu._erf.stats.cache_hits.values()), x[0])
+"""
+
+
+def test_a_cache_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SEQLIB_CACHE": str(tmp_path)}
+
+    def run(code: str) -> str:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
+
+    assert run(BAKED).startswith("0 0.84") and not [path for path in tmp_path.rglob("*") if path.is_file()]
+    run(BAKED.replace("os.access =", "unused ="))
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert kept and run(BAKED).startswith("1 0.84")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == kept
+
+
 @pytest.mark.slow
 def test_kernels_are_kept_and_read_back(tmp_path: Path) -> None:
     pytest.importorskip("numba")

@@ -1,7 +1,6 @@
 """Elementwise expressions by numba, for float32: runs of steps that IEEE arithmetic defines to the bit become one
 compiled loop; exp, log, tanh and the like stay NumPy's, called on blocks between the loops. So the values are those of
-`expression_numpy`, for every number of threads and wherever an element lies (no fast-math: nothing is contracted). Only
-erf, which NumPy does not have, is a polynomial of our own here.
+`expression_numpy`, for every number of threads and wherever an element lies (no fast-math: nothing is contracted).
 
 R rows and C columns below: what is left of the result's axes when those are merged that all arrays step through evenly.
 """
@@ -16,7 +15,6 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from seqlib.core.backends.threads import spread
-from seqlib.core.ops import special_cpu
 from seqlib.core.ops.expression import Plan, Step
 from seqlib.core.ops.expression_numpy import function, numpy_kernel
 from seqlib.core.ops.jit_cpu import generated
@@ -273,8 +271,7 @@ class _Work(NamedTuple):
             if compiled is None:
                 (step,) = part.steps
                 args = (self.piece(a, top, left, shape, room) if isinstance(a, tuple) else a for a in step.args)
-                called = special_cpu.erf if step.fn == "erf" else function(step.fn)
-                called(*args, out=self.piece(("at", step.target), top, left, shape, room))
+                function(step.fn)(*args, out=self.piece(("at", step.target), top, left, shape, room))
                 continue
             arguments: list[Any] = []
             for a in (*(("at", s) for s in part.writes), *part.reads):

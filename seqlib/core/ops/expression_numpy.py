@@ -4,13 +4,14 @@ expression reads and writes main memory once."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from seqlib.core.backends.threads import spread
+from seqlib.core.ops import special_numpy
 from seqlib.core.ops.expression import Plan, compute_dtype
-from seqlib.core.ops.special_numpy import erf
 
 _WORTH = 8
 """How much less an element is worth here than in other kernels: two threads that call ufuncs on small blocks
@@ -42,7 +43,16 @@ def _number(x: Any, out: Any) -> None:
     np.copyto(out, x)
 
 
-_OWN: dict[str, Callable[..., Any]] = {"where": _where, "number": _number, "erf": erf, "abs": np.absolute}
+def _erf(x: Any, out: Any) -> None:
+    if out.dtype == np.float32 and find_spec("numba") is not None:  # for few elements, too: their bits are the same
+        from seqlib.core.ops import special_cpu
+
+        special_cpu.erf(x, out)
+    else:
+        special_numpy.erf(x, out)
+
+
+_OWN: dict[str, Callable[..., Any]] = {"where": _where, "number": _number, "erf": _erf, "abs": np.absolute}
 
 
 def function(name: str) -> Callable[..., Any]:

@@ -5,7 +5,8 @@ What is reduced over rows is reduced in CHUNKS fixed parts that are added in ord
 the number of threads.
 
 Compiled code is kept in the user's cache folder under a key made of the sources of all *_cpu.py files and
-numba's version; where that cannot be written, kernels are compiled anew in each process.
+numba's version. Where that cannot be written, what is in it is read, and other kernels are compiled anew in each
+process.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 import platformdirs
 from llvmlite import ir
 from numba.core import types
+from numba.core.caching import FunctionCache, UserProvidedCacheLocator
 from numba.extending import intrinsic
 
 from seqlib.core.backends import onednn_cpu, pool_cpu
@@ -43,17 +45,30 @@ def _cache_folder() -> str | None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    return str(folder) if os.access(folder, os.W_OK) else None
+    return str(folder)
+
+
+class _Baked(FunctionCache):
+    """Compiled code in a folder that cannot be written."""
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Nothing is kept."""
 
 
 def _compiled(fn: Callable[..., Any], **options: Any) -> Any:
     folder = _cache_folder()
-    previous = numba.config.CACHE_DIR  # type: ignore[attr-defined]
-    numba.config.CACHE_DIR = folder or previous  # type: ignore[attr-defined]
+    writable = folder is not None and os.access(folder, os.W_OK)
+    config, locator = numba.config, UserProvidedCacheLocator
+    previous, ensure = config.CACHE_DIR, locator.ensure_cache_path  # type: ignore[attr-defined]
+    config.CACHE_DIR = folder or previous  # type: ignore[attr-defined]
     try:
-        return numba.njit(nogil=True, error_model="numpy", cache=folder is not None, **options)(fn)
+        made = numba.njit(nogil=True, error_model="numpy", cache=writable, **options)(fn)
+        if folder is not None and not writable and Path(fn.__code__.co_filename).exists():
+            locator.ensure_cache_path = lambda self: None  # it would try to write
+            made._cache = _Baked(fn)
+        return made
     finally:
-        numba.config.CACHE_DIR = previous  # type: ignore[attr-defined]
+        config.CACHE_DIR, locator.ensure_cache_path = previous, ensure  # type: ignore[attr-defined]
 
 
 def kernel(fn: Callable[..., Any]) -> Any:
@@ -214,7 +229,7 @@ def generated(source: str) -> Any:
     name = f"loop_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
     source = source.replace("def loop(", f"def {name}(")
     path = Path(folder or "") / f"{name}.py"
-    if folder is not None and not path.exists():
+    if folder is not None and os.access(folder, os.W_OK) and not path.exists():
         aside = path.with_suffix(f".{os.getpid()}")
         aside.write_text(source, encoding="utf-8")
         os.utime(aside, (0, 0))  # numba asks for the same time of change, whoever wrote it

@@ -6,6 +6,7 @@ M rows, K inner size, N columns: [M,K] times [K,N].
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +38,13 @@ def product(a: Any, b: Any, out: Any) -> None:
     large single products of float32.
     """
     if out.ndim == 2 and by_onednn(a, b, out):
-        onednn.product(a, b, out, half_products())
+        half = half_products()
+        if half and len(a) <= FEW and b.strides[0] == 4 and _numba():
+            from seqlib.core.ops import few_rows_cpu
+
+            few_rows_cpu.product(a, b, out)
+        else:
+            onednn.product(a, b, out, half and len(a) >= ROUNDED)
         return
     if np.may_share_memory(a, b) and _address(a) == _address(b):
         # NumPy has another algorithm for a matrix times its own transpose: bits would depend on who shares a buffer.
@@ -57,6 +64,15 @@ def product(a: Any, b: Any, out: Any) -> None:
 
 
 _WORTH = 1 << 20  # multiply-adds, about 20 µs on one core
+
+
+FEW, ROUNDED = 2, 16
+"""Rows up to which a product takes as long as it takes to read the matrix, and from which on it pays to round it."""
+
+
+@lru_cache(maxsize=1)
+def _numba() -> bool:
+    return find_spec("numba") is not None
 
 
 def by_onednn(a: Any, b: Any, out: Any) -> bool:

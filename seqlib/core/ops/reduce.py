@@ -10,6 +10,7 @@ from typing import Any
 
 from seqlib.core import dtypes
 from seqlib.core.op import OPS, Meta, Op, VjpContext, normalize_axes, normalize_axis, primitive, shape_error
+from seqlib.core.ops import expression
 from seqlib.core.ops.shape import _broadcast_to, broadcast_to, cast, reshape
 from seqlib.core.tensor import Tensor, as_tensor
 
@@ -64,7 +65,9 @@ _sum.cpu(
     "reduce_cpu:sum",
     strided=True,
     needs="numba",
-    when=lambda metas, attrs: metas[0].dtype == dtypes.float32 and metas[0].size >= 1 << 14 and 0 in attrs["axis"],
+    when=lambda metas, attrs: (
+        metas[0].dtype == dtypes.float32 and metas[0].size >= expression.LARGE and 0 in attrs["axis"]
+    ),
 )
 _sum.vjp(lambda ctx, g: (expand_reduced(g, ctx.inputs[0].shape, ctx.attrs["axis"]),))
 

@@ -52,5 +52,5 @@ def norm(outs: Any, ins: Any, scratch: Any) -> None:
     """The kernel of global_norm."""
     parts = np.empty((len(ins), CHUNKS))
     for x, own in zip(ins, parts, strict=True):
-        spread(_squares, CHUNKS, x.size, x.reshape(-1), own)
+        spread(_squares, CHUNKS, x.size // 8, x.reshape(-1), own)
     outs[0][...] = math.sqrt(parts.sum()) if np.isfinite(parts).all() else np.float32(parts.sum())

@@ -52,7 +52,7 @@ def _erf(x, out):
 
 def erf(x: Any, out: Any) -> None:
     """out = erf(x); they may be the same array."""
-    flat = np.ascontiguousarray(x).reshape(-1)
+    flat = np.ascontiguousarray(x, np.float32).reshape(-1)
     if out.flags.c_contiguous:
         _erf(flat, out.reshape(-1))
     else:

@@ -65,8 +65,8 @@ class Profile(NamedTuple):
 
 
 def profile(subject: Subject, config: RunConfig, batch: Any, repeats: int, by_shapes: bool) -> Profile:
-    """Of a training step of the subject's model over a batch as `sizing.sample_batch` gives, with random token ids. Raises
-    UsageError and CudaMissing for a device or precision that can't be had."""
+    """Of a training step of the subject's model over a batch as `sizing.sample_batch` gives, with random token ids.
+    Raises UsageError and CudaMissing for a device or precision that can't be had."""
     generator = Generator(config.seed)
     model = subject.model.train()
     optimizer, precision = place(config, model, generator)

@@ -58,17 +58,18 @@ class _Baked(FunctionCache):
 def _compiled(fn: Callable[..., Any], **options: Any) -> Any:
     folder = _cache_folder()
     writable = folder is not None and os.access(folder, os.W_OK)
-    config, locator = numba.config, UserProvidedCacheLocator
-    previous, ensure = config.CACHE_DIR, locator.ensure_cache_path  # type: ignore[attr-defined]
-    config.CACHE_DIR = folder or previous  # type: ignore[attr-defined]
+    config: Any = numba.config  # type: ignore[attr-defined]
+    locator = UserProvidedCacheLocator
+    previous, ensure = config.CACHE_DIR, locator.ensure_cache_path
+    config.CACHE_DIR = folder or previous
     try:
-        made = numba.njit(nogil=True, error_model="numpy", cache=writable, **options)(fn)
+        made: Any = numba.njit(nogil=True, error_model="numpy", cache=writable, **options)(fn)
         if folder is not None and not writable and Path(fn.__code__.co_filename).exists():
             locator.ensure_cache_path = lambda self: None  # it would try to write
             made._cache = _Baked(fn)
         return made
     finally:
-        config.CACHE_DIR, locator.ensure_cache_path = previous, ensure  # type: ignore[attr-defined]
+        config.CACHE_DIR, locator.ensure_cache_path = previous, ensure
 
 
 def kernel(fn: Callable[..., Any]) -> Any:

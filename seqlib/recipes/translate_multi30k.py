@@ -40,7 +40,7 @@ def ende(quick: bool = False) -> Recipe:
         score="bleu_lowercased.score",
         expected=(39.8, 41.8),
         measured="seed 1 on an H200: 40.88",
-        cost="half a minute on an H200",
+        cost="half a minute on an H200 (7,000 steps of 1.8 ms, a dozen seconds of decoding)",
     )
 
 

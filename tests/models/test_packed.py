@@ -94,11 +94,12 @@ def test_packed_equals_padded(
         assert found["weight"] == true["weight"] == (packed.tgt_out >= 0).sum()
         for name, value in true.items():
             assert value.dtype == np.float64, name
-            squares = [np.square(side[name] - value).sum() for side in (found, expected)]
+            squares = [np.square(x).sum() for x in (found[name] - value, expected[name] - value, value)]
             errors.setdefault(name, []).append(np.array(squares))
     for name, squares in errors.items():  # over all batches and elements: some gradients are nothing but rounding
-        error, usual = np.sqrt(np.sum(squares, axis=0))
-        assert error <= 2 * usual, name
+        error, usual, size = np.sqrt(np.sum(squares, axis=0))
+        # Sums over few rows are NumPy's, those over many a kernel's, which rounds less: padded batches have many.
+        assert error <= 2 * usual + 2 * np.finfo(np.float32).eps * size, name
 
 
 def test_compiled_packed_steps_are_one_program_with_the_bits_of_eager(

@@ -23,11 +23,9 @@ from seqlib.util.errors import UsageError
 def _serve(config: ServeConfig, folder: str, model: str | None) -> None:
     if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
         raise UsageError(f"serve needs {' and '.join(missing)}: pip install '.[serve]' in the checkout")
-    from seqlib.core.backends.threads import set_threads
     from seqlib.hub.load import load
     from seqlib.serve.server import Server
 
-    set_threads(config.threads or None)
     loaded = load(folder, model=model, device=config.device, precision=config.precision)
     server = Server(loaded, config, Path(folder.rpartition("://")[2]).resolve().name)
     server.run(lambda: click.echo(server.url))

@@ -48,8 +48,6 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Where to compute; auto: on the GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic; auto: bf16 on a GPU that has it, else fp32."""
-    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Threads of the CPU kernels; 0: SEQLIB_THREADS, or the processors there are."""
     max_batch: Count = 32
     """Outputs computed together."""
     batch_tokens: Count = 16384

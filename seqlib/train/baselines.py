@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.problems.spec import Labels
-from seqlib.train.label_scores import label_scores, sklearn_available
+from seqlib.train.label_scores import defined, label_scores, sklearn_available
 from seqlib.util.log import get_logger
 
 MAJORITY = "majority class"
@@ -37,7 +37,7 @@ def label_baselines(problem: Any, split: str) -> dict[str, dict[str, float]]:
     began = time.perf_counter()
     outputs = _linear(texts, targets, wanted, labels)
     found[LINEAR] = label_scores(truth, outputs, labels) | {"seconds": round(time.perf_counter() - began, 2)}
-    return {name: {key: round(value, 4) for key, value in scores.items()} for name, scores in found.items()}
+    return {name: defined(scores) for name, scores in found.items()}
 
 
 def _read(problem: Any, split: str) -> tuple[list[str], np.ndarray]:

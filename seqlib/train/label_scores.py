@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,11 @@ def label_scores(targets: np.ndarray, outputs: np.ndarray, labels: Labels) -> di
     return found | (_classes(targets, chosen, outputs, labels) if full else {})
 
 
+def defined(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores to four digits, without those that are NaN: a correlation of constants, the AUC of one class."""
+    return {name: round(value, 4) for name, value in scores.items() if not math.isnan(value)}
+
+
 def losses(logits: np.ndarray, targets: np.ndarray, labels: Labels) -> np.ndarray:
     """float64 [n]: what each text costs, as `nn.classifier.TextClassifier.loss` without smoothing."""
     wide = logits.astype(np.float64)
@@ -67,7 +74,7 @@ def _classes(targets: np.ndarray, chosen: np.ndarray, outputs: np.ndarray, label
     every: Any = range(len(labels.names))
     found = {
         "macro_f1": float(metrics.f1_score(targets, chosen, labels=every, average="macro", zero_division=_NONE)),
-        "mcc": float(metrics.matthews_corrcoef(targets, chosen)),
+        "mcc": float(metrics.matthews_corrcoef(targets, chosen)) if len({*targets, *chosen}) > 1 else float("nan"),
     }
     if len(labels.names) == 2:
         both = len(np.unique(targets)) == 2

@@ -130,6 +130,24 @@ def test_class_weights() -> None:
             parse_class_weights(text, labels, targets)
 
 
+def test_scores_that_are_not_defined_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The majority's numbers are constant, and so correlate with nothing; a file of one class has no ROC curve."""
+    for name, label in (("numbers", "{}.5"), ("classes", "class {}")):
+        lines = [f"{'good ' * (n % 2)}word {n},{label.format(n % 2)}\n" for n in range(120)]
+        (tmp_path / f"{name}.csv").write_text("text,label\n" + "".join(lines))
+        data = {"paths": [str(tmp_path / f"{name}.csv")], "text": ["text"], "label": "label"}
+        data |= {"cache_dir": str(tmp_path / "cache"), "vocab_size": 300}
+        settings = {"data": data, "output_dir": str(tmp_path / name), "train_steps": 5, "report": False}
+        run.train(make_config(settings))
+    kept = json.loads((tmp_path / "numbers" / "model" / "seqlib.json").read_text())["metrics"]
+    assert "spearman" in kept[f"dev, {LINEAR}"] and "spearman" not in kept[f"dev, {MAJORITY}"]
+    (tmp_path / "one.csv").write_text("text,label\n" + "good word,class 1\n" * 9)
+    flags = ["--data", str(tmp_path / "one.csv"), "--text", "text", "--label", "label"]
+    assert main(["evaluate", str(tmp_path / "classes"), *flags]) == 0
+    printed = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert "accuracy" in printed and "auc" not in printed
+
+
 def test_a_summary(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summary", str(trained), "--rows", "2"]) == 0
     assert "embedding" in capsys.readouterr().out

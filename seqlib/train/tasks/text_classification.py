@@ -14,7 +14,7 @@ from seqlib.data.labelled import LabelledBatch, LabelledStore, SampledLabels, co
 from seqlib.decode.classify import Classifier, probabilities
 from seqlib.problems.spec import Labels, ProblemSpec
 from seqlib.train import baselines as cheap
-from seqlib.train.label_scores import label_scores, losses, score_names
+from seqlib.train.label_scores import defined, label_scores, losses, score_names
 from seqlib.train.tasks.base import Finished, Scorer, Task
 from seqlib.util.errors import DataError, UsageError, unknown
 from seqlib.util.log import get_logger
@@ -51,13 +51,13 @@ class LabelScorer(Scorer):
 
     def rank(self, scores: Mapping[str, float]) -> float:
         """The first metric; of those that are equal, the lower loss."""
-        loss = scores["loss"]
-        if math.isnan(loss):
+        loss, ranked = scores["loss"], scores[self.ranked]
+        if math.isnan(loss) or math.isnan(ranked):
             return -math.inf
-        return -loss if self.ranked == "loss" else scores[self.ranked] - 1e-4 * min(loss, 10.0)
+        return -loss if self.ranked == "loss" else ranked - 1e-4 * min(loss, 10.0)
 
     def record(self, scores: Mapping[str, float]) -> dict[str, Any]:
-        return {**scores, "texts": self.scored}
+        return {name: x for name, x in scores.items() if not math.isnan(x)} | {"texts": self.scored}
 
     def release(self) -> None:
         self._classifier = None
@@ -120,8 +120,7 @@ class TextClassificationTask(Task):
         logits = classifier.logits(classifier.encode(texts))
         scores = label_scores(targets, probabilities(logits, labels), labels)
         loss = float(losses(logits, targets, labels).mean())
-        found = {**{name: round(value, 4) for name, value in scores.items()}, "loss": round(loss, 4)}
-        found["texts"] = len(records)
+        found = {**defined(scores), "loss": round(loss, 4), "texts": len(records)}
         return {**found, "baselines": cheap.label_baselines(problem, split)} if options.get("baselines") else found
 
     def sections(self, saved: Bundle | None, data: Any, config: RunConfig) -> list[Section]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from seqlib.train.profile import Row
 
 
 class Ceilings(NamedTuple):
@@ -38,40 +40,6 @@ def _seconds(run: Any) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
-
-
-class Row(NamedTuple):
-    """All launches of one op."""
-
-    name: str
-    launches: int
-    seconds: float
-    flops: int
-    bytes: int
-
-
-def rows(program: Any, arrays: list[np.ndarray], repeats: int, detail: bool = False) -> list[Row]:
-    """Each launch's least seconds of `repeats`, by op (with `detail`: by op and input shapes), longest first.
-
-    The least, since what others do on the machine only adds.
-    """
-    seconds = program.profile(arrays, repeats).min(axis=0)
-    groups: dict[str, list[int]] = defaultdict(list)
-    launches = program.plan.launches
-    for i, launch in enumerate(launches):
-        shapes = " ".join(str(list(p.meta.shape)) for p in launch.ins if p is not None)
-        groups[f"{launch.name} {shapes}" if detail else launch.name].append(i)
-    found = [
-        Row(
-            name,
-            len(members),
-            float(seconds[members].sum()),
-            sum(launches[i].flops for i in members),
-            sum(launches[i].nbytes for i in members),
-        )
-        for name, members in groups.items()
-    ]
-    return sorted(found, key=lambda row: -row.seconds)
 
 
 def report(table: list[Row], top: Ceilings, floor_flops: int, step_seconds: float) -> None:

@@ -150,6 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
     import _profile
 
     import seqlib
+    from seqlib.train.profile import launches_by_op
 
     sizes = SMOKE if options.smoke else Sizes()
     peer = start_peer(options, sizes)
@@ -171,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
         _compare.write_csv(options.csv, found, versions, options.threads)
     if options.profile:
         top = _profile.ceilings(size=64, megabytes=1) if options.smoke else _profile.ceilings()
-        table = _profile.rows(ours.program, [a for a in ours.batch if a is not None], options.rounds, options.detail)
+        table = launches_by_op(ours.program, [a for a in ours.batch if a is not None], options.rounds, options.detail)
         step = min(m.wall for m in found[OURS])
         _profile.report(table, top, product_flops(sizes), step)
 

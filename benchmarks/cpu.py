@@ -149,6 +149,7 @@ def measure(case: str, options: argparse.Namespace) -> None:
     import seqlib
     from seqlib.core.backends import onednn_cpu as onednn
     from seqlib.core.modes import set_half_products
+    from seqlib.train.profile import launches_by_op
 
     def timed(run: Run, half: bool) -> _compare.Measure:
         set_half_products(half)
@@ -183,7 +184,7 @@ def measure(case: str, options: argparse.Namespace) -> None:
             least = min(m.wall for m in found[f"seqlib {name}"])
             print(f"\n{case} {name}")
             ceilings = _profile.ceilings(size=64, megabytes=1) if options.smoke else _profile.ceilings(half=half)
-            _profile.report(_profile.rows(built, arrays, options.rounds), ceilings, flops, least)
+            _profile.report(launches_by_op(built, arrays, options.rounds), ceilings, flops, least)
     set_half_products(False)
 
 

@@ -285,11 +285,11 @@ class Speed:
 
     def profile(self, repeats: int = 5) -> None:
         """The launches by op against their floors: at the measured rates, the slower of arithmetic and memory."""
-        from _profile import Row, rows
+        from seqlib.train.profile import launches_by_op
 
         flops, copy = ceilings(self.cuda)
         arrays = [array for array in self.batches[0] if array is not None]
-        table: list[Row] = rows(self.ours.program, arrays, repeats)
+        table = launches_by_op(self.ours.program, arrays, repeats)
         named = ", ".join(f"{name} {rate / 1e12:.0f} TFLOP/s" for name, rate in flops.items())
         print(f"\nceilings now: {named} in products; {copy / 1e12:.2f} TB/s in copies")
         print(f"{'op':30s} {'launches':>8s} {'ms':>8s} {'floor':>8s} {'× floor':>7s} {'share':>6s}")
@@ -303,7 +303,7 @@ class Speed:
             )
         print(f"{'all':30s} {sum(r.launches for r in table):8d} {total * 1e3:8.3f} {least * 1e3:8.3f}")
         self._by_kind(table, floors)
-        detailed = rows(self.ours.program, arrays, 1, True)[:25]
+        detailed = launches_by_op(self.ours.program, arrays, 1, True)[:25]
         print("\nthe slowest by shapes, ms of all launches:")
         for row in detailed:
             rate = f"{row.flops / row.seconds / 1e12:7.1f} TFLOP/s" if row.flops else " " * 15

@@ -177,12 +177,15 @@ def read(path: str | Path, *, check_digests: bool = True, model: str | None = No
     )
 
 
+def locate(path: str | Path) -> Path | None:
+    """The bundle's folder: `path`, or `model` in it where `path` is a run's; None where neither is one."""
+    return next((folder for folder in (Path(path), Path(path) / "model") if (folder / "seqlib.json").is_file()), None)
+
+
 def read_record(path: str | Path, check_digests: bool = True) -> tuple[Path, dict[str, Any]]:
     """The bundle's folder and all of its seqlib.json, files checked as `read` does; for a model of anybody's, since
     nothing is built. Raises BundleError."""
-    folder = Path(path)
-    if not (folder / "seqlib.json").exists() and (folder / "model" / "seqlib.json").is_file():
-        folder = folder / "model"
+    folder = locate(path) or Path(path)
     record = _record(folder)
     _check_files(folder, record["files"], check_digests)
     return folder, record

@@ -19,9 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import click
-
-from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, file_command, flag, option
+from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, file_command, flag, option, typed
 from seqlib.cli.translate import ADAPTER, lines
 from seqlib.util.errors import DataError, UsageError
 
@@ -123,18 +121,9 @@ def _converse(generator: Any, system: str | None, turns: Iterable[str], options:
 
 def _turns() -> Iterator[str]:
     """What is typed until the input ends, or its lines."""
-    if not sys.stdin.isatty():
-        yield from (line for line in lines(sys.stdin.buffer) if line.strip())
-        return
-    click.echo("Type a message and press Enter; Ctrl-D ends.", err=True)
-    while True:
-        try:
-            line = input("> ")
-        except (EOFError, KeyboardInterrupt):
-            click.echo(err=True)
-            return
-        if line.strip():
-            yield line
+    if sys.stdin.isatty():
+        return typed("Type a message and press Enter; Ctrl-D ends.")
+    return (line for line in lines(sys.stdin.buffer) if line.strip())
 
 
 def _read(path: str) -> list[str]:

@@ -106,7 +106,7 @@ def _convert(handle: str, folder: str, to: str, dtype: str | None, quantization:
     elif to == "safetensors":
         click.echo(to_safetensors(source, target, dtype))
     elif to == "transformers":
-        trained = any((source / inside / "seqlib.json").is_file() for inside in ("", "model"))  # a run's folder, too
+        trained = bundle.locate(source) is not None
         click.echo(to_transformers(bundle.read(source), target) if trained else save_pretrained(load(source), target))
     else:
         click.echo(to_ctranslate2(bundle.read(source), target, quantization))

@@ -12,7 +12,7 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,19 @@ _ADVICE = {
 }
 
 _NOT_COMMANDS = {"__init__", "main", "flags"}
+
+
+def typed(told: str) -> Iterator[str]:
+    """Say on stderr what is to be typed, and give the lines that hold something, until Ctrl-D or Ctrl-C."""
+    click.echo(told, err=True)
+    while True:
+        try:
+            line = input("> ")
+        except (EOFError, KeyboardInterrupt):
+            click.echo(err=True)
+            return
+        if line.strip():
+            yield line
 
 
 class Commands(click.Group):

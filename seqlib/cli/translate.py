@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from seqlib.cli.main import DEVICE, OWN_MODEL, file_command, flag, option
+from seqlib.cli.main import DEVICE, OWN_MODEL, file_command, flag, option, typed
 from seqlib.util.errors import DataError, UsageError
 
 ADAPTER = option("--adapter", "Low-rank adapters of a run, put into the model.", metavar="FILE")
@@ -61,18 +61,11 @@ def as_text(number: int, translation: Any, n_best: int, mark: bool) -> str:
 
 def prompt(translator: Any, languages: str, **options: Any) -> None:
     """Translate what is typed until the input ends; low confidence is said beside the translation."""
-    click.echo(f"{languages}: type a sentence and press Enter; Ctrl-D ends.", err=True)
-    while True:
-        try:
-            line = input("> ")
-        except (EOFError, KeyboardInterrupt):
-            click.echo(err=True)
-            return
-        if line.strip():
-            (found,) = translator.translate([line], **options)
-            click.echo(found.text + low_confidence(found))
-            for other in found.alternatives:
-                click.echo(f"  {other.text}")
+    for line in typed(f"{languages}: type a sentence and press Enter; Ctrl-D ends."):
+        (found,) = translator.translate([line], **options)
+        click.echo(found.text + low_confidence(found))
+        for other in found.alternatives:
+            click.echo(f"  {other.text}")
 
 
 def low_confidence(translation: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqlib import bundle
 from seqlib.hub.formats import open_checkpoint
-from seqlib.hub.load import is_bundle, load, read_config
+from seqlib.hub.load import load, read_config
 from seqlib.hub.save import save_pretrained
 from seqlib.nn.lora import load_adapter, merge_lora
 from seqlib.util.arrays import write_arrays
@@ -53,7 +53,7 @@ def merged(source: Path, adapter: Path, folder: Path) -> Path:
     ready = load(source, device="cpu")
     load_adapter(ready.model, adapter)
     merge_lora(ready.model)
-    if not is_bundle(source) and not is_bundle(source / "model"):
+    if bundle.locate(source) is None:
         return save_pretrained(ready, folder)
     saved = bundle.read(source)
     return bundle.write(

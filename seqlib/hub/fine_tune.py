@@ -119,7 +119,7 @@ def start(model: Any, config: RunConfig, data: Any) -> dict[str, Any]:
 def _folder(handle: str) -> Path:
     """Where a handle's files lie; of a run its model."""
     folder = resolve(handle).absolute()
-    return folder / "model" if is_bundle(folder / "model") and not is_bundle(folder) else folder
+    return bundle.locate(folder) or folder
 
 
 def _saved(folder: Path, model: str) -> tuple[str, dict[str, Any], str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +65,28 @@ class Profile(NamedTuple):
         )
 
 
+def launches_by_op(program: Any, arrays: Sequence[Any], repeats: int, by_shapes: bool = False) -> list[Row]:
+    """Each launch's least seconds of `repeats` runs on `arrays`, summed by op (or by op and shapes of its inputs), the
+    longest first. The least, since what others do on the machine only adds."""
+    seconds = program.profile(arrays, repeats).min(axis=0)
+    groups: defaultdict[str, list[int]] = defaultdict(list)
+    launches = program.plan.launches
+    for i, launch in enumerate(launches):
+        shapes = [str(list(p.meta.shape)) for p in launch.ins if p is not None] if by_shapes else []
+        groups[" ".join([launch.name, *shapes])].append(i)
+    rows = [
+        Row(
+            name,
+            len(some),
+            float(seconds[some].sum()),
+            sum(launches[i].flops for i in some),
+            sum(launches[i].nbytes for i in some),
+        )
+        for name, some in groups.items()
+    ]
+    return sorted(rows, key=lambda row: -row.seconds)
+
+
 def profile(subject: Subject, config: RunConfig, batch: Any, repeats: int, by_shapes: bool) -> Profile:
     """Of a training step of the subject's model over a batch as `sizing.sample_batch` gives, with random token ids.
     Raises UsageError and CudaMissing for a device or precision that can't be had."""
@@ -75,23 +98,7 @@ def profile(subject: Subject, config: RunConfig, batch: Any, repeats: int, by_sh
     for _ in range(2):
         step([batch])
     ((program, _),) = step.built
-    seconds = program.profile([array for array in batch if array is not None], repeats).min(axis=0)
-    groups: defaultdict[str, list[int]] = defaultdict(list)
-    for i, launch in enumerate(program.plan.launches):
-        shapes = [str(list(p.meta.shape)) for p in launch.ins if p is not None] if by_shapes else []
-        groups[" ".join([launch.name, *shapes])].append(i)
-    launches = program.plan.launches
-    rows = [
-        Row(
-            name,
-            len(some),
-            float(seconds[some].sum()),
-            sum(launches[i].flops for i in some),
-            sum(launches[i].nbytes for i in some),
-        )
-        for name, some in groups.items()
-    ]
-    rows.sort(key=lambda row: -row.seconds)
+    rows = launches_by_op(program, [array for array in batch if array is not None], repeats, by_shapes)
     device = program.graph.device
     return Profile(f"{device} ({precision})", batch.sizes(), rows, *_ceilings(device, precision.compute))
 

@@ -1,10 +1,10 @@
-"""Items made in a background thread, a few ahead of the one that is wanted."""
+"""Items made by a background thread, a few ahead of whoever takes them."""
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -12,67 +12,40 @@ T = TypeVar("T")
 
 
 class Prefetch(Generic[T]):
-    """Iterates over what ``items`` gives, in order, while a thread works up to ``ahead`` items in advance.
+    """The items of an iterator, in their order, made by one thread that is up to ``ahead`` items ahead.
 
-    An exception of ``items`` is raised, with its trace, when its place is reached. ``close`` (or the end of the
-    ``with`` block) stops the thread, between two items, and waits for it; so does the end of the iteration.
+    What the iterator raises is raised where its item would have come, with its traceback. ``close`` (or leaving the
+    ``with`` block, or the end of the items) ends the thread.
     """
 
     def __init__(self, items: Iterator[T], ahead: int = 4) -> None:
         self._items = items
-        self._ahead = max(1, ahead)
-        self._made: deque[T] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._ended = False
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="seqlib-prefetch", daemon=True)
-        self._thread.start()
+        self._thread = ThreadPoolExecutor(1, "seqlib-prefetch")
+        self._made: deque[Future[T]] = deque()
+        for _ in range(max(1, ahead)):
+            self._make()
 
-    def _work(self) -> None:
-        error: BaseException | None = None
-        try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closed or len(self._made) < self._ahead)
-                    if self._closed:
-                        return
-                item = next(self._items)
-                with self._changed:
-                    self._made.append(item)
-                    self._changed.notify_all()
-        except StopIteration:
-            pass
-        except BaseException as raised:  # whatever it is, the consumer shall see it
-            error = raised
-        finally:
-            with self._changed:
-                self._error, self._ended = error, True
-                self._changed.notify_all()
+    def _make(self) -> None:
+        self._made.append(self._thread.submit(next, self._items))
 
     def __iter__(self) -> Iterator[T]:
         return self
 
     def __next__(self) -> T:
-        with self._changed:
-            self._changed.wait_for(lambda: self._made or self._ended or self._closed)
-            if self._made and not self._closed:
-                item = self._made.popleft()
-                self._changed.notify_all()
-                return item
-            error, self._error = self._error, None
-        self.close()
-        if error is not None:
-            raise error
-        raise StopIteration
+        if not self._made:
+            raise StopIteration
+        try:
+            item = self._made.popleft().result()
+        except BaseException:  # the end of the items, too
+            self.close()
+            raise
+        self._make()
+        return item
 
     def close(self) -> None:
-        """Stop the thread and forget what it made; again: nothing."""
-        with self._changed:
-            self._closed = True
-            self._made.clear()
-            self._changed.notify_all()
-        self._thread.join()
+        """End the thread; what was made ahead is dropped."""
+        self._thread.shutdown(cancel_futures=True)
+        self._made.clear()
 
     def __enter__(self) -> Prefetch[T]:
         return self

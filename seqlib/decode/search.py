@@ -15,7 +15,7 @@ import numpy as np
 
 from seqlib.decode.constraints import Constraints
 from seqlib.decode.sampling import Sampling
-from seqlib.decode.topk import top_k_rows
+from seqlib.core.ops.sort_numpy import top_k_rows
 from seqlib.util.errors import SeqlibError
 
 _NEVER = np.float32(-np.inf)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -24,28 +24,23 @@ CALIBRATION_SOURCES = 50_000
 _SHAPES = 6  # programs that a loss on a split may need
 
 
-def split_loss(loss: Any, store: Any, spec: Any, *, tokens: int, max_length: int) -> float:
-    """Mean cross entropy in nats per target token (end of sentence included) over a token store.
+def split_loss(
+    loss: Any, store: Any, spec: Any, *, tokens: int, max_length: int, collated: Callable[..., Any] = collate
+) -> tuple[float, float]:
+    """The sum of the cross entropies of a token store's target tokens (end of sentence included) in nats, and of
+    their weights.
 
-    `loss` is what `compiled_loss` gives. Pairs with a side longer than `max_length` are left out; DataError when that
-    leaves nothing.
+    `loss` is what `compiled_loss` gives, for batches that `collated` makes of (store, planned, spec). Pairs with a side
+    longer than `max_length` are left out; DataError when that leaves nothing.
     """
-    plan = bucket_plan(
-        store.lengths(),
-        tokens=tokens,
-        max_length=max_length,
-        seed=0,
-        epoch=0,
-        digest=store.digest,
-        max_shapes=_SHAPES,
-        shuffle=False,
-    )
+    options: Any = {"tokens": tokens, "max_length": max_length, "seed": 0, "epoch": 0, "digest": store.digest}
+    plan = bucket_plan(store.lengths(), max_shapes=_SHAPES, shuffle=False, **options)
     total = weight = 0.0
     for planned in plan.batches:
-        batch_total, batch_weight = loss(collate(store, planned, spec))
+        batch_total, batch_weight = loss(collated(store, planned, spec))
         total += batch_total.item()
         weight += batch_weight.item()
-    return total / weight
+    return total, weight
 
 
 class TranslationScorer(Scorer):
@@ -76,8 +71,9 @@ class TranslationScorer(Scorer):
             store = self._data.store("dev")
             # Not more at a time than a training step holds.
             tokens = -(-self._config.batch.size // self._config.batch.accumulate)
-            loss = split_loss(self._loss, store, self._data.spec, tokens=tokens, max_length=self._longest)
-            scores = {"loss": loss}
+            sizes = {"tokens": tokens, "max_length": self._longest}
+            total, weight = split_loss(self._loss, store, self._data.spec, **sizes)
+            scores = {"loss": total / weight}
             if self.pairs:
                 scores |= flat(score_texts(self._translate(), [target for _, target in self.pairs], self.language))
         return scores

@@ -11,7 +11,7 @@ from seqlib.data.prefetch import Prefetch
 
 
 def running() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "seqlib-prefetch"]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("seqlib-prefetch")]
 
 
 def wait_for(condition, seconds: float = 10.0) -> None:

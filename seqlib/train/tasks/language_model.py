@@ -13,9 +13,9 @@ import numpy as np
 
 from seqlib.data.batch import TextBatch, collate
 from seqlib.data.ngrams import KneserNey, unigram_log_probs
-from seqlib.data.plan import bucket_plan
 from seqlib.data.store import write_store
 from seqlib.data.text import DocumentEpochs, WindowEpochs, as_text, has_answers, stream_of, text_batch, write_texts
+from seqlib.train.scores import split_loss
 from seqlib.train.step import compiled_loss
 from seqlib.train.tasks.base import Finished, Scorer, Task
 from seqlib.util.errors import DataError, UsageError
@@ -237,14 +237,11 @@ def stream_loss(loss: Any, stream: np.ndarray, window: int, stride: int) -> tupl
 def documents_loss(loss: Any, store: Any, spec: Any, longest: int) -> tuple[float, int]:
     """(sum of the cross entropies in nats, number of tokens, the end tokens counted) of the documents of a store that
     have fewer than `longest` tokens. Raises DataError when there is none."""
-    options = {"tokens": _TOKENS, "max_length": longest, "seed": 0, "epoch": 0, "digest": store.digest}
-    plan = bucket_plan(store.lengths(), max_shapes=6, shuffle=False, **options)
-    total, count, answers = 0.0, 0, has_answers(store)
-    for planned in plan.batches:
-        found, weight = loss(as_text(collate(store, planned, spec), answers))
-        total += found.item()
-        count += round(weight.item())
-    return total, count
+    answers = has_answers(store)
+    total, count = split_loss(
+        loss, store, spec, tokens=_TOKENS, max_length=longest, collated=lambda *of: as_text(collate(*of), answers)
+    )
+    return total, round(count)
 
 
 def _window(model: Any) -> int:

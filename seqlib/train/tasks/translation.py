@@ -208,4 +208,5 @@ def pairs_loss(model: Any, tokenizer: Any, spec: Any, pairs: Sequence[tuple[str,
         if not (store.lengths() < longest).all(1).any():
             return None
         with model.evaluating():
-            return split_loss(compiled_loss(model), store, spec, tokens=_TOKENS, max_length=longest)
+            total, weight = split_loss(compiled_loss(model), store, spec, tokens=_TOKENS, max_length=longest)
+        return total / weight

@@ -1,6 +1,6 @@
 """Write docs/api/*.md, the public names with their signatures and docstrings; `--fix` writes what is not current.
 
-A page lists modules and, of each, names; `*` stands for the module's `__all__`. The text is taken from the source
+A page lists modules and, of each, names; `*` stands for all that a package offers. The text is taken from the source
 alone, so the same source gives the same pages.
 """
 
@@ -232,9 +232,22 @@ def entries(page: Page) -> Iterator[tuple[str, str, Any]]:
     """(module, name, object) of all that a page lists, in order. Raises AttributeError for a name that is gone."""
     for module, names in page.names.items():
         home = import_module(module)
-        for name in home.__all__ if names == "*" else names.split():
+        for name in _offered(home) if names == "*" else names.split():
             if not name.startswith("__"):
                 yield module, name, getattr(home, name)
+
+
+def _offered(home: Any) -> list[str]:
+    """A module's `__all__`, else what a package gathers from its files and what a module defines: constants, classes,
+    functions."""
+    if hasattr(home, "__all__"):
+        return home.__all__
+    body = ast.parse(inspect.getsource(home)).body
+    gathered = [alias.asname or alias.name for node in body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    defined = [node.name for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
+    names = gathered if home.__spec__.submodule_search_locations else defined
+    public = [name for name in names if not name.startswith("_")]
+    return sorted(public, key=lambda name: (not name.isupper(), name[0].islower(), name))
 
 
 # -- signatures ----------------------------------------------------------------------------------------------

@@ -11,8 +11,6 @@ from typing import Any
 
 from seqlib.util.errors import UsageError
 
-__all__ = ["encode", "render"]
-
 
 def render(
     tokenizer: Any, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = False, **more: Any

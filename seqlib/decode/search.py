@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seqlib.core.ops.sort_numpy import top_k_rows
 from seqlib.decode.constraints import Constraints
 from seqlib.decode.sampling import Sampling
-from seqlib.core.ops.sort_numpy import top_k_rows
 from seqlib.util.errors import SeqlibError
 
 _NEVER = np.float32(-np.inf)

@@ -10,8 +10,6 @@ from seqlib.models.llama import FIELDS, Llama, LlamaConfig, common, rotary_of
 from seqlib.models.names import Names, read_table
 from seqlib.util.errors import UsageError
 
-__all__ = ["config_of", "from_hf", "names"]
-
 _LOCAL_BASE, _EVERY = 10000.0, 6  # of windowed layers; every sixth layer is a full one
 
 

@@ -26,8 +26,6 @@ from seqlib.nn.norm import RMSNorm
 from seqlib.nn.token_model import CausalModel
 from seqlib.util.errors import UsageError
 
-__all__ = ["Llama", "LlamaConfig", "build", "config_of", "from_hf", "names"]
-
 TASK = "language_model"
 
 

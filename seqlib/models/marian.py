@@ -11,8 +11,6 @@ from seqlib.models.transformer import Transformer
 from seqlib.models.transformer_config import TransformerConfig
 from seqlib.util.errors import UsageError
 
-__all__ = ["config_of", "from_hf", "names"]
-
 _ACTIVATIONS = {"swish": "silu"}
 _SAME = (("decoder_ffn_dim", "encoder_ffn_dim"), ("decoder_attention_heads", "encoder_attention_heads"))
 """What both stacks must have the same of."""

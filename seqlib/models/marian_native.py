@@ -11,8 +11,6 @@ from seqlib.models.transformer import Transformer
 from seqlib.models.transformer_config import TransformerConfig
 from seqlib.util.errors import UsageError
 
-__all__ = ["KIND", "config_of", "from_hf", "from_settings", "names"]
-
 KIND = "marian_native"
 """What config.json calls them; Hugging Face's Marian is another."""
 

@@ -14,8 +14,6 @@ import numpy as np
 from seqlib.nn.module import Module
 from seqlib.util.errors import SeqlibError, nearest
 
-__all__ = ["Fields", "Names", "Report", "read_table"]
-
 _WILD = {"*": r"\d+", "#": r"\d+", "?": r"\w", "@": r"\w+"}
 _SHOWN = 10  # names of each kind that an error lists
 

@@ -4,8 +4,6 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Preset", "adamw"]
-
 
 class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`model` is the model's configuration; `optim` and `batch` are settings of a training run by their names there.

@@ -11,8 +11,6 @@ from seqlib.models.transformer import Transformer
 from seqlib.models.transformer_config import TransformerConfig
 from seqlib.util.errors import UsageError
 
-__all__ = ["config_of", "from_hf", "names"]
-
 _ACTIVATIONS = {"relu": "relu", "gated-gelu": "geglu_tanh", "gated-silu": "swiglu", "gated-relu": "reglu"}
 _LONGEST = 2048  # T5 itself has no bound
 

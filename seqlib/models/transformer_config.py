@@ -9,8 +9,6 @@ from seqlib.nn.feed_forward import ACTIVATIONS, GATED
 from seqlib.nn.transformer_layers import DecoderConfig
 from seqlib.util.errors import UsageError, unknown
 
-__all__ = ["TransformerConfig", "why_not_packed"]
-
 
 class TransformerConfig(DecoderConfig, frozen=True, kw_only=True):
     """Sizes and choices of a Transformer; raises UsageError for values that don't fit together."""

@@ -14,33 +14,3 @@ from seqlib.nn.positions import LearnedPositions, SinusoidalPositions, sinusoid_
 from seqlib.nn.recurrent import GRU, LSTM, SSRU, BahdanauAttention, GRUCell, LSTMCell, LuongAttention, RecurrentCache
 from seqlib.nn.relative import RelativeBias, relative_buckets
 from seqlib.nn.transformer_layers import DecoderLayer, EncoderLayer
-
-__all__ = [
-    "GRU",
-    "LSTM",
-    "SSRU",
-    "BahdanauAttention",
-    "DecodeCache",
-    "DecoderLayer",
-    "Dropout",
-    "Embedding",
-    "EncoderDecoder",
-    "EncoderLayer",
-    "FeedForward",
-    "GRUCell",
-    "LSTMCell",
-    "LayerNorm",
-    "LearnedPositions",
-    "Linear",
-    "LuongAttention",
-    "Module",
-    "MultiHeadAttention",
-    "PrefixCache",
-    "RMSNorm",
-    "RecurrentCache",
-    "RelativeBias",
-    "SinusoidalPositions",
-    "init",
-    "relative_buckets",
-    "sinusoid_table",
-]

@@ -6,5 +6,3 @@ from seqlib.optim.loss_scale import LossScale
 from seqlib.optim.optimizer import Optimizer
 from seqlib.optim.schedule import FACTORS, Schedule
 from seqlib.optim.sgd import SGD
-
-__all__ = ["FACTORS", "SGD", "Adafactor", "AdamW", "LossScale", "Optimizer", "Schedule"]

@@ -22,8 +22,6 @@ from seqlib.problems.text_classification import SEPARATOR, TextClassification, r
 from seqlib.util.errors import DataError, UsageError
 from seqlib.util.log import get_logger
 
-__all__ = ["FileClassification", "Table", "detect_encoding", "from_data"]
-
 _FEW = 20  # so many different numbers are taken for classes
 _SHOWN = 12  # labels in the log
 _BINS = 5  # of numbers, for held-out parts

@@ -13,8 +13,6 @@ from seqlib.problems.spec import ProblemSpec
 if TYPE_CHECKING:
     from seqlib.data.tokenizer import Tokenizer
 
-__all__ = ["LanguageModel"]
-
 
 class LanguageModel(Problem):
     """A corpus of texts with named splits; subclasses give the texts, everything else follows.

@@ -19,8 +19,6 @@ from seqlib.problems.language_model import LanguageModel
 from seqlib.util.errors import DataError, UsageError, nearest
 from seqlib.util.log import get_logger
 
-__all__ = ["FileTexts", "from_data", "is_document", "is_text"]
-
 _SPLITS = ("train", "dev", "test")
 _JSON = (".jsonl", ".ndjson")
 _SMALL = 2_000_000  # bytes below which characters are modelled

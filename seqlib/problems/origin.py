@@ -14,8 +14,6 @@ from seqlib.util.log import get_logger
 if TYPE_CHECKING:
     from seqlib.problems.problem import Problem
 
-__all__ = ["find_file", "hub_rows", "missing", "published", "warn_of_digest"]
-
 
 def published(name: str) -> dict[str, Any]:
     """What is known of a named corpus, by the attributes of its problem: its entry in named.json."""

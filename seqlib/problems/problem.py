@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from seqlib.data.tokenizer import Tokenizer
     from seqlib.problems.spec import ProblemSpec
 
-__all__ = ["Problem"]
-
 
 class Problem:
     """Data with named splits, how they become token ids, and what a model of them is scored by.

@@ -10,8 +10,6 @@ import msgspec
 from seqlib.util.errors import DataError
 from seqlib.util.files import read_file
 
-__all__ = ["Labels", "ProblemSpec"]
-
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a text is given, by `kind`: one of `names`, those of them that hold, or a number, most of them from `low` to

@@ -17,8 +17,6 @@ from seqlib.util.errors import DataError, unknown
 if TYPE_CHECKING:
     from seqlib.data.tokenizer import Tokenizer
 
-__all__ = ["SEPARATOR", "TextClassification"]
-
 SEPARATOR = ";"
 """Between the labels of a text that may have several."""
 

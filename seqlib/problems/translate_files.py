@@ -16,8 +16,6 @@ from seqlib.data.split import HashSplit
 from seqlib.problems.translation import Translation
 from seqlib.util.errors import DataError, UsageError
 
-__all__ = ["FileTranslation", "from_data"]
-
 _CODE = re.compile(r"[a-z]{2,3}([-_][a-z0-9]{2,8})?", re.IGNORECASE)
 
 

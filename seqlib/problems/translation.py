@@ -14,8 +14,6 @@ from seqlib.problems.spec import ProblemSpec
 if TYPE_CHECKING:
     from seqlib.data.tokenizer import Tokenizer
 
-__all__ = ["Reversed", "Translation"]
-
 
 class Translation(Problem):
     """A corpus of sentence pairs with named splits; subclasses give the pairs, everything else follows.

@@ -25,8 +25,6 @@ from seqlib.serve.tasks import task_of
 from seqlib.util.errors import OutOfMemoryError, SeqlibError
 from seqlib.util.log import get_logger
 
-__all__ = ["App"]
-
 _NAMES = {"de": "German", "en": "English", "es": "Spanish", "fr": "French", "it": "Italian", "und": "unknown"}
 _PAGE = {
     "Content-Security-Policy": "default-src 'none'; img-src data:; script-src 'unsafe-inline'; "

@@ -18,8 +18,6 @@ from typing import Any
 from seqlib.serve.config import ServeConfig
 from seqlib.util.errors import SeqlibError
 
-__all__ = ["Batcher", "Busy", "Job"]
-
 _SECONDS_A_TOKEN = 1e-3
 
 

@@ -4,8 +4,6 @@ from typing import Annotated, Literal
 
 import msgspec
 
-__all__ = ["Limits", "ServeConfig"]
-
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 

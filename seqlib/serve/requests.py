@@ -12,8 +12,6 @@ from starlette.requests import Request
 from seqlib.serve.tasks import GenerateOptions
 from seqlib.util.errors import SeqlibError
 
-__all__ = ["GenerateRequest", "PredictRequest", "Refused", "TextRequest", "TranslateRequest", "read"]
-
 FORM = "application/x-www-form-urlencoded"
 
 

@@ -18,8 +18,6 @@ from seqlib.serve.app import App
 from seqlib.serve.config import ServeConfig
 from seqlib.util.errors import UsageError
 
-__all__ = ["Server"]
-
 _HEADER_BYTES = 16384
 
 

@@ -13,8 +13,6 @@ from seqlib.serve.batcher import Job
 from seqlib.serve.config import ServeConfig
 from seqlib.util.errors import UsageError
 
-__all__ = ["GenerateOptions", "Task", "task_of"]
-
 
 class Task:
     """A `model` in use. `inputs` and `outputs` are names of what goes in and comes out, `options` those of a text for

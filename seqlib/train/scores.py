@@ -71,8 +71,8 @@ class TranslationScorer(Scorer):
             store = self._data.store("dev")
             # Not more at a time than a training step holds.
             tokens = -(-self._config.batch.size // self._config.batch.accumulate)
-            sizes = {"tokens": tokens, "max_length": self._longest}
-            total, weight = split_loss(self._loss, store, self._data.spec, **sizes)
+            spec, longest = self._data.spec, self._longest
+            total, weight = split_loss(self._loss, store, spec, tokens=tokens, max_length=longest)
             scores = {"loss": total / weight}
             if self.pairs:
                 scores |= flat(score_texts(self._translate(), [target for _, target in self.pairs], self.language))

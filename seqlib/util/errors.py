@@ -3,21 +3,6 @@
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-__all__ = [
-    "BundleError",
-    "DataError",
-    "DtypeError",
-    "HubError",
-    "OutOfMemoryError",
-    "SeqlibError",
-    "ShapeError",
-    "TraceError",
-    "UsageError",
-    "hint",
-    "nearest",
-    "unknown",
-]
-
 _LIST_ALL_UP_TO = 12
 
 

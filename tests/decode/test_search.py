@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqlib.core.ops.sort_numpy import top_k_rows
 from seqlib.decode.penalty import gnmt, power, table
 from seqlib.decode.search import Rules, start
-from seqlib.core.ops.sort_numpy import top_k_rows
 from seqlib.util.errors import SeqlibError, UsageError
 from tests.decode.fake import BOS, EOS, FakeModel, decode, exhaustive
 

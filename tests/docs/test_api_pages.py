@@ -17,7 +17,7 @@ from seqlib.util import errors
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROSE = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").rglob("*.py"))]
-ERRORS = {name for name in errors.__all__ if inspect.isclass(getattr(errors, name))}
+ERRORS = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
 RAISED_BY = {"shape_error": "ShapeError", "dtype_error": "DtypeError", "unknown": "UsageError"}
 
 OBVIOUS = set("x a b keepdims dtype shape name fn seed layers heads dropout".split())

@@ -43,6 +43,3 @@ def optimize(graph: Graph) -> None:
 def _show(graph: Graph, after: str) -> None:
     if debug.level() >= 3:
         debug.emit(f"--- graph after {after}: {len(graph.nodes)} nodes\n{graph}")
-
-
-__all__ = ["FUSIONS", "PASSES", "eliminate_common_subexpressions", "eliminate_dead_code", "optimize", "verify"]

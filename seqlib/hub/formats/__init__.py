@@ -2,5 +2,3 @@
 
 from seqlib.hub.formats.checkpoint import Checkpoint, Entry
 from seqlib.hub.formats.open import open_checkpoint
-
-__all__ = ["Checkpoint", "Entry", "open_checkpoint"]

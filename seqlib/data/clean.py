@@ -81,25 +81,9 @@ class CleanReport:
         """Pairs read and not kept."""
         return self.read - self.kept
 
-    def merge(self, other: CleanReport) -> None:
-        """Adds the counts and samples of another report."""
-        self.read += other.read
-        self.kept += other.kept
-        for name, reason in other.reasons.items():
-            mine = self.reasons[name]
-            mine.count += reason.count
-            mine.samples = (mine.samples + reason.samples)[:_SAMPLES]
-
     def to_json(self) -> dict[str, object]:
         """Plain dicts, lists and numbers."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, object]) -> CleanReport:
-        """Reads what ``to_json`` gave."""
-        import msgspec
-
-        return msgspec.convert(value, cls)
 
     def table(self) -> str:
         """The report as plain text: one line a reason, below it the samples as file:line: source ||| target."""
@@ -141,14 +125,6 @@ class SeenKeys:
                 run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
             self._runs.append(run)
         return fresh
-
-    def contains(self, keys: np.ndarray) -> np.ndarray:
-        """bool [n]: which of the uint64 keys [n] have been added."""
-        found = np.zeros(len(keys), bool)
-        for run in self._runs:
-            place = np.minimum(np.searchsorted(run, keys), len(run) - 1)
-            found |= run[place] == keys
-        return found
 
 
 def clean(records: Iterable[Record], rules: CleanRules, report: CleanReport) -> Iterator[Record]:

@@ -135,17 +135,6 @@ class TokenStore:
         """int32 [n, 2]: number of ids of each source and target, without bos and eos."""
         return np.diff(self.offsets).astype(np.int32).reshape(-1, 2)
 
-    def verify(self) -> None:
-        """Reads the whole store against its digest. Raises DataError when a byte has changed."""
-        state = hashlib.sha256()
-        for start in range(0, 2 * len(self), _BLOCK):
-            places = self.offsets[start : start + _BLOCK + 1]
-            state.update(self.tokens[int(places[0]) : int(places[-1])].tobytes() + places[1:].tobytes())
-        if self.weights is not None:
-            state.update(self.weights.tobytes())
-        if state.hexdigest() != self.digest:
-            raise DataError(f"{self.folder}: the token store differs from its digest; prepare the data again")
-
 
 def _map(path: Path, dtype: str, count: int) -> np.ndarray:
     expected = count * np.dtype(dtype).itemsize

@@ -85,7 +85,6 @@ def test_weights_reach_every_target_token(tmp_path: Path) -> None:
     pairs = [([5, 6], [7]), ([5], [7, 8, 9]), ([], [])]
     weights = np.array([2.0, 0.5, 3.0], np.float32)
     store = write_store(tmp_path / "s", pairs, 100, weights)
-    store.verify()
     indices = np.array([1, 2, 0])
     padded = collate(store, PlannedBatch(indices, 4, 8, 8), SPEC)
     packed = collate(store, PlannedPack(indices, 4, 16, 16, (3,)), SPEC)

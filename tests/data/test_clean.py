@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -46,7 +47,7 @@ def test_every_reason_once() -> None:
     table = report.table()
     assert "8 pairs read, 2 kept, 6 dropped (75.00 %)" in table
     assert "a.en:7: a  dog ||| ein Hund" in table
-    assert CleanReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+    assert msgspec.convert(json.loads(json.dumps(report.to_json())), CleanReport) == report
 
 
 def test_only_empty() -> None:
@@ -104,15 +105,6 @@ def test_a_wrong_encoding_is_refused_early() -> None:
     assert read < 20_000
 
 
-def test_reports_merge() -> None:
-    one, two = CleanReport(), CleanReport()
-    list(clean(records(DIRTY), CleanRules(), one))
-    list(clean(records(DIRTY), CleanRules(), two))
-    one.merge(two)
-    assert (one.read, one.kept, one.reasons["empty"].count) == (16, 4, 4)
-    assert len(one.reasons["empty"].samples) == 4
-
-
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 40), max_size=20), max_size=12))
 def test_seen_keys_is_a_set(chunks: list[list[int]]) -> None:
@@ -123,7 +115,6 @@ def test_seen_keys_is_a_set(chunks: list[list[int]]) -> None:
             expected.append(key not in seen)
             seen.add(key)
         assert keys.add(np.array(chunk, np.uint64)).tolist() == expected
-        assert keys.contains(np.arange(41, dtype=np.uint64)).tolist() == [key in seen for key in range(41)]
     assert len(keys) == len(seen)
 
 

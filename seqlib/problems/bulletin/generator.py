@@ -36,11 +36,6 @@ class _Parts(dict[tuple[str, str], int]):
 _PART = _Parts()
 
 
-def combination_split(pair: tuple[str, str]) -> str:
-    """The split that a combination belongs to: "test", "dev", or "train"."""
-    return {0: "test", 1: "dev"}.get(_PART[pair], "train")
-
-
 def _fits(split: str, draw: Draw) -> bool:
     """Whether a sentence may stand in the split: train and test_names hold no held-out combination at all, test and
     dev at least one of their own and none of the other's; test_names must name somebody or some place."""

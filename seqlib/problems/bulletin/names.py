@@ -5,7 +5,6 @@ A name's hash decides whether training may see it: one name in ten is kept for `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from zlib import crc32
 
 from seqlib.problems.bulletin.lexicon import LEXICON
@@ -21,12 +20,3 @@ EXCLUDED = frozenset({"Banana", "Kamera"})
 def is_held_out(name: str) -> bool:
     """Whether a name is kept for ``test_names``."""
     return crc32(name.encode()) % HELD_OUT_PART == 0
-
-
-def all_names(kind: str) -> Iterator[str]:
-    """Every name of a kind: place, surname or given."""
-    for start in STARTS:
-        for end in ENDS[kind]:
-            if kind != "given":
-                yield start + end
-            yield from (name for middle in MIDDLES if (name := start + middle + end) not in EXCLUDED)

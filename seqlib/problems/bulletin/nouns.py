@@ -22,7 +22,8 @@ class Noun(NamedTuple):
     place: tuple[str, str]
 
 
-def _english_plural(word: str) -> str:
+def with_s(word: str) -> str:
+    """A noun in the plural, or a verb as "she" has it, where either is regular."""
     if word.endswith(("s", "x", "ch", "sh")):
         return f"{word}es"
     if word.endswith("y") and word[-2] not in "aeiou":
@@ -32,7 +33,7 @@ def _english_plural(word: str) -> str:
 
 def _parse(kind: str, line: str) -> Noun:
     english, german, plural, *more = line.strip().split("|")
-    english_plural = _english_plural(english)
+    english_plural = with_s(english)
     place = ("", "")
     for extra in more:
         if extra.startswith("="):

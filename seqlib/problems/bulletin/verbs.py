@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from seqlib.problems.bulletin.german import GermanVerb, german_verb
 from seqlib.problems.bulletin.lexicon import LEXICON
+from seqlib.problems.bulletin.nouns import with_s
 
 
 class Verb(NamedTuple):
@@ -30,13 +31,7 @@ class Verb(NamedTuple):
 
 
 def _third(word: str) -> str:
-    if word in ("go", "do") or word.endswith(("s", "sh", "ch", "x")):
-        return f"{word}es"
-    if word == "have":
-        return "has"
-    if word.endswith("y") and word[-2] not in "aeiou":
-        return f"{word[:-1]}ies"
-    return f"{word}s"
+    return {"go": "goes", "do": "does", "have": "has"}.get(word) or with_s(word)
 
 
 def verb(english: str, german: str, kinds: str = "") -> Verb:

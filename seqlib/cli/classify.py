@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, file_command, flag, option
+from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, file_command, flag, loaded, option
 from seqlib.cli.translate import lines
 from seqlib.data.lines import read_lines
 from seqlib.util.errors import DataError, UsageError
@@ -50,17 +50,10 @@ def _parsed(lines: Iterator[str], pairs: bool) -> Iterator[Any]:
     OWN_MODEL,
     *DEVICE,
 )
-def command(
-    folder: str, text: tuple[str, ...], file: str | None, json_: bool, model: str | None, device: str, precision: str
-) -> None:
-    from seqlib.decode.classify import Classifier
-    from seqlib.hub.load import load
-
+def command(folder: str, text: tuple[str, ...], file: str | None, json_: bool, **how: Any) -> None:
     if text and file is not None:
         raise UsageError("give --text or --file, not both")
-    classifier = load(folder, model=model, device=device, precision=precision)
-    if not isinstance(classifier, Classifier):
-        raise UsageError(f"{folder}: is not a model of text classification")
+    classifier = loaded("classify", [folder], how)
     texts = _parsed(_lines(text, file), classifier.spec.labels.pairs)
     while chunk := list(islice(texts, _CHUNK)):
         for one in classifier.classify(chunk):

@@ -8,11 +8,11 @@ reads it.
 """
 
 import sys
+from typing import Any
 
 import click
 
-from seqlib.cli.main import DEVICE, file_command, option
-from seqlib.util.errors import UsageError
+from seqlib.cli.main import DEVICE, file_command, loaded, option
 
 
 @file_command(
@@ -21,16 +21,13 @@ from seqlib.util.errors import UsageError
     option("--output", "The .npy file to write.", metavar="FILE", required=True),
     *DEVICE,
 )
-def command(handle: str, file: str | None, output: str, device: str, precision: str) -> None:
+def command(handle: str, file: str | None, output: str, **how: Any) -> None:
     import numpy as np
 
     from seqlib.data.lines import read_lines
-    from seqlib.hub.load import load
     from seqlib.util.atomic import atomic_file
 
-    model = load(handle, device=device, precision=precision)
-    if not hasattr(model, "embed"):
-        raise UsageError(f"{handle}: is not a model that embeds texts")
+    model = loaded("embed", [handle], how)
     lines = sys.stdin.read().splitlines() if file is None else [line.text for line in read_lines(file)]
     with atomic_file(output) as aside, open(aside, "wb") as out:
         np.save(out, model.embed(lines))

@@ -18,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 import msgspec
 
-from seqlib.cli.main import CONTEXT
+from seqlib.cli.main import CONTEXT, named_for
 from seqlib.train.config import nested
 from seqlib.util.errors import UsageError, hint, unknown
 
@@ -142,6 +142,18 @@ def config_command(
 
     options = [_ConfigOption(leaf, further[path]) for path, leaf in found.items()]
     return _ConfigCommand(name, callback=run, params=[*params, *own, *options], help=help, context_settings=CONTEXT)
+
+
+def config_file_command(
+    struct_type: type[msgspec.Struct], *params: click.Parameter, **how: Any
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Makes a function the `config_command` that its file is named for, with the help in the file's docstring."""
+
+    def made(handler: Callable[..., Any]) -> click.Command:
+        name, text = named_for(handler)
+        return config_command(name, struct_type, handler, help=text, params=params, **how)
+
+    return made
 
 
 class _ConfigCommand(click.Command):

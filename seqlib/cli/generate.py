@@ -16,12 +16,11 @@ from standard input.
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
-from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, file_command, flag, option, typed
-from seqlib.cli.translate import ADAPTER, lines
-from seqlib.util.errors import DataError, UsageError
+from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, file_command, flag, loaded, option, typed
+from seqlib.cli.translate import ADAPTER, lines, opened
+from seqlib.util.errors import UsageError
 
 
 @file_command(
@@ -50,49 +49,30 @@ from seqlib.util.errors import DataError, UsageError
     flag("--json json_", "One JSON object an output."),
 )
 def command(
-    folder: str,
-    model: str | None,
-    prompt: str | None,
-    prompts: str | None,
-    chat: bool,
-    system: str | None,
-    n: int,
-    batch_rows: int,
-    beam: int,
-    json_: bool,
-    device: str,
-    precision: str,
-    adapter: str | None,
-    **options: Any,
+    folder: str, prompt: str | None, prompts: str | None, chat: bool, system: str | None, json_: bool, **options: Any
 ) -> None:
-    from seqlib.decode.generate import TextGenerator
-    from seqlib.hub.load import load
-    from seqlib.nn.lora import load_adapter
-
+    alone = options["n"] == options["beam"] == 1
     if prompt is not None and prompts is not None:
         raise UsageError("--prompt and --prompts: give one of them")
-    if chat and (prompts is not None or n > 1 or beam > 1 or json_):
+    if chat and (prompts is not None or not alone or json_):
         raise UsageError("--chat writes one answer after the other; it goes with no --prompts, -n, --beam and --json")
     if system is not None and not chat:
         raise UsageError("--system is about conversations: give --chat too")
     given = [prompt or ""] if prompts is None else _read(prompts)
-    generator = load(folder, model=model, device=device, precision=precision)
-    if not isinstance(generator, TextGenerator):
-        raise UsageError(f"{folder}: is no language model; `seqlib inspect {folder}` says what it is for")
-    if adapter is not None:
-        load_adapter(generator.model, adapter)
     options = {name: value for name, value in options.items() if value not in (None, ())}
+    generator = loaded("generate", [folder], options)
+    streamed = {name: value for name, value in options.items() if name not in ("n", "beam", "batch_rows")}
     out = sys.stdout
     out.reconfigure(encoding="utf-8")  # pyright: ignore[reportAttributeAccessIssue]
     if chat:
-        _converse(generator, system, [prompt] if prompt is not None else _turns(), options)
+        _converse(generator, system, [prompt] if prompt is not None else _turns(), streamed)
         return
     constrained = options.keys() & {"min_length", "no_repeat_ngram", "banned"}
-    if prompts is None and n == beam == 1 and not json_ and not constrained:
+    if prompts is None and alone and not json_ and not constrained:
         out.write(given[0])
-        _written(generator.stream(given[0], **options))
+        _written(generator.stream(given[0], **streamed))
         return
-    for one in generator.generate(given, n=n, batch_rows=batch_rows, beam=beam, **options):
+    for one in generator.generate(given, **options):
         if json_:
             out.write(json.dumps(one.record(), ensure_ascii=False) + "\n")
         else:
@@ -127,8 +107,5 @@ def _turns() -> Iterator[str]:
 
 
 def _read(path: str) -> list[str]:
-    try:
-        with Path(path).open("rb") as file:
-            return list(lines(file, path))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    with opened(path) as file:
+        return list(lines(file, path))

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 import seqlib
-from seqlib.util.errors import SeqlibError, nearest, unknown
+from seqlib.util.errors import SeqlibError, UsageError, nearest, unknown
 
 # '-' equals '_' in every flag and command name.
 CONTEXT = {
@@ -54,10 +54,30 @@ def file_command(*params: click.Parameter) -> Callable[[Callable[..., Any]], cli
     """Makes a function the command that its file is named for, with the help in the file's docstring."""
 
     def made(callback: Callable[..., Any]) -> click.Command:
-        name, text = callback.__module__.rpartition(".")[2], help_text(sys.modules[callback.__module__].__doc__)
+        name, text = named_for(callback)
         return click.Command(name, callback=callback, params=list(params), help=text, context_settings=CONTEXT)
 
     return made
+
+
+def named_for(callback: Callable[..., Any]) -> tuple[str, str]:
+    """Name and help of the command of a function's file."""
+    return callback.__module__.rpartition(".")[2], help_text(sys.modules[callback.__module__].__doc__)
+
+
+def loaded(use: str, handles: Sequence[str], options: dict[str, Any]) -> Any:
+    """The model of a folder or handle (or of several folders) with what `options` say of model, device, precision and
+    adapter, which are taken out of them. Raises UsageError for one that has no method `use`."""
+    from seqlib.hub.load import load
+    from seqlib.nn.lora import load_adapter
+
+    how = {name: options.pop(name) for name in ("model", "device", "precision") if name in options}
+    found, adapter = load(*handles, **how), options.pop("adapter", None)
+    if not hasattr(found, use):
+        raise UsageError(f"{handles[0]}: does not {use}; `seqlib inspect {handles[0]}` says what it is for")
+    if adapter is not None:
+        load_adapter(found.model, adapter)
+    return found
 
 
 DEVICES = ("auto", "cpu", "cuda")

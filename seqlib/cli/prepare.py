@@ -9,13 +9,10 @@ Clean and tokenise a corpus, hold out dev and test, and print the report as JSON
 `seqlib train` with the same settings finds the prepared data.
 """
 
-from typing import Any
-
 import click
 import msgspec
 
-from seqlib.cli.flags import config_command
-from seqlib.cli.main import help_text
+from seqlib.cli.flags import config_file_command
 from seqlib.train.config import ALIASES, DataConfig, RunConfig
 
 
@@ -29,7 +26,11 @@ class PrepareConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Seed of the tokenizer's training."""
 
 
-def _prepare(config: PrepareConfig) -> None:
+_ALIASES = {name: path for name, path in ALIASES.items() if path.startswith("data.") or path == "seed"}
+
+
+@config_file_command(PrepareConfig, aliases=_ALIASES)
+def command(config: PrepareConfig) -> None:
     from seqlib.train.setup import check_source, open_problem, prepare_data
 
     run = RunConfig(problem=config.problem, data=config.data, seed=config.seed)
@@ -37,14 +38,3 @@ def _prepare(config: PrepareConfig) -> None:
     data = prepare_data(run, open_problem(run))
     click.echo((data.folder / "report.json").read_text(encoding="utf-8").rstrip())
     click.echo(f"prepared in {data.folder}", err=True)
-
-
-def _aliases() -> dict[str, str]:
-    return {name: path for name, path in ALIASES.items() if path.startswith("data.") or path == "seed"}
-
-
-def _build(tree: dict[str, Any]) -> PrepareConfig:
-    return msgspec.convert(tree, PrepareConfig)
-
-
-command = config_command("prepare", PrepareConfig, _prepare, help=help_text(__doc__), aliases=_aliases(), build=_build)

@@ -11,46 +11,29 @@ build, or that of the run or saved model in DIR, newly drawn; the batch has rand
 """
 
 import json
-from pathlib import Path
+from typing import Any
 
 import click
 
-from seqlib.cli.flags import config_command
-from seqlib.cli.main import flag, help_text, option
+from seqlib.cli.flags import config_file_command
+from seqlib.cli.main import flag, option
 from seqlib.cli.summary import BATCH, build
 from seqlib.train.config import ALIASES, RunConfig
 
 
-def _profile(
-    config: RunConfig,
-    folder: str | None,
-    rows: int | None,
-    source_tokens: int,
-    target_tokens: int | None,
-    repeats: int,
-    shapes: bool,
-    json_: bool,
-) -> None:
+@config_file_command(
+    RunConfig,
+    *BATCH,
+    option("--repeats", "Steps that are timed; the least time of each launch counts.", least=1, default=5),
+    flag("--shapes", "Apart by the shapes of inputs."),
+    flag("--json json_", "All figures as JSON."),
+    aliases=ALIASES,
+    build=build,
+)
+def command(config: RunConfig, folder: str | None, repeats: int, shapes: bool, json_: bool, **sizes: Any) -> None:
     from seqlib.train import sizing
     from seqlib.train.profile import profile
 
-    found = sizing.of_folder(Path(folder), config, False) if folder else sizing.of_config(config, False)
-    batch = sizing.sample_batch(found, config, rows, source_tokens, target_tokens or source_tokens)
-    page = profile(found, config, batch, repeats, shapes)
+    found = sizing.subject_of(config, folder, planned=False)
+    page = profile(found, config, sizing.sample_batch(found, config, **sizes), repeats, shapes)
     click.echo(json.dumps(page.to_dict(), indent=2) if json_ else f"{found.title()}\n\n{page.text()}")
-
-
-command = config_command(
-    "profile",
-    RunConfig,
-    _profile,
-    help=help_text(__doc__),
-    aliases=ALIASES,
-    build=build,
-    params=[
-        *BATCH,
-        option("--repeats", "Steps that are timed; the least time of each launch counts.", least=1, default=5),
-        flag("--shapes", "Apart by the shapes of inputs."),
-        flag("--json json_", "All figures as JSON."),
-    ],
-)

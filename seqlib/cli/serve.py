@@ -14,13 +14,14 @@ from pathlib import Path
 
 import click
 
-from seqlib.cli.flags import config_command
-from seqlib.cli.main import FOLDER, OWN_MODEL, help_text
+from seqlib.cli.flags import config_file_command
+from seqlib.cli.main import FOLDER, OWN_MODEL
 from seqlib.serve.config import ServeConfig
 from seqlib.util.errors import UsageError
 
 
-def _serve(config: ServeConfig, folder: str, model: str | None) -> None:
+@config_file_command(ServeConfig, FOLDER, OWN_MODEL)
+def command(config: ServeConfig, folder: str, model: str | None) -> None:
     if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
         raise UsageError(f"serve needs {' and '.join(missing)}: pip install '.[serve]' in the checkout")
     from seqlib.hub.load import load
@@ -29,6 +30,3 @@ def _serve(config: ServeConfig, folder: str, model: str | None) -> None:
     loaded = load(folder, model=model, device=config.device, precision=config.precision)
     server = Server(loaded, config, Path(folder.rpartition("://")[2]).resolve().name)
     server.run(lambda: click.echo(server.url))
-
-
-command = config_command("serve", ServeConfig, _serve, help=help_text(__doc__), params=[FOLDER, OWN_MODEL])

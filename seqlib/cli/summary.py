@@ -18,8 +18,8 @@ from typing import Any
 
 import click
 
-from seqlib.cli.flags import config_command
-from seqlib.cli.main import flag, help_text, option
+from seqlib.cli.flags import config_file_command
+from seqlib.cli.main import flag, option
 from seqlib.train.config import ALIASES, RunConfig
 from seqlib.util.errors import UsageError
 
@@ -36,25 +36,6 @@ def build(tree: dict[str, Any], folder: str | None, **values: Any) -> RunConfig:
     return folder_config(Path(folder), model)
 
 
-def _summary(
-    config: RunConfig,
-    folder: str | None,
-    rows: int | None,
-    source_tokens: int,
-    target_tokens: int | None,
-    depth: int,
-    json_: bool,
-) -> None:
-    from seqlib.train import sizing
-
-    found = sizing.of_folder(Path(folder), config) if folder else sizing.of_config(config)
-    page = sizing.summarize(found, config, rows, source_tokens, target_tokens or source_tokens)
-    if json_:
-        click.echo(json.dumps(found.facts() | page.to_dict(), indent=2))
-        return
-    click.echo(f"{found.title()}\n\n{page.text(depth or None)}")
-
-
 BATCH = (
     click.Argument(["folder"], metavar="[DIR]", required=False),
     option("--rows", "Sentences of the batch.  [as batch.tokens holds]", least=1),
@@ -64,16 +45,20 @@ BATCH = (
 """What a command is about that plans or runs a batch of a model: the parameters of `build` and the batch's shape."""
 
 
-command = config_command(
-    "summary",
+@config_file_command(
     RunConfig,
-    _summary,
-    help=help_text(__doc__),
+    *BATCH,
+    option("--depth", "Levels of layers; 0: all.", least=0, default=1),
+    flag("--json json_", "All layers and figures as JSON."),
     aliases=ALIASES,
     build=build,
-    params=[
-        *BATCH,
-        option("--depth", "Levels of layers; 0: all.", least=0, default=1),
-        flag("--json json_", "All layers and figures as JSON."),
-    ],
 )
+def command(config: RunConfig, folder: str | None, depth: int, json_: bool, **sizes: Any) -> None:
+    from seqlib.train import sizing
+
+    found = sizing.subject_of(config, folder)
+    page = sizing.summarize(found, config, **sizes)
+    if json_:
+        click.echo(json.dumps(found.facts() | page.to_dict(), indent=2))
+        return
+    click.echo(f"{found.title()}\n\n{page.text(depth or None)}")

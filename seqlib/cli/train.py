@@ -19,8 +19,8 @@ from typing import Any
 
 import click
 
-from seqlib.cli.flags import config_command
-from seqlib.cli.main import help_text
+from seqlib.cli.flags import config_file_command
+from seqlib.cli.main import flag, option
 from seqlib.train.config import ALIASES, RunConfig
 
 
@@ -38,7 +38,15 @@ def _build(tree: dict[str, Any], resume: str | None, trust: bool, dry_run: bool)
     return resumed_config(Path(resume), tree, trust)
 
 
-def _train(config: RunConfig, resume: str | None, trust: bool, dry_run: bool) -> int:
+@config_file_command(
+    RunConfig,
+    option("--resume", "Go on with the run in DIR, equal to the bit.", metavar="DIR"),
+    flag("--trust", "With --resume: run the code (FILE.py:NAME) that the run names."),
+    flag("--dry_run", "Print size, memory, step time and duration as JSON after a few steps; write no run folder."),
+    aliases=ALIASES,
+    build=_build,
+)
+def command(config: RunConfig, resume: str | None, trust: bool, dry_run: bool) -> int:
     from seqlib.train import run
 
     if dry_run:
@@ -51,22 +59,3 @@ def _train(config: RunConfig, resume: str | None, trust: bool, dry_run: bool) ->
         from seqlib.hub.fine_tune import start
     result = run.train(config, start=start) if resume is None else run.resume(Path(resume), config)
     return 128 + signal.Signals[result.stopped] if result.stopped.startswith("SIG") else 0
-
-
-command = config_command(
-    "train",
-    RunConfig,
-    _train,
-    help=help_text(__doc__),
-    aliases=ALIASES,
-    build=_build,
-    params=[
-        click.Option(["--resume"], metavar="DIR", help="Go on with the run in DIR, equal to the bit."),
-        click.Option(["--trust"], is_flag=True, help="With --resume: run the code (FILE.py:NAME) that the run names."),
-        click.Option(
-            ["--dry_run"],
-            is_flag=True,
-            help="Print size, memory, step time and duration as JSON after a few steps; write no run folder.",
-        ),
-    ],
-)

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from seqlib.cli.main import DEVICE, OWN_MODEL, file_command, flag, option, typed
+from seqlib.cli.main import DEVICE, OWN_MODEL, file_command, flag, loaded, option, typed
 from seqlib.util.errors import DataError, UsageError
 
 ADAPTER = option("--adapter", "Low-rank adapters of a run, put into the model.", metavar="FILE")
@@ -115,29 +115,11 @@ def _sampling(options: dict[str, Any]) -> Any:
     flag("--flag_low_confidence", "Add two columns after a tab: `low` or `ok`, and the confidence."),
 )
 def command(
-    folders: tuple[str, ...],
-    model: str | None,
-    n_best: int,
-    json_: bool,
-    flag_low_confidence: bool,
-    batch_rows: int,
-    prefixes: str | None,
-    device: str,
-    precision: str,
-    adapter: str | None,
-    **options: Any,
+    folders: tuple[str, ...], n_best: int, json_: bool, flag_low_confidence: bool, prefixes: str | None, **options: Any
 ) -> None:
-    from seqlib.decode.translate import Translator
-    from seqlib.hub.load import load
-    from seqlib.nn.lora import load_adapter
-
     options = {name: value for name, value in options.items() if value is not None}
     options["sampling"] = _sampling(options)
-    translator = load(*folders, model=model, device=device, precision=precision)
-    if not isinstance(translator, Translator):
-        raise UsageError(f"{folders[0]}: is no translation model; `seqlib inspect {folders[0]}` tells its use")
-    if adapter is not None:
-        load_adapter(translator.model, adapter)
+    translator = loaded("translate", folders, options)
     if n_best > 1 and options.get("beam", translator.beam) < n_best:
         options["beam"] = n_best
     if sys.stdin.isatty():
@@ -147,18 +129,18 @@ def command(
         return
     with contextlib.ExitStack() as stack:
         if prefixes is not None:
-            options["prefixes"] = lines(stack.enter_context(_opened(prefixes)), prefixes)
-        _stream(translator, n_best, json_, flag_low_confidence, batch_rows, options)
+            options["prefixes"] = lines(stack.enter_context(opened(prefixes)), prefixes)
+        _stream(translator, n_best, json_, flag_low_confidence, options)
 
 
-def _opened(path: str) -> BinaryIO:
+def opened(path: str) -> BinaryIO:
     try:
         return Path(path).open("rb")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _stream(translator: Any, n_best: int, json_: bool, mark: bool, batch_rows: int, options: dict[str, Any]) -> None:
+def _stream(translator: Any, n_best: int, json_: bool, mark: bool, options: dict[str, Any]) -> None:
     waiting: deque[str] = deque()  # sources that were read ahead
 
     def remembered() -> Iterator[str]:
@@ -168,7 +150,7 @@ def _stream(translator: Any, n_best: int, json_: bool, mark: bool, batch_rows: i
 
     out, flagged, number = sys.stdout, 0, 0
     out.reconfigure(encoding="utf-8")  # pyright: ignore[reportAttributeAccessIssue]
-    found = translator.translate_stream(remembered(), n_best=n_best, batch_rows=batch_rows, **options)
+    found = translator.translate_stream(remembered(), n_best=n_best, **options)
     for number, translation in enumerate(found, start=1):
         source = waiting.popleft()
         out.write((as_json(source, translation) if json_ else as_text(number, translation, n_best, mark)) + "\n")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seqlib.core.ops.sort_numpy import top_k_rows
 from seqlib.decode.constraints import Constraints
 from seqlib.decode.sampling import Sampling
 from seqlib.util.errors import SeqlibError
@@ -123,6 +122,8 @@ class Search:
         return parents
 
     def _extend(self, logits: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
+        from seqlib.core.ops.sort_numpy import top_k_rows
+
         values, columns = top_k_rows(logits, min(candidates(self.rules.beam), logits.shape[1]))
         return self._choose(values, columns, normalizers)
 

@@ -47,13 +47,21 @@ class Subject(NamedTuple):
         return f"{self.name}: {languages}{both}{spec.target_vocab:,} pieces"
 
 
-def of_config(config: RunConfig, planned: bool = True) -> Subject:
-    """The model that `seqlib train` would build, without memory if it is only `planned`. Raises UsageError when nothing
-    tells the size of the vocabulary."""
-    spec = _spec(config)
+def subject_of(config: RunConfig, folder: str | None = None, planned: bool = True) -> Subject:
+    """The model that `seqlib train` would build, or that of the bundle or run in `folder` with its `folder_config`,
+    newly drawn; without memory if it is only `planned`. Raises UsageError when nothing tells the size of the
+    vocabulary, BundleError or DataError for a damaged folder."""
+    where = Path(folder or "")
+    if folder is not None and (not (where / CONFIG_FILE).is_file() or (where / "model" / "seqlib.json").is_file()):
+        own = config.model if is_location(config.model) else None
+        saved = bundle.read(where, check_digests=False, model=own)
+        with meta() if planned else nullcontext():
+            model = builder(saved.architecture)(saved.model_config, saved.spec, Generator(0))
+        return Subject(folder, model, saved.spec)
+    spec = _spec(config) if folder is None else _prepared_spec(where)
     with meta() if planned else nullcontext():
         model, _ = build_model(config, spec, Generator(0))
-    return Subject(config.hparams_set or config.model, model, spec)
+    return Subject(folder or config.hparams_set or config.model, model, spec)
 
 
 def folder_config(folder: Path, model: str | None) -> RunConfig:
@@ -70,31 +78,20 @@ def folder_config(folder: Path, model: str | None) -> RunConfig:
     return msgspec.structs.replace(config, model=model or config.model, hparams_set="")
 
 
-def of_folder(folder: Path, config: RunConfig, planned: bool = True) -> Subject:
-    """The model of a bundle or a run, with its `folder_config`, newly drawn. Raises BundleError, DataError."""
-    if not (folder / CONFIG_FILE).is_file() or (folder / "model" / "seqlib.json").is_file():
-        own = config.model if is_location(config.model) else None
-        saved = bundle.read(folder, check_digests=False, model=own)
-        with meta() if planned else nullcontext():
-            model = builder(saved.architecture)(saved.model_config, saved.spec, Generator(0))
-        return Subject(str(folder), model, saved.spec)
-    prepared = Path(checkpoint.newest(folder / "checkpoints").state["data_folder"])
-    spec = ProblemSpec.read(prepared / "problem.json")
-    with meta() if planned else nullcontext():
-        model, _ = build_model(config, spec, Generator(0))
-    return Subject(str(folder), model, spec)
-
-
-def summarize(subject: Subject, config: RunConfig, rows: int | None, source: int, target: int) -> Summary:
+def summarize(subject: Subject, config: RunConfig, **sizes: Any) -> Summary:
     """The summary for a `sample_batch`, with the configuration's optimizer, frozen parameters and accumulation."""
-    given = sample_batch(subject, config, rows, source, target)
+    given = sample_batch(subject, config, **sizes)
     optimizer = build_optimizer(config, subject.model)
     smoothing, accumulate = config.optim.smoothing, config.batch.accumulate
     return summary(subject.model, given, optimizer=optimizer, smoothing=smoothing, accumulate=accumulate)
 
 
-def sample_batch(subject: Subject, config: RunConfig, rows: int | None, source: int, target: int) -> Any:
-    """A batch of `rows` (None: what `batch.tokens` holds) of so many tokens, all of them 0."""
+def sample_batch(
+    subject: Subject, config: RunConfig, rows: int | None, source_tokens: int, target_tokens: int | None = None
+) -> Any:
+    """A batch of `rows` (None: what `batch.tokens` holds) of so many tokens, all of them 0; by default as many
+    of the target as of the source."""
+    source, target = source_tokens, target_tokens or source_tokens
     longest = int(subject.model.config.max_length)
     if max(source, target) > longest:
         raise UsageError(f"the model takes sentences of at most {longest} tokens, got {max(source, target)}")
@@ -119,6 +116,12 @@ class _Pieces(NamedTuple):
     pad_id: int = 0
     bos_id: int = 1
     eos_id: int = 2
+
+
+def _prepared_spec(folder: Path) -> ProblemSpec:
+    """The spec of the data that a run's newest checkpoint names."""
+    prepared = Path(checkpoint.newest(folder / "checkpoints").state["data_folder"])
+    return ProblemSpec.read(prepared / "problem.json")
 
 
 def _spec(config: RunConfig) -> ProblemSpec:

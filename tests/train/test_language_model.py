@@ -81,7 +81,7 @@ def test_a_text_is_learnt_scored_and_continued(settings: dict[str, Any], tmp_pat
     assert result.output == f"the cat {first.text}\n"
     for command, said in (("inspect", "seqlib generate"), ("summary", "activations")):
         assert said in CliRunner().invoke(main.group, [command, str(tmp_path / "run")], catch_exceptions=False).output
-    with pytest.raises(UsageError, match="is no translation model"):
+    with pytest.raises(UsageError, match="does not translate"):
         main.group.main(["translate", str(tmp_path / "run")], standalone_mode=False)
     command = ["generate", str(tmp_path / "run")]
     (tmp_path / "prompts").write_text("the cat \nrain \n")

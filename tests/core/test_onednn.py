@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+import seqlib
+from seqlib.core import ops
 from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.threads import set_threads
+from seqlib.core.grad import value_and_grad
 from seqlib.core.modes import set_half_products
 from seqlib.core.ops import product_numpy
 
 needs_onednn = pytest.mark.skipif(not onednn.available(), reason="oneDNN is not installed (extra onednn)")
-SHAPES = [(40, 70, 30), (301, 77, 333), (512, 300, 256), (1, 900, 2000), (700, 257, 900)]
+SHAPES = [(40, 70, 30), (301, 77, 333), (512, 300, 256), (1, 900, 2000), (700, 257, 900), (300, 4500, 200)]
 SHAPES_IDS = ["x".join(map(str, shape)) for shape in SHAPES]
 
 
@@ -133,6 +136,52 @@ def test_with_and_without_numbas_loop(monkeypatch: pytest.MonkeyPatch, half: boo
     monkeypatch.setattr(onednn, "run_rows", [onednn.run_rows_slowly])
     onednn.product(a, b, found[1], half)
     assert found[0].tobytes() == found[1].tobytes()
+
+
+@needs_onednn
+def test_one_matrix_for_many_products() -> None:
+    if not onednn.has_bfloat16():
+        pytest.skip("this processor has no instructions for bfloat16")
+    for turned in ("", "b"):
+        a, b = _operands(23, 300, 500, turned)
+        found, out = np.empty((23, 500), np.float32), np.zeros((40, 600), np.float32)
+        onednn.product(a, b, found, True)
+        packed = onednn.pack(b, 10)
+        onednn.packed_product(a[:10], packed, out[:10, 50:550])
+        onednn.packed_product(a[10:], packed, out[10:23, 50:550])
+        np.testing.assert_allclose(out[:23, 50:550], found, atol=1e-4)  # of the same rounded numbers
+        assert not out[23:].any() and not out[:, :50].any() and not out[:, 550:].any()
+
+
+@needs_onednn
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_recurrent_layers_round_and_do_not_depend_on_threads(kind: str, half: bool) -> None:
+    rng = np.random.default_rng(0)
+    gates, width = {"lstm": 4, "gru": 3}[kind], 160
+    shapes = (20, 16, 40), (gates * width, 40), (gates * width, width)
+    given = [rng.normal(scale=0.1, size=shape).astype(np.float32) for shape in shapes]
+
+    def loss(*inputs: Any) -> Any:
+        y, *_ = getattr(ops, kind)(*inputs)
+        return seqlib.sum(y * y), y
+
+    def run() -> list[Any]:
+        (_, y), gradients = value_and_grad(loss, (0, 1, 2))(*map(seqlib.tensor, given))
+        return [x.numpy() for x in (y, *gradients)]
+
+    exact, found = run(), []
+    set_half_products(half)
+    try:
+        for count in (1, 2, 3):
+            set_threads(count)
+            found.append(run())
+    finally:
+        set_threads(None)
+        set_half_products(False)
+    for a, b, c, e in zip(*found, exact, strict=True):
+        assert a.tobytes() == b.tobytes() == c.tobytes()
+        np.testing.assert_allclose(a, e, atol=(4 * 2.0**-8 if half else 1e-5) * np.abs(e).max())
+        assert not half or a.tobytes() != e.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from seqlib.util.errors import UsageError
 
 _F32, _BF16 = 3, 2  # oneDNN's numbers of dtypes, arguments and queries
 _SRC, _WEIGHTS, _DST, _SCRATCHPAD = 1, 33, 17, 80
-_SCRATCHPAD_MD = 136
+_WEIGHTS_MD, _SCRATCHPAD_MD = 131, 136
 _BF16_ISA = 0xE7  # AVX-512 with bfloat16; AMX includes it
 
 Strides = tuple[int, int]
@@ -80,6 +80,10 @@ class _Library:
     def desc(self, shape: Strides, strides: Strides, dtype: int) -> c_void_p:
         two = c_int64 * 2
         return self.make("memory_desc_create_with_strides", c_int(2), two(*shape), c_int(dtype), two(*strides))
+
+    def any_desc(self, shape: Strides, dtype: int) -> c_void_p:
+        """Of a matrix that lies as oneDNN likes it best."""
+        return self.make("memory_desc_create_with_tag", c_int(2), (c_int64 * 2)(*shape), c_int(dtype), c_int(1))
 
 
 _lock = threading.Lock()
@@ -248,21 +252,34 @@ def _one_thread() -> Generator[None, None, None]:
 _LEAST, _MOST = 1 << 24, 1 << 28
 """Multiply-adds of a tile: between 35 and 550 µs in bfloat16, where a call costs 5."""
 _TILES = 4
+_DEEP, _PART = 4096, 512
+"""From this inner size on a product is made of parts, each added to those before: oneDNN goes through all of b for
+every few rows."""
 
 
-def _bounds(m: int, k: int, n: int) -> tuple[list[int], list[int]]:
-    """Where tiles begin and end in rows and in columns, by sizes alone."""
+def _bounds(m: int, k: int, n: int) -> tuple[list[int], list[int], list[int]]:
+    """Where tiles begin and end in rows and in columns, and parts in the inner size; by sizes alone."""
     rows, columns = m, n
-    while rows * columns * k >= 2 * _LEAST and (rows * columns * k > _MOST or m * n < _TILES * rows * columns):
-        if rows >= columns:
+    deep = k >= _DEEP and m * n * _PART >= _LEAST
+    depth = _PART if deep else k
+    while (size := rows * columns * depth) >= 2 * _LEAST and (
+        size > _MOST or -(-m // rows) * -(-n // columns) < _TILES
+    ):
+        if rows >= columns or (deep and rows >= 128):
             rows = -(-rows // 32) * 16
         else:
             columns = -(-columns // 32) * 16
-    return [*range(0, m, rows), m], [*range(0, n, columns), n]
+    return _even(m, rows), _even(n, columns), [*range(0, k, depth), k]
 
 
-class _Tile(NamedTuple):
-    """Bytes from the first elements of a, b and out to the tile's; what rounds them, if they are not yet."""
+def _even(total: int, size: int) -> list[int]:
+    """Bounds of about equal parts of about `size`, at multiples of 16."""
+    count = -(-total // size)
+    return sorted({*(total * i // count // 16 * 16 for i in range(count)), total})
+
+
+class _Part(NamedTuple):
+    """Of a tile: bytes from the first elements of a, b and out to its own; what rounds them, if they are not yet."""
 
     a: int
     b: int
@@ -273,26 +290,29 @@ class _Tile(NamedTuple):
     rooms: tuple[int, int]
 
 
+_Tile = list[_Part]
+
+
 @lru_cache(maxsize=4096)
 def _tiles(m: int, k: int, n: int, a: Strides, b: Strides, out: int, half: bool, add: bool) -> list[_Tile]:
     """The tiles of a product of arrays with these strides (in elements)."""
-    rows, columns = _bounds(m, k, n)
+    rows, columns, parts = _bounds(m, k, n)
 
-    def tile(top: int, bottom: int, start: int, stop: int) -> _Tile:
-        height, width = bottom - top, stop - start
-        left, right = (_dense(height, k, a), _dense(k, width, b)) if half else (a, b)
-        return _Tile(
-            4 * top * a[0],
-            4 * start * b[1],
+    def part(top: int, bottom: int, start: int, stop: int, near: int, far: int) -> _Part:
+        height, width, depth = bottom - top, stop - start, far - near
+        left, right = (_dense(height, depth, a), _dense(depth, width, b)) if half else (a, b)
+        return _Part(
+            4 * (top * a[0] + near * a[1]),
+            4 * (near * b[0] + start * b[1]),
             4 * (top * out + start),
-            _rounding(height, k, a, left) if half else None,
-            _rounding(k, width, b, right) if half else None,
-            _product(height, k, width, left, right, out, half, add),
-            (2 * height * k, 2 * k * width),
+            _rounding(height, depth, a, left) if half else None,
+            _rounding(depth, width, b, right) if half else None,
+            _product(height, depth, width, left, right, out, half, add or near > 0),
+            (2 * height * depth, 2 * depth * width),
         )
 
     with _one_thread():  # a primitive is made for the threads that there are then
-        return [tile(*r, *c) for r in pairwise(rows) for c in pairwise(columns)]
+        return [[part(*r, *c, *p) for p in pairwise(parts)] for r in pairwise(rows) for c in pairwise(columns)]
 
 
 def _dense(rows: int, columns: int, strides: Strides) -> Strides:
@@ -317,27 +337,113 @@ def _some(first: int, last: int, tiles: list[_Tile], a: int, b: int, out: int) -
     library = _library()
     assert library is not None
     table = library.thread.tables.get((id(tiles), first, last)) or _table(library.thread, tiles, first, last)
-    bases = np.array((a, b, out, 0), np.int64)
+    _run(library, table.rows, np.array((a, b, out, 0), np.int64))
+
+
+def _run(library: _Library, rows: Any, bases: Any) -> None:
     with _one_thread():
-        status = run_rows[0](table.rows, library.thread.stream, library.execute, library.place, bases)
+        status = run_rows[0](rows, library.thread.stream, library.execute, library.place, bases)
     if status:
         raise RuntimeError(f"oneDNN: dnnl_primitive_execute gave status {status}")
 
 
 def _table(thread: _Thread, tiles: list[_Tile], first: int, last: int) -> _Table:
-    some = tiles[first:last]
+    some = [part for parts in zip(*tiles[first:last], strict=True) for part in parts]  # b's parts serve all tiles
     thread.room("scratch", max(p.scratch for t in some for p in (t.round_a, t.round_b, t.product) if p))
-    rooms = [thread.room(name, max(tile.rooms[i] for tile in some)) for i, name in enumerate("ab")]
+    rooms = [thread.room(name, max(part.rooms[i] for part in some)) for i, name in enumerate("ab")]
     rows: list[list[int]] = []
     rounded = [-1, -1]  # where what was rounded last begins
-    for tile in some:
-        places = [(0, tile.a), (1, tile.b)]
-        for i, rounding in enumerate((tile.round_a, tile.round_b)):
+    for part in some:
+        places = [(0, part.a), (1, part.b)]
+        for i, rounding in enumerate((part.round_a, part.round_b)):
             if rounding is not None:
                 if rounded[i] != places[i][1]:
                     rows.append(thread.call(rounding, places[i], (3, rooms[i])))
                     rounded[i] = places[i][1]
                 places[i] = 3, rooms[i]
-        rows.append(thread.call(tile.product, *places, (2, tile.out)))
+        rows.append(thread.call(part.product, *places, (2, part.out)))
     made = thread.tables[id(tiles), first, last] = _Table(np.array(rows, np.int64), tiles)
     return made
+
+
+# -- many products with one matrix -------------------------------------------------------------------------------
+
+
+class Packed(NamedTuple):
+    """A [K,N] matrix in bfloat16 as oneDNN likes it for products with few rows."""
+
+    memory: Any
+    layout: c_void_p
+    shape: Strides
+
+    @property
+    def address(self) -> int:
+        """Of its first byte."""
+        return -(-self.memory.ctypes.data // 64) * 64
+
+
+@lru_cache(maxsize=256)
+def _packing(rows: int, k: int, n: int, b: Strides) -> tuple[_Primitive, c_void_p, int]:
+    """What packs a [K,N] matrix for products of `rows` rows, its layout then, and its bytes."""
+    library = _library()
+    assert library is not None
+    descs = (
+        library.desc((rows, k), (k, 1), _BF16),
+        library.any_desc((k, n), _BF16),
+        library.desc((rows, n), (n, 1), _F32),
+    )
+    with _one_thread():
+        made = library.make(
+            "matmul_primitive_desc_create", library.engine, *descs[:2], None, descs[2], library.attributes[False]
+        )
+        layout = c_void_p(library.calls.dnnl_primitive_desc_query_md(made, c_int(_WEIGHTS_MD), c_int(0)))
+        given = library.desc((k, n), b, _F32)
+        reorder = library.make(
+            "reorder_primitive_desc_create", given, library.engine, layout, library.engine, library.attributes[False]
+        )
+        packing = _finished(library, reorder, zip((_SRC, _DST), (given, layout), strict=True))
+    return packing, layout, library.calls.dnnl_memory_desc_get_size(layout)
+
+
+def pack(b: Any, rows: int) -> Packed:
+    """A float32 matrix with contiguous rows or columns, for products of about `rows` rows."""
+    library = _library()
+    assert library is not None
+    (k, n), strides = b.shape, (b.strides[0] // 4, b.strides[1] // 4)
+    packing, layout, size = _packing(rows, k, n, strides)
+    packed = Packed(np.empty(size + 64, np.uint8), layout, (k, n))
+    bases = np.array((b.__array_interface__["data"][0], packed.address, 0, 0), np.int64)
+    _run(library, np.array([library.thread.call(packing, (0, 0), (1, 0))], np.int64), bases)
+    return packed
+
+
+@lru_cache(maxsize=1024)
+def _packed_product(m: int, packed: Strides, layout: int, a: int, out: int) -> tuple[_Primitive, _Primitive]:
+    """What rounds m rows that begin `a` elements apart, and what multiplies them with a packed matrix."""
+    library = _library()
+    assert library is not None
+    k, n = packed
+    descs = library.desc((m, k), (k, 1), _BF16), c_void_p(layout), library.desc((m, n), (out, 1), _F32)
+    with _one_thread():
+        made = library.make(
+            "matmul_primitive_desc_create", library.engine, *descs[:2], None, descs[2], library.attributes[False]
+        )
+        product = _finished(library, made, zip((_SRC, _WEIGHTS, _DST), descs, strict=True))
+        return _rounding(m, k, (a, 1), (k, 1)), product
+
+
+def packed_product(a: Any, b: Packed, out: Any) -> None:
+    """out [M,N] = a [M,K] @ b, both rounded to bfloat16, on the calling thread; a and out have contiguous rows."""
+    library = _library()
+    assert library is not None and b.layout.value is not None
+    thread, (m, k) = library.thread, a.shape
+    primitives = _packed_product(m, b.shape, b.layout.value, a.strides[0] // 4, out.strides[0] // 4)
+    key = id(primitives), 0, 0
+    if (table := thread.tables.get(key)) is None:
+        rounding, product = primitives
+        thread.room("scratch", max(p.scratch for p in primitives))
+        room = thread.room("a", 2 * m * k)
+        rows = [thread.call(rounding, (0, 0), (3, room)), thread.call(product, (3, room), (1, 0), (2, 0))]
+        table = thread.tables[key] = _Table(np.array(rows, np.int64), primitives)
+    first, last = (x.__array_interface__["data"][0] for x in (a, out))
+    _run(library, table.rows, np.array((first, b.address, last, 0), np.int64))

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.ops.lstm_numpy import Steps, limits_of, sigmoid, spread_rows, weights
-from seqlib.core.ops.product_numpy import product
+from seqlib.core.ops.lstm_numpy import Steps, back_weights, limits_of, sigmoid, spread_rows, weights
 
 
 def forward(
@@ -23,7 +22,7 @@ def forward(
     x, w, b, h0, lengths = ins
     y, h, gates, states = outs
     steps, rows, _ = x.shape
-    multiply, w_t = weights(w, scratch[0], steps, independent)
+    multiply, w_t = weights(w, scratch[0], steps, rows, independent)
     own, gate_room, room = scratch[1:]
     kept = Steps(states, room[:2]), Steps(gates, gate_room), Steps(y, room[2:])
     limits = limits_of(lengths, steps, rows)
@@ -86,12 +85,23 @@ def backward(outs: Any, ins: Any, scratch: Any, *, reverse: bool, cell: Callable
     steps, rows, _ = states.shape
     gx, gown = (np.empty((steps, rows, len(w)), w.dtype) if out is None else out for out in outs[:2])
     limits = limits_of(lengths, steps, rows)
-    args = (w, limits, (gates, states), gy, gh, (gx, gown, outs[2]), scratch[0], reverse, cell or _cell_bwd)
+    multiply, w = back_weights(w, steps, rows)
+    args = multiply, w, limits, (gates, states), gy, gh, (gx, gown, outs[2]), scratch[0], reverse, cell or _cell_bwd
     spread_rows(_backward, rows, 8 * gates.size, *args)
 
 
 def _backward(
-    rows: slice, w: Any, limits: Any, kept: Any, gy: Any, gh: Any, outs: Any, room: Any, reverse: bool, cell: Any
+    rows: slice,
+    multiply: Callable[..., None],
+    w: Any,
+    limits: Any,
+    kept: Any,
+    gy: Any,
+    gh: Any,
+    outs: Any,
+    room: Any,
+    reverse: bool,
+    cell: Any,
 ) -> None:
     gates, states = kept
     gx, gown, first = outs
@@ -102,7 +112,7 @@ def _backward(
     for t in range(len(states)) if reverse else reversed(range(len(states))):
         g = nothing if gy is None else gy[t, rows]
         cell(t, limits[rows], gates[t, rows], states[t, rows], g, sent, dh, gx[t, rows], gown[t, rows])
-        product(gown[t, rows], w, sent)
+        multiply(gown[t, rows], w, sent)
     if first is not None:
         np.add(dh, sent, out=first[rows])
 

@@ -1,7 +1,7 @@
 """The NumPy kernels of lstm and its gradient, and the loops over time that lstm_cpu.py shares. T steps, B rows.
 
 Rows don't touch each other, so the pool's threads take groups of rows through all steps: they meet once a launch, not
-once a step. A group has at least GROUP rows, since a product of fewer than four gives other bits.
+once a step. Where products round their operands the matrix is rounded once for all steps, in the layout that suits it.
 """
 
 from __future__ import annotations
@@ -11,19 +11,28 @@ from typing import Any
 
 import numpy as np
 
+from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.threads import spread
-from seqlib.core.ops.product_numpy import product, row_product
+from seqlib.core.modes import half_products
+from seqlib.core.ops.product_numpy import ROUNDED, product, row_product
 
 GROUP = 8
+"""The fewest rows of a group."""
 SHORT = 4  # steps from which on it pays to transpose w first: products of few rows are faster so
+
+
+def groups_of(rows: int) -> int:
+    """How many groups of rows there are, by their number alone: bits do not depend on who takes them."""
+    return max(1, min(rows // GROUP, 2 if rows <= 32 else 4))
 
 
 def spread_rows(fn: Callable[..., None], rows: int, work: int, *args: Any) -> None:
     """fn(slice of rows, *args), for groups of rows on all threads where there is work enough."""
-    groups = max(1, rows // GROUP)
+    groups = groups_of(rows)
 
     def run(first: int, last: int) -> None:
-        fn(slice(first * GROUP, rows if last == groups else last * GROUP), *args)
+        for i in range(first, last):
+            fn(slice(rows * i // groups, rows * (i + 1) // groups), *args)
 
     spread(run, groups, work)
 
@@ -36,10 +45,24 @@ def transposed(w: Any, room: Any, steps: int) -> Any:
     return room
 
 
-def weights(w: Any, room: Any, steps: int, independent: bool) -> tuple[Callable[..., None], Any]:
+def weights(w: Any, room: Any, steps: int, rows: int, independent: bool) -> tuple[Callable[..., None], Any]:
     """How the state is multiplied by wᵀ, and wᵀ as that takes it. `independent`: so that a row's bits depend neither on
     the others nor on the number of steps."""
+    if _rounded(w, rows, steps):
+        return onednn.packed_product, onednn.pack(w.T, rows // groups_of(rows))
     return (row_product, w.T) if independent else (product, transposed(w, room, steps))
+
+
+def back_weights(w: Any, steps: int, rows: int) -> tuple[Callable[..., None], Any]:
+    """As `weights`, of w itself."""
+    if _rounded(w, rows, steps):
+        return onednn.packed_product, onednn.pack(w, rows // groups_of(rows))
+    return product, w
+
+
+def _rounded(w: Any, rows: int, steps: int) -> bool:
+    """Where products round their operands: sequences of some steps and rows, large matrices."""
+    return half_products() and min(rows, steps) >= ROUNDED and w.dtype == np.float32 and w.size >= 1 << 16
 
 
 def limits_of(lengths: Any, steps: int, rows: int) -> Any:
@@ -75,7 +98,7 @@ def forward(
     x, w, *start, lengths = ins
     y, h, c, gates, cells, tanhs, states = outs
     steps, rows, _ = x.shape
-    multiply, w_t = weights(w, scratch[0], steps, independent)
+    multiply, w_t = weights(w, scratch[0], steps, rows, independent)
     gate_room, room = scratch[1:]
     kept = (
         Steps(states, room[0:2]),
@@ -157,12 +180,22 @@ def backward(outs: Any, ins: Any, scratch: Any, *, reverse: bool, cell: Callable
     steps, rows, _ = cells.shape
     gx = np.empty(gates.shape, gates.dtype) if outs[0] is None else outs[0]
     kept, limits = (gates, cells, tanhs), limits_of(lengths, steps, rows)
-    args = (w, limits, kept, (gy, gh, gc), (gx, *outs[1:]), scratch[0], reverse, cell or _cell_bwd)
+    multiply, w = back_weights(w, steps, rows)
+    args = multiply, w, limits, kept, (gy, gh, gc), (gx, *outs[1:]), scratch[0], reverse, cell or _cell_bwd
     spread_rows(_backward, rows, 8 * gates.size, *args)
 
 
 def _backward(
-    rows: slice, w: Any, limits: Any, kept: Any, given: Any, outs: Any, room: Any, reverse: bool, cell: Any
+    rows: slice,
+    multiply: Callable[..., None],
+    w: Any,
+    limits: Any,
+    kept: Any,
+    given: Any,
+    outs: Any,
+    room: Any,
+    reverse: bool,
+    cell: Any,
 ) -> None:
     gates, cells, tanhs = kept
     (gy, *last), (gx, *first) = given, outs
@@ -177,7 +210,7 @@ def _backward(
     for t in range(len(cells)) if reverse else reversed(range(len(cells))):
         g = nothing if gy is None else gy[t, rows]
         cell(t, limits[rows], gates[t, rows], cells[t, rows], tanhs[t, rows], g, sent, dh, dc, gx[t, rows])
-        product(gx[t, rows], w, sent)
+        multiply(gx[t, rows], w, sent)
     np.add(dh, sent, out=dh)
     for out, d in zip(first, (dh, dc), strict=True):
         if out is not None:

@@ -42,9 +42,9 @@ def sum(outs: Any, ins: Any, scratch: Any, *, axis: Any, keepdims: bool, wide: b
 def _squares(first, last, x, parts):
     """The sums of squares of chunks first … last - 1 of x [N], in float64, into parts [CHUNKS]."""
     for c in range(first, last):
-        total = np.float64(0.0)
-        for i in range(x.size * c // CHUNKS, x.size * (c + 1) // CHUNKS):
-            total += np.float64(x[i]) * np.float64(x[i])
+        total, part = np.float64(0.0), x[x.size * c // CHUNKS : x.size * (c + 1) // CHUNKS]
+        for i in range(part.size):  # from 0: indices that might be negative are not vectorised
+            total += np.float64(part[i]) * np.float64(part[i])
         parts[c] = total
 
 

@@ -10,7 +10,7 @@ wrote the entry that row r sees at time t; reordering beams permutes that index 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +19,51 @@ from seqlib.core.tensor import Tensor, Variable
 from seqlib.util.errors import ShapeError
 
 
-class Cache(Protocol):
-    """What decoding asks of a model's cache, whatever the model keeps in it."""
+class Cache:
+    """Fixed storage for decoding R `rows` of B `sentences`, J = R/B beams each; pass it in the `state` of compiled
+    functions. What belongs to a sentence is shared by its beams, what belongs to a row moves with its beam. Raises
+    ShapeError when R is no multiple of B."""
 
-    def state_variables(self) -> dict[str, Variable]: ...
-    def reorder(self, parents: Tensor) -> None: ...
-    def take_over(self, other: Any, keep: np.ndarray, parents: np.ndarray, used: int) -> None: ...
+    def __init__(self, sentences: int, rows: int):
+        if rows < 1 or sentences < 1 or rows % sentences:
+            raise ShapeError(f"cache: rows: expected a multiple of the {sentences} sentences, got {rows}")
+        self.sentences, self.rows, self.beams = sentences, rows, rows // sentences
+        self._held: list[tuple[Variable, bool, int]] = []
+
+    def _hold(self, name: str, start: np.ndarray, moves: bool = False, per_step: int = 0) -> Variable:
+        """Storage [B, ...], or [R, ...] if it `moves`. Its second axis is time if a step writes `per_step` entries."""
+        self._held.append((Variable(start, name=name), moves, per_step))
+        return self._held[-1][0]
+
+    def state_variables(self) -> dict[str, Variable]:
+        """All storage, by name."""
+        return {variable.name: variable for variable, *_ in self._held}
+
+    def reorder(self, parents: Tensor) -> None:
+        """Row r goes on from the history of row ``parents[r]`` (int32 [R]), a beam of the same sentence.
+
+        With one beam a sentence there is nothing to choose from, and nothing is done.
+        """
+        if tuple(parents.shape) != (self.rows,):
+            raise ShapeError(f"cache: parents: expected shape ({self.rows},), got {tuple(parents.shape)}")
+        for variable, moves, _ in self._held:
+            if moves and self.beams > 1:
+                variable.assign(ops.take(variable, parents, axis=0))
+
+    def take_over(self, other: Cache, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
+        """Copy sentences `keep` (int [A], positions in `other`) with their first `used` time steps into sentences 0 …
+        A-1 of this cache, which has as many beams and room for A sentences, the steps and the source.
+
+        `parents` int [R of other] is the reordering that other's rows still wait for. Only what is used is copied.
+        """
+        rows = parents[(keep[:, None] * self.beams + np.arange(self.beams)).reshape(-1)]
+        for (mine, moves, per_step), (theirs, *_) in zip(self._held, other._held, strict=True):
+            chosen = rows if moves else keep
+            if len(mine.shape) == 1:
+                mine.storage()[: len(chosen)] = theirs.data[chosen]
+                continue
+            extent = used * per_step if per_step else min(mine.shape[1], theirs.shape[1])
+            mine.storage()[: len(chosen), :extent] = theirs.data[chosen, :extent]
 
 
 @dataclass(slots=True)
@@ -46,7 +85,7 @@ class StepPlace:
         self.bias = every if self.bias is None else self.bias + every
 
 
-class DecodeCache:
+class DecodeCache(Cache):
     """Fixed storage for `layers` decoder layers; pass it in the `state` of compiled functions.
 
     B `sentences` of `source_length` S, R `rows` of `max_length` L, J = R/B beams, H `heads` of `head_width` K.
@@ -70,47 +109,32 @@ class DecodeCache:
         dtype: Any = np.float32,
         state: int = 0,
     ):
-        if rows < 1 or sentences < 1 or rows % sentences:
-            raise ShapeError(f"cache: rows: expected a multiple of the {sentences} sentences, got {rows}")
-        self.layers, self.sentences, self.rows, self.beams = layers, sentences, rows, rows // sentences
-        self.source_length, self.max_length = source_length, max_length
-        self.heads, self.head_width = heads, head_width
+        super().__init__(sentences, rows)
+        self.layers, self.source_length, self.max_length = layers, source_length, max_length
+        self.heads, self.head_width, self.dtype = heads, head_width, dtype
         own = (sentences, 0 if state else max_length * self.beams, heads, head_width)
         cross = (sentences, source_length, heads, head_width)
-        self.dtype = dtype
         self.self_k, self.self_v, self.cross_k, self.cross_v = (
-            [Variable(np.zeros(shape, dtype), name=f"{name}.{i}") for i in range(layers) if shape[1]]
-            for name, shape in (("self_k", own), ("self_v", own), ("cross_k", cross), ("cross_v", cross))
+            [self._hold(f"{name}.{i}", np.zeros(shape, dtype), per_step=step) for i in range(layers) if shape[1]]
+            for name, shape, step in (
+                ("self_k", own, self.beams),
+                ("self_v", own, self.beams),
+                ("cross_k", cross, 0),
+                ("cross_v", cross, 0),
+            )
         )
-        self.states = [Variable(np.zeros((rows, state), dtype), f"state.{i}") for i in range(layers) if state]
-        self.source_lengths = Variable(np.ones(sentences, np.int32), name="source_lengths")
+        moving = np.zeros((rows, state), dtype)
+        self.states = [self._hold(f"state.{i}", moving.copy(), moves=True) for i in range(layers) if state]
+        self.source_lengths = self._hold("source_lengths", np.ones(sentences, np.int32))
         self.ancestry: Variable | None = None
         if self.beams > 1 and not state:
-            beam = np.arange(rows, dtype=np.int32) % self.beams
-            self.ancestry = Variable(np.repeat(beam[:, None], max_length, axis=1), name="ancestry")
-
-    def state_variables(self) -> dict[str, Variable]:
-        """All storage, by name."""
-        variables = [*self.self_k, *self.self_v, *self.cross_k, *self.cross_v, *self.states, self.source_lengths]
-        if self.ancestry is not None:
-            variables.append(self.ancestry)
-        return {variable.name: variable for variable in variables}
+            beam = np.repeat(np.arange(rows, dtype=np.int32)[:, None] % self.beams, max_length, axis=1)
+            self.ancestry = self._hold("ancestry", beam, moves=True, per_step=1)
 
     def times(self) -> Tensor:
         """The time step of every self-attention entry, int32 [L·J]."""
         column = ops.reshape(ops.arange(self.max_length), (self.max_length, 1))
         return ops.reshape(ops.broadcast_to(column, (self.max_length, self.beams)), (-1,))
-
-    def reorder(self, parents: Tensor) -> None:
-        """Row r goes on from the history of row ``parents[r]`` (int32 [R]), a beam of the same sentence.
-
-        With one beam a sentence there is nothing to choose from, and nothing is done.
-        """
-        if tuple(parents.shape) != (self.rows,):
-            raise ShapeError(f"cache: parents: expected shape ({self.rows},), got {tuple(parents.shape)}")
-        moving = self.states if self.ancestry is None else [self.ancestry]
-        for variable in moving if self.beams > 1 else ():
-            variable.assign(ops.take(variable, parents, axis=0))
 
     def place(self, position: Tensor) -> StepPlace:
         """Prepare the step at `position` (int32, 0-d): each row owns its entry there, and sees its own history."""
@@ -137,23 +161,3 @@ class DecodeCache:
             alike = ops.broadcast_to(ops.expand_dims(x, 2), (*x.shape[:2], self.beams, *x.shape[2:]))
             start = ops.zeros((), "int32")
             variable.assign(ops.update_slice(variable, ops.reshape(alike, shape), start, axis=1))
-
-    def take_over(self, other: DecodeCache, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
-        """Copy sentences `keep` (int [A], positions in `other`) with their first `used` time steps into sentences 0 …
-        A-1 of this cache, which has as many beams and room for A sentences, the steps and the source.
-
-        `parents` int [R of other] is the reordering that other's rows still wait for. Only what is used is copied.
-        """
-        count, beams = len(keep), self.beams
-        source = min(self.source_length, other.source_length)
-        for kind, extent in (("self", used * beams), ("cross", source)):
-            for part in ("k", "v"):
-                pairs = zip(getattr(self, f"{kind}_{part}"), getattr(other, f"{kind}_{part}"), strict=True)
-                for mine, theirs in pairs:
-                    mine.storage()[:count, :extent] = theirs.data[keep, :extent]
-        self.source_lengths.storage()[:count] = other.source_lengths.data[keep]
-        rows = parents[(keep[:, None] * beams + np.arange(beams)).reshape(-1)]
-        for mine, theirs in zip(self.states, other.states, strict=True):
-            mine.storage()[: len(rows)] = theirs.data[rows]
-        if self.ancestry is not None and other.ancestry is not None:
-            self.ancestry.storage()[: len(rows), :used] = other.ancestry.data[rows, :used]

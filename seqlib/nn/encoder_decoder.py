@@ -12,7 +12,8 @@ import numpy as np
 
 from seqlib.core import ops
 from seqlib.core.tape import no_grad
-from seqlib.core.tensor import Tensor, Variable, as_tensor
+from seqlib.core.tensor import Tensor, as_tensor
+from seqlib.nn.cache import Cache
 from seqlib.nn.module import Module
 
 
@@ -79,19 +80,15 @@ def flat_weights(batch: Any) -> Tensor | None:
     return ops.reshape(as_tensor(weights), shape=(-1,))
 
 
-class PrefixCache:
+class PrefixCache(Cache):
     """What decoding keeps for an `EncoderDecoder`: memory [B,S,D], its lengths int32 [B], tokens so far
     int32 [R,L], for B `sentences` of `source_length` S, D `width`, R `rows` and L `max_length`."""
 
     def __init__(self, sentences: int, source_length: int, width: int, rows: int, max_length: int) -> None:
-        self.beams = rows // sentences
-        self.memory = Variable(np.zeros((sentences, source_length, width), np.float32), name="memory")
-        self.lengths = Variable(np.ones(sentences, np.int32), name="lengths")
-        self.prefix = Variable(np.zeros((rows, max_length), np.int32), name="prefix")
-
-    def state_variables(self) -> dict[str, Variable]:
-        """All storage, by name."""
-        return {"memory": self.memory, "lengths": self.lengths, "prefix": self.prefix}
+        super().__init__(sentences, rows)
+        self.memory = self._hold("memory", np.zeros((sentences, source_length, width), np.float32))
+        self.lengths = self._hold("lengths", np.ones(sentences, np.int32))
+        self.prefix = self._hold("prefix", np.zeros((rows, max_length), np.int32), moves=True, per_step=1)
 
     def by_row(self) -> tuple[Tensor, Tensor]:
         """Memory [R,S,D] and lengths [R], those of a sentence once for each of its beams."""
@@ -99,16 +96,3 @@ class PrefixCache:
         memory = ops.broadcast_to(ops.reshape(self.memory, (count, 1, source, width)), (count, beams, source, width))
         lengths = ops.broadcast_to(ops.reshape(self.lengths, (count, 1)), (count, beams))
         return ops.reshape(memory, (-1, source, width)), ops.reshape(lengths, (-1,))
-
-    def reorder(self, parents: Tensor) -> None:
-        """Row r goes on from the history of row ``parents[r]`` (int32 [R])."""
-        if self.beams > 1:
-            self.prefix.assign(ops.take(self.prefix, parents, axis=0))
-
-    def take_over(self, other: PrefixCache, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
-        """Copy sentences `keep` (int [A], positions in `other`) with `used` tokens each into the first A here."""
-        count, source = len(keep), min(self.memory.shape[1], other.memory.shape[1])
-        self.memory.storage()[:count, :source] = other.memory.data[keep, :source]
-        self.lengths.storage()[:count] = other.lengths.data[keep]
-        rows = (keep[:, None] * self.beams + np.arange(self.beams)).reshape(-1)
-        self.prefix.storage()[: len(rows), :used] = other.prefix.data[parents[rows], :used]

@@ -16,6 +16,7 @@ from seqlib.core.ops.scan import scan
 from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Parameter, Tensor, Variable
 from seqlib.nn import init
+from seqlib.nn.cache import Cache
 from seqlib.nn.dropout import Dropout, check_rate
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
@@ -300,7 +301,7 @@ def _softmax(scores: Tensor, lengths: Tensor | None) -> Tensor:
     return ops.softmax(scores, axis=-1)
 
 
-class StateCache:
+class StateCache(Cache):
     """Fixed storage of the states of a recurrent decoder; pass it in the `state` of compiled functions.
 
     R `rows` of B `sentences`, J = R/B beams; `h`, `c`: [R,H] in `dtype` for each layer, H of `widths`. The state of a
@@ -308,19 +309,11 @@ class StateCache:
     """
 
     def __init__(self, sentences: int, rows: int, widths: Sequence[int], dtype: Any = np.float32):
-        if rows < 1 or sentences < 1 or rows % sentences:
-            raise ShapeError(f"cache: rows: expected a multiple of the {sentences} sentences, got {rows}")
-        self.sentences, self.rows, self.beams = sentences, rows, rows // sentences
-        self.h = [_zeros((rows, width), f"h.{i}", dtype) for i, width in enumerate(widths)]
-        self.c = [_zeros((rows, width), f"c.{i}", dtype) for i, width in enumerate(widths)]
-
-    def state_variables(self) -> dict[str, Variable]:
-        """All storage, by name."""
-        return {variable.name: variable for variable in self._moving()}
-
-    def _moving(self) -> list[Variable]:
-        """What belongs to a beam."""
-        return [*self.h, *self.c]
+        super().__init__(sentences, rows)
+        self.h, self.c = (
+            [self._hold(f"{name}.{i}", _zeros((rows, width), dtype), moves=True) for i, width in enumerate(widths)]
+            for name in "hc"
+        )
 
     @property
     def states(self) -> list[State]:
@@ -332,25 +325,6 @@ class StateCache:
         for (h, c), h_cache, c_cache in zip(states, self.h, self.c, strict=True):
             h_cache.assign(h)
             c_cache.assign(c)
-
-    def reorder(self, parents: Tensor) -> None:
-        """Row r goes on from the state of row ``parents[r]`` (int32 [R]), a beam of the same sentence.
-
-        With one beam a sentence there is nothing to choose from, and nothing is done.
-        """
-        if tuple(parents.shape) != (self.rows,):
-            raise ShapeError(f"cache: parents: expected shape ({self.rows},), got {tuple(parents.shape)}")
-        if self.beams > 1:
-            for variable in self._moving():
-                variable.assign(ops.take(variable, parents, axis=0))
-
-    def take_over(self, other: Any, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
-        """Copy sentences `keep` (int [A], positions in `other`) into sentences 0 … A-1 of this cache, which has as many
-        beams. `parents` int [R of other] is the reordering that other's rows still wait for.
-        """
-        rows = parents[(keep[:, None] * self.beams + np.arange(self.beams)).reshape(-1)]
-        for mine, theirs in zip(self._moving(), other._moving(), strict=True):
-            mine.storage()[: len(rows)] = theirs.data[rows]
 
 
 class RecurrentCache(StateCache):
@@ -375,27 +349,11 @@ class RecurrentCache(StateCache):
     ):
         super().__init__(sentences, rows, [state] * layers, dtype)
         self.source_length = source_length
-        self.feed = _zeros((rows, feed), "feed", dtype) if feed else None
-        self.keys = _zeros((sentences, source_length, keys), "keys", dtype)
-        self.memory = _zeros((sentences, source_length, memory), "memory", dtype)
-        self.source_lengths = Variable(np.ones(sentences, np.int32), name="source_lengths")
-
-    def state_variables(self) -> dict[str, Variable]:
-        """All storage, by name."""
-        variables = (*self._moving(), self.keys, self.memory, self.source_lengths)
-        return {variable.name: variable for variable in variables}
-
-    def _moving(self) -> list[Variable]:
-        return [*super()._moving(), *([] if self.feed is None else [self.feed])]
-
-    def take_over(self, other: RecurrentCache, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
-        """As `StateCache`, with what belongs to the source."""
-        super().take_over(other, keep, parents, used)
-        count, extent = len(keep), min(self.source_length, other.source_length)
-        for mine, theirs in ((self.keys, other.keys), (self.memory, other.memory)):
-            mine.storage()[:count, :extent] = theirs.data[keep, :extent]
-        self.source_lengths.storage()[:count] = other.source_lengths.data[keep]
+        self.feed = self._hold("feed", _zeros((rows, feed), dtype), moves=True) if feed else None
+        self.keys = self._hold("keys", _zeros((sentences, source_length, keys), dtype))
+        self.memory = self._hold("memory", _zeros((sentences, source_length, memory), dtype))
+        self.source_lengths = self._hold("source_lengths", np.ones(sentences, np.int32))
 
 
-def _zeros(shape: tuple[int, ...], name: str, dtype: Any) -> Variable:
-    return Variable(np.zeros(shape, dtypes.canonical(dtype)), name=name)
+def _zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    return np.zeros(shape, dtypes.canonical(dtype))

@@ -10,8 +10,8 @@ import msgspec
 
 from seqlib.bundle import Bundle
 from seqlib.train.config import RunConfig
+from seqlib.train.report.charts import Series, line_chart, share_bar
 from seqlib.train.report.page import Section, facts, folded, paragraph, table
-from seqlib.train.report.svg import Series, line_chart, share_bar
 from seqlib.train.runlog import duration
 
 Records = list[dict[str, Any]]

@@ -11,9 +11,9 @@ from seqlib.decode.classify import probabilities
 from seqlib.decode.load import from_bundle
 from seqlib.train.config import RunConfig
 from seqlib.train.label_scores import losses
+from seqlib.train.report.charts import heat_map
 from seqlib.train.report.page import Section, compared, paragraph, table
 from seqlib.train.report.samples import length_section
-from seqlib.train.report.svg import heat_map
 
 _WORST = 12
 _LABELS = 40  # a confusion matrix and a table have room for

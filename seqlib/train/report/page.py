@@ -17,7 +17,7 @@ class Section(NamedTuple):
 
 def page(title: str, subtitle: str, figures: Sequence[tuple[str, str]], sections: Sequence[Section]) -> str:
     """The whole document. `figures` are (name, value) shown large at the top; texts are escaped here."""
-    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    style, script = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.css", "charts.js"))
     cards = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures)
     bodies = "".join(f"<section><h2>{escape(section.title)}</h2>{section.body}</section>" for section in sections)
     return (
@@ -26,7 +26,8 @@ def page(title: str, subtitle: str, figures: Sequence[tuple[str, str]], sections
         '<meta name="color-scheme" content="light dark">'
         f"<title>{escape(title)}</title><style>{style}</style></head><body><main>"
         f'<header><h1>{escape(title)}</h1><p class="sub">{escape(subtitle)}</p></header>'
-        f'<dl class="cards">{cards}</dl>{bodies}</main></body></html>\n'
+        "<noscript><p>The charts of this page are drawn by its own script, which is switched off here.</p></noscript>"
+        f'<dl class="cards">{cards}</dl>{bodies}</main><script>{script}</script></body></html>\n'
     )
 
 

@@ -12,8 +12,8 @@ from seqlib.core.tape import no_grad
 from seqlib.decode.translate import Translation, Translator
 from seqlib.train.config import RunConfig
 from seqlib.train.metrics import bleu_available
+from seqlib.train.report.charts import Series, heat_map, histogram
 from seqlib.train.report.page import Section, compared, paragraph
-from seqlib.train.report.svg import Series, heat_map, histogram
 from seqlib.train.setup import build_optimizer, make_epochs
 from seqlib.train.step import CompiledStep
 

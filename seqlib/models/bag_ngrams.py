@@ -14,9 +14,9 @@ import numpy as np
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Tensor, Variable
-from seqlib.models.preset import Preset
-from seqlib.nn.classifier import TextClassifier, check_config, valid
-from seqlib.nn.dropout import Dropout
+from seqlib.models.preset import Preset, classifier
+from seqlib.nn.classifier import TextClassifier, valid
+from seqlib.nn.dropout import Dropout, check_config
 from seqlib.nn.embedding import Embedding
 
 __all__ = ["BagNgrams", "BagNgramsConfig", "base", "build"]
@@ -98,9 +98,4 @@ def build(config: BagNgramsConfig, spec: Any, generator: Generator) -> BagNgrams
 
 def base() -> Preset:
     """64 wide, pairs of tokens."""
-    return Preset(
-        model=BagNgramsConfig(),
-        optim={"lr": 5e-3, "warmup": 50, "smoothing": 0.0, "betas": (0.9, 0.99), "eps": 1e-8},
-        batch={"tokens": 2048, "max_length": 512, "shapes": 6},
-        about="a bag of tokens and their pairs, 64 wide: seconds to train",
-    )
+    return classifier(BagNgramsConfig(), "a bag of tokens and their pairs, 64 wide: seconds to train", 5e-3, 50)

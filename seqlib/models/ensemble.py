@@ -14,8 +14,9 @@ import msgspec
 from seqlib.core import ops
 from seqlib.core.rng import Generator, current_generator, use_generator
 from seqlib.core.tensor import Tensor
-from seqlib.models.preset import Preset
-from seqlib.nn.classifier import TextClassifier, check_config
+from seqlib.models.preset import Preset, classifier
+from seqlib.nn.classifier import TextClassifier
+from seqlib.nn.dropout import check_config
 from seqlib.nn.module import Module
 from seqlib.util.errors import UsageError
 from seqlib.util.lookup import resolve
@@ -77,9 +78,5 @@ def build(config: EnsembleConfig, spec: Any, generator: Generator) -> Ensemble:
 
 def base() -> Preset:
     """A bag of n-grams, filters and an LSTM."""
-    return Preset(
-        model=EnsembleConfig(),
-        optim={"lr": 1e-3, "warmup": 100, "smoothing": 0.0, "betas": (0.9, 0.99), "eps": 1e-8, "ema": 0.995},
-        batch={"tokens": 2048, "max_length": 256, "shapes": 6},
-        about="a bag of n-grams, a convolutional network and an LSTM, whose probabilities are averaged",
-    )
+    about = "a bag of n-grams, a convolutional network and an LSTM, whose probabilities are averaged"
+    return classifier(EnsembleConfig(), about, 1e-3, 100, ema=0.995)

@@ -21,7 +21,7 @@ from seqlib.models.preset import Preset, adamw
 from seqlib.nn import init
 from seqlib.nn.attention import MultiHeadAttention, Segments
 from seqlib.nn.cache import DecodeCache, StepPlace
-from seqlib.nn.dropout import Dropout, check_rate
+from seqlib.nn.dropout import Dropout, check_config
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.feed_forward import FeedForward
 from seqlib.nn.linear import Linear
@@ -58,12 +58,9 @@ class GPT2Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Of layer norm."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab", "layers", "d_model", "heads", "max_length"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"gpt2: {name}: expected at least 1, got {getattr(self, name)}")
+        check_config(self, "gpt2", "vocab layers d_model heads max_length", "dropout")
         if self.d_model % self.heads:
             raise UsageError(f"gpt2: d_model {self.d_model} must be a multiple of heads {self.heads}")
-        check_rate(self.dropout)
 
 
 SIZES = {

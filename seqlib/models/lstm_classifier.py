@@ -13,9 +13,9 @@ import msgspec
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Tensor
-from seqlib.models.preset import Preset
-from seqlib.nn.classifier import TextClassifier, check_config, valid
-from seqlib.nn.dropout import Dropout
+from seqlib.models.preset import Preset, classifier
+from seqlib.nn.classifier import TextClassifier, valid
+from seqlib.nn.dropout import Dropout, check_config
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.recurrent import LSTM, over_time
 
@@ -77,12 +77,8 @@ def build(config: LSTMClassifierConfig, spec: Any, generator: Generator) -> LSTM
 
 def base() -> Preset:
     """One layer, 128 wide in each direction."""
-    return Preset(
-        model=LSTMClassifierConfig(),
-        optim={"lr": 1e-3, "warmup": 100, "smoothing": 0.0, "betas": (0.9, 0.99), "eps": 1e-8},
-        batch={"tokens": 2048, "max_length": 256, "shapes": 6},
-        about="an LSTM in both directions, 128 wide in each, with max pooling",
-    )
+    about = "an LSTM in both directions, 128 wide in each, with max pooling"
+    return classifier(LSTMClassifierConfig(), about, 1e-3, 100)
 
 
 def wide() -> Preset:

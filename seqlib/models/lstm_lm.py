@@ -17,11 +17,11 @@ from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor, as_tensor
 from seqlib.data.batch import TextBatch
 from seqlib.models.preset import Preset, adamw
-from seqlib.nn.dropout import Dropout, check_rate
+from seqlib.nn.dropout import Dropout, check_config
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.recurrent import LSTMCell, State, StateCache
 from seqlib.nn.token_model import TokenModel
-from seqlib.util.errors import ShapeError, UsageError
+from seqlib.util.errors import ShapeError
 
 __all__ = ["LSTMLM", "LSTMLMConfig", "build", "characters", "large", "medium"]
 
@@ -53,11 +53,8 @@ class LSTMLMConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Longest text in tokens that is read or written at once; what goes on longer begins anew with its later half."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab", "layers", "d_model", "hidden"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"lstm_lm: {name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("embedding_dropout", "dropout", "output_dropout", "weight_dropout"):
-            check_rate(getattr(self, name), f"lstm_lm: {name}")
+        rates = "embedding_dropout dropout output_dropout weight_dropout"
+        check_config(self, "lstm_lm", "vocab layers d_model hidden", rates)
 
     @property
     def widths(self) -> list[int]:

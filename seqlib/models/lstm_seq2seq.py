@@ -18,7 +18,7 @@ from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor
 from seqlib.models.preset import Preset, adamw
 from seqlib.models.transformer import _ids
-from seqlib.nn.dropout import Dropout, check_rate
+from seqlib.nn.dropout import Dropout, check_config
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.encoder_decoder import flat_weights
 from seqlib.nn.linear import Linear
@@ -55,12 +55,9 @@ class LSTMSeq2SeqConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     """Longest sentence, special tokens included, on either side."""
 
     def __post_init__(self) -> None:
-        for name in ("layers", "d_model", "hidden", "max_length"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"lstm_seq2seq: {name}: expected at least 1, got {getattr(self, name)}")
+        check_config(self, "lstm_seq2seq", "layers d_model hidden max_length", "dropout")
         if self.hidden % 2:
             raise UsageError(f"lstm_seq2seq: hidden: expected an even width, half a direction, got {self.hidden}")
-        check_rate(self.dropout, "dropout")
 
 
 class Encoded(NamedTuple):

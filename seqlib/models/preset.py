@@ -44,3 +44,10 @@ def adamw(
         "clip_norm": clip_norm,
         "smoothing": smoothing,
     }
+
+
+def classifier(model: Any, about: str, lr: float, warmup: int, **optim: Any) -> Preset:
+    """A preset of a text classifier: AdamW without label smoothing, batches of 2,048 tokens."""
+    optim = {"lr": lr, "warmup": warmup, "smoothing": 0.0, "betas": (0.9, 0.99), "eps": 1e-8} | optim
+    batch = {"tokens": 2048, "max_length": model.max_length, "shapes": 6}
+    return Preset(model=model, optim=optim, batch=batch, about=about)

@@ -12,10 +12,10 @@ import msgspec
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Tensor
-from seqlib.models.preset import Preset
+from seqlib.models.preset import Preset, classifier
 from seqlib.nn import init
-from seqlib.nn.classifier import TextClassifier, check_config, valid
-from seqlib.nn.dropout import Dropout
+from seqlib.nn.classifier import TextClassifier, valid
+from seqlib.nn.dropout import Dropout, check_config
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.linear import Linear
 from seqlib.util.errors import UsageError
@@ -92,9 +92,5 @@ def build(config: TextCNNConfig, spec: Any, generator: Generator) -> TextCNN:
 
 def base() -> Preset:
     """Kim's filters over embeddings of 128."""
-    return Preset(
-        model=TextCNNConfig(),
-        optim={"lr": 1e-3, "warmup": 100, "smoothing": 0.0, "betas": (0.9, 0.99), "eps": 1e-8},
-        batch={"tokens": 2048, "max_length": 256, "shapes": 6},
-        about="100 filters each of 3, 4 and 5 tokens over embeddings of 128 (Kim 2014)",
-    )
+    about = "100 filters each of 3, 4 and 5 tokens over embeddings of 128 (Kim 2014)"
+    return classifier(TextCNNConfig(), about, 1e-3, 100)

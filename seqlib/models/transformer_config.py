@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from seqlib.nn.dropout import check_rate
+from seqlib.nn.dropout import check_config
 from seqlib.nn.feed_forward import ACTIVATIONS, GATED
 from seqlib.nn.transformer_layers import DecoderConfig
 from seqlib.util.errors import UsageError, unknown
@@ -50,18 +50,14 @@ class TransformerConfig(DecoderConfig, frozen=True, kw_only=True):
     """The file in `seqlib.models` with its names in checkpoints of Hugging Face, of a model that came from there."""
 
     def __post_init__(self) -> None:
-        sizes = ("encoder_layers", "decoder_layers", "d_model", "d_ff", "heads", "max_length")
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise UsageError(f"transformer: {name}: expected at least 1, got {getattr(self, name)}")
+        sizes = "encoder_layers decoder_layers d_model d_ff heads max_length"
+        check_config(self, "transformer", sizes, "dropout attention_dropout ff_dropout")
         if (self.d_model % self.heads and not self.head_width) or self.d_model % 2:
             raise UsageError(f"transformer: d_model {self.d_model} must be even and a multiple of heads {self.heads}")
         if self.kv_heads < 0 or self.heads % (self.kv_heads or self.heads):
             raise UsageError(f"transformer: kv_heads {self.kv_heads} must be a divisor of heads {self.heads}, or 0")
         if self.activation not in ACTIVATIONS and self.activation not in GATED:
             raise unknown("activation", self.activation, [*ACTIVATIONS, *GATED])
-        for name in ("dropout", "attention_dropout", "ff_dropout"):
-            check_rate(getattr(self, name), name)
 
 
 def why_not_packed(config: TransformerConfig) -> str:

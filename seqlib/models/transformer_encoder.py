@@ -11,8 +11,9 @@ from typing import Any, Literal
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Tensor
-from seqlib.models.preset import Preset
-from seqlib.nn.classifier import TextClassifier, check_config, valid
+from seqlib.models.preset import Preset, classifier
+from seqlib.nn.classifier import TextClassifier, valid
+from seqlib.nn.dropout import check_config
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.norm import NORMS
 from seqlib.nn.positions import added_positions
@@ -81,9 +82,5 @@ def build(config: TransformerEncoderConfig, spec: Any, generator: Generator) -> 
 
 def base() -> Preset:
     """Two layers, 128 wide."""
-    return Preset(
-        model=TransformerEncoderConfig(),
-        optim={"lr": 5e-4, "warmup": 200, "smoothing": 0.0, "betas": (0.9, 0.98), "eps": 1e-9},
-        batch={"tokens": 2048, "max_length": 256, "shapes": 6},
-        about="two layers, 128 wide, 4 heads: a small Transformer encoder",
-    )
+    about = "two layers, 128 wide, 4 heads: a small Transformer encoder"
+    return classifier(TransformerEncoderConfig(), about, 5e-4, 200, betas=(0.9, 0.98), eps=1e-9)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from seqlib.core import ops
 from seqlib.core.tensor import Tensor, as_tensor
-from seqlib.nn.dropout import Dropout, check_rate
+from seqlib.nn.dropout import Dropout
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.util.errors import UsageError
@@ -68,15 +68,6 @@ class TextClassifier(Module):
             softplus = ops.maximum(logits, 0.0) + ops.log(1.0 + ops.exp(-ops.abs(logits)))
             each = ops.mean(softplus - targets * logits, axis=-1)
         return ops.sum(each * weights), ops.sum(weights)
-
-
-def check_config(config: Any, model: str, sizes: str, rates: str) -> None:
-    """Raises UsageError for one of the fields `sizes` below 1, of `rates` outside [0, 1)."""
-    for name in sizes.split():
-        if getattr(config, name) < 1:
-            raise UsageError(f"{model}: {name}: expected at least 1, got {getattr(config, name)}")
-    for name in rates.split():
-        check_rate(getattr(config, name), name)
 
 
 def valid(lengths: Tensor, time: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Dropout."""
 
+from typing import Any
+
 from seqlib.core import ops
 from seqlib.core.tensor import Tensor
 from seqlib.nn.module import Module
@@ -25,3 +27,12 @@ def check_rate(p: float, name: str = "dropout") -> float:
     if not 0.0 <= p < 1.0:
         raise UsageError(f"{name}: expected a rate with 0 <= p < 1, got {p}")
     return p
+
+
+def check_config(config: Any, model: str, sizes: str, rates: str) -> None:
+    """Raises UsageError for one of the fields `sizes` below 1, of `rates` outside [0, 1)."""
+    for name in sizes.split():
+        if getattr(config, name) < 1:
+            raise UsageError(f"{model}: {name}: expected at least 1, got {getattr(config, name)}")
+    for name in rates.split():
+        check_rate(getattr(config, name), f"{model}: {name}")

@@ -149,16 +149,17 @@ class Trainer:
             rate = callback.learning_rate(self, at.step + 1, rate)
         self.optimizer.lr.assign(np.float32(rate))
         self._batches, self._drawn = batches, self.generator.state.detach()
+        known = len(self.step.built)  # a forecast may have built some before
         try:
             total, weight, norm = self.last = self.step(batches)
         except MemoryError as error:
             raise explained(error, batches, self.config) from error
-        took = time.perf_counter() - began
+        took = time.perf_counter() - began - sum(program.build_seconds for program, _ in self.step.built[known:])
         at.step += 1
         tokens = sum(batch.tokens() for batch in batches)
         at.target_tokens += tokens
         at.seconds = clock.seconds()
-        took -= self._print_programs()
+        self._print_programs()
         padded = sum(batch.places() for batch in batches)
         self.window.add(total, weight, norm, tokens, padded, took, rate)
         self._tell("on_train_batch_end", at.step)
@@ -175,13 +176,11 @@ class Trainer:
             self.generator.state.assign(now)
         return f"first {found}" if found else "taken again, it is finite"
 
-    def _print_programs(self) -> float:
-        """Log the programs that were built since the last call; the seconds that it took to build them."""
-        before = self._printed
+    def _print_programs(self) -> None:
+        """Log the programs that were built since the last call."""
         for program, sizes in self.step.built[self._printed :]:
             self._printed += 1
             self.log.program(self.position.step, self._printed, program, sizes)
-        return sum(program.build_seconds for program, _ in self.step.built[before:])
 
     def _print(self, clock: Clock) -> None:
         if not self.window.steps:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from seqlib.core import debug, hooks
 from seqlib.core.backends import BACKENDS
 from seqlib.core.backends.base import Backend, Bound, run_all
+from seqlib.core.backends.threads import fork_locks
 from seqlib.core.graph import Graph
 from seqlib.core.hoist import Group
 from seqlib.core.lower import Launch, Plan
@@ -39,6 +40,7 @@ class Arena:
         self.memory: Any = None
         self.nbytes = 0
         self.lock = threading.RLock()
+        fork_locks.append(self.lock)
         self.bound: weakref.WeakSet[Program] = weakref.WeakSet()
 
     def reserve(self, nbytes: int) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 from seqlib.core import tree
+from seqlib.core.backends.threads import fork_locks
 from seqlib.core.graph import Graph, Value, active_graph, recording
 from seqlib.core.op import Meta
 from seqlib.core.tensor import Tensor, Variable
@@ -15,6 +16,7 @@ from seqlib.util.errors import TraceError
 
 MAX_NODES = 200_000
 _lock = threading.RLock()  # a trace swaps the content of Variables for graph values
+fork_locks.insert(0, _lock)
 
 
 class Traced(NamedTuple):

@@ -8,7 +8,9 @@ B sentences, K beams, R = B·K rows, S source time, P prefilled tokens of a prom
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,20 @@ if TYPE_CHECKING:
 _EXTRA_LENGTH = 50  # Tensor2Tensor's default: an output may be this much longer than its source
 
 
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Free the engines that threads of the parent had: they do not go on in a child."""
+    for engine in _engines:
+        if engine._holder != threading.get_ident():
+            engine._lock, engine._holder = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Engine:
     """Decodes batches with one model; `spec` has the special ids. Calls from several threads take turns."""
 
@@ -41,6 +57,7 @@ class Engine:
         """Whether the search itself runs as a part of the model's program; None: where that is a GPU's."""
         self._lock = threading.Lock()
         self._holder: int | None = None
+        _engines.add(self)
 
     @property
     def longest_source(self) -> int:

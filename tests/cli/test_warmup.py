@@ -1,8 +1,12 @@
-"""`seqlib warmup`: the kernels are kept and read back."""
+"""`seqlib warmup`: the kernels are kept and read back, by others too."""
 
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -43,15 +47,61 @@ for model, preset in (("transformer", "transformer_multi30k"), ("lstm_seq2seq", 
 """
 
 
-def test_a_first_step_compiles_nothing(tmp_path: Path) -> None:
-    """Two presets of the library: the batch is of usual size, the model has all its layers."""
+@pytest.fixture(scope="module")
+def baked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of kernels for two presets."""
     pytest.importorskip("numba")
-    _warmup("transformer_multi30k", "lstm_seq2seq_multi30k", SEQLIB_CACHE=str(tmp_path))
-    kept = {path.name for path in tmp_path.rglob("*.nbc")}
+    folder = tmp_path_factory.mktemp("baked")
+    _warmup("transformer_multi30k", "lstm_seq2seq_multi30k", "--into", str(folder))
+    return folder
+
+
+def test_a_first_step_compiles_nothing(baked: Path) -> None:
+    """Two presets of the library: the batch is of usual size, the model has all its layers."""
+    kept = {path.name for path in baked.rglob("*.nbc")}
     assert len(kept) > 20
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SEQLIB_CACHE": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SEQLIB_CACHE": str(baked)}
     subprocess.run([sys.executable, "-c", FIRST_STEP], check=True, env=environment)
-    assert {path.name for path in tmp_path.rglob("*.nbc")} == kept
+    assert {path.name for path in baked.rglob("*.nbc")} == kept
+
+
+def test_another_user_who_may_write_nowhere_compiles_nothing(baked: Path, tmp_path: Path) -> None:
+    """As in a container: not root, no home, everything read-only; the code lies elsewhere than where it was baked."""
+    setpriv = shutil.which("setpriv")
+    if os.getuid() != 0 or setpriv is None:
+        pytest.skip("becoming another user takes root and setpriv")
+    pytest.importorskip("starlette")
+    shutil.copytree(ROOT / "seqlib", tmp_path / "code" / "seqlib")
+    lines = [f"{a} {b} {c}\n" for a in "abcdefg" for b in "abcdefg" for c in "abcdefg"]
+    (tmp_path / "t.en").write_text("".join(lines))
+    (tmp_path / "t.de").write_text("".join(lines).upper())
+    data = ("--data", f"{tmp_path / 't.en'},{tmp_path / 't.de'}", "--data.cache_dir", str(tmp_path / "data"))
+    flags = ("--hparams_set", "transformer_multi30k", "--train_steps", "2", "--output_dir", str(tmp_path / "run"))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "code"), "SEQLIB_CACHE": str(baked)}
+    command = [sys.executable, "-m", "seqlib"]
+    subprocess.run([*command, "train", *data, *flags], check=True, env=environment)
+    kept = sorted(baked.rglob("*"))
+
+    # Not the rights to write, but those to read: of Python itself, where it lies in root's home.
+    read = [f"--{kind}-caps=+dac_read_search" for kind in ("inh", "ambient")]
+    other = [setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", *read, *command]
+    (tmp_path / "nothing").mkdir(mode=0o555)
+    environment.pop("HOME", None)
+    place = {"cwd": tmp_path / "nothing", "env": environment, "text": True, "stderr": subprocess.PIPE}
+    translate = [*other, "translate", str(tmp_path / "run")]
+    found = subprocess.run(translate, **place, input="a b c\n", stdout=subprocess.PIPE)
+    assert (found.returncode, found.stderr, found.stdout.count("\n")) == (0, "", 1)
+
+    serving = subprocess.Popen([*other, "serve", str(tmp_path / "run"), "--port", "0"], **place, stdout=subprocess.PIPE)
+    assert serving.stdout is not None
+    url = serving.stdout.readline().strip() + "/translate"
+    body = json.dumps({"q": "a b c", "source": "en", "target": "de"}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    assert json.load(urllib.request.urlopen(request))["translatedText"] == found.stdout.rstrip("\n")
+    serving.send_signal(signal.SIGTERM)
+    _, told = serving.communicate(timeout=30)
+    assert serving.returncode == 0 and "compiling" not in told, told
+    assert sorted(baked.rglob("*")) == kept
 
 
 BAKED = """
@@ -71,14 +121,23 @@ def test_a_cache_that_cannot_be_written_is_read(tmp_path: Path) -> None:
     pytest.importorskip("numba")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SEQLIB_CACHE": str(tmp_path)}
 
+    told = []
+
     def run(code: str) -> str:
         command = [sys.executable, "-c", code]
-        return subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout
+        found = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+        told.append(found.stderr)
+        return found.stdout
 
-    assert run(BAKED).startswith("0 0.84") and not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert (
+        run(BAKED).startswith("0 0.84")
+        and "they can't be kept" in told[-1]
+        and not [path for path in tmp_path.rglob("*") if path.is_file()]
+    )
     run(BAKED.replace("os.access =", "unused ="))
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    assert kept and run(BAKED).startswith("1 0.84")
+    assert kept and told[-1].count("compiling CPU kernels; they are kept") == 1
+    assert run(BAKED).startswith("1 0.84") and not told[-1]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == kept
 
 

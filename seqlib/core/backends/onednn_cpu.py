@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqlib.core.backends.threads import spread
+from seqlib.core.backends.threads import fork_locks, spread
 from seqlib.util.errors import UsageError
 
 _F32, _BF16 = 3, 2  # oneDNN's numbers of dtypes, arguments and queries
@@ -87,6 +87,7 @@ class _Library:
 
 
 _lock = threading.Lock()
+fork_locks.append(_lock)
 
 
 def _library() -> _Library | None:

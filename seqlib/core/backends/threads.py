@@ -62,13 +62,36 @@ def _current() -> Pool | None:
     return _pool
 
 
+fork_locks: list[Any] = []
+"""Locks under which no fork happens, in the order in which they are taken: whoever forks waits for the program that
+another thread runs, since a child has no thread that would end it."""
+
+
+_held: list[Any] = []
+
+
+def _hold() -> None:
+    for lock in fork_locks:
+        lock.acquire()
+        _held.append(lock)
+
+
+def _let_go() -> None:
+    while _held:
+        _held.pop().release()
+
+
 def _forget() -> None:
-    global _pool, _blas_lock
+    global _pool, _blas_lock, _holders
     _pool, _blas_lock = None, threading.Lock()  # threads do not survive a fork
+    if _holders:  # an op of another thread, outside of any program
+        _holders = 0
+        _set_blas(_freed)
+    _let_go()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_forget)
 
 
 def spread(fn: Callable[..., Any], total: int, elements: int, *args: Any, multiple: int = 1) -> None:

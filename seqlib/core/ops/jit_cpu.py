@@ -5,8 +5,8 @@ What is reduced over rows is reduced in CHUNKS fixed parts that are added in ord
 the number of threads.
 
 Compiled code is kept in the user's cache folder under a key made of the sources of all *_cpu.py files and
-numba's version. Where that cannot be written, what is in it is read, and other kernels are compiled anew in each
-process.
+numba's version; numba adds the processor. Where seqlib is installed and since when does not count. A folder that
+cannot be written is read, and what is not in it is compiled anew in each process.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ import numpy as np
 import platformdirs
 from llvmlite import ir
 from numba.core import types
-from numba.core.caching import FunctionCache, UserProvidedCacheLocator
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from seqlib.core.backends import onednn_cpu, pool_cpu
+from seqlib.core.backends.threads import fork_locks
+from seqlib.util.log import get_logger
 
 # Never "nnan" or "ninf": kernels meet -inf (masks) and must let NaN through.
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
@@ -35,7 +38,8 @@ CHUNKS = 32
 
 
 @lru_cache(maxsize=1)
-def _cache_folder() -> str | None:
+def _cache_folder() -> str:
+    """Where compiled code is; "": nowhere."""
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(Path(__file__).parent.glob("*_cpu.py")):
         digest.update(path.name.encode() + path.read_bytes())
@@ -44,32 +48,62 @@ def _cache_folder() -> str | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return None
+        return ""
     return str(folder)
 
 
-class _Baked(FunctionCache):
-    """Compiled code in a folder that cannot be written."""
+@lru_cache(maxsize=1)
+def _tell() -> None:
+    """Say, once, what a first run waits for."""
+    folder = _cache_folder()
+    kept = "they are kept" if os.access(folder, os.W_OK) else "they can't be kept: set SEQLIB_CACHE to another folder"
+    get_logger().info("compiling CPU kernels; %s (`seqlib warmup` compiles them beforehand)", kept)
+
+
+class _Place(_CacheLocator):
+    """The folder, the same for all functions, whose name says of which sources it is."""
+
+    def __init__(self, fn: Any, path: str) -> None:
+        self._py_file, self._line = path, fn.__code__.co_firstlineno
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> _Place:
+        return cls(py_func, py_file)
+
+    def get_cache_path(self) -> str:
+        return _cache_folder()
+
+    def get_source_stamp(self) -> int:
+        return 0
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+
+class _Placed(CompileResultCacheImpl):
+    _locator_classes = [_Place]
+
+
+class _Kept(FunctionCache):
+    """numba's cache of a function's compiled code, in our folder."""
+
+    _impl_class = _Placed
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context) if self.cache_path else None
+        if found is None:
+            _tell()
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Nothing is kept."""
+        if os.access(self.cache_path, os.W_OK):
+            super().save_overload(sig, data)
 
 
 def _compiled(fn: Callable[..., Any], **options: Any) -> Any:
-    folder = _cache_folder()
-    writable = folder is not None and os.access(folder, os.W_OK)
-    config: Any = numba.config  # type: ignore[attr-defined]
-    locator = UserProvidedCacheLocator
-    previous, ensure = config.CACHE_DIR, locator.ensure_cache_path
-    config.CACHE_DIR = folder or previous
-    try:
-        made: Any = numba.njit(nogil=True, error_model="numpy", cache=writable, **options)(fn)
-        if folder is not None and not writable and Path(fn.__code__.co_filename).exists():
-            locator.ensure_cache_path = lambda self: None  # it would try to write
-            made._cache = _Baked(fn)
-        return made
-    finally:
-        config.CACHE_DIR, locator.ensure_cache_path = previous, ensure
+    made: Any = numba.njit(nogil=True, error_model="numpy", **options)(fn)
+    made._cache = _Kept(fn)
+    return made
 
 
 def kernel(fn: Callable[..., Any]) -> Any:
@@ -141,6 +175,7 @@ def _run_rows(rows, stream, execute, place, bases):
     return np.int32(0)
 
 
+fork_locks.append(global_compiler_lock)
 pool_cpu.spin[:] = [_spin]
 onednn_cpu.run_rows[:] = [_run_rows]
 
@@ -224,17 +259,8 @@ def philox_tile(first_block, seed, offset, words):
 def generated(source: str) -> Any:
     """The function `loop` of a source, compiled without fast-math at its first call.
 
-    numba keeps compiled code by file and function, so the source gets a file in the cache folder and the function a
-    name of its own."""
-    folder = _cache_folder()
+    Compiled code is kept by file and function, so both get a name of their own; there is no such file."""
     name = f"loop_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
-    source = source.replace("def loop(", f"def {name}(")
-    path = Path(folder or "") / f"{name}.py"
-    if folder is not None and os.access(folder, os.W_OK) and not path.exists():
-        aside = path.with_suffix(f".{os.getpid()}")
-        aside.write_text(source, encoding="utf-8")
-        os.utime(aside, (0, 0))  # numba asks for the same time of change, whoever wrote it
-        aside.replace(path)
     space: dict[str, Any] = {"__name__": __name__}
-    exec(compile(source, str(path), "exec"), space)
+    exec(compile(source.replace("def loop(", f"def {name}("), f"{name}.py", "exec"), space)
     return _compiled(space[name])

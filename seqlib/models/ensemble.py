@@ -61,6 +61,10 @@ class Ensemble(Module):
         found = [member.loss(batch, smoothing) for member in self.members]
         return reduce(Tensor.__add__, [total for total, _ in found]) / len(found), found[0][1]
 
+    def scores(self, batch: Any) -> Any:
+        """Raises UsageError: there is no one prediction that is trained."""
+        raise UsageError("optim.consistency: an ensemble's members learn each for itself; set it to 0")
+
 
 def _member(name: str, spec: Any) -> TextClassifier:
     config = resolve(name, "seqlib.models", "hparams_set")().model

@@ -172,13 +172,12 @@ class GPT2(CausalModel):
                 x = block.step(x, cache, i, place)
         return self.logits(ops.reshape(self.norm(x), (cache.rows, self.config.d_model)))
 
-    def loss(self, batch: TextBatch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-        """(sum of the cross entropies in nats, number of targets that count), both float32 scalars; for
-        `train.step.training_step`."""
+    def rows(self, batch: TextBatch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """hidden [B,T,D] of a batch, packed or not, with its targets."""
         segments = None
         if batch.offsets is not None:
             segments = Segments(as_tensor(batch.offsets), as_tensor(batch.positions))
-        return self.tokens_loss(self.hidden(batch.inputs, segments), as_tensor(batch.targets), smoothing)
+        return self.hidden(batch.inputs, segments), as_tensor(batch.targets), None
 
 
 def build(config: GPT2Config, spec: Any, generator: Generator) -> GPT2:

@@ -105,9 +105,10 @@ class LSTMLM(TokenModel):
         hidden, states = self._advance(tokens, states)
         return self.logits(ops.swapaxes(hidden, 0, 1)), states
 
-    def loss(self, batch: TextBatch, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-        """(sum of the cross entropies in nats, number of targets that count), both float32 scalars; for
-        `train.step.training_step`. In training the states are carried (see `carry`), otherwise they start from zeros.
+    def rows(self, batch: TextBatch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """hidden [T,B,D] of a batch, with its targets.
+
+        In training the states are carried (see `carry`), otherwise they start from zeros.
         Raises ShapeError for another number of rows than is carried."""
         tokens = as_tensor(batch.inputs)
         carried = self.carried if self.training else []
@@ -117,7 +118,7 @@ class LSTMLM(TokenModel):
         hidden, states = self._advance(tokens, start)
         for variable, last in zip(carried, (s for state in states for s in state), strict=False):
             variable.assign(last.detach())
-        return self.tokens_loss(hidden, ops.swapaxes(as_tensor(batch.targets), 0, 1), smoothing)
+        return hidden, ops.swapaxes(as_tensor(batch.targets), 0, 1), None
 
     # ---- states that go on
 

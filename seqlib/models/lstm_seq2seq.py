@@ -95,11 +95,11 @@ class LSTMSeq2Seq(TokenModel):
         """src int32 [B,S], src_lengths int32 [B], tgt_in int32 [B,T] → logits [B,T,V]."""
         return self.logits(self.decode(self.encode(src, src_lengths), src_lengths, tgt_in))
 
-    def loss(self, batch: Any, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-        """(sum of the cross entropies in nats, number of target tokens), both float32 scalars; see `Batch`."""
+    def rows(self, batch: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        """hidden [B,T,D] of a `Batch`, with targets and weights."""
         encoded = self.encode(batch.src, batch.src_lengths)
         hidden = self.decode(encoded, batch.src_lengths, batch.tgt_in)
-        return self.tokens_loss(hidden, _ids(batch.tgt_out), smoothing, flat_weights(batch))
+        return hidden, _ids(batch.tgt_out), flat_weights(batch)
 
     def encode(self, src: Any, src_lengths: Any) -> Encoded:
         """src int32 [B,S], src_lengths int32 [B] ≥ 1 → memory [B,S,H], 0 beyond a length, and the decoder's states."""

@@ -91,16 +91,18 @@ class Transformer(TokenModel):
 
         With weights in the batch: (sum of weight times cross entropy, sum of the weights).
         """
+        if self.output_bias is None:
+            return super().loss(batch, smoothing)
+        logits, targets, weights = self.scores(batch)
+        return ops.cross_entropy(logits, targets, smoothing=smoothing, weights=weights)
+
+    def rows(self, batch: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        """hidden [B,T,D] of a `Batch`, [N,D] of a `PackedBatch`, with targets and weights."""
         if isinstance(batch, PackedBatch):
             hidden = self._packed(batch)
         else:
-            memory = self.encode(batch.src, batch.src_lengths)
-            hidden = self.decode(memory, batch.src_lengths, batch.tgt_in)
-        if self.output_bias is not None:
-            flat = ops.reshape(self.logits(hidden), shape=(-1, self.output_weight.shape[0]))
-            targets = ops.reshape(_ids(batch.tgt_out), shape=(-1,))
-            return ops.cross_entropy(flat, targets, smoothing=smoothing, weights=flat_weights(batch))
-        return self.tokens_loss(hidden, _ids(batch.tgt_out), smoothing, flat_weights(batch))
+            hidden = self.decode(self.encode(batch.src, batch.src_lengths), batch.src_lengths, batch.tgt_in)
+        return hidden, _ids(batch.tgt_out), flat_weights(batch)
 
     def encode(self, src: Any, src_lengths: Any) -> Tensor:
         """src int32 [B,S], src_lengths int32 [B] ≥ 1 → memory [B,S,D]; rows beyond a length hold no meaning."""

@@ -54,8 +54,7 @@ class TextClassifier(Module):
         A class costs its cross entropy in nats; several labels the mean of their binary cross entropies, targets
         smoothed towards 1/2; a number, scaled such that `low` to `high` is -1 to 1, the squared error.
         """
-        logits = ops.cast(self.forward(batch.ids, batch.lengths, batch.types), "float32")
-        targets, weights = as_tensor(batch.targets), as_tensor(batch.weights)
+        logits, targets, weights = self._outputs(batch)
         if self.labels.kind == "multi_class":
             return ops.cross_entropy(logits, targets, smoothing=smoothing, weights=weights)
         if self.labels.kind == "regression":
@@ -68,6 +67,16 @@ class TextClassifier(Module):
             softplus = ops.maximum(logits, 0.0) + ops.log(1.0 + ops.exp(-ops.abs(logits)))
             each = ops.mean(softplus - targets * logits, axis=-1)
         return ops.sum(each * weights), ops.sum(weights)
+
+    def scores(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """logits float32 [B,L], classes int32 [B] and weights. Raises UsageError for several labels and numbers."""
+        if self.labels.kind != "multi_class":
+            raise UsageError(f"{type(self).__name__}: consistency is for one class a text, not for {self.labels.kind}")
+        return self._outputs(batch)
+
+    def _outputs(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        logits = ops.cast(self.forward(batch.ids, batch.lengths, batch.types), "float32")
+        return logits, as_tensor(batch.targets), as_tensor(batch.weights)
 
 
 def valid(lengths: Tensor, time: int) -> Tensor:

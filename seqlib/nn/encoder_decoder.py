@@ -43,12 +43,16 @@ class EncoderDecoder(Module):
 
         With weights in the batch: (sum of weight times cross entropy, sum of the weights).
         """
+        logits, targets, weights = self.scores(batch)
+        return ops.cross_entropy(logits, targets, smoothing=smoothing, weights=weights)
+
+    def scores(self, batch: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        """logits [N,V], int32 targets [N] (-1: nothing to learn) and their weights (None: 1) of a batch."""
         lengths = as_tensor(batch.src_lengths)
         memory = self.encode(as_tensor(batch.src), lengths)
         logits = self.decode(memory, lengths, as_tensor(batch.tgt_in))
         flat = ops.reshape(logits, shape=(-1, logits.shape[-1]))
-        targets = ops.reshape(as_tensor(batch.tgt_out), shape=(-1,))
-        return ops.cross_entropy(flat, targets, smoothing=smoothing, weights=flat_weights(batch))
+        return flat, ops.reshape(as_tensor(batch.tgt_out), shape=(-1,)), flat_weights(batch)
 
     def new_cache(self, sentences: int, source_length: int, rows: int, max_length: int) -> PrefixCache:
         """Empty storage to decode up to `max_length` tokens in `rows` = `sentences` · beams rows."""

@@ -44,6 +44,23 @@ class TokenModel(Module):
             weights=weights,
         )
 
+    def rows(self, batch: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the loss of a batch is of: hidden [..., D], int32 targets [...] (-1: nothing to learn), weights of the
+        targets, float32 [N] (None: 1)."""
+        raise NotImplementedError(f"{type(self).__name__} must define rows(batch)")
+
+    def loss(self, batch: Any, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """(sum of the cross entropies in nats, number of targets that count), both float32 scalars, of a batch of the
+        model's task; for `train.step.training_step`. With weights in the batch both are weighted."""
+        hidden, targets, weights = self.rows(batch)
+        return self.tokens_loss(hidden, targets, smoothing, weights)
+
+    def scores(self, batch: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        """logits float [N,V], int32 targets [N] and their weights: see `rows`."""
+        hidden, targets, weights = self.rows(batch)
+        flat = ops.reshape(self.logits(hidden), (-1, self.output_weight.shape[0]))
+        return flat, ops.reshape(targets, (-1,)), weights
+
     def check_length(self, max_length: int) -> None:
         """ShapeError for a cache of more tokens than the model takes."""
         if max_length > self.config.max_length:
@@ -62,7 +79,6 @@ class CausalModel(TokenModel):
         """tokens int32 [B,T] → logits [B,T,V]. Raises ShapeError for T > max_length."""
         return self.logits(self.hidden(tokens))
 
-    def loss(self, batch: Any, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-        """(sum of the cross entropies in nats, number of targets that count) of a `TextBatch`, both float32 scalars;
-        for `train.step.training_step`."""
-        return self.tokens_loss(self.hidden(batch.inputs), as_tensor(batch.targets), smoothing)
+    def rows(self, batch: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Of a `TextBatch`."""
+        return self.hidden(batch.inputs), as_tensor(batch.targets), None

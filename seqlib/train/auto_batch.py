@@ -16,7 +16,7 @@ from seqlib.core.rng import Generator
 from seqlib.data.plan import Plan
 from seqlib.train.config import RunConfig
 from seqlib.train.setup import build_model, make_epochs, place
-from seqlib.train.step import CompiledStep
+from seqlib.train.step import CompiledStep, step_of
 from seqlib.util.errors import UsageError
 from seqlib.util.log import get_logger
 from seqlib.util.memory import parse_size, resident_bytes
@@ -57,7 +57,7 @@ def _measure(config: RunConfig, data: Any) -> dict[int, float]:
     model, _ = build_model(config, data.spec, generator)
     optimizer, _ = place(config, model.train(), generator)
     optimizer.lr.assign(np.float32(0))
-    step = CompiledStep(model, optimizer, generator, config.optim.smoothing, config.batch.accumulate)
+    step = step_of(config, model, optimizer, generator)
     device = optimizer.lr.device
     held, free = resident_bytes() if device == "cpu" else 0, BACKENDS[device].free_bytes()
     all_there_is = float("inf") if free is None else held + free

@@ -116,6 +116,9 @@ class OptimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Steps of linear warm-up."""
     smoothing: float = 0.1
     """Label smoothing."""
+    consistency: float = 0.0
+    """R-Drop (Wu et al. 2021): every batch goes through the model twice, with other dropout, and what the two say is to
+    agree; their alpha (1 to 5); 0: once."""
 
 
 class BatchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -344,7 +347,7 @@ def _where(message: str) -> str:
 
 _LEAST = {
     -1: "decode.dev_sentences",
-    0: "train_steps average data.vocab_size optim.warmup optim.lr optim.clip_norm",
+    0: "train_steps average data.vocab_size optim.warmup optim.lr optim.clip_norm optim.consistency",
     1: "log_every keep_last batch.tokens batch.shapes batch.accumulate decode.beam decode.dev_beam",
     2: "batch.max_length",
 }

@@ -16,7 +16,7 @@ from seqlib.core.tensor import Tensor
 from seqlib.train.config import RunConfig
 from seqlib.train.setup import place
 from seqlib.train.sizing import Subject
-from seqlib.train.step import CompiledStep
+from seqlib.train.step import step_of
 from seqlib.util.table import text_table
 
 
@@ -93,7 +93,7 @@ def profile(subject: Subject, config: RunConfig, batch: Any, repeats: int, by_sh
     generator = Generator(config.seed)
     model = subject.model.train()
     optimizer, precision = place(config, model, generator)
-    step: Any = CompiledStep(model, optimizer, generator, config.optim.smoothing)
+    step: Any = step_of(config, model, optimizer, generator, accumulate=1)
     batch = _filled(batch, min(subject.spec.source_vocab, subject.spec.target_vocab))
     for _ in range(2):
         step([batch])

@@ -82,8 +82,9 @@ def summarize(subject: Subject, config: RunConfig, **sizes: Any) -> Summary:
     """The summary for a `sample_batch`, with the configuration's optimizer, frozen parameters and accumulation."""
     given = sample_batch(subject, config, **sizes)
     optimizer = build_optimizer(config, subject.model)
-    smoothing, accumulate = config.optim.smoothing, config.batch.accumulate
-    return summary(subject.model, given, optimizer=optimizer, smoothing=smoothing, accumulate=accumulate)
+    optim, parts = config.optim, config.batch.accumulate
+    how = {"smoothing": optim.smoothing, "accumulate": parts, "consistency": optim.consistency}
+    return summary(subject.model, given, optimizer=optimizer, **how)
 
 
 def sample_batch(

@@ -14,16 +14,40 @@ from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor, Variable
 from seqlib.data.batch import Batch, PackedBatch
+from seqlib.train.config import RunConfig
+from seqlib.util.errors import UsageError
 
 _LEAST = 1e-6  # a batch whose pairs all weigh 0 has a loss of 0
 
 Step = Callable[[Batch | PackedBatch], tuple[Tensor, Tensor, Tensor]]
 
 
-def training_step(model: Any, optimizer: Any, generator: Generator, smoothing: float) -> Step:
+def objective(model: Any, batch: Batch | PackedBatch, smoothing: float, consistency: float) -> tuple[Tensor, Tensor]:
+    """What is trained: (sum, weight), `model.loss(batch, smoothing)` where `consistency` is 0.
+
+    Above 0, R-Drop (Wu et al. 2021): the batch goes through the model twice, with other dropout; the sum is the mean of
+    both cross entropies plus `consistency` / 4 times the two Kullback-Leibler divergences of what was predicted.
+    Raises UsageError for a model without `scores`, and for one that carries states from step to step.
+    """
+    if not consistency:
+        return model.loss(batch, smoothing)
+    if not hasattr(model, "scores") or getattr(model, "carried", ()):
+        reason = "carries its states from batch to batch" if hasattr(model, "scores") else "has no scores(batch)"
+        raise UsageError(
+            f"optim.consistency: {type(model).__name__} {reason}, and each batch is to be seen twice; set it to 0"
+        )
+    (a, targets, weights), (b, _, _) = model.scores(batch), model.scores(batch)
+    (one, weight), (two, _) = (ops.cross_entropy(x, targets, smoothing, weights=weights) for x in (a, b))
+    # KL(p|q) + KL(q|p) = Σ (p - q) (log p - log q); what the logarithms of p and q lack to logits cancels
+    apart = ops.sum((ops.softmax(a) - ops.softmax(b)) * (a - b), axis=-1)
+    apart = ops.where(ops.greater_equal(targets, 0), apart if weights is None else apart * weights, 0.0)
+    return (one + two) / 2 + consistency / 4 * ops.sum(apart), weight
+
+
+def training_step(model: Any, optimizer: Any, generator: Generator, smoothing: float, consistency: float = 0.0) -> Step:
     """The uncompiled step: batch → (loss sum, target tokens, gradient norm), float32 scalars.
 
-    `model.loss(batch, smoothing)` is what is trained. Parameters, optimizer slots and the generator's offset are
+    `objective` is what is trained. Parameters, optimizer slots and the generator's offset are
     updated in place. The gradient is that of the mean loss per target token; with the optimizer's `loss_scale` it is
     taken of as many times the loss.
     """
@@ -32,7 +56,7 @@ def training_step(model: Any, optimizer: Any, generator: Generator, smoothing: f
 
     def step(batch: Batch | PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
         def mean_loss(batch: Batch | PackedBatch) -> tuple[Tensor, Tensor, Tensor]:
-            total, weight = model.loss(batch, smoothing)
+            total, weight = objective(model, batch, smoothing, consistency)
             mean = total / ops.maximum(weight, _LEAST)
             return mean if loss_scale is None else mean * loss_scale.scale, total, weight
 
@@ -51,9 +75,11 @@ class Accumulation:
     divides by the summed weight and takes the optimizer's step. Between steps there is nothing to save.
     """
 
-    def __init__(self, model: Any, optimizer: Any, generator: Generator, smoothing: float) -> None:
-        self._model, self._optimizer = model, optimizer
-        self._generator, self._smoothing = generator, smoothing
+    def __init__(
+        self, model: Any, optimizer: Any, generator: Generator, smoothing: float, consistency: float = 0.0
+    ) -> None:
+        self._optimizer, self._generator = optimizer, generator
+        self._objective = lambda batch: objective(model, batch, smoothing, consistency)
         self._params = model.trainable_parameters()
         self._grads = {name: Variable.zeros_for(p, f"accumulated.{name}") for name, p in self._params.items()}
         self._total = Variable(np.float32(0), "accumulated loss")
@@ -66,8 +92,7 @@ class Accumulation:
     def accumulate(self, batch: Batch | PackedBatch) -> None:
         """Add one micro-batch."""
         with use_generator(self._generator):
-            loss = value_and_grad(lambda b: self._model.loss(b, self._smoothing), params=self._params)
-            (total, weight), grads = loss(batch)
+            (total, weight), grads = value_and_grad(self._objective, params=self._params)(batch)
         with no_grad():
             for name, sum_ in self._grads.items():
                 sum_.assign(sum_ + grads[name])
@@ -97,21 +122,28 @@ class Built(NamedTuple):
 
 
 class CompiledStep:
-    """`training_step` of `model`, `optimizer`, `generator` and `smoothing`, compiled: one program for each batch shape
-    (`built`, in the order in which they came).
+    """`training_step` of these, compiled: one program for each batch shape (`built`, in the order in which they came).
 
     With `accumulate` above 1 it is called with the micro-batches of a step; there is one program for each shape of
     these then, and two for the update. Equal to the undivided batch up to rounding, without dropout.
     """
 
-    def __init__(self, model: Any, optimizer: Any, generator: Generator, smoothing: float, accumulate: int = 1) -> None:
-        state = [model, optimizer, generator]
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Any,
+        generator: Generator,
+        smoothing: float,
+        accumulate: int = 1,
+        consistency: float = 0.0,
+    ) -> None:
+        state, of = [model, optimizer, generator], (model, optimizer, generator, smoothing, consistency)
         self.built: list[Built] = []
         self._sums: Accumulation | None = None
         if accumulate == 1:
-            self._step = compile(training_step(model, optimizer, generator, smoothing), state=state)
+            self._step = compile(training_step(*of), state=state)
         else:
-            self._sums = sums = Accumulation(model, optimizer, generator, smoothing)
+            self._sums = sums = Accumulation(*of)
             self._clear, self._accumulate, self._update = (
                 compile(fn, state=[*state, sums]) for fn in (sums.clear, sums.accumulate, sums.update)
             )
@@ -152,6 +184,13 @@ class CompiledStep:
         for program in compiled.programs[known:]:
             self.built.append(Built(program, batch[0].sizes() if batch else {}))
         return result
+
+
+def step_of(config: RunConfig, model: Any, optimizer: Any, generator: Generator, accumulate: int = 0) -> CompiledStep:
+    """The step of a configuration's objective; `accumulate` as configured where it is 0."""
+    optim = config.optim
+    parts = accumulate or config.batch.accumulate
+    return CompiledStep(model, optimizer, generator, optim.smoothing, parts, optim.consistency)
 
 
 def compiled_loss(model: Any) -> Any:

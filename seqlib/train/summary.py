@@ -181,7 +181,12 @@ def empty_batch(rows: int, source_tokens: int, target_tokens: int, packed: bool 
 
 
 def summary(
-    model: Module, *inputs: Any, optimizer: Optimizer | None = None, smoothing: float = 0.0, accumulate: int = 1
+    model: Module,
+    *inputs: Any,
+    optimizer: Optimizer | None = None,
+    smoothing: float = 0.0,
+    accumulate: int = 1,
+    consistency: float = 0.0,
 ) -> Summary:
     """Layers, shapes, parameters, FLOPs, memory and launches of a model for a batch, planned without running it.
 
@@ -189,7 +194,7 @@ def summary(
     arguments of any other module (the sum of its outputs is); tensors, arrays, or `seqlib.core.op.Meta` for a shape
     alone. The model may have been made under `seqlib.meta()`, and is not changed. `optimizer` (default: AdamW) is the
     one that a training step ends with, over the model's trainable parameters. With `accumulate` above 1 the batch is
-    one of so many micro-batches; `smoothing` is the label smoothing of the loss.
+    one of so many micro-batches; `smoothing` and `consistency` are those of the loss (`train.step.objective`).
 
     FLOPs are those of products: matmul, attention, recurrent cells, the output layer with its loss; a multiplication
     and its addition are 2. Attention among packed sentences depends on their lengths and is not counted.
@@ -210,7 +215,7 @@ def summary(
         if model.trainable_parameters():
             model.train()
             optimizer = optimizer or AdamW(model.trainable_parameters())
-            step = CompiledStep(owner, optimizer, Generator(0), smoothing, accumulate)
+            step = CompiledStep(owner, optimizer, Generator(0), smoothing, accumulate, consistency)
             steps = step.lower([batch] * accumulate)
     names = ["training step"] if accumulate == 1 else ["clear", *["micro-batch"] * accumulate, "update"]
     passes: dict[int, Pass] = {}

@@ -24,7 +24,7 @@ from seqlib.train.rate import Rate
 from seqlib.train.runlog import RunLog
 from seqlib.train.setup import build_model, make_epochs, place
 from seqlib.train.signals import stop_on_signals
-from seqlib.train.step import CompiledStep
+from seqlib.train.step import step_of
 from seqlib.train.tasks import task_of
 from seqlib.train.window import Window
 from seqlib.util.log import get_logger
@@ -65,9 +65,7 @@ class Trainer:
         self.task = task_of(data.spec.task)
         self.task.placed(self.model, config)
         self.device = self.optimizer.lr.device
-        self.step = CompiledStep(
-            self.model, self.optimizer, self.generator, config.optim.smoothing, config.batch.accumulate
-        )
+        self.step = step_of(config, self.model, self.optimizer, self.generator)
         self.epochs = make_epochs(config, data, tell=True)
         self.plan: Plan = self.epochs.plan(0)
         self.end = End(config, default_epochs(len(self.epochs.store), config.pretrained) * len(self.plan.batches))

@@ -13,7 +13,7 @@ from seqlib.core.rng import Generator
 from seqlib.models import model_task
 from seqlib.train.config import BatchConfig, OptimConfig, RunConfig
 from seqlib.train.setup import build_model, build_optimizer, find_preset, make_config
-from seqlib.train.step import CompiledStep, compiled_loss
+from seqlib.train.step import compiled_loss, step_of
 from seqlib.train.tasks import task_of
 from seqlib.util.lookup import available
 
@@ -35,7 +35,7 @@ def run_all_kernels(presets: Sequence[str] = ()) -> None:
             model, _ = build_model(config, spec, generator)
             optimizer = build_optimizer(config, model.train())
             for accumulate in (1, 2):
-                step = CompiledStep(model, optimizer, generator, config.optim.smoothing, accumulate)
+                step = step_of(config, model, optimizer, generator, accumulate)
                 for batch in task.sample_batches(config):
                     step([batch] * accumulate)
             with model.evaluating():

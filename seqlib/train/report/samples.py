@@ -15,7 +15,7 @@ from seqlib.train.metrics import bleu_available
 from seqlib.train.report.charts import Series, heat_map, histogram
 from seqlib.train.report.page import Section, compared, paragraph
 from seqlib.train.setup import build_optimizer, make_epochs
-from seqlib.train.step import CompiledStep
+from seqlib.train.step import step_of
 
 SENTENCES = 200  # of dev, translated for the report
 _WORST = 12
@@ -107,7 +107,7 @@ def step_profile(config: RunConfig, data: Any, model: Any) -> list[tuple[str, in
     """
     generator = Generator(config.seed)
     optimizer = build_optimizer(config, model.train())
-    step = CompiledStep(model, optimizer, generator, config.optim.smoothing, config.batch.accumulate)
+    step = step_of(config, model, optimizer, generator)
     epochs = make_epochs(config, data)
     planned = max(epochs.plan(0).batches, key=lambda batch: (batch.cells, len(batch.indices)))
     batches = epochs.collated(planned, data.spec, 0)

@@ -12,19 +12,23 @@ __all__ = ["ende"]
 
 def ende(quick: bool = False) -> Recipe:
     """English to German on test_2016_flickr, text only. BLEU in lower case is what is published: 41.02 for the best
-    small Transformer (Wu et al. 2021, "Good for Misconceived Reasons"), whose sizes and dropout these are."""
+    small Transformer (Wu et al. 2021, "Good for Misconceived Reasons"), whose layers these are, twice as wide, with R-Drop.
+    """
     if quick:
         return _quick()
     settings: dict[str, Any] = {
         "problem": "translate_multi30k_ende",
         "hparams_set": "transformer_multi30k_tiny",
+        "hparams": {"d_model": 256, "d_ff": 512},
         "data": {"tokenizer": "bpe", "vocab_size": 8000},
         "optim": {
             "warmup": 800,
             "schedule": "constant*linear_warmup*cosine_decay",
             "clip_norm": 1.0,
             "ema": 0.999,
-            "smoothing": 0.2,
+            "lr": 3e-3,
+            "smoothing": 0.1,
+            "consistency": 5.0,
         },
         "batch": {"kind": "packing", "tokens": 6144},
         "train_steps": 7000,
@@ -38,9 +42,9 @@ def ende(quick: bool = False) -> Recipe:
         about="Captions, English to German; a small Transformer, for a GPU",
         config=make_config(settings),
         score="bleu_lowercased.score",
-        expected=(39.8, 41.8),
-        measured="seed 1 on an H200: 40.88",
-        cost="half a minute on an H200 (7,000 steps of 1.8 ms, a dozen seconds of decoding)",
+        expected=(41.8, 42.8),
+        measured="seeds 1 to 3 on an H200: 42.25, 42.31, 42.37",
+        cost="a minute and a quarter on an H200 (7,000 steps of 7 ms, a dozen seconds of decoding)",
     )
 
 

@@ -47,9 +47,9 @@ def objective(model: Any, batch: Batch | PackedBatch, smoothing: float, consiste
 def training_step(model: Any, optimizer: Any, generator: Generator, smoothing: float, consistency: float = 0.0) -> Step:
     """The uncompiled step: batch → (loss sum, target tokens, gradient norm), float32 scalars.
 
-    What is trained is the `objective` of `model`, with `smoothing` and `consistency`. Parameters, optimizer slots and the
-    generator's offset are updated in place. The gradient is that of the mean loss per target token; with the optimizer's `loss_scale` it is
-    taken of as many times the loss.
+    What is trained is the `objective` of `model`, with `smoothing` and `consistency`. Parameters, optimizer slots and
+    the generator's offset are updated in place. The gradient is that of the mean loss per target token; with the
+    optimizer's `loss_scale` it is taken of as many times the loss.
     """
     params = model.trainable_parameters()
     loss_scale = optimizer.loss_scale
@@ -122,8 +122,8 @@ class Built(NamedTuple):
 
 
 class CompiledStep:
-    """`training_step` of `model`, `optimizer`, `generator`, `smoothing` and `consistency`, compiled: one program for each
-    batch shape (`built`, in the order in which they came).
+    """`training_step` of `model`, `optimizer`, `generator`, `smoothing` and `consistency`, compiled: one program for
+    each batch shape (`built`, in the order in which they came).
 
     With `accumulate` above 1 it is called with the micro-batches of a step; there is one program for each shape of
     these then, and two for the update. Equal to the undivided batch up to rounding, without dropout.

@@ -65,7 +65,7 @@ def _batch(rows: int = 6, time: int = 7) -> Batch:
 
 def _model(dropout: float) -> Any:
     spec = ProblemSpec(source_vocab=40, target_vocab=40, shared_vocab=True)
-    off = {"attention_dropout": 0.0, "ff_dropout": 0.0}
+    off: dict[str, Any] = {"attention_dropout": 0.0, "ff_dropout": 0.0}
     config = transformer.TransformerConfig(
         d_model=32, encoder_layers=1, decoder_layers=1, heads=2, d_ff=64, dropout=dropout, **off
     )

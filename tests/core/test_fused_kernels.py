@@ -1,6 +1,8 @@
 """Every CPU kernel of every op, not only the one that is chosen; and that threads do not change bits."""
 
 import ast
+import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +107,22 @@ def test_no_sum_depends_on_where_arrays_lie() -> None:
                 if summed and written and written | read != written:
                     found.append(f"{path.name}:{node.lineno}: {', '.join(summed)} beside {', '.join(written)}")
     assert not found, found
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads the assembler of x86-64")
+@pytest.mark.parametrize("name", ["exp32", "sigmoid32", "tanh32", "erf32"])
+def test_small_functions_are_vectorised_in_the_loops_that_call_them(name: str) -> None:
+    """Python's versions have other bytecode, of which numba makes longer or shorter code: it should not matter."""
+    numba = pytest.importorskip("numba")
+    from seqlib.core.ops import jit_cpu, special_cpu
+
+    small = getattr(special_cpu if name == "erf32" else jit_cpu, name)
+
+    @numba.njit(error_model="numpy")
+    def loop(x: Any, y: Any) -> None:
+        for i in range(x.size):
+            y[i] = small(x[i])
+
+    loop(np.ones(64, np.float32), np.empty(64, np.float32))
+    (text,) = loop.inspect_asm().values()
+    assert re.search(r"\bv?mulps\b", text), "no packed product: the loop is scalar"

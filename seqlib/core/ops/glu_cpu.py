@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from seqlib.core.backends.threads import spread
 from seqlib.core.ops.blocks import as_rows
-from seqlib.core.ops.jit_cpu import exp32, kernel
-
-
-@kernel
-def _sigmoid(v):
-    e = exp32(-abs(v))  # exp32 is for exponents that do not overflow
-    return (np.float32(1.0) if v >= np.float32(0.0) else e) / (np.float32(1.0) + e)
+from seqlib.core.ops.jit_cpu import exp32, kernel, sigmoid32
+from seqlib.core.ops.special_cpu import erf32
 
 
 @kernel
@@ -25,11 +19,11 @@ def _forward(first, last, x, y, gelu):
         a, b, out = x[r, :half], x[r, half:], y[r]
         if gelu:
             for j in range(half):
-                share = np.float32(0.5) * (np.float32(1.0) + math.erf(b[j] * np.float32(0.70710678)))
+                share = np.float32(0.5) * (np.float32(1.0) + erf32(b[j] * np.float32(0.70710678)))
                 out[j] = a[j] * b[j] * share
         else:
             for j in range(half):
-                out[j] = a[j] * b[j] * _sigmoid(b[j])
+                out[j] = a[j] * b[j] * sigmoid32(b[j])
 
 
 @kernel
@@ -41,14 +35,14 @@ def _backward(first, last, g, x, gx, gelu):
         if gelu:
             for j in range(half):
                 v = b[j]
-                share = np.float32(0.5) * (one + math.erf(v * np.float32(0.70710678)))
+                share = np.float32(0.5) * (one + erf32(v * np.float32(0.70710678)))
                 density = np.float32(0.39894228) * exp32(np.float32(-0.5) * v * v)
                 to_a[j] = grad[j] * v * share
                 to_b[j] = grad[j] * a[j] * (share + v * density)
         else:
             for j in range(half):
                 v = b[j]
-                s = _sigmoid(v)
+                s = sigmoid32(v)
                 to_a[j] = grad[j] * v * s
                 to_b[j] = grad[j] * a[j] * (s * (one + v * (one - s)))
 

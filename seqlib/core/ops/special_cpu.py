@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.ops.jit_cpu import SPAN, copy, exact, exp32
+from seqlib.core.ops.jit_cpu import SPAN, copy, exact, exp32, inlined
 
 
-@exact
+@inlined
 def erf32(x):
     """The error function in float32, within 2e-7: an odd polynomial up to 1, then 1 - exp(-x²) times a polynomial
     (least squares at Chebyshev points)."""

@@ -176,27 +176,12 @@ def _first_line(command: str) -> str:
     return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
 
 
-def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        click.echo(f"seqlib {seqlib.__version__}")
-        ctx.exit()
-
-
 group = Commands(
     name="seqlib",
     help="Train, evaluate and use translation models. `seqlib COMMAND --help` explains one command.",
-    params=[
-        click.Option(
-            ["--version"],
-            is_flag=True,
-            expose_value=False,
-            is_eager=True,
-            callback=_version,
-            help="Show the version and exit.",
-        )
-    ],
     context_settings=CONTEXT,
 )
+click.version_option(seqlib.__version__, prog_name="seqlib", message="%(prog)s %(version)s")(group)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

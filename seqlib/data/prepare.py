@@ -367,7 +367,4 @@ def _line(text: str) -> str:
 
 def _proposed_vocab(pairs: int) -> int:
     """A vocabulary for a corpus of so many pairs; SentencePiece lowers it where the corpus is smaller still."""
-    for limit, size in ((20_000, 4000), (200_000, 8000), (2_000_000, 16000)):
-        if pairs < limit:
-            return size
-    return 32000
+    return next((size for limit, size in ((20_000, 4000), (200_000, 8000), (2_000_000, 16000)) if pairs < limit), 32000)

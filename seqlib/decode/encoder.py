@@ -6,7 +6,7 @@ B texts, T tokens, D model width, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,22 +20,11 @@ _ROWS = (1, 4, 8, 16, 32)
 _LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
 
 
-class Tokenizer(Protocol):
-    """Texts, or pairs of them, to ids with special tokens around them; see `data.pretrained`."""
-
-    pad_id: int
-    mask_id: int
-
-    def template(self, texts: Sequence[str], others: Sequence[str] | None = None, limit: int = 0) -> list[Any]: ...
-    def piece(self, token: int) -> str: ...
-    def decode(self, ids: Sequence[int]) -> str: ...
-
-
 class TextEncoder:
-    """An encoder `model` with its `tokenizer`, which reads at most `limit` tokens of a text (0: the model's
-    longest)."""
+    """An encoder `model` with its `tokenizer` (`data.pretrained`), which reads at most `limit` tokens of a text (0: the
+    model's longest)."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, limit: int = 0):
+    def __init__(self, model: Any, tokenizer: Any, limit: int = 0):
         self.model, self.tokenizer = model.eval(), tokenizer
         self.limit = min(limit or model.config.max_length, model.config.max_length)
 
@@ -78,7 +67,7 @@ class Embedder(TextEncoder):
     """Vectors of texts: the mean of a text's rows ("mean"), its first row ("cls") or their maxima ("max"), by
     `pooling`; with `normalise` of length 1, so that a product of two is their cosine (Reimers and Gurevych 2019)."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, limit: int = 0, pooling: str = "mean", normalise: bool = True):
+    def __init__(self, model: Any, tokenizer: Any, limit: int = 0, pooling: str = "mean", normalise: bool = True):
         super().__init__(model, tokenizer, limit)
         self.pooling, self.normalise = pooling, normalise
 

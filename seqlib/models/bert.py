@@ -240,7 +240,7 @@ def config_of(model: Bert | BertMasked | BertClassifier) -> dict[str, Any]:
     if not at:
         found |= {"type_vocab_size": config.types, "layer_norm_eps": config.norm_eps}
     if isinstance(model, BertClassifier):
-        labels: Any = model.labels
+        labels = model.labels
         named = labels.names or ("LABEL_0",)
         found["id2label"] = {str(i): name for i, name in enumerate(named)}
         found["label2id"] = {name: i for i, name in enumerate(named)}

@@ -5,7 +5,7 @@ B batch, S time, D width of the features, L outputs.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from seqlib.core import ops
 from seqlib.core.tensor import Tensor, as_tensor
@@ -13,15 +13,6 @@ from seqlib.nn.dropout import Dropout
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.util.errors import UsageError
-
-
-class _Labels(Protocol):
-    @property
-    def kind(self) -> str: ...
-    @property
-    def outputs(self) -> int: ...
-    @property
-    def pairs(self) -> bool: ...
 
 
 class TextClassifier(Module):
@@ -35,7 +26,7 @@ class TextClassifier(Module):
     def __init__(self, spec: Any, width: int, dropout: float):
         if spec.labels is None:
             raise UsageError(f"{type(self).__name__}: the problem has no labels; this model is for text classification")
-        self.labels: _Labels = spec.labels
+        self.labels: Any = spec.labels
         self.dropout = Dropout(dropout)
         self.output = Linear(width, self.labels.outputs)
 
@@ -58,8 +49,8 @@ class TextClassifier(Module):
         if self.labels.kind == "multi_class":
             return ops.cross_entropy(logits, targets, smoothing=smoothing, weights=weights)
         if self.labels.kind == "regression":
-            spread: Any = self.labels
-            targets = (targets - (spread.low + spread.high) / 2) * (2 / (spread.high - spread.low))
+            low, high = self.labels.low, self.labels.high
+            targets = (targets - (low + high) / 2) * (2 / (high - low))
             each = (ops.reshape(logits, (-1,)) - targets) ** 2
         else:
             targets = targets * (1 - smoothing) + smoothing / 2

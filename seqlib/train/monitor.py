@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from seqlib.train.callback import Trainer
+from seqlib.train.callback import Callback, Trainer
 from seqlib.util.errors import UsageError, unknown
 
 MODES = ("auto", "min", "max")
@@ -62,3 +62,21 @@ class Monitor:
 
     def load(self, state: Mapping[str, Any]) -> None:
         self.best, self.best_step = state["best"], int(state["best_step"])
+
+
+class Monitored(Callback):
+    """A callback with a `monitor`, which begins with the run and is kept in checkpoints, as the attributes that `kept`
+    names are. Errors name it by its file."""
+
+    monitor: Monitor
+    kept: ClassVar[tuple[str, ...]] = ()
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        self.monitor.begin(trainer, type(self).__module__.rpartition(".")[2])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.kept} | self.monitor.state_dict()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        vars(self).update((name, type(getattr(self, name))(state[name])) for name in self.kept)
+        self.monitor.load(state)

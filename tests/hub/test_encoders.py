@@ -162,7 +162,7 @@ def test_the_command_embed(tmp_path):
     done = CliRunner().invoke(command, arguments, input="a b\n\nc\n", catch_exceptions=False)
     assert done.exit_code == 0
     assert np.array_equal(np.load(output), seqlib.load(folder).embed(["a b", "", "c"]))
-    with pytest.raises(UsageError, match="is not a model that embeds"):
+    with pytest.raises(UsageError, match="does not embed"):
         Stored("bert_masked").write(tmp_path / "masked")
         (tmp_path / "masked/vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]")
         CliRunner().invoke(command, [str(tmp_path / "masked"), "--output", str(output)], catch_exceptions=False)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from seqlib.train.callback import Callback, Trainer
-from seqlib.train.monitor import Monitor
+from seqlib.train.callback import Trainer
+from seqlib.train.monitor import Monitor, Monitored
 from seqlib.util.errors import UsageError
 
 __all__ = ["EarlyStopping"]
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(Monitored):
     """Finishes the run when the dev score `monitor` has not improved by more than `min_delta` in `patience`
     evaluations in a row.
 
     With `restore_best` the model is written with the weights of the monitor's best evaluation, whose checkpoint is
     kept; without, the best by dev score is chosen as at any end. `monitor` and `mode` as in `Monitor`.
     """
+
+    kept = ("wait",)
 
     def __init__(
         self,
@@ -35,7 +34,7 @@ class EarlyStopping(Callback):
         self.wait = 0
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        self.monitor.begin(trainer, "early_stopping")
+        super().on_train_begin(trainer)
         self._stop_if_due(trainer)
 
     def on_test_end(self, trainer: Trainer, scores: dict[str, float]) -> None:
@@ -53,10 +52,3 @@ class EarlyStopping(Callback):
 
     def kept_steps(self) -> set[int]:
         return {self.monitor.best_step} if self.restore_best else set()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"wait": self.wait, **self.monitor.state_dict()}
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        self.wait = int(state["wait"])
-        self.monitor.load(state)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from seqlib.train.callback import Callback, Trainer
-from seqlib.train.monitor import Monitor
+from seqlib.train.callback import Trainer
+from seqlib.train.monitor import Monitor, Monitored
 from seqlib.util.errors import UsageError
 
 __all__ = ["ModelCheckpoint"]
 
 
-class ModelCheckpoint(Callback):
+class ModelCheckpoint(Monitored):
     """Writes the current weights as a bundle, which translates, to `filepath` (in the run folder unless it is absolute;
     `{step}` in it is the step), after every evaluation, or every `save_freq` steps.
 
@@ -42,7 +39,7 @@ class ModelCheckpoint(Callback):
 
     def on_train_begin(self, trainer: Trainer) -> None:
         if not self.save_freq:
-            self.monitor.begin(trainer, "model_checkpoint")
+            super().on_train_begin(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, step: int) -> None:
         if self.save_freq and step % self.save_freq == 0:
@@ -60,9 +57,3 @@ class ModelCheckpoint(Callback):
         if trainer.folder is not None:
             step = trainer.position.step
             write_model(trainer, trainer.folder / self.filepath.format(step=step), f"step {step}", scores, False)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.monitor.state_dict()
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        self.monitor.load(state)

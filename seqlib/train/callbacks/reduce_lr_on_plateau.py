@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from seqlib.train.callback import Callback, Trainer
-from seqlib.train.monitor import Monitor
+from seqlib.train.callback import Trainer
+from seqlib.train.monitor import Monitor, Monitored
 from seqlib.util.errors import UsageError
 from seqlib.util.log import get_logger
 
 __all__ = ["ReduceLROnPlateau"]
 
 
-class ReduceLROnPlateau(Callback):
+class ReduceLROnPlateau(Monitored):
     """Multiplies the schedule's rate by `factor` once more whenever the dev score `monitor` has not improved by more
     than `min_delta` in `patience` evaluations in a row; the next `cooldown` evaluations are not counted.
 
     The rate does not fall below `min_lr` by this, nor rise where the schedule's own is lower. `monitor` and `mode` as
     in `Monitor`.
     """
+
+    kept = ("scale", "wait", "cooling")
 
     def __init__(
         self,
@@ -41,9 +40,6 @@ class ReduceLROnPlateau(Callback):
         self.scale = 1.0
         self.wait = self.cooling = 0
 
-    def on_train_begin(self, trainer: Trainer) -> None:
-        self.monitor.begin(trainer, "reduce_lr_on_plateau")
-
     def learning_rate(self, trainer: Trainer, step: int, rate: float) -> float:
         return min(rate, max(rate * self.scale, self.min_lr))
 
@@ -63,11 +59,3 @@ class ReduceLROnPlateau(Callback):
                 self.patience,
                 self.scale,
             )
-
-    def state_dict(self) -> dict[str, Any]:
-        own = {"scale": self.scale, "wait": self.wait, "cooling": self.cooling}
-        return own | self.monitor.state_dict()
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        self.scale, self.wait, self.cooling = float(state["scale"]), int(state["wait"]), int(state["cooling"])
-        self.monitor.load(state)

@@ -10,11 +10,18 @@ from seqlib.models import list_models
 from seqlib.util.errors import unknown
 from seqlib.util.lookup import available
 
+
+def _recipes() -> list[str]:
+    from seqlib.recipes import list_recipes
+
+    return list_recipes()
+
+
 _KINDS = {
     "problems": lambda: available("seqlib.problems"),
     "models": list_models,
     "hparams_sets": lambda: available("seqlib.models"),
-    "recipes": lambda: available("seqlib.recipes"),
+    "recipes": _recipes,
 }
 
 

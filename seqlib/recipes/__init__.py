@@ -1,23 +1,26 @@
 """Whole runs by name, each with the score that it must reach.
 
-A name is a location: ``translate_multi30k_ende`` is ``ende()`` in ``translate_multi30k.py``. A recipe function takes
-`quick` (a smaller run, for a CPU) and returns a `Recipe`.
+Those of the library are the sections of ``recipes.toml``. One of a user's own is a function that returns a `Recipe`, at
+``package.module:name`` or ``path/file.py:name``; it may take `quick` (a smaller run, for a CPU).
 """
 
 from __future__ import annotations
 
 import inspect
 import time
+import tomllib
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from seqlib.bundle.architecture import is_location
-from seqlib.train.config import RunConfig
-from seqlib.util.errors import UsageError
-from seqlib.util.lookup import available, resolve
+from seqlib.train.config import RunConfig, merge
+from seqlib.train.setup import make_config
+from seqlib.util.errors import UsageError, unknown
+from seqlib.util.lookup import resolve
 
 __all__ = ["Recipe", "Trial", "has_quick", "list_recipes", "load_recipe", "reproduce"]
 
@@ -53,12 +56,14 @@ class Trial(msgspec.Struct, frozen=True):
 
 def list_recipes() -> list[str]:
     """Names of all recipes of the library, sorted."""
-    return available(__name__)
+    return sorted(_library().keys() - {"common"})
 
 
 def has_quick(name: str) -> bool:
     """Whether a recipe has a quick form. Raises UsageError for an unknown name."""
-    return "quick" in inspect.signature(resolve(name, __name__, "recipe")).parameters
+    if ":" in name:
+        return "quick" in inspect.signature(resolve(name, __name__, "recipe")).parameters
+    return "quick" in _section(name)
 
 
 def load_recipe(name: str, quick: bool = False) -> Recipe:
@@ -68,11 +73,27 @@ def load_recipe(name: str, quick: bool = False) -> Recipe:
     """
     if quick and not has_quick(name):
         raise UsageError(f"recipe {name}: has no quick form")
+    if ":" not in name:
+        found = _section(name)["quick"] if quick else _section(name)
+        fields = {field: value for field, value in found.items() if field not in ("settings", "quick", "expected")}
+        config = make_config(merge(_library()["common"], found["settings"]))
+        return Recipe(config=config, expected=tuple(found["expected"]), **fields)
     factory = resolve(name, __name__, "recipe")
     found = factory(quick=True) if quick else factory()
     if not isinstance(found, Recipe):
         raise UsageError(f"recipe {name!r} gives a {type(found).__name__}, not a seqlib.recipes.Recipe")
     return found
+
+
+@cache
+def _library() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("recipes.toml").read_text(encoding="utf-8"))
+
+
+def _section(name: str) -> dict[str, Any]:
+    if name.replace("-", "_") not in list_recipes():
+        raise unknown("recipe", name, list_recipes())
+    return _library()[name.replace("-", "_")]
 
 
 def reproduce(

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent / "seqlib"
 CORE_BUDGET = 6_000
 PACKAGE_BUDGET = 25_000
-PACKAGE_LIMIT = 27_500  # stops growth while the package is over its budget: to be slimmed, then removed
+PACKAGE_LIMIT = 26_600  # stops growth while the package is over its budget; lower it with what goes, then remove it
 
 
 _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}

@@ -1,6 +1,6 @@
-"""Model architectures, one file each: configuration, modules, size presets.
+"""Model architectures, one file each: configuration and modules; their presets are sections of ``presets.toml``.
 
-A preset is named by its place: ``transformer_base`` is ``base()`` in ``transformer.py``. A file with `build` is a model
+A preset is named by its place: ``transformer_base`` is ``base()`` of ``transformer.py``. A file with `build` is a model
 that a run can name; its `TASK` says what for.
 """
 

@@ -14,7 +14,7 @@ import numpy as np
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Tensor, Variable
-from seqlib.models.preset import Preset, classifier
+from seqlib.models.preset import presets
 from seqlib.nn.classifier import TextClassifier, valid
 from seqlib.nn.dropout import Dropout, check_config
 from seqlib.nn.embedding import Embedding
@@ -96,6 +96,4 @@ def build(config: BagNgramsConfig, spec: Any, generator: Generator) -> BagNgrams
         return BagNgrams(config, spec)
 
 
-def base() -> Preset:
-    """64 wide, pairs of tokens."""
-    return classifier(BagNgramsConfig(), "a bag of tokens and their pairs, 64 wide: seconds to train", 5e-3, 50)
+(base,) = presets(__name__, BagNgramsConfig, "base")

@@ -13,7 +13,7 @@ from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
 from seqlib.models.names import Fields, Names, read_table
-from seqlib.models.preset import Preset
+from seqlib.models.preset import presets
 from seqlib.nn import init
 from seqlib.nn.classifier import TextClassifier
 from seqlib.nn.dropout import Dropout
@@ -180,12 +180,7 @@ def build(config: BertConfig, spec: Any, generator: Generator) -> BertClassifier
         return BertClassifier(config, spec)
 
 
-def base() -> Preset:
-    """bert-base's size, and settings to fine-tune with."""
-    optim = {"lr": 1e-4, "schedule": "constant*linear_warmup*linear_decay", "warmup": 100, "betas": (0.9, 0.999)}
-    optim |= {"eps": 1e-8, "weight_decay": 0.01, "smoothing": 0.0}
-    batch = {"tokens": 1024, "max_length": 128, "shapes": 6}
-    return Preset(model=BertConfig(), optim=optim, batch=batch, about="bert-base's size; made for `--from`")
+(base,) = presets(__name__, BertConfig, "base")
 
 
 # ---- checkpoints of Hugging Face

@@ -14,7 +14,7 @@ import msgspec
 from seqlib.core import ops
 from seqlib.core.rng import Generator, current_generator, use_generator
 from seqlib.core.tensor import Tensor
-from seqlib.models.preset import Preset, classifier
+from seqlib.models.preset import presets
 from seqlib.nn.classifier import TextClassifier
 from seqlib.nn.dropout import check_config
 from seqlib.nn.module import Module
@@ -80,7 +80,4 @@ def build(config: EnsembleConfig, spec: Any, generator: Generator) -> Ensemble:
         return Ensemble(config, spec)
 
 
-def base() -> Preset:
-    """A bag of n-grams, filters and an LSTM."""
-    about = "a bag of n-grams, a convolutional network and an LSTM, whose probabilities are averaged"
-    return classifier(EnsembleConfig(), about, 1e-3, 100, ema=0.995)
+(base,) = presets(__name__, EnsembleConfig, "base")

@@ -17,7 +17,7 @@ from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
 from seqlib.data.batch import TextBatch
 from seqlib.models.names import Fields, Names, read_table
-from seqlib.models.preset import Preset, adamw
+from seqlib.models.preset import presets
 from seqlib.nn import init
 from seqlib.nn.attention import MultiHeadAttention, Segments
 from seqlib.nn.cache import DecodeCache, StepPlace
@@ -193,33 +193,7 @@ def why_not_packed(config: GPT2Config) -> str:
 # ---- presets
 
 
-def _preset(about: str, rows: int, lr: float, warmup: int, **sizes: Any) -> Preset:
-    """nanoGPT's training settings around a model; windows of its `max_length`, `rows` of them a batch."""
-    model = GPT2Config(**sizes)
-    optim = adamw(lr, warmup, (0.9, 0.99), eps=1e-8, weight_decay=0.1)
-    length = model.max_length
-    batch = {"kind": "windows", "tokens": rows * length, "max_length": length}
-    return Preset(about=about, model=model, optim=optim, batch=batch)
-
-
-def tiny() -> Preset:
-    """nanoGPT's size for characters on a CPU: 4 layers, 128 wide, 4 heads, context 64; 12 windows a batch, no dropout.
-    Its rate falls to 0; it starts from 4e-3 where nanoGPT's is 1e-3, since its 2,000 steps end before that is spent.
-    """
-    sizes = {"layers": 4, "d_model": 128, "heads": 4, "max_length": 64, "dropout": 0.0}
-    return _preset("nanoGPT for characters, on a CPU", 12, 4e-3, 100, **sizes)
-
-
-def small() -> Preset:
-    """nanoGPT's size for characters on a GPU: 6 layers, 384 wide, 6 heads, context 256; 64 windows a batch, dropout
-    0.2."""
-    sizes = {"layers": 6, "d_model": 384, "heads": 6, "max_length": 256, "dropout": 0.2}
-    return _preset("nanoGPT for characters, on a GPU", 64, 1e-3, 100, **sizes)
-
-
-def base() -> Preset:
-    """GPT-2's smallest size: 12 layers, 768 wide, 12 heads, context 1,024; 16 windows a batch."""
-    return _preset("GPT-2, 124 million parameters", 16, 6e-4, 2000, dropout=0.1)
+tiny, small, base = presets(__name__, GPT2Config, "tiny", "small", "base")
 
 
 # ---- checkpoints of Hugging Face

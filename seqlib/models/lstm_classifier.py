@@ -13,7 +13,7 @@ import msgspec
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Tensor
-from seqlib.models.preset import Preset, classifier
+from seqlib.models.preset import presets
 from seqlib.nn.classifier import TextClassifier, valid
 from seqlib.nn.dropout import Dropout, check_config
 from seqlib.nn.embedding import Embedding
@@ -75,14 +75,4 @@ def build(config: LSTMClassifierConfig, spec: Any, generator: Generator) -> LSTM
         return LSTMClassifier(config, spec)
 
 
-def base() -> Preset:
-    """One layer, 128 wide in each direction."""
-    about = "an LSTM in both directions, 128 wide in each, with max pooling"
-    return classifier(LSTMClassifierConfig(), about, 1e-3, 100)
-
-
-def wide() -> Preset:
-    """One layer, 256 wide in each direction, with much dropout: tens of thousands of texts."""
-    sizes = {"d_model": 256, "hidden": 256, "embedding_dropout": 0.5, "dropout": 0.5}
-    about = "an LSTM in both directions, 256 wide in each, with max pooling and much dropout"
-    return msgspec.structs.replace(base(), model=LSTMClassifierConfig(**sizes), about=about)  # type: ignore[arg-type]
+base, wide = presets(__name__, LSTMClassifierConfig, "base", "wide")

@@ -16,7 +16,7 @@ from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor, as_tensor
 from seqlib.data.batch import TextBatch
-from seqlib.models.preset import Preset, adamw
+from seqlib.models.preset import presets
 from seqlib.nn.dropout import Dropout, check_config
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.recurrent import LSTMCell, State, StateCache
@@ -171,30 +171,4 @@ def build(config: LSTMLMConfig, spec: Any, generator: Generator) -> LSTMLM:
 # ---- presets
 
 
-def _batch(rows: int, length: int) -> dict[str, Any]:
-    return {"kind": "windows", "tokens": rows * length, "max_length": length}
-
-
-def _training(lr: float, clip: float) -> dict[str, Any]:
-    return adamw(lr, 200, (0.9, 0.999), eps=1e-8, clip_norm=clip)
-
-
-def medium() -> Preset:
-    """Zaremba et al.'s medium model, 2 layers of 650, with tied weights; windows of 35 tokens, 20 rows."""
-    return Preset(
-        about="Zaremba et al., medium", model=LSTMLMConfig(), optim=_training(2e-3, 5.0), batch=_batch(20, 35)
-    )
-
-
-def large() -> Preset:
-    """Zaremba et al.'s large model, 2 layers of 1500, with tied weights; windows of 35 tokens, 20 rows."""
-    rates = dict.fromkeys(("embedding_dropout", "dropout", "output_dropout"), 0.65)
-    model = LSTMLMConfig(d_model=1500, hidden=1500, **rates)  # type: ignore[arg-type]
-    return Preset(about="Zaremba et al., large", model=model, optim=_training(1e-3, 10.0), batch=_batch(20, 35))
-
-
-def characters() -> Preset:
-    """For a text of a megabyte in characters on two processors: one layer of 256 over embeddings of 64."""
-    rates = dict.fromkeys(("embedding_dropout", "dropout", "output_dropout"), 0.1)
-    model = LSTMLMConfig(vocab=256, layers=1, d_model=64, hidden=256, tie_output=False, **rates)  # type: ignore[arg-type]
-    return Preset(about="characters, on a CPU", model=model, optim=_training(5e-3, 1.0), batch=_batch(32, 64))
+medium, large, characters = presets(__name__, LSTMLMConfig, "medium", "large", "characters")

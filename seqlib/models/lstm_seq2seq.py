@@ -16,7 +16,7 @@ from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Tensor
-from seqlib.models.preset import Preset, adamw
+from seqlib.models.preset import presets
 from seqlib.models.transformer import _ids
 from seqlib.nn.dropout import Dropout, check_config
 from seqlib.nn.embedding import Embedding
@@ -223,25 +223,4 @@ def build(config: LSTMSeq2SeqConfig, spec: Any, generator: Generator) -> LSTMSeq
 # ---- presets
 
 
-def base() -> Preset:
-    """The sizes of Tensor2Tensor's lstm_seq2seq: 2+2 layers of 128, dropout 0.2, clipped to a norm of 2, batches of
-    1,024 tokens; with attention, which T2T has apart, and a constant rate after the warm-up.
-    """
-    return Preset(
-        about="T2T lstm_seq2seq, with attention",
-        model=LSTMSeq2SeqConfig(),
-        optim=adamw(2e-3, 400, (0.85, 0.997), "", eps=1e-6, clip_norm=2.0, smoothing=0.1),
-        batch={"tokens": 1024, "max_length": 256},
-    )
-
-
-def multi30k() -> Preset:
-    """For Multi30k (29,000 short pairs) in half an hour on two processors: one layer, 128/256, additive
-    attention, which learns in far fewer steps than the multiplicative one here; small steps of 1,024 tokens.
-    """
-    return Preset(
-        about="Multi30k, half an hour on a CPU",
-        model=LSTMSeq2SeqConfig(layers=1, d_model=128, hidden=256, attention="bahdanau", dropout=0.2, max_length=256),
-        optim=adamw(5e-3, 200, (0.9, 0.98), smoothing=0.1),
-        batch={"tokens": 1024, "max_length": 80},
-    )
+base, multi30k = presets(__name__, LSTMSeq2SeqConfig, "base", "multi30k")

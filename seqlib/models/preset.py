@@ -1,5 +1,9 @@
 """Preset: a model's size together with the training settings it was made for."""
 
+import tomllib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,32 +26,30 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
 
 
-def adamw(
-    lr: float,
-    warmup: int,
-    betas: tuple[float, float],
-    decay: str = "cosine_decay",
-    *,
-    clip_norm: float = 1.0,
-    smoothing: float = 0.0,
-    eps: float = 1e-9,
-    weight_decay: float = 0.0,
-) -> dict[str, Any]:
-    """The `optim` of a preset: a rate that rises linearly for `warmup` steps and then goes by the factors `decay`."""
-    return {
-        "lr": lr,
-        "schedule": "*".join(["constant", "linear_warmup", *decay.split()]),
-        "warmup": warmup,
-        "betas": betas,
-        "eps": eps,
-        "weight_decay": weight_decay,
-        "clip_norm": clip_norm,
-        "smoothing": smoothing,
-    }
+def presets(module: str, config: type[Any], *names: str) -> list[Callable[[], Preset]]:
+    """The functions of these names for a `module` of the library whose models have a `config`; see presets.toml."""
+    return [_preset(module, config, name) for name in names]
 
 
-def classifier(model: Any, about: str, lr: float, warmup: int, **optim: Any) -> Preset:
-    """A preset of a text classifier: AdamW without label smoothing, batches of 2,048 tokens."""
-    optim = {"lr": lr, "warmup": warmup, "smoothing": 0.0, "betas": (0.9, 0.99), "eps": 1e-8} | optim
-    batch = {"tokens": 2048, "max_length": model.max_length, "shapes": 6}
-    return Preset(model=model, optim=optim, batch=batch, about=about)
+def _preset(module: str, config: type[Any], name: str) -> Callable[[], Preset]:
+    section = _section(f"{module.rpartition('.')[2]}_{name}")
+
+    def preset() -> Preset:
+        optim, batch = dict(section["optim"]), dict(section["batch"])
+        optim["betas"] = tuple(optim["betas"])
+        return Preset(model=config(**section["model"]), optim=optim, batch=batch, about=section["about"])
+
+    preset.__module__, preset.__name__, preset.__qualname__, preset.__doc__ = module, name, name, section["doc"]
+    return preset
+
+
+def _section(name: str) -> dict[str, Any]:
+    """A section of presets.toml over that which it is `like`."""
+    own = _library()[name]
+    below = _section(own["like"]) if "like" in own else {}
+    return below | own | {part: below.get(part, {}) | own.get(part, {}) for part in ("model", "optim", "batch")}
+
+
+@cache
+def _library() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("presets.toml").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ import msgspec
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Parameter, Tensor
-from seqlib.models.preset import Preset, classifier
+from seqlib.models.preset import presets
 from seqlib.nn import init
 from seqlib.nn.classifier import TextClassifier, valid
 from seqlib.nn.dropout import Dropout, check_config
@@ -90,7 +90,4 @@ def build(config: TextCNNConfig, spec: Any, generator: Generator) -> TextCNN:
         return TextCNN(config, spec)
 
 
-def base() -> Preset:
-    """Kim's filters over embeddings of 128."""
-    about = "100 filters each of 3, 4 and 5 tokens over embeddings of 128 (Kim 2014)"
-    return classifier(TextCNNConfig(), about, 1e-3, 100)
+(base,) = presets(__name__, TextCNNConfig, "base")

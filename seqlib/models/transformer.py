@@ -18,7 +18,7 @@ from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tape import no_grad
 from seqlib.core.tensor import Parameter, Tensor, tensor
 from seqlib.data.batch import PackedBatch
-from seqlib.models.preset import Preset, adamw
+from seqlib.models.preset import presets
 from seqlib.models.transformer_config import TransformerConfig, why_not_packed
 from seqlib.nn import init
 from seqlib.nn.attention import Segments
@@ -256,65 +256,6 @@ def _ids(value: Any) -> Tensor:
 # ---- presets
 
 
-def _preset(about: str, tokens: int, longest: int, optim: dict[str, Any], **sizes: Any) -> Preset:
-    batch = {"tokens": tokens, "max_length": longest}
-    return Preset(about=about, model=TransformerConfig(**sizes), optim=optim, batch=batch)
-
-
-def _t2t(about: str, **sizes: Any) -> Preset:
-    """Tensor2Tensor's transformer_base settings (version 3) around a model of some size."""
-    optim = adamw(2.0, 8000, (0.9, 0.997), "rsqrt_decay rsqrt_hidden_size", clip_norm=0.0, smoothing=0.1)
-    return _preset(about, 4096, 256, optim, **sizes)
-
-
-def tiny() -> Preset:
-    """T2T's transformer_tiny: 2+2 layers, 128/512, 4 heads."""
-    return _t2t("T2T tiny", encoder_layers=2, decoder_layers=2, d_model=128, d_ff=512, heads=4)
-
-
-def small() -> Preset:
-    """T2T's transformer_small: 2+2 layers, 256/1024, 4 heads."""
-    return _t2t("T2T small", encoder_layers=2, decoder_layers=2, d_model=256, d_ff=1024, heads=4)
-
-
-def base() -> Preset:
-    """T2T's transformer_base: 6+6 layers, 512/2048, 8 heads, dropout 0.1."""
-    return _t2t("T2T base (Vaswani et al. 2017)")
-
-
-def big() -> Preset:
-    """T2T's transformer_big: 6+6 layers, 1024/4096, 16 heads, dropout 0.3 (attention and feed-forward 0.1)."""
-    return _t2t("T2T big (Vaswani et al. 2017)", d_model=1024, d_ff=4096, heads=16, dropout=0.3)
-
-
-def _little(layers: int, d_model: int, d_ff: int, dropout: float) -> dict[str, Any]:
-    """Sizes of models for little text: equal stacks, 4 heads, dropout on embeddings and residuals alone."""
-    stacks: dict[str, Any] = {"encoder_layers": layers, "decoder_layers": layers, "d_model": d_model, "d_ff": d_ff}
-    rates = {"dropout": dropout, "attention_dropout": 0.0, "ff_dropout": 0.0}
-    return {**stacks, **rates, "heads": 4, "max_length": 256}
-
-
-def bulletin() -> Preset:
-    """For translate_bulletin in minutes on a CPU: 2+2 layers, 64/256, 4 heads, rotary positions; no dropout, since
-    its sentences never run out. Narrow, because many small steps learn more in a given time than few large ones.
-    """
-    optim = adamw(8e-3, 100, (0.8, 0.95))
-    sizes = _little(2, 64, 256, dropout=0.0)
-    return _preset("the embedded bulletin problem, minutes on a CPU", 1024, 64, optim, positions="rotary", **sizes)
-
-
-def multi30k() -> Preset:
-    """For Multi30k (29,000 short pairs) in half an hour on two processors: 4+4 layers, 128/256, 4 heads, dropout 0.1.
-    Small steps of 1,024 tokens: at this size updates are worth more than tokens."""
-    optim = adamw(5e-3, 400, (0.9, 0.98), smoothing=0.1)
-    return _preset("Multi30k, half an hour on a CPU", 1024, 80, optim, **_little(4, 128, 256, dropout=0.1))
-
-
-def multi30k_tiny() -> Preset:
-    """The best small Transformer published on Multi30k: 4+4 layers, 128/256, 4 heads, dropout 0.3, rate 0.005.
-
-    (Wu et al. 2021, "Good for Misconceived Reasons".) Its rate falls with the inverse root of the step after 2000
-    steps of warm-up, batches are 4096 tokens.
-    """
-    optim = adamw(5e-3, 2000, (0.9, 0.98), "rsqrt_normalized_decay", eps=1e-8, clip_norm=0.0, smoothing=0.1)
-    return _preset("Multi30k, the published small shape", 4096, 128, optim, **_little(4, 128, 256, dropout=0.3))
+tiny, small, base, big, bulletin, multi30k, multi30k_tiny = presets(
+    __name__, TransformerConfig, "tiny", "small", "base", "big", "bulletin", "multi30k", "multi30k_tiny"
+)

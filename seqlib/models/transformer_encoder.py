@@ -11,7 +11,7 @@ from typing import Any, Literal
 from seqlib.core import ops
 from seqlib.core.rng import Generator, use_generator
 from seqlib.core.tensor import Tensor
-from seqlib.models.preset import Preset, classifier
+from seqlib.models.preset import presets
 from seqlib.nn.classifier import TextClassifier, valid
 from seqlib.nn.dropout import check_config
 from seqlib.nn.embedding import Embedding
@@ -80,7 +80,4 @@ def build(config: TransformerEncoderConfig, spec: Any, generator: Generator) -> 
         return TransformerEncoder(config, spec)
 
 
-def base() -> Preset:
-    """Two layers, 128 wide."""
-    about = "two layers, 128 wide, 4 heads: a small Transformer encoder"
-    return classifier(TransformerEncoderConfig(), about, 5e-4, 200, betas=(0.9, 0.98), eps=1e-9)
+(base,) = presets(__name__, TransformerEncoderConfig, "base")

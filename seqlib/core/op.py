@@ -110,7 +110,7 @@ class Kernel:
 
     def serves(self, metas: Sequence[Meta | None], attrs: Attrs) -> bool:
         """True when it is right for these inputs, and what it imports is there."""
-        return (self.needs is None or _installed(self.needs)) and (self.when is None or self.when(metas, attrs))
+        return (self.needs is None or installed(self.needs)) and (self.when is None or self.when(metas, attrs))
 
     def load(self) -> Callable[..., None]:
         """The function itself; a `module:name` of seqlib.core.ops is imported at first use."""
@@ -122,7 +122,8 @@ class Kernel:
 
 
 @lru_cache(maxsize=8)
-def _installed(package: str) -> bool:
+def installed(package: str) -> bool:
+    """True when a package that is not required is there."""
     return importlib.util.find_spec(package) is not None
 
 

@@ -46,10 +46,10 @@ def run_all_kernels(presets: Sequence[str] = ()) -> None:
 def _products() -> None:
     """What products take that are too large for a warm-up, with oneDNN and without."""
     from seqlib.core.backends import onednn_cpu
-    from seqlib.core.ops import few_rows_cpu
+    from seqlib.core.ops import rows_cpu
 
     a = np.ones((64, 64), np.float32)
-    few_rows_cpu.product(a, a.T, np.empty_like(a))
+    rows_cpu.product(a, a.T, np.empty_like(a))
     if onednn_cpu.available():
         onednn_cpu.product(a, a, np.empty_like(a), half=False)
 

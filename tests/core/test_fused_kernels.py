@@ -12,7 +12,7 @@ import pytest
 import seqlib
 import seqlib.core.ops
 from seqlib.core.backends import base, threads
-from seqlib.core.op import OPS, Kernel, Op, _installed
+from seqlib.core.op import OPS, Kernel, Op, installed
 from seqlib.core.tape import apply_all
 from seqlib.core.tensor import Tensor
 from tests.core.samples import Sample, samples
@@ -30,7 +30,7 @@ def _launch(op: Op, kernel: Kernel, sample: Sample) -> list[Any]:
     arrays = [None if x is None else np.ascontiguousarray(x).reshape(np.shape(x)) for x in sample.inputs]
     attrs = {**op.defaults, **sample.attrs}
     metas = base.metas_of(arrays)
-    if kernel.needs is not None and not _installed(kernel.needs):
+    if kernel.needs is not None and not installed(kernel.needs):
         pytest.skip(f"{kernel.needs} is not installed")
     if kernel.when is not None and not kernel.when(metas, attrs):
         pytest.skip("the kernel does not serve this sample")

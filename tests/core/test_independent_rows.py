@@ -36,7 +36,8 @@ def threads(request: pytest.FixtureRequest):
 
 # Inner size and columns: small, narrow, one column, odd, several panels.
 @pytest.mark.parametrize(
-    ("k", "n"), [(64, 64), (128, 128), (256, 128), (128, 2100), (17, 30), (64, 1), (100, 999), (3, 128), (700, 1)]
+    ("k", "n"),
+    [(64, 64), (128, 128), (256, 128), (128, 2100), (17, 30), (64, 1), (100, 999), (3, 128), (700, 1), (1100, 20)],
 )
 @pytest.mark.parametrize("transposed", [True, False])
 def test_a_row_does_not_depend_on_the_others(threads: int, k: int, n: int, transposed: bool) -> None:
@@ -73,6 +74,29 @@ def test_nor_with_the_kernels_of_other_processors(core: str) -> None:
     assert found.returncode == 0, found.stderr
     if found.stdout.strip().lower() != core.lower():
         pytest.skip(f"this BLAS has no kernels for {core}")
+
+
+OTHER = """
+import llvmlite.binding as llvm
+found = {name: there and not name.startswith("avx512") for name, there in llvm.get_host_cpu_features().items()}
+found["fma"] = found.get("fma", False) and WITH_FMA
+llvm.get_host_cpu_features = lambda: type("Features", (dict,), {"flatten": lambda self: ""})(found)
+from seqlib.core.ops import vectors_cpu
+assert vectors_cpu.LANES == 8 and ("fma" in vectors_cpu.FEATURES) == found["fma"]
+from tests.core.test_independent_rows import test_a_row_does_not_depend_on_the_others as check
+for k, n in ((64, 64), (17, 30), (1100, 20)):
+    check(1, k, n, True)
+"""
+
+
+@pytest.mark.parametrize("fma", [True, False])
+def test_nor_with_vectors_of_other_lengths(tmp_path: Path, fma: bool) -> None:
+    pytest.importorskip("numba")
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "SEQLIB_CACHE": str(tmp_path), "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", OTHER.replace("WITH_FMA", str(fma))]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
+    assert found.returncode == 0, found.stderr
 
 
 def test_matmul_with_and_without_gradients() -> None:

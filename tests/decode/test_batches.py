@@ -77,7 +77,7 @@ def test_recurrent_models(
     monkeypatch: pytest.MonkeyPatch, attention: Literal["bahdanau", "luong"], numba: bool
 ) -> None:
     if not numba:
-        monkeypatch.setattr("seqlib.core.op._installed", lambda package: False)
+        monkeypatch.setattr("seqlib.core.op.installed", lambda package: False)
     spec = ProblemSpec(source_vocab=300, target_vocab=300)
     config = LSTMSeq2SeqConfig(
         layers=1, d_model=40, hidden=64, attention=attention, input_feeding=attention == "luong", max_length=90
@@ -88,7 +88,7 @@ def test_recurrent_models(
 
 
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqlib.core.op._installed", lambda package: False)
+    monkeypatch.setattr("seqlib.core.op.installed", lambda package: False)
     engine = random_engine(48, 300, heads=4)
     for beam in (1, 3):
         all_ways(engine, drawn(20, 300), beam=beam, n_best=beam, max_length=12)

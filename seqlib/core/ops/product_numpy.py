@@ -6,7 +6,6 @@ M rows, K inner size, N columns: [M,K] times [K,N].
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.threads import blas_controlled, single_blas, spread
 from seqlib.core.modes import half_products
+from seqlib.core.op import installed
 
 
 def matmul(
@@ -39,12 +39,9 @@ def product(a: Any, b: Any, out: Any) -> None:
     """
     if out.ndim == 2 and by_onednn(a, b, out):
         half = half_products()
-        if half and len(a) <= FEW and b.strides[0] == 4 and _numba():
-            from seqlib.core.ops import few_rows_cpu
-
-            few_rows_cpu.product(a, b, out)
-        else:
-            onednn.product(a, b, out, half and len(a) >= ROUNDED)
+        if half and len(a) < ROUNDED and _by_rows(a, b, out):
+            return
+        onednn.product(a, b, out, half and len(a) >= ROUNDED)
         return
     if np.may_share_memory(a, b) and _address(a) == _address(b):
         # NumPy has another algorithm for a matrix times its own transpose: bits would depend on who shares a buffer.
@@ -66,13 +63,8 @@ def product(a: Any, b: Any, out: Any) -> None:
 _WORTH = 1 << 20  # multiply-adds, about 20 µs on one core
 
 
-FEW, ROUNDED = 2, 16
-"""Rows up to which a product takes as long as it takes to read the matrix, and from which on it pays to round it."""
-
-
-@lru_cache(maxsize=1)
-def _numba() -> bool:
-    return find_spec("numba") is not None
+ROUNDED = 16
+"""Rows from which on it pays to round a product's operands."""
 
 
 def by_onednn(a: Any, b: Any, out: Any) -> bool:
@@ -112,6 +104,8 @@ class _Way(NamedTuple):
 def row_product(a: Any, b: Any, out: Any) -> None:
     """out [M,N] = a [M,K] @ b [K,N], a row of the result having the same bits for any M, other rows and place.
 
+    With the transpose of a float32 matrix of 8 rows or more a kernel computes it (rows_cpu.py), where numba is there.
+
     A BLAS chooses its algorithm by M too: other kernels for one row, for few rows, for small products, for the rest
     of a tile. So M is filled up to a multiple of a tile that `_way` has found to be free of such choices, and columns
     are always cut at the same places. The price is that of the rows which fill up the last tile.
@@ -120,6 +114,8 @@ def row_product(a: Any, b: Any, out: Any) -> None:
         return
     if a.strides[1] != a.itemsize:
         a = np.ascontiguousarray(a)
+    if _by_rows(a, b, out):
+        return
     n = b.shape[1]
     work = max(len(a), 12) * b.size
     work = work if work >= _WORTH and blas_controlled() else 0
@@ -130,6 +126,17 @@ def row_product(a: Any, b: Any, out: Any) -> None:
     else:
         way = _way_for(b)
         spread(_row_tiles, len(a), work, a, b, out, way, multiple=way.rows)
+
+
+def _by_rows(a: Any, b: Any, out: Any) -> bool:
+    """Whether rows_cpu.py has computed out = a @ b."""
+    alike = a.dtype == b.dtype == out.dtype == np.float32 and b.strides[0] == a.strides[1] == out.strides[1] == 4
+    if not alike or b.shape[1] < 8 or not len(b) or not installed("numba"):
+        return False
+    from seqlib.core.ops import rows_cpu
+
+    rows_cpu.product(a, b, out)
+    return True
 
 
 def _row_panels(first: int, last: int, bounds: Any, a: Any, b: Any, out: Any) -> None:

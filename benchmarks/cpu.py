@@ -7,7 +7,7 @@ c1 a train step of a translation Transformer (that of c1_train_step.py); c2 of a
 vocabulary 10000, 20 rows of 35 tokens, SGD, clipping); c3 encoding 32 texts of 128 tokens with a BERT of MiniLM's size;
 c4 translating 32 sentences of 20 tokens into 32 tokens each (6+6 layers of 512, vocabulary 32000), c4-beam4 with a beam
 of 4; c5 continuing one text of 32 tokens by 64 with GPT-2's 124 million parameters. Random weights; float32 and, where
-oneDNN and the processor have it, bfloat16 products.
+oneDNN and the processor have it, bfloat16 products; c4 and c5 also with int8 weights.
 """
 
 from __future__ import annotations
@@ -84,26 +84,32 @@ def encode(sizes: dict[str, int], smoke: bool) -> tuple[Run, Program]:
     return lambda: compiled(tokens), lambda: (compiled.programs[0], [tokens])
 
 
-def translate(beam: int, sizes: dict[str, int], smoke: bool) -> tuple[Run, Program | None]:
+def translate(beam: int, sizes: dict[str, int], smoke: bool, precision: str = "fp32") -> tuple[Run, Program | None]:
     import gpu_decode
+
+    from seqlib.nn.precision import resolve_precision
 
     given = {**(gpu_decode.SMALL if smoke else gpu_decode.SIZES), "rows": sizes["rows"]}
     ours = gpu_decode.Ours(given, "cpu")
+    resolve_precision(precision, "cpu", ours.engine.model).apply(ours.engine.model)
     return lambda: ours.run(beam), None
 
 
-def generate(sizes: dict[str, int], smoke: bool) -> tuple[Run, Program | None]:
+def generate(sizes: dict[str, int], smoke: bool, precision: str = "fp32") -> tuple[Run, Program | None]:
     import numpy as np
 
     from seqlib.core.rng import Generator
     from seqlib.decode.engine import Engine
     from seqlib.decode.sampling import Sampling
     from seqlib.models.gpt2 import GPT2Config, build
+    from seqlib.nn.precision import resolve_precision
     from seqlib.problems.spec import ProblemSpec
 
     config = GPT2Config(layers=sizes["text_layers"], vocab=50257)
     spec = ProblemSpec(task="language_model", source_vocab=50257, target_vocab=50257, eos_id=50256)
-    engine = Engine(build(config, spec, Generator(0)).eval(), spec)
+    model = build(config, spec, Generator(0)).eval()
+    resolve_precision(precision, "cpu", model).apply(model)
+    engine = Engine(model, spec)
     prompt = np.random.default_rng(0).integers(0, 50000, 32).tolist()
 
     def run() -> None:
@@ -116,7 +122,8 @@ def generate(sizes: dict[str, int], smoke: bool) -> tuple[Run, Program | None]:
     return run, None
 
 
-MAKE: dict[str, Callable[[dict[str, int], bool], tuple[Run, Program | None]]] = {
+INT8 = ("c4", "c4-beam4", "c5")
+MAKE: dict[str, Callable[..., tuple[Run, Program | None]]] = {
     "c1": train_translation,
     "c2": train_words,
     "c3": encode,
@@ -155,11 +162,14 @@ def measure(case: str, options: argparse.Namespace) -> None:
         set_half_products(half)
         return _compare.Measure.of(run)
 
-    run, program = MAKE[case](SMOKE if options.smoke else FULL, options.smoke)
+    sizes = SMOKE if options.smoke else FULL
+    run, program = MAKE[case](sizes, options.smoke)
     kinds = {"fp32": False, **({"bf16": True} if onednn.has_bfloat16() else {})}
     runs: dict[str, Callable[[], _compare.Measure]] = {
         f"seqlib {name}": partial(timed, run, half) for name, half in kinds.items()
     }
+    if case in INT8:
+        runs["seqlib int8"] = partial(timed, MAKE[case](sizes, options.smoke, "int8")[0], False)
     peers = start_peers(case, options)
     for name, (peer, called) in peers.items():
         if not options.peers or any(part in name for part in options.peers.split(",")):
@@ -167,7 +177,7 @@ def measure(case: str, options: argparse.Namespace) -> None:
     _compare.alternate(runs, 1)  # compiles and warms
     found = _compare.alternate(runs, options.rounds)
     print(f"\n{case}: {onednn.about()}, {options.threads} threads, {_compare.processor()}")
-    for name in kinds:
+    for name in (name.removeprefix("seqlib ") for name in found if name.startswith("seqlib")):
         others = {other: each for other, each in found.items() if not other.startswith("seqlib")}
         _compare.report({f"seqlib {name}": found[f"seqlib {name}"], **others}, f"seqlib {name}")
     if peers:

@@ -93,8 +93,8 @@ DEVICE = (
     option("--device", "Where to compute; auto: on the GPU where there is one.", one_of=DEVICES, default="auto"),
     option(
         "--precision",
-        "Arithmetic; auto: bf16 on a GPU that has it, else fp32.",
-        one_of=("auto", "fp32", "bf16", "fp16"),
+        "Arithmetic; auto: bf16 on a GPU that has it, else fp32; int8: on the CPU.",
+        one_of=("auto", "fp32", "bf16", "fp16", "int8"),
         default="auto",
     ),
 )

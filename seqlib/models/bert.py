@@ -19,6 +19,7 @@ from seqlib.nn.classifier import TextClassifier
 from seqlib.nn.dropout import Dropout
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.feed_forward import ACTIVATIONS
+from seqlib.nn.int8 import product
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.nn.norm import LayerNorm
@@ -148,7 +149,7 @@ class BertMasked(Module):
         """As `Bert.forward` → logits [B,T,V], at least float32."""
         x = self.norm(self.dense(self.bert(tokens, lengths, types), ACTIVATIONS[self.config.activation]))
         flat = ops.reshape(x, (-1, x.shape[-1]))
-        scores = ops.matmul(flat, self.output_weight.as_dtype(x.dtype), transpose_b=True, wide=True)
+        scores = product(flat, self.output_weight.as_dtype(x.dtype), wide=True)
         return ops.reshape(scores, (*x.shape[:-1], self.config.vocab)) + self.output_bias
 
 

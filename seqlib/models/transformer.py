@@ -172,9 +172,7 @@ class Transformer(TokenModel):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [..., D] → scores [..., V]."""
-        flat = ops.reshape(hidden, shape=(-1, self.config.d_model))
-        scores = ops.matmul(flat, self.output_weight.as_dtype(flat.dtype), transpose_b=True, wide=True)
-        scores = ops.reshape(scores, shape=(*hidden.shape[:-1], self.output_weight.shape[0]))
+        scores = super().logits(hidden)
         return scores if self.output_bias is None else scores + self.output_bias
 
     # ---- one token at a time

@@ -1,8 +1,11 @@
 """Token embeddings."""
 
+from typing import Any
+
 from seqlib.core import ops
 from seqlib.core.tensor import Parameter, Tensor
 from seqlib.nn import init
+from seqlib.nn.int8 import Int8Weight
 from seqlib.nn.module import Module
 
 
@@ -22,5 +25,6 @@ class Embedding(Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """int32 [...] → [..., D]."""
-        embedded = ops.embedding(ids, self.weight.as_dtype(self.compute or self.weight.dtype))
+        table: Any = self.weight.as_dtype(self.compute or self.weight.dtype)
+        embedded = table.rows(ids) if isinstance(table, Int8Weight) else ops.embedding(ids, table)
         return embedded if self.scale == 1.0 else embedded * self.scale

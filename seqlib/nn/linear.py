@@ -1,12 +1,13 @@
 """Linear: an affine map of the last axis, and several of them in one product."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from seqlib.core import ops
 from seqlib.core.op import shape_error
 from seqlib.core.tensor import Parameter, Tensor
 from seqlib.nn import init
+from seqlib.nn.int8 import product
 from seqlib.nn.module import Module
 
 
@@ -27,9 +28,9 @@ class Linear(Module):
     def forward(self, x: Tensor, activation: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """[..., in] → [..., out], then an elementwise `activation`. ShapeError when the last axis is not `in`."""
         bias = None if self.bias is None else self.bias.as_dtype(x.dtype)
-        return _affine(x, self.effective(x.dtype), bias, activation)
+        return _affine(x, [self.effective(x.dtype)], bias, activation)
 
-    def effective(self, dtype: Any) -> Tensor:
+    def effective(self, dtype: Any) -> Any:
         """What x is multiplied by, [out, in] in `dtype`: the weight, and what subclasses make of it."""
         return self.weight.as_dtype(dtype)
 
@@ -39,21 +40,21 @@ def joined(x: Tensor, *layers: Linear) -> Tensor:
 
     Their weights are joined first, which is a copy of parameters, once a step; results and gradients are never copied.
     """
-    weight = ops.concatenate([layer.effective(x.dtype) for layer in layers], axis=0)
+    weights = [layer.effective(x.dtype) for layer in layers]
     biases = [layer.bias.as_dtype(x.dtype) for layer in layers if layer.bias is not None]
-    return _affine(x, weight, ops.concatenate(biases, axis=0) if biases else None)
+    return _affine(x, weights, ops.concatenate(biases, axis=0) if biases else None)
 
 
 def _affine(
-    x: Tensor, weight: Tensor, bias: Tensor | None, activation: Callable[[Tensor], Tensor] | None = None
+    x: Tensor, weights: Sequence[Any], bias: Tensor | None, activation: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    out_features, in_features = weight.shape
+    in_features = weights[0].shape[1]
     if x.shape[-1] != in_features:
         raise shape_error("Linear", "x", f"of a last axis of {in_features}", x.shape)
     # One product over all rows: the gradient of W is then one product too, not a sum over the batch.
-    y = ops.matmul(ops.reshape(x, shape=(-1, in_features)), weight, transpose_b=True)
+    y = product(ops.reshape(x, shape=(-1, in_features)), *weights)
     if bias is not None:
         y = y + bias
     if activation is not None:
         y = activation(y)
-    return ops.reshape(y, shape=(*x.shape[:-1], out_features))
+    return ops.reshape(y, shape=(*x.shape[:-1], y.shape[1]))

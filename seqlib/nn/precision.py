@@ -6,17 +6,24 @@ from typing import NamedTuple
 
 from seqlib.core.backends.cuda import cuda
 from seqlib.core.modes import set_half_products
+from seqlib.core.op import installed
+from seqlib.core.tensor import Parameter
+from seqlib.nn.embedding import Embedding
+from seqlib.nn.int8 import Int8Weight
+from seqlib.nn.linear import Linear
+from seqlib.nn.lora import LoRALinear
 from seqlib.nn.module import Module
 from seqlib.util.errors import UsageError, unknown
 
 _COMPUTE = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 PRECISIONS = ("auto", *_COMPUTE)
-"""What may be asked for."""
+"""What may be asked for in training; of a model in use also int8."""
 
 
 class Precision(NamedTuple):
     """Dtypes of parameters (with the optimizer's slots) and of computation; `reason` says why these. `half_products`:
-    on the CPU large products round their operands to bfloat16 and add up in float32."""
+    on the CPU large products round their operands to bfloat16 and add up in float32. `params` "int8" is for models in
+    use: see `quantize`."""
 
     params: str
     compute: str
@@ -31,24 +38,43 @@ class Precision(NamedTuple):
     def apply(self, model: Module) -> None:
         """Let a model compute in it; on the CPU, all models of the process."""
         set_half_products(self.half_products)
-        if self.compute != self.params:
+        if self.params == "int8":
+            quantize(model)
+        elif self.compute != self.params:
             model.compute_in(self.compute)
 
     def __str__(self) -> str:
         kept = f", parameters and sums in {self.params}" if self.compute != self.params else ""
+        if self.params == "int8":
+            kept = ", weights in int8"
         products = ", products in bfloat16" if self.half_products else ""
         return f"{self.compute}{kept}{products} ({self.reason})"
 
 
+def quantize(model: Module) -> None:
+    """Put an `Int8Weight` in the place of every matrix of linear layers, embeddings and output layers of a model, tied
+    ones once: a quarter of their memory. Raises UsageError for a model with adapters."""
+    made: dict[int, Int8Weight] = {}
+    for path, module in model.named_modules().items():
+        if isinstance(module, LoRALinear):
+            raise UsageError(f"precision int8: {path} has adapters; merge them into the weights first")
+        for name in ("weight",) if isinstance(module, (Linear, Embedding)) else ("output_weight",):
+            weight = vars(module).get(name)
+            if isinstance(weight, Parameter):
+                if id(weight) not in made:
+                    made[id(weight)] = Int8Weight(weight)
+                setattr(module, name, made[id(weight)])
+
+
 def resolve_precision(wanted: str, device: str, model: Module) -> Precision:
-    """What `wanted` ("auto", "fp32", "bf16", "fp16") means for a model on a device ("cpu", "cuda").
+    """What `wanted` ("auto", "fp32", "bf16", "fp16", "int8") means for a model on a device ("cpu", "cuda").
 
     "auto" is bfloat16 on a GPU that has it (compute capability 8.0) for models that compute in 16 bits throughout
-    (`Module.half`), else float32. On the CPU "bf16" is `half_products`. Raises UsageError for an unknown name, and for
-    16 bits where they can't be had.
+    (`Module.half`), else float32. On the CPU "bf16" is `half_products`; "int8" is for the CPU and models in use. Raises
+    UsageError for an unknown name, and for what can't be had.
     """
-    if wanted not in PRECISIONS:
-        raise unknown("precision", wanted, PRECISIONS)
+    if wanted not in (*PRECISIONS, "int8"):
+        raise unknown("precision", wanted, (*PRECISIONS, "int8"))
     name = type(model).__name__
     if wanted == "fp32":
         return Precision("float32", "float32", "as asked for")
@@ -57,13 +83,19 @@ def resolve_precision(wanted: str, device: str, model: Module) -> Precision:
     if device == "cpu" and wanted == "bf16" and onednn.has_bfloat16():
         return Precision("float32", "float32", f"as asked for, by {onednn.about()}", half_products=True)
     if device == "cpu":
+        if wanted == "int8" and installed("numba"):
+            return Precision("int8", "float32", "as asked for")
         against = "on the CPU all arithmetic is in float32"
+        if wanted == "int8":
+            against = "takes numba, which is not installed (in the checkout: pip install '.[fast]')"
         if wanted == "bf16" and not onednn.available():
             against += (
                 "; products in bfloat16 take oneDNN, which is not installed (in the checkout: pip install '.[onednn]')"
             )
         elif wanted == "bf16":
             against += " where it has no instructions for bfloat16 (AVX512_BF16 or AMX)"
+    elif wanted == "int8":
+        against = "is for the CPU (--device cpu)"
     elif not model.half:
         against = f"{name} has parts that compute in float32 only"
     elif wanted != "fp16" and cuda().capability < 80:

@@ -11,6 +11,7 @@ from seqlib.core import ops
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
 from seqlib.nn import init
 from seqlib.nn.embedding import Embedding
+from seqlib.nn.int8 import Int8Weight, product
 from seqlib.nn.module import Module
 from seqlib.util.errors import ShapeError
 
@@ -30,15 +31,20 @@ class TokenModel(Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [..., D] → scores [..., V], at least float32."""
-        return ops.matmul(hidden, self.output_weight.as_dtype(hidden.dtype), transpose_b=True, wide=True)
+        flat = ops.reshape(hidden, (-1, hidden.shape[-1]))
+        scores = product(flat, self.output_weight.as_dtype(hidden.dtype), wide=True)
+        return ops.reshape(scores, (*hidden.shape[:-1], scores.shape[1]))
 
     def tokens_loss(self, hidden: Tensor, targets: Tensor, smoothing: float, weights: Any = None) -> Any:
         """(sum of the cross entropies in nats, number of targets), both float32 scalars, for hidden [...,D] and int32
         targets [...], -1 where there is nothing to learn; with `weights` [N] both are weighted."""
+        flat, targets = ops.reshape(hidden, (-1, hidden.shape[-1])), ops.reshape(targets, (-1,))
+        if isinstance(self.output_weight, Int8Weight):
+            return ops.cross_entropy(self.logits(flat), targets, smoothing=smoothing, weights=weights)
         return ops.linear_cross_entropy(
-            ops.reshape(hidden, (-1, hidden.shape[-1])),
+            flat,
             self.output_weight.as_dtype(hidden.dtype),
-            ops.reshape(targets, (-1,)),
+            targets,
             smoothing=smoothing,
             ignore_index=-1,
             weights=weights,

@@ -44,8 +44,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Source and target language of a translator that does not say them, as en,de."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto: on the GPU where there is one."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic; auto: bf16 on a GPU that has it, else fp32."""
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
+    """Arithmetic; auto: bf16 on a GPU that has it, else fp32; int8: on the CPU."""
     max_batch: Count = 32
     """Outputs computed together."""
     batch_tokens: Count = 16384

@@ -208,7 +208,7 @@ def test_precisions_that_commands_offer_are_those_there_are() -> None:
     from seqlib.cli.main import DEVICE
     from seqlib.nn.precision import PRECISIONS
 
-    assert tuple(DEVICE[1].type.choices) == PRECISIONS  # pyright: ignore[reportAttributeAccessIssue]
+    assert tuple(DEVICE[1].type.choices) == (*PRECISIONS, "int8")  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_help_groups_flags_by_what_they_are_about(capsys: pytest.CaptureFixture[str]) -> None:

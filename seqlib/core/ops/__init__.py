@@ -21,6 +21,7 @@ from seqlib.core.ops.fourier import fft, ifft, irfft, rfft
 from seqlib.core.ops.getitem import getitem
 from seqlib.core.ops.glu import glu
 from seqlib.core.ops.index import gather, one_hot, scatter_add, take
+from seqlib.core.ops.int8 import int8_product, int8_rows
 from seqlib.core.ops.join import concatenate, expand_dims, pad, split, squeeze, stack, unstack
 from seqlib.core.ops.matmul import matmul
 from seqlib.core.ops.norm import layer_norm, rms_norm

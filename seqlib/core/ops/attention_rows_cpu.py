@@ -10,6 +10,7 @@ from seqlib.core.backends.threads import spread
 from seqlib.core.modes import half_products
 from seqlib.core.op import Meta
 from seqlib.core.ops import attention_cpu
+from seqlib.core.ops import vectors_cpu as v_
 from seqlib.core.ops.blocks import score_scratch
 from seqlib.core.ops.jit_cpu import exp32, kernel
 
@@ -18,6 +19,40 @@ _NO_BIAS, _NO_LSE = np.empty((0, 0, 0, 0), np.float32), np.empty((0, 0, 0), np.f
 
 _LONG = 32
 """From this many keys on they are turned, so that a vector holds a number of each of several keys."""
+
+
+_STEP = 8
+"""With fewer queries than this and than keys, as in a step of decoding, keys are read where they lie, those alone that
+a query sees. Never so over a sentence itself, which has as many queries as keys or more: however it is padded, its
+products add up in one order."""
+
+
+@v_.function
+def _eight(b, query, width, keys, step, which, out):
+    """The products of a query with 8 keys, `step` bytes apart, by their numbers `which`."""
+    to, vector = v_.places(b, v_.FLOATS, 8), 4 * v_.LANES
+    rows = [v_.at(b, keys, (v_.load(b, v_.at(b, which, (i, 8)), v_.LONG), step)) for i in range(8)]
+    for place in to:
+        b.store(v_.zeros(v_.FLOATS), place)
+
+    def add(i: Any, mask: Any = None) -> None:
+        left = v_.load(b, v_.at(b, query, (i, vector)), v_.FLOATS, mask)
+        for row, place in zip(rows, to, strict=True):
+            v_.multiply_add(b, left, v_.load(b, v_.at(b, row, (i, vector)), v_.FLOATS, mask), place)
+
+    v_.over(b, width, add)
+    v_.store(b, v_.sums(b, [b.load(place) for place in to]), out)
+
+
+@kernel
+def _visible(added, n, which):
+    """The keys below n whose bias is not -inf into `which`, the last once more until there are 8 more; how many."""
+    count, one = 0, added.size == 1
+    for j in range(n):
+        which[count] = j
+        count += 1 if added[0 if one else j] != -np.inf else 0
+    which[count : count + 8] = which[max(count - 1, 0)]
+    return count
 
 
 @kernel
@@ -45,18 +80,19 @@ def _products(query, k, b, own, turned, row):
 
 
 @kernel
-def _weigh(row, v, b, own, factor, out):
-    """The sum of the values v[b, :, own] [n, K] by the weights row [n] · factor, into out [K]."""
+def _weigh(row, v, b, own, which, factor, out):
+    """The sum of the values v[b, which, own] [n, K] by the weights row [n] · factor, into out [K]."""
     n, width = row.size, out.size
     out[:] = 0.0
     whole = n - n % 4
     for j in range(0, whole, 4):
         w0, w1, w2, w3 = row[j] * factor, row[j + 1] * factor, row[j + 2] * factor, row[j + 3] * factor
-        v0, v1, v2, v3 = v[b, j, own], v[b, j + 1, own], v[b, j + 2, own], v[b, j + 3, own]
+        v0, v1 = v[b, which[j], own], v[b, which[j + 1], own]
+        v2, v3 = v[b, which[j + 2], own], v[b, which[j + 3], own]
         for c in range(width):
             out[c] += w0 * v0[c] + w1 * v1[c] + w2 * v2[c] + w3 * v3[c]
     for j in range(whole, n):
-        w0, v0 = row[j] * factor, v[b, j, own]
+        w0, v0 = row[j] * factor, v[b, which[j], own]
         for c in range(width):
             out[c] += w0 * v0[c]
 
@@ -67,27 +103,39 @@ def _heads(first, last, q, k, k_head, v, v_head, own_heads, bias, lengths, shift
     queries are the first heads of q, keys start at k_head, values at v_head."""
     times, heads, width = y.shape[1], y.shape[2], y.shape[3]
     group = heads // own_heads
-    room, space = np.empty(k.shape[1], np.float32), np.empty(k.shape[1] * width, np.float32)
+    room, space = np.empty(k.shape[1] + 8, np.float32), np.empty(k.shape[1] * width, np.float32)
+    every, some = np.minimum(np.arange(k.shape[1] + 8), k.shape[1] - 1), np.empty(k.shape[1] + 8, np.int64)
     end_b, end_h, end_t, end_s = bias.shape[0] - 1, bias.shape[1] - 1, bias.shape[2] - 1, bias.shape[3] - 1
     for i in range(first, last):
         b, own = i // own_heads, i % own_heads
         seen = lengths[b]
         turned = space[: width * max(seen, 0)].reshape(width, max(seen, 0))
-        if seen >= _LONG:
+        step = times < min(seen, _STEP)
+        if seen >= _LONG and not step:
             for j in range(seen):
                 key = k[b, j, k_head + own]
                 for c in range(width):
                     turned[c, j] = key[c]
         for h in range(own * group, (own + 1) * group):
             for t in range(times):
-                n = max(0, min(seen, t + shift))
+                n, which = max(0, min(seen, t + shift)), every
+                added = bias[min(b, end_b), min(h, end_h), min(t, end_t)] if bias.size else room[:0]
+                if step and bias.size:
+                    n, which = _visible(added, n, some), some
                 row = room[:n]
-                _products(q[b, t, h], k, b, k_head + own, turned, row)
+                if step:
+                    key, query = k[b, 0, k_head + own], q[b, t, h]
+                    for j in range(0, n, 8):
+                        _eight(
+                            query.ctypes.data, width, key.ctypes.data, k.strides[1],
+                            which[j:].ctypes.data, room[j:].ctypes.data,
+                        )  # fmt: skip
+                else:
+                    _products(q[b, t, h], k, b, k_head + own, turned, row)
                 top = np.float32(-np.inf)
                 if bias.size:
-                    added = bias[min(b, end_b), min(h, end_h), min(t, end_t)]
                     for j in range(n):
-                        row[j] = row[j] * scale + added[min(j, end_s)]
+                        row[j] = row[j] * scale + added[min(which[j], end_s)]
                 else:
                     for j in range(n):
                         row[j] *= scale
@@ -100,7 +148,7 @@ def _heads(first, last, q, k, k_head, v, v_head, own_heads, bias, lengths, shift
                 for j in range(n):
                     total += row[j]
                 total = total if total != 0.0 else np.float32(1.0)
-                _weigh(row, v, b, v_head + own, np.float32(1.0) / total, y[b, t, h])
+                _weigh(row, v, b, v_head + own, which, np.float32(1.0) / total, y[b, t, h])
                 if lse.size:
                     lse[b, h, t] = top + np.log(total)
 

@@ -51,11 +51,7 @@ def _tile(rows: int) -> Any:
             with old:
                 for i, place in enumerate(to):
                     b.store(v.load(b, v.at(b, sums, (i, _VECTOR)), v.FLOATS), place)
-        whole = b.udiv(k, v.long(v.LANES))
-        v.repeat(b, whole, add)
-        rest = b.urem(k, v.long(v.LANES))
-        with b.if_then(b.icmp_signed(">", rest, v.long(0))):
-            add(whole, v.first(b, rest))
+        v.over(b, k, add)
         with b.if_else(b.trunc(end, v.BIT)) as (last, more):
             with last:
                 for r in range(rows):
@@ -77,11 +73,7 @@ def _pack(b, w, ldw, k, to):
             place = v.at(b, w, (ldw, c), (i, _VECTOR))
             v.store(b, v.load(b, place, v.FLOATS, mask), v.at(b, to, (i, _ACROSS), (c, _VECTOR)))
 
-    whole = b.udiv(k, v.long(v.LANES))
-    v.repeat(b, whole, move)
-    rest = b.urem(k, v.long(v.LANES))
-    with b.if_then(b.icmp_signed(">", rest, v.long(0))):
-        move(whole, v.first(b, rest))
+    v.over(b, k, move)
 
 
 _tile1, _tile2, _tile3 = _tile(1), _tile(min(2, _ROWS)), _tile(_ROWS)

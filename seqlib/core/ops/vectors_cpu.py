@@ -114,6 +114,14 @@ def repeat(builder: Any, count: Any, body: Callable[[Any], None]) -> None:
         body(loop.index)
 
 
+def over(builder: Any, count: Any, body: Callable[..., None]) -> None:
+    """body(i) for each whole vector i of `count` numbers, then body(i, mask) for what is left, if anything is."""
+    whole, rest = builder.udiv(count, long(LANES)), builder.urem(count, long(LANES))
+    repeat(builder, whole, body)
+    with builder.if_then(builder.icmp_signed(">", rest, long(0))):
+        body(whole, first(builder, rest))
+
+
 def places(builder: Any, kind: Any, count: int) -> list[Any]:
     """Variables of a kind, which LLVM keeps in registers as far as there are any."""
     return [cgutils.alloca_once(builder, kind) for _ in range(count)]

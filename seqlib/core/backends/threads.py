@@ -156,6 +156,5 @@ def _set_blas(counts: list[tuple[Any, int]]) -> None:
     for library, count in counts:
         library.set_num_threads(count)
         if library.get_num_threads() != count and hasattr(library.dynlib, "openblas_set_num_threads_local"):
-            library.dynlib.openblas_set_num_threads_local(
-                count
-            )  # OpenBLAS 0.3.31 heeds the first in the main thread alone
+            # OpenBLAS 0.3.31 heeds the first in the main thread alone.
+            library.dynlib.openblas_set_num_threads_local(count)

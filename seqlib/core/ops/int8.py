@@ -37,22 +37,18 @@ def int8_product(xp: Any, *parts: Any) -> Any:
 
 @int8_product.infer
 def _(x: Meta, *matrices: Meta) -> list[Meta]:
-    for words in matrices[::2]:
-        if len(x.shape) != 2 or words.shape[1] != -(-x.shape[1] // 4):
-            raise shape_error("int8_product", "x", f"[M, {4 * words.shape[1]} or up to 3 less]", x.shape)
-    return [Meta((x.shape[0], sum(scale.shape[0] for scale in matrices[1::2])), dtypes.float32)]
+    if len(x.shape) != 2 or any(words.shape[1] != -(-x.shape[1] // 4) for words in matrices[::2]):
+        raise shape_error("int8_product", "x", f"[M, {4 * matrices[0].shape[1]} or up to 3 less]", x.shape)
+    return [Meta((x.shape[0], sum(scale.size for scale in matrices[1::2])), dtypes.float32)]
+
+
+def _room(metas: Any, attrs: Any) -> list[Meta]:
+    """For rows of x as bytes, the factor of each, and its sum."""
+    return [Meta((metas[0].shape[0], metas[1].shape[1] + 2), dtypes.int32)]
 
 
 int8_product.flops(lambda x, *matrices: 2 * x.size * sum(scale.size for scale in matrices[1::2]))
-int8_product.cpu(
-    "int8_cpu:product",
-    needs="numba",
-    scratch=lambda metas, attrs: [
-        Meta((metas[0].shape[0], metas[1].shape[1]), dtypes.int32),
-        Meta((metas[0].shape[0],), dtypes.float32),
-        Meta((metas[0].shape[0],), dtypes.int32),
-    ],
-)
+int8_product.cpu("int8_cpu:product", needs="numba", scratch=_room)
 
 
 @primitive(differentiable=False)
@@ -62,6 +58,4 @@ def int8_rows(xp: Any, ids: Any, words: Any, scale: Any, *, width: int) -> Any:
     return _rows(xp, words, ids)[..., :width] * scale[ids][..., None]
 
 
-@int8_rows.infer
-def _(ids: Meta, words: Meta, scale: Meta, *, width: int) -> list[Meta]:
-    return [Meta((*ids.shape, width), dtypes.float32)]
+int8_rows.infer(lambda ids, words, scale, *, width: [Meta((*ids.shape, width), dtypes.float32)])

@@ -39,18 +39,18 @@ def _dot(b: Any, old: Any, plain: Any, signed: Any) -> Any:
 
 
 def _tile(rows: int, panels: int) -> Any:
-    """The function that computes a tile, of which `n` columns are left. `k` words a row."""
+    """The function that computes a tile, of which `n` columns are left. A row of x: `k` words, its factor and sum."""
 
     @v.function
-    def tile(b, x, w, k, factors, sums, scale, n, out, ldo):
-        to = v.places(b, _WORDS, rows * panels)
+    def tile(b, x, w, k, scale, n, out, ldo):
+        to, ldx = v.places(b, _WORDS, rows * panels), b.mul(b.add(k, v.long(2)), v.long(4))
         for place in to:
             b.store(v.zeros(_WORDS), place)
 
         def add(i: Any) -> None:
             right = [v.load(b, v.at(b, w, (b.mul(k, v.long(p)), 64), (i, 64)), _WORDS) for p in range(panels)]
             for r in range(rows):
-                left = v.spread_out(b, v.load(b, v.at(b, x, (b.mul(k, v.long(r)), 4), (i, 4)), v.INT), 16)
+                left = v.spread_out(b, v.load(b, v.at(b, x, (ldx, r), (i, 4)), v.INT), 16)
                 for p, place in enumerate(to[r * panels :][:panels]):
                     b.store(_dot(b, b.load(place), right[p], left), place)
 
@@ -59,9 +59,9 @@ def _tile(rows: int, panels: int) -> Any:
             mask = v.first(b, b.sub(n, v.long(16 * p)), 16)
             columns = v.load(b, v.at(b, scale, (p, 64)), _NUMBERS, mask)
             for r in range(rows):
-                more = b.mul(v.load(b, v.at(b, sums, (r, 4)), v.INT), ir.Constant(v.INT, 128))
+                more = b.mul(v.load(b, v.at(b, x, (ldx, r), (k, 4), (1, 4)), v.INT), ir.Constant(v.INT, 128))
                 total = b.sub(b.load(to[r * panels + p]), v.spread_out(b, more, 16))
-                factor = v.spread_out(b, v.load(b, v.at(b, factors, (r, 4)), v.F32), 16)
+                factor = v.spread_out(b, v.load(b, v.at(b, x, (ldx, r), (k, 4)), v.F32), 16)
                 found = b.fmul(b.sitofp(total, _NUMBERS), b.fmul(columns, factor))
                 v.store(b, found, v.at(b, out, (ldo, r), (p, 64)), mask)
 
@@ -73,7 +73,7 @@ _many, _two, _one, _many1, _two1, _one1 = _tiles
 
 
 @exact
-def _panels(first, last, m, k, x, w, factors, sums, scale, n, out, ldo):
+def _panels(first, last, m, k, x, w, scale, n, out, ldo):
     """Panels first … last - 1."""
     panel = first
     while panel < last:
@@ -83,21 +83,21 @@ def _panels(first, last, m, k, x, w, factors, sums, scale, n, out, ldo):
         i = 0
         while i < m:
             rows = _ROWS if i + _ROWS <= m else (2 if i + 2 <= m else 1)
-            row, f, total, place = x + i * k * 4, factors + 4 * i, sums + 4 * i, to + i * ldo
+            row, place = x + i * (k + 2) * 4, to + i * ldo
             if rows == _ROWS:
                 if wide:
-                    _many(row, here, k, f, total, s, left, place, ldo)
+                    _many(row, here, k, s, left, place, ldo)
                 else:
-                    _many1(row, here, k, f, total, s, left, place, ldo)
+                    _many1(row, here, k, s, left, place, ldo)
             elif rows == 2:
                 if wide:
-                    _two(row, here, k, f, total, s, left, place, ldo)
+                    _two(row, here, k, s, left, place, ldo)
                 else:
-                    _two1(row, here, k, f, total, s, left, place, ldo)
+                    _two1(row, here, k, s, left, place, ldo)
             elif wide:
-                _one(row, here, k, f, total, s, left, place, ldo)
+                _one(row, here, k, s, left, place, ldo)
             else:
-                _one1(row, here, k, f, total, s, left, place, ldo)
+                _one1(row, here, k, s, left, place, ldo)
             i += rows
         panel += size
 
@@ -108,11 +108,11 @@ def _divided(a, b):
 
 
 @kernel
-def _round(first, last, x, q, factors, sums):
-    """Rows first … last - 1 of x as bytes q, what to multiply them by, and their sums."""
-    width = x.shape[1]
+def _round(first, last, x, q):
+    """Rows first … last - 1 of x as bytes into q [M, ceil(K / 4) + 2], then what to multiply them by and their sum."""
+    width, words = x.shape[1], q.shape[1] - 2
     for i in range(first, last):
-        row, bits, to = x[i], x[i].view(np.int32), q[i]
+        row, bits, to = x[i], x[i].view(np.int32), q[i, :words].view(np.int8)
         top, most = np.float32(0.0), np.int32(0)
         for j in range(width):
             top = max(top, abs(row[j]))
@@ -126,21 +126,17 @@ def _round(first, last, x, q, factors, sums):
         for j in range(width):
             total += np.int32(to[j])
         to[width:] = 0
-        factors[i] = np.float32(np.nan) if odd else top * np.float32(1 / 127)
-        sums[i] = total
+        q[i, words:].view(np.float32)[0] = np.float32(np.nan) if odd else top * np.float32(1 / 127)
+        q[i, words + 1] = total
 
 
 def product(outs: Any, ins: Any, scratch: Any) -> None:
     """The kernel of int8_product."""
-    x, q = np.ascontiguousarray(ins[0]), scratch[0]
-    factors, sums = scratch[1:]
-    spread(_round, len(x), 4 * x.size, x, q.view(np.int8), factors, sums)
-    at, start = outs[0].__array_interface__["data"][0], 0
-    m, k = q.shape
-    place = [array.__array_interface__["data"][0] for array in (q, factors, sums)]
+    x, q, out = np.ascontiguousarray(ins[0]), scratch[0], outs[0]
+    spread(_round, len(x), 4 * x.size, x, q)
+    m, k, start = len(q), q.shape[1] - 2, 0
     for words, scale in zip(ins[1::2], ins[2::2], strict=True):
-        w, s = (array.__array_interface__["data"][0] for array in (words, scale))
-        row, size = place[0], scale.size
-        given = (m, k, row, w, *place[1:], s, size, at + 4 * start, outs[0].strides[0])
-        spread(_panels, len(words), m * k * size, *given, multiple=_PANELS)
-        start += size
+        place, w, s, to = (array.__array_interface__["data"][0] for array in (q, words, scale, out))
+        given = (m, k, place, w, s, scale.size, to + 4 * start, out.strides[0])
+        spread(_panels, len(words), m * k * scale.size, *given, multiple=_PANELS)
+        start += scale.size

@@ -47,6 +47,14 @@ def _several(w: int, *positions: int) -> Any:
     return lambda metas, attrs: floats(metas, attrs) and metas[w].size > 1
 
 
+def _sums(w: int, *lines: int) -> Any:
+    """`scratch` of numba's kernels of gradients: sums over rows, in 32 parts."""
+    return lambda metas, attrs: [Meta((32, *lines, metas[w].size), metas[w].dtype)]
+
+
+_BACKWARD: dict[str, Any] = {"needs": "numba", "overlap": ((0, 0), (0, 1))}
+
+
 # -- layer_norm ----------------------------------------------------------------------------------------------
 
 
@@ -81,13 +89,7 @@ _layer_norm.vjp(lambda ctx, g: layer_norm_bwd(g, *ctx.inputs[:2], *ctx.outputs[1
 _layer_norm.cpu("layer_norm_numpy:forward", when=same_float(), overlap=((0, 0),))
 _layer_norm.cpu("layer_norm_cpu:forward", needs="numba", when=float32_only(0, 1, 2), overlap=((0, 0),))
 layer_norm_bwd.cpu("layer_norm_numpy:backward", when=same_float(), scratch=_blocks, overlap=((0, 0), (0, 1)))
-layer_norm_bwd.cpu(
-    "layer_norm_cpu:backward",
-    needs="numba",
-    when=_several(2, 0, 1, 2, 3, 4),
-    scratch=lambda metas, attrs: [Meta((32, 2, metas[2].size), metas[2].dtype)],
-    overlap=((0, 0), (0, 1)),
-)
+layer_norm_bwd.cpu("layer_norm_cpu:backward", when=_several(2, 0, 1, 2, 3, 4), scratch=_sums(2, 2), **_BACKWARD)
 
 
 def layer_norm(x: Tensor, w: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
@@ -128,13 +130,7 @@ _rms_norm.vjp(lambda ctx, g: rms_norm_bwd(g, *ctx.inputs, ctx.outputs[1]))
 _rms_norm.cpu("rms_norm_numpy:forward", when=same_float(), overlap=((0, 0),))
 _rms_norm.cpu("rms_norm_cpu:forward", needs="numba", when=float32_only(0, 1), overlap=((0, 0),))
 rms_norm_bwd.cpu("rms_norm_numpy:backward", when=same_float(), scratch=_blocks, overlap=((0, 0), (0, 1)))
-rms_norm_bwd.cpu(
-    "rms_norm_cpu:backward",
-    needs="numba",
-    when=float32_only(0, 1, 2, 3),
-    scratch=lambda metas, attrs: [Meta((32, metas[2].size), metas[2].dtype)],
-    overlap=((0, 0), (0, 1)),
-)
+rms_norm_bwd.cpu("rms_norm_cpu:backward", when=float32_only(0, 1, 2, 3), scratch=_sums(2), **_BACKWARD)
 
 
 def rms_norm(x: Tensor, w: Tensor, eps: float = 1e-6) -> Tensor:
@@ -197,6 +193,6 @@ add_dropout_layer_norm_bwd.cpu(
     "add_dropout_layer_norm_cpu:backward",
     needs="numba",
     when=_several(3, 0, 1, 2, 3, 4, 5),
-    scratch=lambda metas, attrs: [Meta((32, 2, metas[3].size), metas[3].dtype)],
+    scratch=_sums(3, 2),
     overlap=((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)),
 )

@@ -120,9 +120,8 @@ def reshape(x: Tensor, shape: Any) -> Tensor:
     if wanted.count(-1) == 1:
         rest = int(np.prod([d for d in wanted if d != -1]))
         if rest == 0 or x.size % rest:
-            raise shape_error(
-                "reshape", "shape", f"a divisor of {x.size} elements (the input is {x.shape})", tuple(wanted)
-            )
+            expected = f"a divisor of {x.size} elements (the input is {x.shape})"
+            raise shape_error("reshape", "shape", expected, tuple(wanted))
         wanted[wanted.index(-1)] = x.size // rest
     if any(d < 0 for d in wanted):
         raise shape_error("reshape", "shape", "of non-negative sizes with at most one -1", tuple(wanted))

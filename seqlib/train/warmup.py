@@ -44,12 +44,14 @@ def run_all_kernels(presets: Sequence[str] = ()) -> None:
 
 
 def _products() -> None:
-    """What products take that are too large for a warm-up, with oneDNN and without."""
+    """What products take that are too large for a warm-up, with oneDNN and without, and those with int8 weights."""
     from seqlib.core.backends import onednn_cpu
-    from seqlib.core.ops import rows_cpu
+    from seqlib.core.ops import int8_cpu, rows_cpu
 
     a = np.ones((64, 64), np.float32)
     rows_cpu.product(a, a.T, np.empty_like(a))
+    words, room = np.zeros((4, 16, 16), np.int32), np.empty((64, 18), np.int32)
+    int8_cpu.product([np.empty_like(a)], [a, words, a[0]], [room])
     if onednn_cpu.available():
         onednn_cpu.product(a, a, np.empty_like(a), half=False)
 

@@ -169,7 +169,7 @@ class SentencePieceFile(_Files):
 
     Text is normalised as the model says. `vocab`, piece → id, gives other ids (Marian's vocab.json); a piece that it
     lacks is `unk_id`. `name` is the file of the model; `target` names that of the other language, and is then what
-    reads its texts. `decode` takes ids of the target.
+    reads its texts, by `target_vocab` where that has ids of its own. `decode` takes ids of the target.
     """
 
     kind = "pretrained"
@@ -182,6 +182,7 @@ class SentencePieceFile(_Files):
         *,
         extra: int = 0,
         vocab: Mapping[str, int] | None = None,
+        target_vocab: Mapping[str, int] | None = None,
     ):
         import sentencepiece
 
@@ -200,7 +201,7 @@ class SentencePieceFile(_Files):
             self.bos_id = vocab.get("<s>", _NONE)
         self.mask_id = _NONE
         self._own_size = (p.vocab_size() if vocab is None else len(vocab)) + extra
-        self.target = SentencePieceFile(files, target, vocab=vocab) if target else self
+        self.target = SentencePieceFile(files, target, vocab=target_vocab or vocab) if target else self
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special ones."""
@@ -231,9 +232,9 @@ class SentencePieceFile(_Files):
         """Text of the ids; special tokens are left out."""
         special = (self.pad_id, self.bos_id, self.eos_id)
         kept = [int(token) for token in ids if int(token) not in special]
-        if self._named is not None:
-            return self._pieces.decode([self._named[token] for token in kept if token in self._named])
-        pieces = self.target._pieces
+        pieces, named = self.target._pieces, self.target._named
+        if named is not None:
+            return pieces.decode([named[token] for token in kept if token in named])
         return pieces.decode([token for token in kept if token < pieces.vocab_size()])
 
     def piece(self, token: int) -> str:
@@ -294,10 +295,11 @@ def _read(folder: Path, extra: int) -> PretrainedTokenizer | SentencePieceFile:
             files = {name: (folder / name).read_bytes() for name in names}
             return PretrainedTokenizer(files | settings, str(folder))
     if (folder / "source.spm").is_file() and (folder / "vocab.json").is_file():
-        names = ("source.spm", "target.spm", "vocab.json")
+        names = ("source.spm", "target.spm", "vocab.json", "target_vocab.json")
         files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
         target = "target.spm" if "target.spm" in files else None
-        return SentencePieceFile(files | settings, "source.spm", target, vocab=_vocab(files["vocab.json"], str(folder)))
+        vocab, other = (_vocab(files, name, str(folder)) if name in files else None for name in names[2:])
+        return SentencePieceFile(files | settings, "source.spm", target, vocab=vocab, target_vocab=other)
     for name in _PIECES:
         if (folder / name).is_file():
             return SentencePieceFile({name: (folder / name).read_bytes()} | settings, name, extra=extra)
@@ -326,7 +328,7 @@ def _tokenizer(files: Mapping[str, bytes], settings: Mapping[str, Any], where: s
                 strip_accents=settings.get("strip_accents"),
                 handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
             )._tokenizer
-        vocab = _vocab(files["vocab.json"], where)
+        vocab = _vocab(files, "vocab.json", where)
         merges = [(a, b) for a, b in (line.split() for line in files["merges.txt"].decode().splitlines()[1:] if line)]
         made = tokenizers.ByteLevelBPETokenizer(vocab, merges, settings.get("add_prefix_space", False))._tokenizer
         special = [token for token in ("<|endoftext|>", "<s>", "<pad>", "</s>", "<unk>", "<mask>") if token in vocab]
@@ -342,8 +344,8 @@ def _tokenizer(files: Mapping[str, bytes], settings: Mapping[str, Any], where: s
         raise DataError(f"{where}: the tokenizer cannot be read: {error}") from None
 
 
-def _vocab(content: bytes, where: str) -> dict[str, int]:
-    return _object(content, f"{where}: vocab.json", dict[str, int])
+def _vocab(files: Mapping[str, bytes], name: str, where: str) -> dict[str, int]:
+    return _object(files[name], f"{where}: {name}", dict[str, int])
 
 
 def _object(content: bytes, where: str | Path, kind: Any = dict[str, Any]) -> Any:

@@ -165,12 +165,12 @@ class Translator:
         starts = [*map(target_side(self.tokenizer).encode, prefixes)]
         with using(self.model, adapter):
             found = self._hypotheses(texts, options, batch_rows, starts)
-        known = [(index, ids, answer) for index, (ids, answer) in enumerate(found) if answer]
-        confidences = self._confidences([(texts[index], ids, answer[0]) for index, ids, answer in known])
-        out = [self._empty(alignment)] * len(texts)
-        for (index, ids, answer), confidence in zip(known, confidences.tolist(), strict=True):
-            made = self._translation(answer, confidence, len(ids) > self.engine.longest_source)
-            out[index] = self._aligned(made, ids[: self.engine.longest_source]) if alignment else made
+            known = [(index, ids, answer) for index, (ids, answer) in enumerate(found) if answer]
+            confidences = self._confidences([(texts[index], ids, answer[0]) for index, ids, answer in known])
+            out = [self._empty(alignment)] * len(texts)
+            for (index, ids, answer), confidence in zip(known, confidences.tolist(), strict=True):
+                made = self._translation(answer, confidence, len(ids) > self.engine.longest_source)
+                out[index] = self._aligned(made, ids[: self.engine.longest_source]) if alignment else made
         return out
 
     def translate_stream(

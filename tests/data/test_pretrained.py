@@ -85,6 +85,14 @@ def test_sentencepiece_with_a_vocabulary_of_its_own(tmp_path):
     assert marian.decode([*ids, 0, marian.pad_id]) == "two one"
     assert (marian.eos_id, marian.unk_id, marian.pad_id) == (0, 1, len(vocab) - 1)
     assert marian.template(["two one"], limit=2)[0].ids == [ids[0], 0]
+    # Marian's models with a vocabulary for each language
+    other = {piece: len(pieces) + 1 - i for i, piece in enumerate(pieces)} | {"</s>": 0, "<unk>": 1}
+    (tmp_path / "target.spm").write_bytes(trained.model)
+    (tmp_path / "target_vocab.json").write_text(json.dumps(other))
+    read_tokenizer(tmp_path).save(tmp_path / "copy")
+    for two in (read_tokenizer(tmp_path), read_tokenizer(tmp_path / "copy")):
+        assert two.encode("two one") == ids
+        assert two.decode([other[marian.piece(i)] for i in ids]) == "two one"
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,9 @@ def test_adapters_are_chosen_call_by_call_and_merged(folders, pairs, tmp_path):
     assert min(np.abs(one - other).max() for one, other in combinations((*results.values(), before), 2)) > 0.01
     for name in ("two", "one", "two"):
         assert np.allclose(scores(model, adapter=name), results[name], atol=1e-4)
+        (linked,) = model.translate(["bad fab"], beam=1, alignment=True, adapter=name)
+        (alone,) = seqlib.load(tmp_path / name / "run").translate(["bad fab"], beam=1, alignment=True)
+        assert linked.token_alignment == alone.token_alignment
     assert np.allclose(scores(model, adapter=""), before, atol=1e-5)
     assert np.allclose(scores(model), results["two"], atol=1e-4)  # loaded last
     with pytest.raises(UsageError, match="adapter 'three'"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from seqlib.data.pretrained import PretrainedTokenizer, SentencePieceFile
 from seqlib.hub.formats.checkpoint import Checkpoint, Entry
 from seqlib.models.names import read_table
+from seqlib.util.atomic import write_bytes
 from seqlib.util.errors import DataError, UsageError
 
 
@@ -30,7 +32,7 @@ _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_positi
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _SPLITS = {"default": "", "gpt-2": "", "llama-bpe": _WORDS % "{1,3}", "qwen2": _WORDS % ""}
 """How byte-level BPE cuts a text into words first, by what GGUF calls it; "": as GPT-2."""
-_UNKNOWN, _CONTROL = 2, 3
+_NORMAL, _UNKNOWN, _CONTROL, _DEFINED = 1, 2, 3, 4
 """Kinds of tokens; they have SentencePiece's numbers."""
 
 
@@ -126,7 +128,7 @@ def tokenizer(checkpoint: Checkpoint) -> PretrainedTokenizer | SentencePieceFile
         settings["chat_template"] = checkpoint.metadata["tokenizer.chat_template"]
     files = {"tokenizer_config.json": msgspec.json.encode(settings)}
     if kind == "llama":
-        return SentencePieceFile(files | {"tokenizer.model": _sentencepiece(keys, settings)}, "tokenizer.model")
+        return _Pieces(files | {"tokenizer.model": _sentencepiece(keys, settings)}, keys)
     if kind != "gpt2" or keys.get("pre", "default") not in _SPLITS:
         name = kind if kind != "gpt2" else keys["pre"]
         raise UsageError(f"{checkpoint.path}: its tokenizer {name!r} is not known; put a tokenizer.json beside it")
@@ -138,7 +140,7 @@ def _sentencepiece(keys: dict[str, Any], settings: dict[str, Any]) -> bytes:
     unknown = keys.get("unknown_token_id", 0)
     out: list[bytes] = []
     for number, (token, score, kind) in enumerate(zip(keys["tokens"], keys["scores"], keys["token_type"], strict=True)):
-        text = token.encode()
+        text = token.replace(" ", "▁").encode()  # tokens that users defined have spaces
         piece = (
             b"\n"
             + _varint(len(text))
@@ -179,6 +181,45 @@ def _byte_level(keys: dict[str, Any]) -> bytes:
     if keys.get("pre") == "qwen2":
         made.normalizer = normalizers.NFC()
     for token, kind in zip(tokens, keys["token_type"], strict=True):
-        if kind in (_CONTROL, 4):
+        if kind in (_CONTROL, _DEFINED):
             made.add_tokens([AddedToken(token, special=kind == _CONTROL, normalized=False)])
+    return made.to_str().encode()
+
+
+class _Pieces(SentencePieceFile):
+    """SentencePiece's tokens. What is saved has a tokenizer.json, too, which is what transformers reads for Gemma."""
+
+    def __init__(self, files: dict[str, bytes], keys: dict[str, Any]):
+        super().__init__(files, "tokenizer.model")
+        self.keys = keys
+
+    def save(self, folder: str | Path) -> None:
+        super().save(folder)
+        write_bytes(Path(folder) / "tokenizer.json", _byte_fallback(self.keys, self.settings))
+
+
+def _byte_fallback(keys: dict[str, Any], settings: Mapping[str, Any]) -> bytes:
+    """tokenizer.json of SentencePiece's BPE: two tokens are joined to a third by its score."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+
+    tokens, kinds, space = keys["tokens"], keys["token_type"], keys.get("add_space_prefix", True)
+    vocab = {token: number for number, token in enumerate(tokens)}
+    joins = sorted(
+        (-keys["scores"][number], vocab[token[:cut]], vocab[token[cut:]])
+        for number, token in enumerate(tokens)
+        if kinds[number] == _NORMAL
+        for cut in range(1, len(token))
+        if token[:cut] in vocab and token[cut:] in vocab
+    )
+    merges, unknown = [(tokens[a], tokens[b]) for _, a, b in joins], tokens[keys.get("unknown_token_id", 0)]
+    made = Tokenizer(models.BPE(vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    before, behind = ([normalizers.Prepend("▁")], [decoders.Strip(" ", 1, 0)]) if space else ([], [])
+    made.normalizer = normalizers.Sequence([*before, normalizers.Replace(" ", "▁")])
+    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *behind])
+    if settings["add_bos_token"]:
+        bos = settings["bos_token"]
+        made.post_processor = processors.TemplateProcessing(f"{bos} $A", f"{bos} $A {bos} $B", [(bos, vocab[bos])])
+    for token, kind in zip(tokens, kinds, strict=True):
+        if kind in (_CONTROL, _DEFINED):
+            made.add_tokens([AddedToken(token, special=kind == _CONTROL, normalized=kind == _DEFINED and not space)])
     return made.to_str().encode()

@@ -129,17 +129,19 @@ def pieces():
     lines = ["the tree is tall", "two spaces and lines", "its figures are naive", "x y z"] * 30
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_writer=out, vocab_size=310, model_type="bpe", byte_fallback=True,
-        pad_id=0, eos_id=1, bos_id=2, unk_id=3, user_defined_symbols=["\n", "<turn>"], remove_extra_whitespaces=False,
-        add_dummy_prefix=False, normalization_rule_name="identity", minloglevel=2,
+        pad_id=0, eos_id=1, bos_id=2, unk_id=3, user_defined_symbols=["\n", "<turn>", "▁▁"],
+        remove_extra_whitespaces=False, add_dummy_prefix=False, normalization_rule_name="identity", minloglevel=2,
     )  # fmt: skip
     model = sentencepiece.SentencePieceProcessor(model_proto=out.getvalue())
     every = range(model.vocab_size())
     kinds = [3 if model.is_control(i) else 2 if model.is_unknown(i) else 6 if model.is_byte(i) else 1 for i in every]
-    for token in ("\n", "<turn>"):
+    tokens = [model.id_to_piece(i) for i in every]
+    for token in ("\n", "<turn>", "▁▁"):
         kinds[model.piece_to_id(token)] = 4
+        tokens[model.piece_to_id(token)] = token.replace("▁", " ")  # as the converter of llama.cpp writes them
     keys = {
         "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.tokens": [model.id_to_piece(i) for i in every],
+        "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.scores": [model.get_score(i) for i in every],
         "tokenizer.ggml.token_type": kinds,
         "tokenizer.ggml.padding_token_id": 0, "tokenizer.ggml.eos_token_id": 1, "tokenizer.ggml.bos_token_id": 2,
@@ -165,7 +167,10 @@ def test_sentencepiece_tokens(tmp_path):
     options = {"max_tokens": 8, "temperature": 0}
     assert again.generate(TEXTS, **options) == ready.generate(TEXTS, **options)
     saved = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "saved/tokenizer.model"))
-    assert [saved.encode(text) for text in TEXTS] == [model.encode(text) for text in TEXTS]
+    other = tokenizers.Tokenizer.from_file(str(tmp_path / "saved/tokenizer.json"))  # what transformers reads
+    for text in TEXTS:
+        assert saved.encode(text) == model.encode(text) == other.encode(text, add_special_tokens=False).ids
+        assert other.encode(text).ids == [2, *model.encode(text)] and other.decode(model.encode(text)) == text
 
 
 @pytest.mark.parametrize(

@@ -269,9 +269,9 @@ def _told(config: Mapping[str, Any], tokenizer: PretrainedTokenizer | SentencePi
     if not (pairs or kind.endswith(("ForCausalLM", "LMHeadModel"))):
         return Told()
     end = config.get("eos_token_id")
-    end = end[0] if isinstance(end, list) else end
+    end = tokenizer.eos_id if end is None else end[0] if isinstance(end, list) else end
     before = tuple(tokenizer.template([""])[0].ids)
-    before = before[:-1] if before and before[-1] == (tokenizer.eos_id if end is None else end) else before
+    before = before[:-1] if before and before[-1] == end else before
     if tokenizer.settings.get("add_bos_token") and not before and not pairs:
         before = (tokenizer.bos_id,)
     forced = config.get("forced_bos_token_id") if pairs else None

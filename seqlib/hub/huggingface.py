@@ -179,19 +179,24 @@ def _digest(path: Path, name: str) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def cached() -> dict[str, Path]:
-    """Handles and folders of the snapshots in the library's cache."""
+def _revisions() -> list[tuple[Any, Any]]:
+    """The models in the library's cache, each with one of its snapshots, in order."""
     from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
         repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
-        return {}
-    revisions = [(repo, revision) for repo in repos if repo.repo_type == "model" for revision in repo.revisions]
+        return []
+    found = [(repo, revision) for repo in repos if repo.repo_type == "model" for revision in repo.revisions]
+    return sorted(found, key=lambda pair: (pair[0].repo_id, pair[1].commit_hash))
+
+
+def cached() -> dict[str, Path]:
+    """Handles and folders of the snapshots in the library's cache."""
     return {
         str(Repository(repo.repo_id, next(iter(sorted(revision.refs)), revision.commit_hash))): revision.snapshot_path
-        for repo, revision in sorted(revisions, key=lambda pair: (pair[0].repo_id, pair[1].commit_hash))
+        for repo, revision in _revisions()
     }
 
 
@@ -201,13 +206,14 @@ def verify(repository: Repository) -> None:
 
 
 def remove(repository: Repository) -> bool:
-    """Remove a cached snapshot; whether there was one."""
+    """Remove a cached snapshot, by any of its names; whether there was one."""
     from huggingface_hub import constants, scan_cache_dir
 
-    folder = cached().get(str(repository))
-    if folder is not None:
-        scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(folder.name).execute()
-    return folder is not None
+    for repo, revision in _revisions():
+        if repo.repo_id == repository.name and repository.revision in (*revision.refs, revision.commit_hash):
+            scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(revision.commit_hash).execute()
+            return True
+    return False
 
 
 def push(folder: Path, repository: Repository, private: bool) -> str:

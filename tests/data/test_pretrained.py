@@ -95,6 +95,14 @@ def test_sentencepiece_with_a_vocabulary_of_its_own(tmp_path):
         assert two.decode([other[marian.piece(i)] for i in ids]) == "two one"
 
 
+def test_the_end_of_a_language_model_whose_configuration_names_none(tmp_path):
+    (tmp_path / "vocab.json").write_text(json.dumps({"a": 0, "<|endoftext|>": 1}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["GPT2LMHeadModel"], "vocab_size": 2}))
+    found = read_tokenizer(tmp_path)
+    assert (found.eos_id, found.pad_id) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [

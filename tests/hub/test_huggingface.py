@@ -220,7 +220,10 @@ def test_mirror_and_command_line(server, tmp_path, capsys):
     assert "arrays      5 (" in out
     assert "3 float32" in out
     assert "  embed.weight  [6, 8]  float32" in out
-    assert main(["hub", "remove", MODEL]) == main(["hub", "remove", f"{server.url}/m"]) == 0
+    assert main(["hub", "download", f"{MODEL}@v1"]) == 0  # a second name of the same commit
+    assert main(["hub", "remove", f"{MODEL}@v1"]) == main(["hub", "remove", f"{server.url}/m"]) == 0
+    assert main(["hub", "download", MODEL]) == main(["hub", "remove", f"{MODEL}@{COMMIT}"]) == 0
+    capsys.readouterr()
     assert main(["hub", "remove", MODEL]) == 2
     assert "error: hf://org/model: is not in the cache" in capsys.readouterr().err
 

@@ -44,7 +44,7 @@ class Constraints:
             raise UsageError(f"prefixes: expected one for each of {sentences} sentences, got {len(self.prefixes)}")
         for name, sequences in (("banned", self.banned), ("prefixes", self.prefixes)):
             for token in (token for sequence in sequences for token in sequence):
-                if not 0 <= token < vocabulary or token == eos_id:
+                if not 0 <= token < vocabulary or (token == eos_id and name == "banned"):
                     raise UsageError(f"{name}: token {token} is no word of the vocabulary of {vocabulary}")
         for prefix, limit in zip(self.prefixes, limits.tolist(), strict=False):
             if len(prefix) >= limit:
@@ -68,7 +68,7 @@ class Constraints:
         The first `given` tokens of a history are not of the output, but count for repetitions and banned sequences."""
         steps = history.shape[1] - given
         row = np.arange(len(logits))
-        forced = [(r, self.prefixes[b][steps]) for r, b in enumerate(sentences) if self._forces(b, steps)]
+        forced = [(r, self.prefixes[b][steps]) for r, b in enumerate(sentences) if self.forces(b, steps)]
         forced_rows, forced_tokens = np.array(forced, np.int64).reshape(-1, 2).T
         forced_logits, end = logits[forced_rows, forced_tokens], logits[:, eos_id].copy()
         if steps + 1 < self.min_length:
@@ -85,7 +85,8 @@ class Constraints:
         logits[forced_rows] = -np.inf
         logits[forced_rows, forced_tokens] = forced_logits
 
-    def _forces(self, sentence: int, steps: int) -> bool:
+    def forces(self, sentence: int, steps: int) -> bool:
+        """Whether the token behind `steps` others of a sentence is one of its prefix."""
         return len(self.prefixes) > 0 and steps < len(self.prefixes[sentence])
 
     def _take_repeated(self, logits: np.ndarray, history: np.ndarray) -> None:

@@ -131,6 +131,11 @@ class Search:
         """`_extend` by the best `candidates` of each row, best first."""
         raise NotImplementedError
 
+    def _ends(self, tokens: np.ndarray) -> np.ndarray:
+        """Which of this step's tokens [L,K] of the sentences held end them; what a prefix has does not."""
+        forced = [self.rules.constraints.forces(sentence, self.steps) for sentence in self.held.tolist()]
+        return (tokens == self.rules.eos_id) & ~np.array(forced, bool)[:, None]
+
     def end(self, positions: np.ndarray) -> None:
         """End the sentences at these `positions` (int [a]) of `held` where they stand, each of one beam."""
         self._keep(positions, self.live[positions], np.zeros((len(positions), 1), np.int64), None, self.steps)
@@ -264,7 +269,7 @@ class GreedySearch(Search):
         best = columns[:, 0]
         log_probs = np.minimum(values[:, 0] - normalizers, np.float32(0.0))[:, None]
         sums = self.live + log_probs
-        ended = (best == self.rules.eos_id) & ~self.done
+        ended = self._ends(best[:, None])[:, 0] & ~self.done
         if ended.any():
             who = np.flatnonzero(ended)
             self._keep(who, sums[who], np.zeros((len(who), 1), np.int64), log_probs[who], self.steps + 1)
@@ -282,7 +287,7 @@ class BeamSearch(Search):
     """
 
     def _choose(self, values: np.ndarray, columns: np.ndarray, normalizers: np.ndarray) -> np.ndarray | None:
-        beam, eos = self.rules.beam, self.rules.eos_id
+        beam = self.rules.beam
         held, wide = len(self.held), values.shape[1]
         row_log_probs = np.minimum(values - normalizers[:, None], np.float32(0.0))
         sums = (self.live.reshape(-1, 1) + row_log_probs).reshape(held, beam * wide)
@@ -294,7 +299,7 @@ class BeamSearch(Search):
         log_probs = row_log_probs.reshape(held, -1)[ranked]
         parents = order // wide
 
-        ends = tokens == eos
+        ends = self._ends(tokens)
         offered = ends[:, :beam] & (sums[:, :beam] > _NEVER) & ~self.done[:, None]
         if offered.any():
             who = np.flatnonzero(offered.any(axis=1))
@@ -304,7 +309,7 @@ class BeamSearch(Search):
         on = np.argsort(ends, axis=1, kind="stable")[:, :beam] if ends.any() else np.arange(beam)
         live = (sentence, on)
         tokens, parents = tokens[live], parents[live]
-        self.live = np.where(tokens == eos, _NEVER, sums[live])
+        self.live = np.where(ends[live], _NEVER, sums[live])
         self._record(tokens, log_probs[live], parents)
         rows = (sentence * beam + parents).reshape(-1)
         return None if np.array_equal(rows, np.arange(len(rows))) else rows
@@ -346,13 +351,14 @@ class SamplingSearch(Search):
         log_probs = np.minimum(found, np.float32(0.0)).reshape(-1, beam)
         tokens = chosen.reshape(-1, beam)
         sums = self.live + log_probs
-        ended = (tokens == self.rules.eos_id) & ~self.done[:, None]
+        ends = self._ends(tokens)
+        ended = ends & ~self.done[:, None]
         beams = np.broadcast_to(np.arange(beam), ended.shape)
         if ended.any():
             who = np.flatnonzero(ended.any(axis=1))
             self._keep(who, np.where(ended, sums, _NEVER)[who], beams[who], log_probs[who], self.steps + 1)
         self._record(tokens, log_probs, beams)
-        self.live = np.where(tokens == self.rules.eos_id, _NEVER, sums)
+        self.live = np.where(ends, _NEVER, sums)
 
 
 def candidates(beam: int) -> int:

@@ -81,7 +81,7 @@ def test_scores_are_those_of_the_model() -> None:
         ({"banned": [()]}, "banned: expected sequences of at least one token"),
         ({"min_length": 8}, "min_length: 8 is more than the 7 tokens allowed"),
         ({"banned": [(3, 50)]}, "banned: token 50 is no word of the vocabulary of 9"),
-        ({"prefixes": [(3,), (EOS,)]}, "prefixes: token 2 is no word"),
+        ({"prefixes": [(3,), (-1,)]}, "prefixes: token -1 is no word"),
         ({"prefixes": [(3,)]}, "prefixes: expected one for each of 2 sentences, got 1"),
         ({"prefixes": [(3,) * 7, ()]}, "prefixes: one of 7 tokens leaves no room in the 7 allowed"),
     ],

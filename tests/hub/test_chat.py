@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -65,6 +66,28 @@ def test_every_end_ends(folder, together):
             assert one.stop_reason == "eos"
             stream = ready.stream(one.prompt, max_tokens=12, temperature=0)
             assert "".join(stream) == one.text
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0}, {"seed": 3}, {"beam": 3}])
+def test_an_end_between_turns_ends_nothing(folder, options):
+    """Most chat models' end token stands in their prompts, too."""
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 3}))
+    config = json.loads((folder / "config.json").read_text()) | {"eos_token_id": 3}
+    (folder / "config.json").write_text(json.dumps(config))
+    ready = seqlib.load(folder)
+    assert (ready.spec.eos_id, ready.ends) == (3, frozenset())
+    made, ids = ready.chat(HELLO, max_tokens=6, **options), ready._turn(HELLO)
+    assert ids.count(3) == 2
+    if options == {"temperature": 0}:
+        for place in range(6):
+            if place == len(made.tokens):
+                assert made.stop_reason == "eos"
+                break
+            with seqlib.no_grad():
+                logits = ready.model(np.array([[*ids, *made.tokens[:place]]], np.int32)).numpy()[0, -1]
+            assert made.tokens[place] == logits.argmax()
+    else:
+        assert len(made.tokens) == 6 or made.stop_reason == "eos"
 
 
 def test_the_ends_come_from_the_files(folder):

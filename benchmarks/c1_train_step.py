@@ -90,8 +90,7 @@ class Ours:
     @property
     def program(self) -> Any:
         """The one program that the steps run."""
-        ((program, _),) = self.step.built
-        return program
+        return self.step.lower([self.batch])[0]
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

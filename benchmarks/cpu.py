@@ -60,8 +60,7 @@ def train_words(sizes: dict[str, int], smoke: bool) -> tuple[Run, Program]:
     batch = TextBatch(*(rng.integers(0, config.vocab, (20, 35)).astype(np.int32) for _ in range(2)))
 
     def program() -> tuple[Any, list[Any]]:
-        ((program, _),) = step.built
-        return program, [a for a in batch if a is not None]
+        return step.lower([batch])[0], [a for a in batch if a is not None]
 
     return lambda: step([batch])[0].item(), program
 
@@ -81,7 +80,7 @@ def encode(sizes: dict[str, int], smoke: bool) -> tuple[Run, Program]:
             return model(ids)
 
     compiled = seqlib.compile(forward, state=[model])
-    return lambda: compiled(tokens), lambda: (compiled.programs[0], [tokens])
+    return lambda: compiled(tokens), lambda: (compiled.lower(tokens), [tokens])
 
 
 def translate(beam: int, sizes: dict[str, int], smoke: bool, precision: str = "fp32") -> tuple[Run, Program | None]:

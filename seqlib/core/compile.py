@@ -17,7 +17,7 @@ from seqlib.core.graph import active_graph
 from seqlib.core.hooks import NonFinite, hooks
 from seqlib.core.keys import Key, static, why
 from seqlib.core.lower import lower
-from seqlib.core.modes import mode_changes
+from seqlib.core.modes import half_products, mode_changes
 from seqlib.core.op import Meta
 from seqlib.core.passes import optimize
 from seqlib.core.program import Program
@@ -123,7 +123,8 @@ class Compiled:
         # The ambient generator counts where the function can draw from it: where it is in `state`.
         generator = current_generator()
         generator = generator if id(generator.state) in variables else None
-        key = Key(call.structure, leaves, grad_enabled(), debug.switches(), generator, modes, device)
+        switches = (*debug.switches(), *["products of bfloat16"] * half_products())
+        key = Key(call.structure, leaves, grad_enabled(), switches, generator, modes, device)
         found = self._programs.get(key)
         if found is None:
             found = self._build(call, device, why(key, self._programs))

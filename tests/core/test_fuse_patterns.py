@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from seqlib.core import ops
+from seqlib.core.backends import onednn_cpu
+from seqlib.core.backends.base import metas_of
 from seqlib.core.compile import compile
 from seqlib.core.op import OPS, Op
 from seqlib.core.tape import apply_all
@@ -116,6 +118,8 @@ def test_every_composition_becomes_its_op(op: Op) -> None:
         arrays = [np.asarray(x) for x in sample.inputs]
         if any(a.size == 0 or 1 in a.shape for a in arrays):
             continue  # a reshape or a sum over one element is another composition
+        if op.kernel("cpu", metas_of(arrays), attrs) is None:
+            continue  # too small, or without what computes it
 
         def composed(*inputs: Tensor, attrs: dict[str, Any] = attrs) -> Any:
             results = op.fn(*inputs, **attrs)
@@ -128,4 +132,6 @@ def test_every_composition_becomes_its_op(op: Op) -> None:
         for a, b in zip(got if isinstance(got, tuple) else (got,), expected, strict=True):
             assert a.numpy().tobytes() == b.numpy().tobytes()
         served += 1
+    if not served and op.name.startswith("matmul") and not onednn_cpu.available():
+        pytest.skip("oneDNN is not installed (extra onednn)")
     assert served

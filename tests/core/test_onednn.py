@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 import seqlib
-from seqlib.core import ops
+from seqlib.core import dtypes, ops
+from seqlib.core.backends import onednn_batches_cpu
 from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.threads import set_threads
+from seqlib.core.compile import compile
 from seqlib.core.grad import value_and_grad
 from seqlib.core.modes import set_half_products
+from seqlib.core.op import OPS, Meta
 from seqlib.core.ops import product_numpy
+from seqlib.core.tape import apply_all
 
 needs_onednn = pytest.mark.skipif(not onednn.available(), reason="oneDNN is not installed (extra onednn)")
 SHAPES = [(40, 70, 30), (301, 77, 333), (512, 300, 256), (1, 900, 2000), (700, 257, 900), (300, 4500, 200)]
@@ -139,6 +143,81 @@ def test_with_and_without_numbas_loop(monkeypatch: pytest.MonkeyPatch, half: boo
 
 
 @needs_onednn
+@pytest.mark.parametrize("name", ["matmul_bias", "matmul_bias_relu", "matmul_bias_gelu", "matmul_bias_gelu_erf"])
+def test_bias_and_activation_in_the_same_pass(name: str, half: bool) -> None:
+    op = OPS[name]
+    for m, k, n in ((96, 70, 300), (300, 4500, 200)):  # one part, and several
+        a, b = _operands(m, k, n, "b")
+        bias = np.random.default_rng(1).normal(size=n).astype(np.float32)
+        arrays = [a / np.float32(np.sqrt(k)), b.T, bias]
+        if half:
+            arrays[:2] = (x.astype(dtypes.bfloat16).astype(np.float32) for x in arrays[:2])  # rounding changes nothing
+        metas = [Meta(x.shape, dtypes.float32) for x in arrays]
+        set_half_products(half)
+        try:
+            kernel = op.kernel("cpu", metas, {"independent": half})
+            assert kernel is not None and op.kernel("cpu", metas, {"independent": True}) is (kernel if half else None)
+            for wanted in range(1, 1 + op.visible):
+                outs: list[Any] = [np.full((m, n), -9, np.float32) for _ in range(wanted)]
+                kernel.load()([*outs, *[None] * (op.visible - wanted)], arrays, (), independent=half)
+                plain, exact = (
+                    apply_all(op, tuple(seqlib.tensor(x.astype(dtype)) for x in arrays), {"independent": False})
+                    for dtype in (np.float32, np.float64)
+                )
+                for got, reference, expected in zip(outs, plain, exact, strict=False):
+                    error, allowed = (np.abs(x - expected.numpy()).max() for x in (got, reference.numpy()))
+                    assert error <= 2 * allowed + 4 * 2.0**-24 * np.abs(expected.numpy()).max()
+        finally:
+            set_half_products(False)
+
+
+@needs_onednn
+def test_compiled_functions_round_as_they_are_told(half: bool) -> None:
+    a, b = _operands(96, 128, 200, "b")
+    compiled = compile(lambda x, w, bias: ops.relu(ops.matmul(x, w, transpose_b=True) + bias))
+    arrays = a, np.ascontiguousarray(b.T), np.ones(200, np.float32)
+    exact = np.maximum(a.astype(float) @ b + 1.0, 0.0)
+    errors = []
+    for mode in (False, half):
+        set_half_products(mode)
+        try:
+            errors.append(np.abs(compiled(*arrays).numpy() - exact).max())
+        finally:
+            set_half_products(False)
+    assert len(compiled.programs) == 1 + half
+    assert errors[0] < 1e-4 and (errors[1] > 1e-3) == half
+
+
+@needs_onednn
+def test_batches_of_products_round_too() -> None:
+    if not onednn.has_bfloat16():
+        pytest.skip("this processor has no instructions for bfloat16")
+    rng = np.random.default_rng(0)
+    q, k = (rng.normal(size=(3, n, 4, 40)).astype(np.float32).transpose(0, 2, 1, 3)[:, :, None] for n in (50, 60))
+    out, bits = np.empty((3, 4, 1, 50, 60), np.float32), set()
+    set_half_products(True)
+    try:
+        for a, b, to in (
+            (q, k.swapaxes(-1, -2), out),
+            (out.swapaxes(-1, -2), q, np.empty((3, 4, 1, 60, 40), np.float32)),
+        ):
+            for count in (1, 2, 3):
+                set_threads(count)
+                product_numpy.product(a, b, to)
+                bits.add(to.tobytes())
+            rounded = (x.astype(dtypes.bfloat16).astype(float) for x in (a, b))
+            np.testing.assert_allclose(to, np.matmul(*rounded), atol=1e-3)
+            assert len(bits) == 1
+            bits.clear()
+        turned = k[..., ::-1, :].swapaxes(-1, -2)  # what oneDNN does not take is NumPy's
+        product_numpy.product(q, turned, out)
+        assert out.tobytes() == np.matmul(q, turned).tobytes()
+    finally:
+        set_threads(None)
+        set_half_products(False)
+
+
+@needs_onednn
 def test_one_matrix_for_many_products() -> None:
     if not onednn.has_bfloat16():
         pytest.skip("this processor has no instructions for bfloat16")
@@ -146,9 +225,9 @@ def test_one_matrix_for_many_products() -> None:
         a, b = _operands(23, 300, 500, turned)
         found, out = np.empty((23, 500), np.float32), np.zeros((40, 600), np.float32)
         onednn.product(a, b, found, True)
-        packed = onednn.pack(b, 10)
-        onednn.packed_product(a[:10], packed, out[:10, 50:550])
-        onednn.packed_product(a[10:], packed, out[10:23, 50:550])
+        packed = onednn_batches_cpu.pack(b, 10)
+        onednn_batches_cpu.packed_product(a[:10], packed, out[:10, 50:550])
+        onednn_batches_cpu.packed_product(a[10:], packed, out[10:23, 50:550])
         np.testing.assert_allclose(out[:23, 50:550], found, atol=1e-4)  # of the same rounded numbers
         assert not out[23:].any() and not out[:, :50].any() and not out[:, 550:].any()
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
 from functools import lru_cache
 from importlib import metadata
 from itertools import pairwise
@@ -24,10 +24,12 @@ from seqlib.core.backends.threads import fork_locks, spread
 from seqlib.util.errors import UsageError
 
 _F32, _BF16 = 3, 2  # oneDNN's numbers of dtypes, arguments and queries
-_SRC, _WEIGHTS, _DST, _SCRATCHPAD = 1, 33, 17, 80
-_WEIGHTS_MD, _SCRATCHPAD_MD = 131, 136
+_SRC, _WEIGHTS, _BIAS, _DST, _SCRATCHPAD = 1, 33, 41, 17, 80
+_ACTIVATIONS = {"relu": 0x20, "gelu_tanh": 0x2B, "gelu_erf": 0x31}
+_SCRATCHPAD_MD = 136
 _BF16_ISA = 0xE7  # AVX-512 with bfloat16; AMX includes it
 
+Dims = tuple[int, ...]
 Strides = tuple[int, int]
 
 
@@ -52,7 +54,7 @@ class _Library:
             calls.dnnl_primitive_execute.argtypes = (c_void_p, c_void_p, c_int, c_void_p)
             calls.dnnl_memory_set_data_handle.argtypes = (c_void_p, c_void_p)
         self.engine = self.make("engine_create", c_int(1), c_size_t(0))
-        self.attributes = [self._attributes(add) for add in (False, True)]
+        self._attributes: dict[tuple[bool, str], c_void_p] = {}
         self.execute, self.place = (
             ctypes.cast(call, c_void_p).value
             for call in (self.calls.dnnl_primitive_execute, self.calls.dnnl_memory_set_data_handle)
@@ -67,19 +69,25 @@ class _Library:
             raise ValueError(f"oneDNN: dnnl_{name} gave status {status}")
         return made
 
-    def _attributes(self, add: bool) -> c_void_p:
-        """Of a primitive: its scratch memory comes from us, and with `add` its result is added to what is there."""
-        made = self.make("primitive_attr_create")
-        self.calls.dnnl_primitive_attr_set_scratchpad_mode(made, c_int(1))
-        if add:
+    def attributes(self, add: bool = False, activation: str = "") -> c_void_p:
+        """Of a primitive: its scratch memory comes from us; with `add` its result is added to what is there; then an
+        `activation` follows."""
+        if (add, activation) not in self._attributes:
+            made = self.make("primitive_attr_create")
+            self.calls.dnnl_primitive_attr_set_scratchpad_mode(made, c_int(1))
             after = self.make("post_ops_create")
-            self.calls.dnnl_post_ops_append_sum(after, ctypes.c_float(1.0), c_int(0), c_int(0))
+            if add:
+                self.calls.dnnl_post_ops_append_sum(after, c_float(1.0), c_int(0), c_int(0))
+            if activation:
+                kind = c_int(_ACTIVATIONS[activation])
+                self.calls.dnnl_post_ops_append_eltwise(after, kind, c_float(0.0), c_float(0.0))
             self.calls.dnnl_primitive_attr_set_post_ops(made, after)
-        return made
+            self._attributes[add, activation] = made
+        return self._attributes[add, activation]
 
-    def desc(self, shape: Strides, strides: Strides, dtype: int) -> c_void_p:
-        two = c_int64 * 2
-        return self.make("memory_desc_create_with_strides", c_int(2), two(*shape), c_int(dtype), two(*strides))
+    def desc(self, shape: Dims, strides: Dims, dtype: int) -> c_void_p:
+        n = c_int64 * len(shape)
+        return self.make("memory_desc_create_with_strides", c_int(len(shape)), n(*shape), c_int(dtype), n(*strides))
 
     def any_desc(self, shape: Strides, dtype: int) -> c_void_p:
         """Of a matrix that lies as oneDNN likes it best."""
@@ -140,37 +148,52 @@ def has_bfloat16() -> bool:
 # -- primitives, which all threads share, and what each thread needs to run them ---------------------------------
 
 
+class After(NamedTuple):
+    """What follows a product: the sum with what is there, with a bias [N], and an activation."""
+
+    add: bool = False
+    bias: bool = False
+    activation: str = ""
+
+
 class _Primitive(NamedTuple):
     handle: c_void_p
     descs: tuple[tuple[int, c_void_p], ...]  # by argument
     scratch: int  # bytes
 
 
-def _product(m: int, k: int, n: int, a: Strides, b: Strides, out: int, half: bool, add: bool) -> _Primitive:
+def _product(m: int, k: int, n: int, a: Strides, b: Strides, out: int, half: bool, after: After) -> _Primitive:
     """The product of [M,K] and [K,N] with strides in elements, into rows that begin `out` elements apart."""
     library = _library()
     assert library is not None
     dtype = _BF16 if half else _F32
-    descs = library.desc((m, k), a, dtype), library.desc((k, n), b, dtype), library.desc((m, n), (out, 1), _F32)
+    descs = [library.desc((m, k), a, dtype), library.desc((k, n), b, dtype), library.desc((m, n), (out, 1), _F32)]
+    bias = library.desc((1, n), (n, 1), _F32) if after.bias else None
     made = library.make(
-        "matmul_primitive_desc_create", library.engine, *descs[:2], None, descs[2], library.attributes[add]
+        "matmul_primitive_desc_create",
+        library.engine,
+        *descs[:2],
+        bias,
+        descs[2],
+        library.attributes(after.add, after.activation),
     )
-    return _finished(library, made, zip((_SRC, _WEIGHTS, _DST), descs, strict=True))
+    numbers = _SRC, _WEIGHTS, _DST
+    return _finished(library, made, [*zip(numbers, descs, strict=True), *([(_BIAS, bias)] if bias else [])])
 
 
 @lru_cache(maxsize=4096)
-def _rounding(rows: int, columns: int, strides: Strides, to: Strides) -> _Primitive:
-    """The copy of a float32 matrix in bfloat16."""
+def _rounding(shape: Dims, strides: Dims, to: Dims) -> _Primitive:
+    """The copy of a float32 array in bfloat16."""
     library = _library()
     assert library is not None
-    descs = library.desc((rows, columns), strides, _F32), library.desc((rows, columns), to, _BF16)
+    descs = library.desc(shape, strides, _F32), library.desc(shape, to, _BF16)
     made = library.make(
-        "reorder_primitive_desc_create", descs[0], library.engine, descs[1], library.engine, library.attributes[False]
+        "reorder_primitive_desc_create", descs[0], library.engine, descs[1], library.engine, library.attributes()
     )
     return _finished(library, made, zip((_SRC, _DST), descs, strict=True))
 
 
-def _finished(library: _Library, desc: c_void_p, descs: Iterator[tuple[int, c_void_p]]) -> _Primitive:
+def _finished(library: _Library, desc: c_void_p, descs: Iterable[tuple[int, c_void_p]]) -> _Primitive:
     scratch = c_void_p(library.calls.dnnl_primitive_desc_query_md(desc, c_int(_SCRATCHPAD_MD), c_int(0)))
     needed = library.calls.dnnl_memory_desc_get_size(scratch) if scratch else 0
     found = _Primitive(library.make("primitive_create", desc), (*descs, (_SCRATCHPAD, scratch)), needed)
@@ -210,7 +233,7 @@ class _Thread(threading.local):
         return row + [0] * (_ROW - len(row))
 
 
-_ROW = 3 + 3 * 4
+_ROW = 3 + 3 * 5
 
 
 class _Table(NamedTuple):
@@ -285,6 +308,7 @@ class _Part(NamedTuple):
     a: int
     b: int
     out: int
+    bias: int
     round_a: _Primitive | None
     round_b: _Primitive | None
     product: _Primitive
@@ -295,20 +319,22 @@ _Tile = list[_Part]
 
 
 @lru_cache(maxsize=4096)
-def _tiles(m: int, k: int, n: int, a: Strides, b: Strides, out: int, half: bool, add: bool) -> list[_Tile]:
+def _tiles(m: int, k: int, n: int, a: Strides, b: Strides, out: int, half: bool, after: After) -> list[_Tile]:
     """The tiles of a product of arrays with these strides (in elements)."""
     rows, columns, parts = _bounds(m, k, n)
 
     def part(top: int, bottom: int, start: int, stop: int, near: int, far: int) -> _Part:
         height, width, depth = bottom - top, stop - start, far - near
-        left, right = (_dense(height, depth, a), _dense(depth, width, b)) if half else (a, b)
+        last = after._replace(add=after.add or near > 0)
+        left, right = (_dense((height, depth), a), _dense((depth, width), b)) if half else (a, b)
         return _Part(
             4 * (top * a[0] + near * a[1]),
             4 * (near * b[0] + start * b[1]),
             4 * (top * out + start),
-            _rounding(height, depth, a, left) if half else None,
-            _rounding(depth, width, b, right) if half else None,
-            _product(height, depth, width, left, right, out, half, add or near > 0),
+            4 * start,
+            _rounding((height, depth), a, left) if half else None,
+            _rounding((depth, width), b, right) if half else None,
+            _product(height, depth, width, left, right, out, half, last if far == k else After(last.add)),
             (2 * height * depth, 2 * depth * width),
         )
 
@@ -316,29 +342,36 @@ def _tiles(m: int, k: int, n: int, a: Strides, b: Strides, out: int, half: bool,
         return [[part(*r, *c, *p) for p in pairwise(parts)] for r in pairwise(rows) for c in pairwise(columns)]
 
 
-def _dense(rows: int, columns: int, strides: Strides) -> Strides:
-    """Strides of a copy in the order of a matrix with `strides`."""
-    return (columns, 1) if strides[1] == 1 else (1, rows)
+def _dense(shape: Dims, strides: Dims) -> Any:
+    """Strides of a copy whose matrices lie like those of an array with `strides`."""
+    *outer, rows, columns = shape
+    found = [columns, 1] if strides[-1] == 1 else [1, rows]
+    step = rows * columns
+    for size in reversed(outer):
+        found.insert(0, step)
+        step *= size
+    return tuple(found)
 
 
-def product(a: Any, b: Any, out: Any, half: bool, add: bool = False) -> None:
+def product(a: Any, b: Any, out: Any, half: bool, add: bool = False, bias: Any = None, activation: str = "") -> None:
     """out [M,N] = a [M,K] @ b [K,N] in float32, or out += with `add`; `half`: of a and b rounded to bfloat16.
 
-    Each array has contiguous rows, a and b may have contiguous columns instead (others are copied); none is empty.
+    Each array has contiguous rows, a and b may have contiguous columns instead (others are copied); none is empty. A
+    contiguous `bias` [N] is added in the same pass, then comes an activation: relu, gelu_tanh or gelu_erf.
     """
     a, b = (x if 4 in x.strides and min(x.strides) > 0 else np.ascontiguousarray(x) for x in (a, b))
     (m, k), n = a.shape, b.shape[1]
     steps = [(x.strides[0] // 4, x.strides[1] // 4) for x in (a, b, out)]
-    tiles = _tiles(m, k, n, steps[0], steps[1], steps[2][0], half, add)
-    addresses = [x.__array_interface__["data"][0] for x in (a, b, out)]
+    tiles = _tiles(m, k, n, steps[0], steps[1], steps[2][0], half, After(add, bias is not None, activation))
+    addresses = [0 if x is None else x.__array_interface__["data"][0] for x in (a, b, out, bias)]
     spread(_some, len(tiles), m * k * n, tiles, *addresses)
 
 
-def _some(first: int, last: int, tiles: list[_Tile], a: int, b: int, out: int) -> None:
+def _some(first: int, last: int, tiles: list[_Tile], a: int, b: int, out: int, bias: int) -> None:
     library = _library()
     assert library is not None
     table = library.thread.tables.get((id(tiles), first, last)) or _table(library.thread, tiles, first, last)
-    _run(library, table.rows, np.array((a, b, out, 0), np.int64))
+    _run(library, table.rows, np.array((a, b, out, 0, bias), np.int64))
 
 
 def _run(library: _Library, rows: Any, bases: Any) -> None:
@@ -362,89 +395,7 @@ def _table(thread: _Thread, tiles: list[_Tile], first: int, last: int) -> _Table
                     rows.append(thread.call(rounding, places[i], (3, rooms[i])))
                     rounded[i] = places[i][1]
                 places[i] = 3, rooms[i]
-        rows.append(thread.call(part.product, *places, (2, part.out)))
+        after = [(4, part.bias)] * (len(part.product.descs) - 4)
+        rows.append(thread.call(part.product, *places, (2, part.out), *after))
     made = thread.tables[id(tiles), first, last] = _Table(np.array(rows, np.int64), tiles)
     return made
-
-
-# -- many products with one matrix -------------------------------------------------------------------------------
-
-
-class Packed(NamedTuple):
-    """A [K,N] matrix in bfloat16 as oneDNN likes it for products with few rows."""
-
-    memory: Any
-    layout: c_void_p
-    shape: Strides
-
-    @property
-    def address(self) -> int:
-        """Of its first byte."""
-        return -(-self.memory.ctypes.data // 64) * 64
-
-
-@lru_cache(maxsize=256)
-def _packing(rows: int, k: int, n: int, b: Strides) -> tuple[_Primitive, c_void_p, int]:
-    """What packs a [K,N] matrix for products of `rows` rows, its layout then, and its bytes."""
-    library = _library()
-    assert library is not None
-    descs = (
-        library.desc((rows, k), (k, 1), _BF16),
-        library.any_desc((k, n), _BF16),
-        library.desc((rows, n), (n, 1), _F32),
-    )
-    with _one_thread():
-        made = library.make(
-            "matmul_primitive_desc_create", library.engine, *descs[:2], None, descs[2], library.attributes[False]
-        )
-        layout = c_void_p(library.calls.dnnl_primitive_desc_query_md(made, c_int(_WEIGHTS_MD), c_int(0)))
-        given = library.desc((k, n), b, _F32)
-        reorder = library.make(
-            "reorder_primitive_desc_create", given, library.engine, layout, library.engine, library.attributes[False]
-        )
-        packing = _finished(library, reorder, zip((_SRC, _DST), (given, layout), strict=True))
-    return packing, layout, library.calls.dnnl_memory_desc_get_size(layout)
-
-
-def pack(b: Any, rows: int) -> Packed:
-    """A float32 matrix with contiguous rows or columns, for products of about `rows` rows."""
-    library = _library()
-    assert library is not None
-    (k, n), strides = b.shape, (b.strides[0] // 4, b.strides[1] // 4)
-    packing, layout, size = _packing(rows, k, n, strides)
-    packed = Packed(np.empty(size + 64, np.uint8), layout, (k, n))
-    bases = np.array((b.__array_interface__["data"][0], packed.address, 0, 0), np.int64)
-    _run(library, np.array([library.thread.call(packing, (0, 0), (1, 0))], np.int64), bases)
-    return packed
-
-
-@lru_cache(maxsize=1024)
-def _packed_product(m: int, packed: Strides, layout: int, a: int, out: int) -> tuple[_Primitive, _Primitive]:
-    """What rounds m rows that begin `a` elements apart, and what multiplies them with a packed matrix."""
-    library = _library()
-    assert library is not None
-    k, n = packed
-    descs = library.desc((m, k), (k, 1), _BF16), c_void_p(layout), library.desc((m, n), (out, 1), _F32)
-    with _one_thread():
-        made = library.make(
-            "matmul_primitive_desc_create", library.engine, *descs[:2], None, descs[2], library.attributes[False]
-        )
-        product = _finished(library, made, zip((_SRC, _WEIGHTS, _DST), descs, strict=True))
-        return _rounding(m, k, (a, 1), (k, 1)), product
-
-
-def packed_product(a: Any, b: Packed, out: Any) -> None:
-    """out [M,N] = a [M,K] @ b, both rounded to bfloat16, on the calling thread; a and out have contiguous rows."""
-    library = _library()
-    assert library is not None and b.layout.value is not None
-    thread, (m, k) = library.thread, a.shape
-    primitives = _packed_product(m, b.shape, b.layout.value, a.strides[0] // 4, out.strides[0] // 4)
-    key = id(primitives), 0, 0
-    if (table := thread.tables.get(key)) is None:
-        rounding, product = primitives
-        thread.room("scratch", max(p.scratch for p in primitives))
-        room = thread.room("a", 2 * m * k)
-        rows = [thread.call(rounding, (0, 0), (3, room)), thread.call(product, (3, room), (1, 0), (2, 0))]
-        table = thread.tables[key] = _Table(np.array(rows, np.int64), primitives)
-    first, last = (x.__array_interface__["data"][0] for x in (a, out))
-    _run(library, table.rows, np.array((first, b.address, last, 0), np.int64))

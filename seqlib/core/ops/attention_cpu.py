@@ -10,7 +10,7 @@ import numpy as np
 from seqlib.core.backends.threads import spread
 from seqlib.core.ops import attention_numpy, packed_cpu
 from seqlib.core.ops.attention_numpy import Index, Problem, Steps
-from seqlib.core.ops.jit_cpu import exp32, kernel
+from seqlib.core.ops.jit_cpu import exp32, kernel, largest
 from seqlib.core.ops.random_cpu import keep_mask
 
 _ALL = np.empty((0, 0), np.bool_)
@@ -30,9 +30,7 @@ def _normalise(first, last, s, scale, lengths, per_sentence, times, shift, kept,
     for r in range(first, last):
         n = max(0, min(lengths[r // per_sentence], r % times + shift))
         row = s[r, :n]
-        top = np.float32(-np.inf)
-        for j in range(n):
-            top = row[j] if row[j] > top else top
+        top = largest(row)
         top = top * scale if top > -np.inf else np.float32(0.0)
         for j in range(n):
             row[j] = row[j] * scale - top

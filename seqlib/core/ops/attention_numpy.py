@@ -8,6 +8,7 @@ long sequences need no more memory than short ones. Packed segments are done in 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -50,9 +51,10 @@ def _key_view(x: Any) -> Any:
 
 
 def _block_dims(dims: Dims, itemsize: int, separate_groups: bool = False) -> Dims:
-    """How many sentences, key heads, groups and query rows a block has."""
+    """How many sentences, key heads, groups and query rows a block has; two blocks at least, but no tiny ones."""
     *outer, s = dims
-    room = max(1, SCORES // max(1, s * itemsize))
+    row = max(1, s * itemsize)
+    room = max(1, min(SCORES, max(SCORES // 8, math.prod(outer) * row // 2)) // row)
     block = [1, 1, 1, 1]
     for axis in (3, 2, 1, 0):
         if axis == 2 and separate_groups and outer[2] > 1:

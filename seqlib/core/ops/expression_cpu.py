@@ -1,6 +1,7 @@
-"""Elementwise expressions by numba, for float32: runs of steps that IEEE arithmetic defines to the bit become one
-compiled loop; exp, log, tanh and the like stay NumPy's, called on blocks between the loops. So the values are those of
-`expression_numpy`, for every number of threads and wherever an element lies (no fast-math: nothing is contracted).
+"""Elementwise expressions by numba, for float32: runs of steps that IEEE arithmetic defines to the bit, and erf, which
+is our own, become one compiled loop; exp, log, tanh and the like stay NumPy's, called on blocks between the loops. So
+the values are those of `expression_numpy`, for every number of threads and wherever an element lies (no fast-math:
+nothing is contracted).
 
 R rows and C columns below: what is left of the result's axes when those are merged that all arrays step through evenly.
 """
@@ -56,6 +57,7 @@ _EXACT = {
     "isfinite": "abs({0}) < INF",
     "where": "{1} if {0} else {2}",
     "number": "{0}",
+    "erf": "erf32({0})",
 }
 _LOGICAL = frozenset(("logical_and", "logical_or", "logical_not"))
 EXACT = frozenset(_EXACT)
@@ -171,6 +173,8 @@ def loop(segment: Segment, vectors: tuple[bool, ...], bools: frozenset[Any]) -> 
 
 
 _HEAD = f"""import numpy as np
+
+from seqlib.core.ops.special_cpu import erf32
 
 TILE = {TILE}
 ZERO, ONE, INF = np.float32(0.0), np.float32(1.0), np.float32(np.inf)

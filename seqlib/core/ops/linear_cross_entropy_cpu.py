@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.core.backends.threads import spread
-from seqlib.core.ops.jit_cpu import exp32, kernel
+from seqlib.core.ops.jit_cpu import exp32, kernel, largest
 from seqlib.core.ops.linear_cross_entropy_numpy import run
 
 
@@ -17,17 +17,7 @@ def _rows(first, last, logits, targets, smoothing, want_grad, costs):
     classes = logits.shape[1]
     for r in range(first, last):
         row, t = logits[r], targets[r]
-        # Four running maxima: one alone waits for itself.
-        a = b = c = d = np.float32(-np.inf)
-        whole = classes - classes % 4
-        for j in range(0, whole, 4):
-            a = row[j] if row[j] > a else a
-            b = row[j + 1] if row[j + 1] > b else b
-            c = row[j + 2] if row[j + 2] > c else c
-            d = row[j + 3] if row[j + 3] > d else d
-        for j in range(whole, classes):
-            a = row[j] if row[j] > a else a
-        top = max(max(a, b), max(c, d))
+        top = largest(row)
         cost = (np.float32(1.0) - smoothing) * (top - row[t])
         if smoothing != 0.0:
             total = np.float64(0.0)

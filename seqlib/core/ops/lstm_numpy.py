@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.backends import onednn_cpu as onednn
+from seqlib.core.backends import onednn_batches_cpu as onednn
+from seqlib.core.backends.onednn_cpu import available
 from seqlib.core.backends.threads import spread
 from seqlib.core.modes import half_products
 from seqlib.core.ops.product_numpy import ROUNDED, product, row_product
@@ -62,7 +63,8 @@ def back_weights(w: Any, steps: int, rows: int) -> tuple[Callable[..., None], An
 
 def _rounded(w: Any, rows: int, steps: int) -> bool:
     """Where products round their operands: sequences of some steps and rows, large matrices."""
-    return half_products() and min(rows, steps) >= ROUNDED and w.dtype == np.float32 and w.size >= 1 << 16
+    large = min(rows, steps) >= ROUNDED and w.dtype == np.float32 and w.size >= 1 << 16
+    return large and half_products() and available()
 
 
 def limits_of(lengths: Any, steps: int, rows: int) -> Any:

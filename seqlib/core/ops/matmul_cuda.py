@@ -21,17 +21,17 @@ def forward(
     product(ins[0], ins[1], outs[0], transpose_a, transpose_b)
 
 
-def with_bias(outs: Any, ins: Any, scratch: Any) -> None:
+def with_bias(outs: Any, ins: Any, scratch: Any, *, independent: bool) -> None:
     """The kernel of matmul_bias."""
     product(ins[0], ins[1], outs[0], transpose_b=True, epilogue="BIAS", vector=ins[2])
 
 
-def with_bias_and_relu(outs: Any, ins: Any, scratch: Any) -> None:
+def with_bias_and_relu(outs: Any, ins: Any, scratch: Any, *, independent: bool) -> None:
     """The kernel of matmul_bias_relu."""
     product(ins[0], ins[1], outs[0], transpose_b=True, epilogue="RELU_BIAS", vector=ins[2])
 
 
-def with_bias_and_gelu(outs: Any, ins: Any, scratch: Any) -> None:
+def with_bias_and_gelu(outs: Any, ins: Any, scratch: Any, *, independent: bool) -> None:
     """The kernel of matmul_bias_gelu."""
     y, x = outs
     given = {"transpose_b": True, "vector": ins[2]}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqlib.core.backends import onednn_batches_cpu
 from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.threads import blas_controlled, single_blas, spread
 from seqlib.core.modes import half_products
@@ -56,6 +57,9 @@ def product(a: Any, b: Any, out: Any) -> None:
             spread(_columns, out.shape[1], work, a, b, out, multiple=ROWS)
     else:
         batch = out.shape[:-2]
+        if half_products() and _rounds(a, b, out):
+            spread(_rounded_batch, out.shape[0], work, a, b, out)
+            return
         a, b = (x if x.shape[:-2] == batch else np.broadcast_to(x, batch + x.shape[-2:]) for x in (a, b))
         spread(_batch, out.shape[0], work, a, b, out)
 
@@ -71,6 +75,19 @@ def by_onednn(a: Any, b: Any, out: Any) -> bool:
     """True when oneDNN is to compute a product of matrices."""
     large = out.size * a.shape[1] >= _WORTH
     return large and a.dtype == b.dtype == out.dtype == np.float32 and out.strides[1] == 4 and onednn.available()
+
+
+def _rounds(a: Any, b: Any, out: Any) -> bool:
+    """True when oneDNN takes a batch of products as it is, and rounding pays."""
+    if a.ndim != b.ndim or len(a) != len(b) or min(out.shape[-2:]) < 32 or out.strides[-1] != 4:
+        return False
+    steps = [step for x in (a, b, out) for step, n in zip(x.strides, x.shape, strict=True) if n > 1]
+    alike = all(4 in x.strides[-2:] and x.dtype == np.float32 for x in (a, b, out))
+    return alike and min(steps) > 0 and onednn.available()
+
+
+def _rounded_batch(first: int, last: int, a: Any, b: Any, out: Any) -> None:
+    onednn_batches_cpu.batched(a[first:last], b[first:last], out[first:last])
 
 
 def _address(array: Any) -> int:

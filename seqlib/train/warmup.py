@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ from seqlib.train.config import BatchConfig, OptimConfig, RunConfig
 from seqlib.train.setup import build_model, build_optimizer, find_preset, make_config
 from seqlib.train.step import compiled_loss, step_of
 from seqlib.train.tasks import task_of
+from seqlib.util.errors import UsageError
 from seqlib.util.lookup import available
 
 _OPTIM = ("name", "weight_decay", "clip_norm", "smoothing", "ema")  # what decides which kernels an update takes
@@ -25,7 +27,14 @@ def run_all_kernels(presets: Sequence[str] = ()) -> None:
 
     Kernels are compiled by dtype and rank, not by size, so a few short sentences serve; loops that are generated from
     a configuration's constants and its number of layers are compiled however small their work is here.
+
+    Raises UsageError where they can't be kept.
     """
+    from seqlib.core.ops import jit_cpu
+
+    if not os.access(jit_cpu.cache_folder(), os.W_OK):
+        root = os.environ.get("SEQLIB_CACHE") or "the user's cache folder"
+        raise UsageError(f"warmup: {root} cannot be written; choose another folder: --into DIR")
     _products()
     with _loops_for_all():
         for config in _configs(presets or available("seqlib.models")):

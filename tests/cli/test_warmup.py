@@ -141,6 +141,15 @@ def test_a_cache_that_cannot_be_written_is_read(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == kept
 
 
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    (tmp_path / "file").write_text("")
+    into = str(tmp_path / "file" / "kernels")
+    command = [sys.executable, "-m", "seqlib", "warmup", "--into", into]
+    found = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert found.returncode == 2 and f"{into} cannot be written; choose another folder: --into DIR" in found.stderr
+
+
 @pytest.mark.slow
 def test_kernels_are_kept_and_read_back(tmp_path: Path) -> None:
     pytest.importorskip("numba")

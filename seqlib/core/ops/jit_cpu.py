@@ -38,7 +38,7 @@ CHUNKS = 32
 
 
 @lru_cache(maxsize=1)
-def _cache_folder() -> str:
+def cache_folder() -> str:
     """Where compiled code is; "": nowhere."""
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(Path(__file__).parent.glob("*_cpu.py")):
@@ -55,7 +55,7 @@ def _cache_folder() -> str:
 @lru_cache(maxsize=1)
 def _tell() -> None:
     """Say, once, what a first run waits for."""
-    folder = _cache_folder()
+    folder = cache_folder()
     kept = "they are kept" if os.access(folder, os.W_OK) else "they can't be kept: set SEQLIB_CACHE to another folder"
     get_logger().info("compiling CPU kernels; %s (`seqlib warmup` compiles them beforehand)", kept)
 
@@ -71,7 +71,7 @@ class _Place(_CacheLocator):
         return cls(py_func, py_file)
 
     def get_cache_path(self) -> str:
-        return _cache_folder()
+        return cache_folder()
 
     def get_source_stamp(self) -> int:
         return 0

@@ -12,6 +12,7 @@ cannot be written is read, and what is not in it is compiled anew in each proces
 from __future__ import annotations
 
 import hashlib
+import linecache
 import os
 import platform
 from collections.abc import Callable
@@ -287,8 +288,11 @@ def philox_tile(first_block, seed, offset, words):
 def generated(source: str) -> Any:
     """The function `loop` of a source, compiled without fast-math at its first call.
 
-    Compiled code is kept by file and function, so both get a name of their own; there is no such file."""
+    Compiled code is kept by file and function, so both get a name of their own. There is no such file; its lines are
+    told, or those of this module would be taken for them (numba notes them, and Python 3.13 fails there)."""
     name = f"loop_{hashlib.sha256(source.encode()).hexdigest()[:16]}"
+    source = source.replace("def loop(", f"def {name}(")
+    linecache.cache[f"{name}.py"] = (len(source), None, source.splitlines(keepends=True), f"{name}.py")
     space: dict[str, Any] = {"__name__": __name__}
-    exec(compile(source.replace("def loop(", f"def {name}("), f"{name}.py", "exec"), space)
+    exec(compile(source, f"{name}.py", "exec"), space)
     return _compiled(space[name])

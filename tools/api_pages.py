@@ -254,10 +254,10 @@ def _offered(home: Any) -> list[str]:
 
 
 def _type(annotation: Any) -> str:
+    annotation = getattr(annotation, "__forward_arg__", annotation)
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return re.sub(r"\b(?:seqlib|collections\.abc|typing|numpy|pathlib|os)(?:\.\w+)*\.(?=\w)", "", text).replace(
-        "'", '"'
-    )
+    text = re.sub(r"\b(?:seqlib|collections\.abc|typing|pathlib|os)(?:\.\w+)*\.(?=\w)", "", text)
+    return text.replace("numpy.", "np.").replace("'", '"')
 
 
 def _default(value: Any) -> str:

@@ -1,7 +1,5 @@
 """From the name of a model to the function that builds it."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import inspect

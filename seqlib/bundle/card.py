@@ -1,7 +1,5 @@
 """The model card: a README that says what a saved model does, how it scored and how to use it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Trees of tensors as one safetensors file, which other tools read by name."""
 
-from __future__ import annotations
-
 import json
 import os
 from typing import Any, cast

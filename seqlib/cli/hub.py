@@ -7,8 +7,6 @@ or a path. SEQLIB_CACHE says where downloads are kept, HF_HOME for those of the 
 network.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 One object holds all of it, and one context manager changes it for a block.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 Gradients are keyed by (node, slot). Gradient rules call ops, so with `create_graph` a gradient is on the tape itself.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Sequence
 from typing import Any

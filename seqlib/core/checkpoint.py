@@ -1,7 +1,5 @@
 """`checkpoint`: compute again instead of keeping."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

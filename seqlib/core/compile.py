@@ -1,7 +1,5 @@
 """`compile(step, state)`: the same function, traced once for each signature and replayed."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -116,7 +114,7 @@ class Compiled:
             call.leaves.append(leaf)
         return call
 
-    def _find(self, call: _Call) -> _Built:
+    def _find(self, call: _Call) -> "_Built":
         leaves = tuple(leaf if isinstance(leaf, Meta) else static(leaf) for leaf in call.leaves)
         modes, device, variables = self._read_state()
         device = device or backend_of(call.arrays).device
@@ -145,7 +143,7 @@ class Compiled:
             self._read = (changes, (tuple(_modes(self.state)), device, {id(v) for v in variables}))
         return self._read[1]
 
-    def _build(self, call: _Call, device: str, reason: str) -> _Built:
+    def _build(self, call: _Call, device: str, reason: str) -> "_Built":
         start = time.perf_counter()
         variables = _variables(self.state)
         for name, variable in variables.items():

@@ -1,7 +1,5 @@
 """`custom_vjp`: a function with a gradient written by hand."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -23,7 +21,7 @@ class CustomVjp:
         self._name: str = getattr(fn, "__name__", type(fn).__name__)
         self._rules: tuple[Callable[..., Any], Callable[..., Any]] | None = None
 
-    def defvjp(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> CustomVjp:
+    def defvjp(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> "CustomVjp":
         """Set the rule: `forward(*tensors, **static)` returns (what the function returns, residuals),
         `backward(residuals, *cotangents)` one gradient for each tensor (None: no gradient).
         """

@@ -5,8 +5,6 @@ kernels' source. SEQLIB_KERNELS=ref runs every op by its reference, SEQLIB_FUSE=
 read when they are used, so a test can set them.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

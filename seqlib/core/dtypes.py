@@ -5,8 +5,6 @@ Python scalar is weak: it takes the dtype of the tensor that it meets, except th
 gives float32.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any
 

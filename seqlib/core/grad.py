@@ -1,7 +1,5 @@
 """`grad` and `value_and_grad`: functions made into functions that give their gradients."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

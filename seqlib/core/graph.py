@@ -4,8 +4,6 @@ made once. Reading a location (parameter or state) is an input; writing it is an
 out at the end of the program.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -62,7 +60,7 @@ class Node:
         """Those of the inputs."""
         return [None if v is None else v.meta for v in self.inputs]
 
-    def give(self, values: list[Value]) -> Node:
+    def give(self, values: list[Value]) -> "Node":
         """Make these its outputs."""
         self.outputs = values
         for slot, value in enumerate(values):

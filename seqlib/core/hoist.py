@@ -5,8 +5,6 @@ the graph; `lower` sets their launches apart and gives their results buffers of 
 only when the `version` of a location that they read has changed.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from seqlib.core import debug

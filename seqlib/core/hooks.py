@@ -1,7 +1,5 @@
 """`hooks()`: what every op of a stretch of code cost, in time and memory, and the first that gave NaN or infinity."""
 
-from __future__ import annotations
-
 import time
 import weakref
 from collections.abc import Callable, Generator, Sequence

@@ -1,7 +1,5 @@
 """What a program is built for, and in what two such keys differ."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ Pure Python, no device needed: it chooses kernels, resolves views, decides what 
 the memory.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from seqlib.core.backends import BACKENDS

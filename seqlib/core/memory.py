@@ -5,8 +5,6 @@ it; the final value of a location is written straight into its storage where no 
 content. Arena buffers get offsets by their lifetimes.
 """
 
-from __future__ import annotations
-
 import bisect
 from typing import Any
 

@@ -1,8 +1,6 @@
 """Changes of what compiled functions are keyed by beside their arguments: modes of modules, places of storage; and the
 precision of products on the CPU."""
 
-from __future__ import annotations
-
 _mode_changes = 0
 
 

@@ -6,8 +6,6 @@ i // 8, lane i % 8 for 16-bit draws and block i // 4, word i % 4 for 32-bit draw
 from (seed, offset) alone, in pieces, on any device.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

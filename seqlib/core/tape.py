@@ -5,8 +5,6 @@ gradients need no second mechanism. A tape node keeps arrays (or graph values), 
 Tensor cycles would leave memory to the garbage collector. Gradients are keyed by (node, slot).
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """Tracing: run a function once with placeholders, and keep the graph of what it did."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ else is a leaf, and so is a container whose class says `tree_leaf = True`.
 A tree's structure is hashable, so it can be part of a program's key.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache
@@ -20,7 +18,7 @@ class TreeDef(NamedTuple):
     kind: str | None
     type: type[Any] | None
     keys: tuple[Hashable, ...]
-    children: tuple[TreeDef, ...]
+    children: "tuple[TreeDef, ...]"
 
 
 LEAF = TreeDef(None, None, (), ())

@@ -1,7 +1,5 @@
 """Which tokens of a conversation are learnt: those that the assistant says."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

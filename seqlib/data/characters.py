@@ -1,7 +1,5 @@
 """Tokenizers of characters and of bytes."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -28,7 +26,7 @@ class CharacterTokenizer:
         self._ids = {character: FIRST_BYTE + 256 + place for place, character in enumerate(characters)}
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int = 1024, *, raw: bool = False) -> CharacterTokenizer:
+    def train(cls, texts: Iterable[str], vocab_size: int = 1024, *, raw: bool = False) -> "CharacterTokenizer":
         """The most frequent characters that fit beside 4 special ids and 256 bytes; ties by code point.
 
         Raises UsageError below 261.
@@ -92,7 +90,7 @@ class CharacterTokenizer:
         write_meta(folder, self, {"characters": self.characters} | ({"raw": True} if self.raw else {}))
 
     @classmethod
-    def load(cls, folder: str | Path) -> CharacterTokenizer:
+    def load(cls, folder: str | Path) -> "CharacterTokenizer":
         """Reads a saved tokenizer. Raises DataError naming the file."""
         meta = read_meta(folder)
         characters = meta.get("characters")

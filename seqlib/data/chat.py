@@ -1,7 +1,5 @@
 """Chat templates: a conversation as one text, by the Jinja template that came with a tokenizer (extra `chat`)."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

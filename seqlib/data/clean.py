@@ -1,7 +1,5 @@
 """Cleaning of a parallel corpus, with a report: how many pairs went, why, and where the first ones stand."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -37,12 +35,12 @@ class CleanRules:
     """False: single texts, whose target is empty."""
 
     @classmethod
-    def only_empty(cls) -> CleanRules:
+    def only_empty(cls) -> "CleanRules":
         """Drops pairs with an empty side and refuses every line that cannot be read."""
         return cls(duplicates=False, identical=False, max_ratio=0.0, max_chars=0, max_unreadable=0.0)
 
     @classmethod
-    def texts(cls, pairs: bool) -> CleanRules:
+    def texts(cls, pairs: bool) -> "CleanRules":
         """For labelled texts, or pairs of texts: drops empty ones and up to 1 % of lines that cannot be read."""
         return cls(duplicates=False, identical=False, max_ratio=0.0, max_chars=0, pairs=pairs)
 

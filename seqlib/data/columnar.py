@@ -3,8 +3,6 @@
 Neither is imported before such a source is opened; both come with the extra `data`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The epochs of a run: which plan each has, by the kind of batches that the run wants."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ B rows, S time, L labels. A row is bos, the text, eos, and of a pair the second 
 its [CLS] is bos and its [SEP] is eos. In RoBERTa's two eos stand between the texts of a pair.
 """
 
-from __future__ import annotations
-
 from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple

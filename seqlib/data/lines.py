@@ -4,8 +4,6 @@ Line ends are ``\\n`` or ``\\r\\n``; a file without any ``\\n`` in its first meg
 (old Macintosh). In a file with ``\\n`` a lone ``\\r`` inside a line does not end it, else parallel files would slip.
 """
 
-from __future__ import annotations
-
 import codecs
 import gzip
 import hashlib

@@ -5,8 +5,6 @@ each pair is seen w times an epoch, as evenly as whole numbers allow: with 3 thr
 in four epochs.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from fractions import Fraction

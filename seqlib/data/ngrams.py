@@ -4,8 +4,6 @@ N tokens of training text, V vocabulary. Kneser and Ney 1995, in the interpolate
 discount for each order, D = n₁ / (n₁ + 2 n₂).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Items made by a background thread, a few ahead of whoever takes them."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,7 +45,7 @@ class Prefetch(Generic[T]):
         self._thread.shutdown(cancel_futures=True)
         self._made.clear()
 
-    def __enter__(self) -> Prefetch[T]:
+    def __enter__(self) -> "Prefetch[T]":
         return self
 
     def __exit__(

@@ -1,8 +1,6 @@
 """Tokenizers that come with pretrained models: `tokenizer.json`, WordPiece and byte-level BPE vocabularies,
 SentencePiece models."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property

@@ -1,7 +1,5 @@
 """A sentence pair and where it stands."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from seqlib.util.errors import DataError

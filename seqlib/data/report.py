@@ -1,7 +1,5 @@
 """What ``prepare`` found and did, for people (a table) and programs (JSON)."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,7 +53,7 @@ class PrepareReport:
         return asdict(self)
 
     @classmethod
-    def read(cls, path: str | Path) -> PrepareReport:
+    def read(cls, path: str | Path) -> "PrepareReport":
         """Reads ``report.json``. Raises DataError naming the file."""
         return read_json(path, cls)
 

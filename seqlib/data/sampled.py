@@ -1,7 +1,5 @@
 """A token store whose sequences are cut anew in every epoch, as a pure function of data, seed and epoch."""
 
-from __future__ import annotations
-
 import hashlib
 from functools import cached_property
 from typing import Any

@@ -2,8 +2,6 @@
 plain, .gz or .zst; a Parquet file; a data set of the Hugging Face hub.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import math
@@ -95,7 +93,7 @@ class PairSource:
             elif not Path(file).is_file():
                 raise (missing_file(file) if not Path(file).is_dir() else DataError(f"{file}: is a folder, not a file"))
 
-    def swapped(self) -> PairSource:
+    def swapped(self) -> "PairSource":
         """The same corpus with source and target exchanged. A table without named columns is found out first."""
         languages = (self.languages[1], self.languages[0])
         if len(self.files) == 2:

@@ -1,7 +1,5 @@
 """Splits: held-out parts by a hash of the source, and expressions such as ``train[:80%]+dev``."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import re
@@ -39,7 +37,7 @@ class HashSplit:
             raise UsageError(f"held-out parts of {self.dev:g} (dev) and {self.test:g} (test) leave nothing to train on")
 
     @classmethod
-    def sized(cls, pairs: int, dev: float | None = None, test: float | None = None) -> HashSplit:
+    def sized(cls, pairs: int, dev: float | None = None, test: float | None = None) -> "HashSplit":
         """The split of a corpus of ``pairs``: below 1 a size is a fraction, from 1 on about so many pairs.
 
         None takes 2 % of the corpus: at least 100 pairs (but never above a tenth of it), at most 2000. Each part's

@@ -6,8 +6,6 @@ each pair one after the other), ``offsets.bin`` (int64 [2n+1], where each sequen
 is made.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from itertools import chain
@@ -36,7 +34,7 @@ class _Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def write_store(
     folder: str | Path, pairs: Iterable[tuple[list[int], list[int]]], vocab_size: int, weights: np.ndarray | None = None
-) -> TokenStore:
+) -> "TokenStore":
     """Writes encoded pairs, with ``weights`` float32 [n] if there are any, into a new folder and opens it.
 
     In bounded memory; the caller makes it atomic. Raises DataError for an id outside [0, vocab_size) and for another
@@ -99,7 +97,7 @@ class TokenStore:
         self.weights = weights
 
     @classmethod
-    def open(cls, folder: str | Path) -> TokenStore:
+    def open(cls, folder: str | Path) -> "TokenStore":
         """Maps a store. Raises DataError naming the file when one is missing, cut short or inconsistent."""
         folder = Path(folder)
         path = folder / "meta.json"

@@ -9,8 +9,6 @@ samples too, but from one generator for a thread: here a draw is a hash of (sequ
 whatever batch or order a sentence comes. All words of a call go through one step together.
 """
 
-from __future__ import annotations
-
 import math
 import threading
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 N tokens of a split, B rows, T tokens of a window.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,7 +93,7 @@ class PlannedWindows(NamedTuple):
         """Places for tokens."""
         return len(self.indices) * self.length
 
-    def cut(self, parts: int) -> list[PlannedWindows]:
+    def cut(self, parts: int) -> "list[PlannedWindows]":
         """Its rows in `parts`. Raises UsageError where they can't be of one size."""
         if len(self.indices) % parts:
             raise UsageError(f"a batch of {len(self.indices)} windows can't be cut into batch.accumulate {parts}")

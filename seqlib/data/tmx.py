@@ -4,8 +4,6 @@ A unit (`tu`) has variants (`tuv`) in some languages; of inline markup the text 
 (`bpt`, `ept`, `ph`, `it`, `ut`) do not. TMX 1.4b, https://www.gala-global.org/tmx-14b.
 """
 
-from __future__ import annotations
-
 import xml.parsers.expat as expat
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -5,8 +5,6 @@ text can be encoded and ``decode(encode(text))`` is ``normalise(text)``. A token
 SentencePiece: Kudo and Richardson 2018; unigram: Kudo 2018; BPE: Sennrich, Haddow and Birch 2016.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import random
@@ -64,7 +62,7 @@ class SentencePieceTokenizer:
         kind: str = "unigram",
         max_texts: int = 1_000_000,
         raw: bool = False,
-    ) -> SentencePieceTokenizer:
+    ) -> "SentencePieceTokenizer":
         """Trains on ``texts``, or on ``max_texts`` of them drawn by ``seed``: same arguments, same model.
 
         A corpus too small for ``vocab_size`` gets the largest vocabulary that it supports, and a log line says so.
@@ -133,7 +131,7 @@ class SentencePieceTokenizer:
         write_meta(folder, self, {"raw": True} if self.raw else {})
 
     @classmethod
-    def load(cls, folder: str | Path) -> SentencePieceTokenizer:
+    def load(cls, folder: str | Path) -> "SentencePieceTokenizer":
         """Reads a saved tokenizer and checks its digest. Raises DataError naming the file."""
         meta, path = read_meta(folder), Path(folder) / MODEL_FILE
         model = read_file(path)

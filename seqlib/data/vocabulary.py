@@ -1,7 +1,5 @@
 """What all tokenizers share: their face, the reserved ids, the normalisation of text, the metadata file."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ neither sees logits nor waits.
 B sentences, K beams, R = B·K rows, W candidates a row (2K; 1: greedy), N hypotheses kept, L longest output.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from seqlib.core import dtypes

@@ -1,7 +1,5 @@
 """The CUDA kernel of a step of search: launches of advance.cu."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

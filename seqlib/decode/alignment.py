@@ -3,8 +3,6 @@
 T output tokens (the end token not counted), S source tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Text in, labels out: the same for a text alone and in any batch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple

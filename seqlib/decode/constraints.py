@@ -4,8 +4,6 @@ A constraint takes tokens away (logit -inf) from what a row may choose; the othe
 those of the model. R rows of the sentences held, V vocabulary, T steps so far.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

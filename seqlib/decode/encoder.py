@@ -3,8 +3,6 @@
 B texts, T tokens, D model width, C classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

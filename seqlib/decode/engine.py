@@ -5,8 +5,6 @@ at the next ladder step and the cache grows along its own ladder.
 B sentences, K beams, R = B·K rows, S source time, P prefilled tokens of a prompt.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import threading
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 _EXTRA_LENGTH = 50  # Tensor2Tensor's default: an output may be this much longer than its source
 
 
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:
@@ -47,7 +45,7 @@ if hasattr(os, "register_at_fork"):
 class Engine:
     """Decodes batches with one model; `spec` has the special ids. Calls from several threads take turns."""
 
-    def __init__(self, model: IncrementalModel | CausalModel, spec: ProblemSpec) -> None:
+    def __init__(self, model: IncrementalModel | CausalModel, spec: "ProblemSpec") -> None:
         self.model = model
         self.spec = spec
         self.programs = Programs(model)

@@ -1,7 +1,5 @@
 """What was saved: a model as a translator, tensors as a tree."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

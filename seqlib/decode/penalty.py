@@ -1,7 +1,5 @@
 """Length penalties: what a sum of log-probabilities is divided by before hypotheses are compared."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -3,8 +3,6 @@
 B sentences, J beams a sentence, R = B·J rows, S source time, L cache length, V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
@@ -107,7 +105,7 @@ class Place:
         logits, normalizers = self._step(tokens, parents, np.array(position, np.int32))
         return logits.on_host(), normalizers.on_host()  # fresh buffers of this call
 
-    def take_over(self, other: Place, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
+    def take_over(self, other: "Place", keep: np.ndarray, parents: np.ndarray, used: int) -> None:
         """Copy sentences `keep` (int [A], positions in `other`) with `used` time steps from a cache of another size.
 
         `parents` int [R of other] is the reordering that other's rows still wait for. A must not exceed B.

@@ -3,8 +3,6 @@
 R rows (sentences times samples), V vocabulary.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

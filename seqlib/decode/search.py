@@ -6,8 +6,6 @@ back-pointers, so a step costs no copying of prefixes, and sentences may leave a
 B sentences of the batch, A sentences still held as rows, K beams, R = A*K rows, V vocabulary, T steps so far.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ and where such words come: where names are invented, new capitalised words are u
 Numbers are classes by their length.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import zipfile
@@ -68,7 +66,7 @@ class SourceModel:
         self._unigram = (counts + 0.5) / (counts.sum() + 0.5 * len(counts))
 
     @classmethod
-    def fit(cls, texts: Iterable[str], *, max_words: int = 50_000, max_pairs: int = 250_000) -> SourceModel:
+    def fit(cls, texts: Iterable[str], *, max_words: int = 50_000, max_pairs: int = 250_000) -> "SourceModel":
         """Count words and pairs of the training sources; the most frequent `max_words` and `max_pairs` are kept.
 
         Raises DataError when there is no word at all.
@@ -125,7 +123,7 @@ class SourceModel:
         return out.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes, where: str = "source model") -> SourceModel:
+    def from_bytes(cls, data: bytes, where: str = "source model") -> "SourceModel":
         """What `to_bytes` wrote. Raises DataError naming `where` when it is damaged."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:

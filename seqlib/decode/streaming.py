@@ -1,7 +1,5 @@
 """The text of an output while its tokens come: whole characters only, ended by stop strings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 
 from seqlib.util.errors import UsageError

@@ -1,7 +1,5 @@
 """Archives from elsewhere: only plain files, only below their folder, never more bytes than they promise."""
 
-from __future__ import annotations
-
 import shutil
 import tarfile
 import zipfile

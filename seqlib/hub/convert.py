@@ -1,7 +1,5 @@
 """Weights of another format as safetensors, with the files beside them."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A translation model trained here as a folder of CTranslate2, written by its own library (extra `ctranslate2`)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 What has arrived lies in ``NAME.part`` beside the file and becomes the file only when it is complete.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

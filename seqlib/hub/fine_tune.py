@@ -1,7 +1,5 @@
 """Fine-tuning: a run of training that starts from a pretrained model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Language models in GGUF files (llama.cpp) in Hugging Face's terms: config.json, its names of tensors, a tokenizer."""
 
-from __future__ import annotations
-
 import re
 import struct
 from collections.abc import Mapping

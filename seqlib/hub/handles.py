@@ -3,8 +3,6 @@
 ``hf://org/name@revision``, ``https://host/…`` (a file, an archive, a folder of a static hub), or a local path.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

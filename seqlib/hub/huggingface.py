@@ -1,7 +1,5 @@
 """Models of the Hugging Face hub, or of what speaks its API (HF_ENDPOINT), by huggingface_hub and in its cache."""
 
-from __future__ import annotations
-
 import errno
 import fnmatch
 import hashlib

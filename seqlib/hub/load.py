@@ -1,7 +1,5 @@
 """`seqlib.load`: from a handle to a model in use. And back: a folder that transformers loads."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path

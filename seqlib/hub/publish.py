@@ -1,8 +1,6 @@
 """A model trained here as a folder that transformers loads, with a model card. A translation model becomes one of
 Pegasus' architecture where norms come before their blocks, of Marian's where they come after."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

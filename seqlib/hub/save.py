@@ -1,7 +1,5 @@
 """A pretrained model back to a folder that transformers loads."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ A piece that both tokenizers have keeps its row; a new one begins with the mean 
 spell it (Gee et al. 2022, "Fast Vocabulary Transfer"); old ones that the new tokenizer lacks are dropped.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

@@ -7,8 +7,6 @@ CACHE/hub/NAME-DIGEST.partial/  what has arrived so far
 ```
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

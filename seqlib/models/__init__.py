@@ -4,8 +4,6 @@ A preset is named by its place: ``transformer_base`` is ``base()`` of ``transfor
 that a run can name; its `TASK` says what for.
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 

@@ -4,8 +4,6 @@ A text is the mean of vectors of its tokens and of its n-grams, which share a ta
 trained in seconds. B batch, S time, D width.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

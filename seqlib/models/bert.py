@@ -4,8 +4,6 @@
 B batch, T time, D model width, V vocabulary, C classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 

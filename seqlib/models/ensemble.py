@@ -3,8 +3,6 @@
 B batch, S time, L outputs.
 """
 
-from __future__ import annotations
-
 import sys
 from functools import reduce
 from typing import Any

@@ -1,8 +1,6 @@
 """Gemma 3's text models (Gemma Team 2025): Llamas with norms on both sides of a block, windowed layers between full
 ones and scaled embeddings; and the names of their weights."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 B batch, T time, D model width, F feed-forward width, H heads, V vocabulary.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping
 from typing import Any, cast

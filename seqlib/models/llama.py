@@ -5,8 +5,6 @@ weights.
 B batch, T time, D model width, H heads, Hk key heads, K head width, V vocabulary, J beams, L longest text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any
 

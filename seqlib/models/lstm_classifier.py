@@ -4,8 +4,6 @@ et al. 2017's BiLSTM with max pooling).
 B batch, S time, D width of embeddings, H state width.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -4,8 +4,6 @@ B batch, T target time, S source time, D model width (embeddings, attention vect
 decoding rows (B sentences times J beams). Batches are as for the Transformer.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal, NamedTuple
 

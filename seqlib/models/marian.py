@@ -1,8 +1,6 @@
 """Marian's translation models (Junczys-Dowmunt et al. 2018), BART (Lewis et al. 2020) and Pegasus (Zhang et al. 2020)
 as Hugging Face has them: Transformers with other settings and other names of weights."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 

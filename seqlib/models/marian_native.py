@@ -1,8 +1,6 @@
 """Translation models in Marian's own files (Junczys-Dowmunt et al. 2018), with their settings and names of weights;
 Bergamot's and Firefox's "tiny" ones among them, whose decoders are recurrent (Kim et al. 2019)."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """Which tensor of a checkpoint is which parameter: one table a family of models, for reading and for writing."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterator, Mapping

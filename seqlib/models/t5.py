@@ -1,8 +1,6 @@
 """T5 (Raffel et al. 2020), v1.1 and FLAN-T5, as Hugging Face has them: Transformers with relative positions, RMS norms
 and no biases."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 

@@ -3,8 +3,6 @@
 B batch, S time, D width, F feature maps of a filter width.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

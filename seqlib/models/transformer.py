@@ -5,8 +5,6 @@ R decoding rows (B sentences times J beams). A source row is its tokens and eos;
 ``tgt_out`` the tokens and eos, with -1 where nothing is to be learnt.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The configuration of the Transformer (`models/transformer.py`)."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from seqlib.nn.dropout import check_config

@@ -3,8 +3,6 @@
 B batch, S time, D width.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

@@ -4,8 +4,6 @@ B batch, T query time, S key time, D model width, H query heads, Hk key heads, K
 Packed sentences have no batch axis: N rows of G segments in place of [B,T].
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from seqlib.core import ops

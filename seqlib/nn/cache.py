@@ -7,8 +7,6 @@ step writes one contiguous block a sentence and the valid keys are always a pref
 wrote the entry that row r sees at time t; reordering beams permutes that index alone.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +48,7 @@ class Cache:
             if moves and self.beams > 1:
                 variable.assign(ops.take(variable, parents, axis=0))
 
-    def take_over(self, other: Cache, keep: np.ndarray, parents: np.ndarray, used: int) -> None:
+    def take_over(self, other: "Cache", keep: np.ndarray, parents: np.ndarray, used: int) -> None:
         """Copy sentences `keep` (int [A], positions in `other`) with their first `used` time steps into sentences 0 …
         A-1 of this cache, which has as many beams and room for A sentences, the steps and the source.
 

@@ -3,8 +3,6 @@
 B batch, S time, D width of the features, L outputs.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from seqlib.core import ops

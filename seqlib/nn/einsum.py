@@ -4,8 +4,6 @@ Every axis of an operand carries a label: a letter, or "0", "1", … for those t
 the last.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Weights of 8 bits for inference. K inner size, N rows of a weight, which are channels of what it gives."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,7 @@ class Int8Weight(Module):
         self.words = Variable(np.ascontiguousarray(panels), f"{weight.name}.words")
         self.scale = Variable(scale, f"{weight.name}.scale")
 
-    def as_dtype(self, dtype: Any) -> Int8Weight:
+    def as_dtype(self, dtype: Any) -> "Int8Weight":
         """Itself: what it gives is float32."""
         return self
 

@@ -3,8 +3,6 @@
 W [out, in], A [r, in], B [out, r], r the rank, s = alpha / r.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Positions that are added to embedded tokens: sinusoids, or learnt vectors."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

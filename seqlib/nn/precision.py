@@ -1,7 +1,5 @@
 """In which dtype a model keeps its parameters, in which it computes, and why."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from seqlib.core.backends.cuda import cuda

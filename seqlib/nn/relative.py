@@ -4,8 +4,6 @@ T query and S key positions, H heads. Short distances have a bucket each, longer
 logarithmically growing width, and all beyond the longest share the last.
 """
 
-from __future__ import annotations
-
 import math
 
 from seqlib.core import ops

@@ -3,8 +3,6 @@
 D model width, V vocabulary, N rows.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from seqlib.core import ops

@@ -4,8 +4,6 @@ B batch, T target time, S source time, D model width, J beams of a sentence; N t
 sentences.
 """
 
-from __future__ import annotations
-
 from typing import Literal, cast
 
 import msgspec

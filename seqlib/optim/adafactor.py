@@ -1,7 +1,5 @@
 """Adafactor: adaptive steps with sublinear memory (Shazeer and Stern 2018)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np

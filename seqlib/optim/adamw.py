@@ -1,7 +1,5 @@
 """AdamW: Adam with decoupled weight decay (Kingma and Ba 2015; Loshchilov and Hutter 2019)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from seqlib.core import ops

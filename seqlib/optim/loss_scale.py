@@ -1,7 +1,5 @@
 """The scale of a loss in float16, so that small gradients don't vanish (Micikevicius et al. 2018, section 3.2)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from seqlib.core import ops

@@ -1,7 +1,5 @@
 """What all optimizers share: clipping, skipped updates, the moving average of the weights, state to save."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Self

@@ -3,8 +3,6 @@
 Steps count from 1: the first update has step 1. n is the step, w the warm-up steps, N the last step of the run.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Stochastic gradient descent, with momentum (Polyak 1964) and Nesterov's look ahead (Sutskever et al. 2013)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from seqlib.core import ops

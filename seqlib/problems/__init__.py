@@ -4,8 +4,6 @@ A name is a location: ``translate_multi30k_ende`` is ``ende()`` in ``translate_m
 turns it round.
 """
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +25,7 @@ def list_problems() -> list[str]:
     return available(__name__)
 
 
-def load_problem(name: str, *, data_dir: str | Path | None = None, **options: Any) -> Translation:
+def load_problem(name: str, *, data_dir: str | Path | None = None, **options: Any) -> "Translation":
     """The problem of a name, of ``package.module:name`` or of ``path/file.py:name``; ``_rev`` at the end reverses it.
 
     ``data_dir`` (where its files lie) and further options go to the problem's factory function. Raises UsageError with
@@ -49,7 +47,7 @@ def load_problem(name: str, *, data_dir: str | Path | None = None, **options: An
     return problem.reversed() if forward != name else problem
 
 
-def load(name: str, split: str = "train", *, data_dir: str | Path | None = None, **options: Any) -> Iterator[Record]:
+def load(name: str, split: str = "train", *, data_dir: str | Path | None = None, **options: Any) -> "Iterator[Record]":
     """The records of a problem's ``split``, or of an expression such as ``train[:80%]``, ``train[100:200]+dev``, as a
     stream; ``name``, ``data_dir`` and ``options`` as in ``load_problem``. Raises UsageError and DataError."""
     return load_problem(name, data_dir=data_dir, **options).read(split)

@@ -4,8 +4,6 @@ A digit is a token. Numbers are written with the last digit first, so that a sum
 ``test_long`` has what is longer than anything in training, up to twice as long.
 """
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Callable, Iterator

@@ -4,8 +4,6 @@
 dev part, a twentieth of train is held out by the hash of the text.
 """
 
-from __future__ import annotations
-
 import ast
 import csv
 import hashlib

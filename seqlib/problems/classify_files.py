@@ -1,7 +1,5 @@
 """Classification of people's own tables: what is in their columns is found out, told, and held out by label."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections import Counter
@@ -88,7 +86,7 @@ def from_data(
     weight: str = "",
     kind: str = "",
     labels: Labels | None = None,
-) -> FileClassification:
+) -> "FileClassification":
     """The problem behind ``--data reviews.csv --text review --label stars``: a CSV, TSV, JSONL or Parquet file, or
     ``hf:name``, and its columns by the name in the header, or by number from 0 where there is no header.
 

@@ -1,7 +1,5 @@
 """The base of language models' problems: texts, a tokenizer that keeps every character, perplexity and bits a byte."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -41,13 +39,13 @@ class LanguageModel(Problem):
         for number, text in enumerate(self.texts(split), start=1):
             yield Record(text, "", f"{self.name}:{split}", number)
 
-    def spec(self, tokenizer: Tokenizer, **more: Any) -> ProblemSpec:
+    def spec(self, tokenizer: "Tokenizer", **more: Any) -> ProblemSpec:
         """What a model is told: a text begins with the token that ends the one before, unless it was trained with
         another."""
         begin = begins(tokenizer)[1] or [tokenizer.eos_id]
         return super().spec(tokenizer, bos_id=begin[0], **more)
 
-    def learnt(self, record: Record, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    def learnt(self, record: Record, tokenizer: "Tokenizer") -> tuple[list[int], list[int]]:
         """Of a document with `answers`: which of its tokens and of its end are learnt (1 or 0 each), and its ids."""
         raise NotImplementedError(f"{type(self).__name__} with answers must define learnt(record, tokenizer)")
 

@@ -1,7 +1,5 @@
 """Language models of people's own texts: a text file, a folder of them, or a JSONL file with a field of text."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -46,7 +44,7 @@ def from_data(
     dev_size: float | None = None,
     test_size: float | None = None,
     encoding: str = "utf-8",
-) -> FileTexts:
+) -> "FileTexts":
     """The problem behind ``--data notes.txt``, ``--data FOLDER`` or ``--data posts.jsonl --text body``.
 
     Two names in ``text`` are the fields of a prompt and its answer; a field that holds a list is a conversation,

@@ -1,7 +1,5 @@
 """Named problems of language modelling: ``lm_tinyshakespeare`` is ``tinyshakespeare()`` here."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

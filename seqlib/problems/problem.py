@@ -1,7 +1,5 @@
 """What the problems of all tasks are: named splits of records, and a card that says where they come from."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -91,7 +89,7 @@ class Problem:
         """Labels as a model is given them, where the problem is ``labelled``."""
         raise NotImplementedError(f"{type(self).__name__} must define targets(labels)")
 
-    def spec(self, tokenizer: Tokenizer, **more: Any) -> ProblemSpec:
+    def spec(self, tokenizer: "Tokenizer", **more: Any) -> "ProblemSpec":
         """What a model is told; `more` are fields of it that a task sets."""
         from seqlib.problems.spec import ProblemSpec
 

@@ -1,7 +1,5 @@
 """What a model is told about a problem: task, vocabulary sizes and special ids. Nothing else crosses that line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 
@@ -59,7 +57,7 @@ class ProblemSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
 
     @classmethod
-    def from_json(cls, text: str | bytes, where: str = "problem spec") -> ProblemSpec:
+    def from_json(cls, text: str | bytes, where: str = "problem spec") -> "ProblemSpec":
         """Reads what ``to_json`` wrote. Raises DataError naming ``where`` on damage, unknown or missing fields."""
         try:
             return msgspec.json.decode(text, type=cls)
@@ -67,6 +65,6 @@ class ProblemSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise DataError(f"{where}: not a problem spec: {error}") from None
 
     @classmethod
-    def read(cls, path: str | Path) -> ProblemSpec:
+    def read(cls, path: str | Path) -> "ProblemSpec":
         """Reads a ``problem.json``. Raises DataError naming the file."""
         return cls.from_json(read_file(path), str(path))

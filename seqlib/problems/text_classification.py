@@ -1,7 +1,5 @@
 """The base of classification problems: texts or pairs of texts with a class, several labels, or a number."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -49,7 +47,7 @@ class TextClassification(Problem):
         for number, (*texts, label) in enumerate(self.samples(split), start=1):
             yield Record(texts[0], "".join(texts[1:]), f"{self.name}:{split}", number, label=label)
 
-    def encode_batch(self, samples: list[tuple[str, str]], tokenizer: Tokenizer) -> list[tuple[list[int], list[int]]]:
+    def encode_batch(self, samples: list[tuple[str, str]], tokenizer: "Tokenizer") -> list[tuple[list[int], list[int]]]:
         """Ids of the first and the second text (empty for single texts)."""
         first = tokenizer.encode_batch([text for text, _ in samples])
         second = tokenizer.encode_batch([text for _, text in samples]) if self.labels.pairs else [[]] * len(first)
@@ -60,7 +58,7 @@ class TextClassification(Problem):
         that is not one."""
         return read_targets(labels, self.labels, self.name)
 
-    def spec(self, tokenizer: Tokenizer, **more: Any) -> ProblemSpec:
+    def spec(self, tokenizer: "Tokenizer", **more: Any) -> ProblemSpec:
         told = {"labels": self.labels, "target_vocab": self.labels.outputs, "shared_vocab": False}
         return super().spec(tokenizer, **told, pair_ends=getattr(tokenizer, "pair_ends", 1), **more)
 

@@ -1,7 +1,5 @@
 """Named translation problems of the hub and of local files: ``translate_wmt14_ende`` is ``wmt14_ende()`` here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 The corpus needs no download. ``docs/bulletin.md`` tells what the language covers and how its splits are kept apart.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from importlib import resources

@@ -1,7 +1,5 @@
 """Translation over people's own files and data sets of the hub (see `PairSource`), held-out parts automatic."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -33,7 +31,7 @@ def from_data(
     encoding: str = "utf-8",
     weight: str | None = None,
     cleaning: CleanRules | None = None,
-) -> FileTranslation:
+) -> "FileTranslation":
     """The problem behind ``--data a.en,a.de``, ``--data corpus.tsv`` or ``--data hf:name``, or over a list of such.
 
     ``source`` and ``target`` name the columns of a table (a header name, a number from 0, or a JSON field; see

@@ -4,8 +4,6 @@ Those of the library are the sections of ``recipes.toml``. One of a user's own i
 ``package.module:name`` or ``path/file.py:name``; it may take `quick` (a smaller run, for a CPU).
 """
 
-from __future__ import annotations
-
 import inspect
 import time
 import tomllib

@@ -1,7 +1,5 @@
 """The server's addresses. What is wrong with a request is told as {"error": …} with a status of 400 to 499."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

@@ -5,8 +5,6 @@ plus a millisecond a token: the batch that is due first goes first, so that a lo
 for ever.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import defaultdict

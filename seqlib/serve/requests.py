@@ -1,7 +1,5 @@
 """Bodies of requests: their types, how they are read, and what is refused, each with a message that names the limit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl

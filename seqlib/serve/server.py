@@ -1,7 +1,5 @@
 """From a model to a server that listens, and that ends cleanly."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import signal
@@ -120,7 +118,7 @@ class Server:
             self.app.batcher.stop(self._stop_seconds)
             self._socket.close()
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> "Server":
         started = threading.Event()
         self._thread = threading.Thread(target=self.run, args=(started.set,), name="seqlib-http")
         self._thread.start()

@@ -1,7 +1,5 @@
 """What models do for a server: how long a text is, and answers for a batch of texts, the same as alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`--batch auto`: the batch size by a few measured steps."""
 
-from __future__ import annotations
-
 import gc
 import time
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Cheap models to hold a trained one against: the most frequent class, and n-grams with a linear model."""
 
-from __future__ import annotations
-
 import time
 from itertools import islice
 from typing import Any

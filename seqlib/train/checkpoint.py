@@ -5,8 +5,6 @@ batch plan, best score, environment) and `manifest.json` (format version, size a
 written aside, synced and renamed, so a kill at any moment leaves the older ones as they were.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence

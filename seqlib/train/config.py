@@ -4,8 +4,6 @@ Every path in the tree is a flag of `seqlib train` (`optim.lr` is `--optim.lr`).
 winning: the defaults below, the training half of the preset (`hparams_set`), a configuration file, flags.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import re

@@ -1,7 +1,5 @@
 """What this machine offers to seqlib, what is missing and the command that mends it; a short measurement."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import time

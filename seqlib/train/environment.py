@@ -1,7 +1,5 @@
 """What a run's bits depend on beyond its configuration: versions, processor, threads."""
 
-from __future__ import annotations
-
 import os
 import platform
 from importlib import metadata

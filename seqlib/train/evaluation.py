@@ -1,7 +1,5 @@
 """The data of a saved model, opened again to score it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -1,7 +1,5 @@
 """The end of a run: choose the weights by their dev score, and write the bundle."""
 
-from __future__ import annotations
-
 import math
 import tempfile
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """`--dry_run`: what a run would need, measured on a few real steps; nothing is written to the run folder."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Scores of labels: accuracy by itself, the others by scikit-learn (extra `eval`). n texts, L labels."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 from collections.abc import Mapping

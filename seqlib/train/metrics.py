@@ -1,7 +1,5 @@
 """Scores of translations: cased, detokenised sacreBLEU and chrF with their signatures, and the share of exact ones."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Sequence
 from typing import Any

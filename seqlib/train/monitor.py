@@ -1,7 +1,5 @@
 """A dev score that a callback watches: which one, what counts as better, and the best so far."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar

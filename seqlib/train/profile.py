@@ -1,7 +1,5 @@
 """Where a training step's time goes: its launches by op, beside what this machine reaches just now."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple

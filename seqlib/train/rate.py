@@ -1,7 +1,5 @@
 """The learning rate of a step, for runs whose end is a step and for runs whose end is a time."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from seqlib.optim.schedule import Schedule

@@ -1,7 +1,5 @@
 """A whole run: prepare the data, train, write the model; or go on with one that was stopped."""
 
-from __future__ import annotations
-
 import gc
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The run's log: lines for people on stderr, and `log.jsonl` for curves."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

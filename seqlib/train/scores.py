@@ -1,7 +1,5 @@
 """Scores on a split: the loss by the compiled forward pass, and translations against references."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from itertools import islice

@@ -1,7 +1,5 @@
 """From names to things: preset, configuration, problem, prepared data, model, optimizer."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """SIGINT and SIGTERM ask a run to stop after its current step; a second SIGINT stops it at once."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Iterator

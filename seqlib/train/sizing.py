@@ -1,7 +1,5 @@
 """What `seqlib summary` is about: a configuration's model, or a folder's, built without memory."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """A model on one page: its layers with shapes, parameters and FLOPs, and what a training step takes. Nothing is run."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple

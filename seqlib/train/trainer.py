@@ -1,7 +1,5 @@
 """The training loop: plan, step, log, evaluate, save; stopped by its end, a callback or a signal."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Running every CPU kernel that the bundled models use once, so that all of them are compiled and kept."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

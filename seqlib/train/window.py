@@ -1,7 +1,5 @@
 """What happened since the last log line."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

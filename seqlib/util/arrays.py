@@ -1,7 +1,5 @@
 """Named arrays as a safetensors file."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
+def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]", metadata: dict[str, str] | None = None) -> None:
     """Write named arrays as safetensors; a full disk is an `OSError` with ENOSPC, as for any other file."""
     import numpy as np
     from safetensors import SafetensorError

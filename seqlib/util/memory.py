@@ -1,7 +1,5 @@
 """Memory of this process, and how much more it may have; sizes as people write them."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -1,7 +1,5 @@
 """Where ops run. A backend executes one op on arrays (eager) and binds a lowered program's launches (compiled)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a backend is: it runs one op at once (eager) and gives lowered programs their functions (compiled)."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """The CPU backend: ops over NumPy arrays, by a kernel where one serves and by the array reference otherwise."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any

@@ -4,8 +4,6 @@ CUDA graphs.
 CuPy is imported at first use. Kernels are `.cu` files in core/ops; CuPy keeps what it compiled on disk.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -211,7 +209,7 @@ class Source:
     ("sm_90a") if they need what no other has. `all` lists every source of the process, for the tests without a GPU.
     """
 
-    all: list[Source] = []
+    all: "list[Source]" = []
 
     def __init__(
         self, file: str, names: Sequence[str] | Mapping[str, int], oldest: int = 75, target: str | None = None

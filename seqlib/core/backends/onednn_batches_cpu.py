@@ -2,8 +2,6 @@
 with one matrix, which is packed for them once, and batches. M rows, K inner size, N columns.
 """
 
-from __future__ import annotations
-
 from ctypes import c_int, c_void_p
 from functools import lru_cache
 from typing import Any, NamedTuple

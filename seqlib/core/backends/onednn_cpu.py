@@ -5,8 +5,6 @@ A product is cut into tiles whose sizes follow from its own alone, so bits do no
 pool's threads take tiles, each of which oneDNN computes on one thread. M rows, K inner size, N columns.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import threading

@@ -4,8 +4,6 @@ To be woken costs a sleeping thread 40 µs, as much as many a kernel takes. So w
 that long first, without the interpreter's lock, and sleeps then: what others use the machine for loses little.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue

@@ -1,7 +1,5 @@
 """What goes to a GPU's stream: uploads through pinned memory, and launch lists captured as CUDA graphs."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

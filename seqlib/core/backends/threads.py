@@ -6,8 +6,6 @@ many times slower as soon as one core is taken by somebody else; so BLAS is held
 and large products are split here (`ops/product_numpy.py`).
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -29,7 +27,7 @@ def available() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_pool: Pool | None = None
+_pool: "Pool | None" = None
 _wanted: int | None = None
 
 
@@ -53,7 +51,7 @@ def set_threads(count: int | None) -> None:
         _pool = None
 
 
-def _current() -> Pool | None:
+def _current() -> "Pool | None":
     global _pool
     if _pool is None and threads() > 1:
         from seqlib.core.backends.pool_cpu import Pool

@@ -1,7 +1,5 @@
 """The AdamW update and the global norm that clips its gradients."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from seqlib.core import dtypes

@@ -1,7 +1,5 @@
 """The numba kernel of adamw, for float32: one pass over memory."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

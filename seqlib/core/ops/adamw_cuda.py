@@ -1,7 +1,5 @@
 """The CUDA kernels of adamw and global_norm: launches of adamw.cu, each over several tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

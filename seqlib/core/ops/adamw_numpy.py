@@ -1,7 +1,5 @@
 """The NumPy kernels of adamw and global_norm."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

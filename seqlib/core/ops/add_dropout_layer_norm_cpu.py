@@ -4,8 +4,6 @@ Rows are taken in groups of about GROUP elements: what one step of a group wrote
 next.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

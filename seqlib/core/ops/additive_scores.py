@@ -3,8 +3,6 @@
 B batch, T query time, S key time, A hidden units. Kernels: additive_scores_cpu.py.
 """
 
-from __future__ import annotations
-
 from seqlib.core.op import Meta, fused, need_alike, shape_error
 from seqlib.core.ops.blocks import float32_only
 from seqlib.core.ops.elementwise import tanh

@@ -1,7 +1,5 @@
 """The numba kernels of additive_scores and its gradient, for float32; batch rows are spread over the threads."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

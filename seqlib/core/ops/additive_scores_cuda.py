@@ -1,7 +1,5 @@
 """The CUDA kernels of additive_scores and its gradient: launches of additive_scores.cu."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ B batch, T query time, S key time, N packed query rows, M packed key rows, H que
 multiple of Hk: grouped queries, Ainslie et al. 2023), K head width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

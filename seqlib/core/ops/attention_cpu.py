@@ -1,8 +1,6 @@
 """The numba kernels of attention: those of attention_numpy.py with the steps between the products in one pass
 each."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

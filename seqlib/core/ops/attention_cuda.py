@@ -1,7 +1,5 @@
 """The CUDA kernels of attention for 16-bit values: launches of attention.cu."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from functools import cache

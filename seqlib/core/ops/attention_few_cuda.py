@@ -1,7 +1,5 @@
 """The CUDA kernel of attention of few queries without gradients, as in decoding: launches of attention_few.cu."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ grouped heads, heads and sentences as fit, so a block is one contiguous range of
 long sequences need no more memory than short ones. Packed segments are done in groups (packed_numpy.py).
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence

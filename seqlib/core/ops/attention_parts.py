@@ -1,7 +1,5 @@
 """The pieces of attention's composition, and how its arguments may be packed. Letters as in attention.py."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from seqlib.core import philox

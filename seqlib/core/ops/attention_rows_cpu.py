@@ -1,7 +1,5 @@
 """The numba kernel of attention without gradients, for float32; see attention_rows_numpy.py."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,8 +5,6 @@ BLAS group the terms. Letters as in attention.py, and G = H / Hk, the query head
 sentences; queries go through BLAS in tiles of Q rows, so all its calls for these sentences have the same shape.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Cutting work into pieces that stay in the cache, for the NumPy kernels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The check of indices, shared by all ops that read or write at positions given by a tensor."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from seqlib.core import debug

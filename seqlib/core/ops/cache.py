@@ -1,7 +1,5 @@
 """Writing a block of a location in place: the step of a key-value cache."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

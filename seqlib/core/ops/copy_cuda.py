@@ -1,7 +1,5 @@
 """The CUDA kernels of ops that move values or make them from nothing: cast, concatenate, unstack, pad, full, iota."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Ops that make an array from nothing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

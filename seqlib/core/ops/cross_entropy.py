@@ -5,8 +5,6 @@ With log p = log_softmax(logits), ε the smoothing (Szegedy et al. 2016) and t t
 (1-ε)·(-log p[t]) + ε·mean over V of -log p; rows whose target is `ignore_index` cost and weigh nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The CUDA kernel of cross_entropy_bwd: a launch of cross_entropy_bwd.cu."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 N rows (tokens), D width, V classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

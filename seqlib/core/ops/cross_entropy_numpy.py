@@ -1,7 +1,5 @@
 """The NumPy kernels of cross_entropy and its gradient. N rows (tokens), V classes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

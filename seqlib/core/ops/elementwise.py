@@ -2,8 +2,6 @@
 its gradient.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Callable, Sequence
 from functools import lru_cache

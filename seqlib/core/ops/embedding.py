@@ -4,8 +4,6 @@ Both directions are linear in their floating argument, and each is the other's g
 primitives: the tape keeps the ids alone.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

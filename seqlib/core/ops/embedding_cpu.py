@@ -1,7 +1,5 @@
 """The numba kernel of embedding_grad, for float32."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from seqlib.core.backends.threads import spread

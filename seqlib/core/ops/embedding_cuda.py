@@ -1,7 +1,5 @@
 """The CUDA kernels of embedding and its gradient: launches of embedding.cu."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

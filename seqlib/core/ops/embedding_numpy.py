@@ -1,7 +1,5 @@
 """The NumPy kernels of embedding and its gradient."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -2,12 +2,9 @@
 all in one pass. M rows, N and K columns.
 """
 
-from __future__ import annotations
-
 from seqlib.core import dtypes
-from seqlib.core.op import OPS, Meta, fused
+from seqlib.core.op import OPS, Attrs, Meta, Metas, fused
 from seqlib.core.ops.elementwise import gelu_erf, gelu_tanh, gelu_tanh_bwd, relu
-from seqlib.core.ops.epilogue_numpy import by_onednn
 from seqlib.core.ops.reduce import _sum
 from seqlib.core.tape import infer_composed
 from seqlib.core.tensor import Tensor
@@ -56,9 +53,15 @@ def matmul_sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return OPS["matmul"](a, b, transpose_a=True, transpose_b=False, wide=True), sums
 
 
+def _by_onednn(metas: Metas, attrs: Attrs) -> bool:
+    from seqlib.core.ops.epilogue_numpy import by_onednn  # with its library, when it is asked for
+
+    return by_onednn(metas, attrs)
+
+
 for _op in (matmul_bias, matmul_bias_relu, matmul_bias_gelu, matmul_bias_gelu_erf, matmul_gelu_bwd, matmul_sums):
     infer_composed(_op)
     _axis = int(_op in (matmul_gelu_bwd, matmul_sums))
     _op.flops(lambda a, b, *rest, axis=_axis, **attrs: 2 * a.size * b.shape[axis])
     if not _axis:
-        _op.cpu(f"epilogue_numpy:{_op.name}", when=by_onednn, strided=lambda index, layout: index < 2)
+        _op.cpu(f"epilogue_numpy:{_op.name}", when=_by_onednn, strided=lambda index, layout: index < 2)

@@ -1,8 +1,6 @@
 """The CPU kernels of products that take along a bias and an activation (epilogue.py), by oneDNN: what follows is done
 while a tile of the product is in the registers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from seqlib.core import dtypes

@@ -6,8 +6,6 @@ turns it into steps; `expression_numpy` runs them as ufuncs over blocks that sta
 compiled loops. Both compute every step in IEEE arithmetic in the same order, so they give the same values.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, reduce

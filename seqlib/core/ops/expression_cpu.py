@@ -6,8 +6,6 @@ nothing is contracted).
 R rows and C columns below: what is left of the result's axes when those are merged that all arrays step through evenly.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple

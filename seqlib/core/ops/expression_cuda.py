@@ -2,8 +2,6 @@
 accesses (include/elementwise.cuh). Steps are not contracted to fused multiply-adds, so fusion changes no value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from typing import Any

@@ -1,8 +1,6 @@
 """Elementwise expressions by NumPy: each step is a ufunc with `out=`, over blocks that stay in the cache, so a long
 expression reads and writes main memory once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any

@@ -5,8 +5,6 @@ the transform scaled by s is the inverse direction scaled by s, for real signals
 frequencies that stand for two.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

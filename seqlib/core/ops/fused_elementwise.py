@@ -1,7 +1,5 @@
 """One op for a group of elementwise ops, made by the pass `fuse_elementwise`, and the kernels of all expressions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any

@@ -6,8 +6,6 @@ Basic indices become one slice and one reshape. Index arrays (one or several, br
 positions along the merged axis.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple

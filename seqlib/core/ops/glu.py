@@ -3,8 +3,6 @@
 Both halves come of one product and their gradients go into one buffer, so neither is ever copied. F is half the axis.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from seqlib.core.op import Meta, Metas, Op, VjpContext, fused, need_float, shape_error

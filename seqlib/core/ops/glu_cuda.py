@@ -1,7 +1,5 @@
 """The CUDA kernels of glu and its gradient: launches of glu.cu."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

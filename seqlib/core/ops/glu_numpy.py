@@ -1,7 +1,5 @@
 """The NumPy kernels of glu and its gradient: rows in pieces that stay in the cache."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The numba cells of gru, for float32; the loop over time and the products are those of gru_numpy.py."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

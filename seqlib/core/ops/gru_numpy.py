@@ -1,7 +1,5 @@
 """The NumPy kernels of gru and its gradient, and the loops over time that gru_cpu.py shares; see lstm_numpy.py."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

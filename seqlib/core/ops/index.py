@@ -6,8 +6,6 @@ when the op runs or, in a compiled function, when the program runs. Sums over eq
 fixed order, so bits repeat.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The CUDA kernels of take, gather with its gradient, and update_slice: launches of index.cu."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

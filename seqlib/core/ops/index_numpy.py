@@ -1,7 +1,5 @@
 """The NumPy kernels of take, gather, scatter_add and one_hot."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ A matrix [N, K] is kept as `words` int32 [P, ceil(K / 4), 16], four of its numbe
 that they are bytes without a sign), and a `scale` float32 [N] of its rows, which are channels of a layer's output.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,8 +5,6 @@ A lane holds a column of a panel of 16, a tile some rows of x and some panels. N
 which the sum of a row of x takes back.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

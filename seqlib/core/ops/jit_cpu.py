@@ -9,8 +9,6 @@ numba's version; numba adds the processor. Where seqlib is installed and since w
 cannot be written is read, and what is not in it is compiled anew in each process.
 """
 
-from __future__ import annotations
-
 import hashlib
 import linecache
 import os
@@ -68,7 +66,7 @@ class _Place(_CacheLocator):
         self._py_file, self._line = path, fn.__code__.co_firstlineno
 
     @classmethod
-    def from_function(cls, py_func: Any, py_file: str) -> _Place:
+    def from_function(cls, py_func: Any, py_file: str) -> "_Place":
         return cls(py_func, py_file)
 
     def get_cache_path(self) -> str:

@@ -1,7 +1,5 @@
 """Joining, cutting and padding: concatenate, stack, unstack, split, pad, expand_dims, squeeze. Cuts are views."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,8 +1,6 @@
 """The numba kernel of linear_cross_entropy, for float32: the NumPy one with the softmax of a block in one
 function."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The NumPy kernel of linear_cross_entropy, a block of rows at a time; the numba one has its own `_losses`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The numba cells of lstm, for float32; the loop over time and the products are those of lstm_numpy.py."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

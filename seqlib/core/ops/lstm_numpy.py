@@ -4,8 +4,6 @@ Rows don't touch each other, so the pool's threads take groups of rows through a
 once a step. Where products round their operands the matrix is rounded once for all steps, in the layout that suits it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

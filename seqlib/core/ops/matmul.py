@@ -1,7 +1,5 @@
 """Matrix products, batched, with transposed operands."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The CUDA kernels of matmul and of what is joined to it (epilogue.py): planned products (product_cuda.py)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

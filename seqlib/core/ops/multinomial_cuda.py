@@ -1,8 +1,6 @@
 """The CUDA kernel of multinomial: a launch of multinomial.cu. Rows without a finite logit, or with NaN or inf, which
 the CPU refuses, give some class."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

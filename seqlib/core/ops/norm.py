@@ -6,8 +6,6 @@ The pass `fuse_patterns` puts add_dropout_layer_norm in the place of dropout, ad
 gradients; on a GPU add_layer_norm where there is no dropout.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from seqlib.core import dtypes

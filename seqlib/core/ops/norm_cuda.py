@@ -1,7 +1,5 @@
 """The CUDA kernels of layer_norm, rms_norm, add_(dropout_)layer_norm and of their gradients: launches of norm.cu."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -6,8 +6,6 @@ Longer segments go through attention_numpy.py. q, k and v may be one buffer: `pl
 heads in it, so that the kernels see whole arrays, which they are fastest with.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,8 +5,6 @@ Segments of like lengths are done together: a problem of its own for each costs 
 fill a group repeat the segment's last one, so their weights are those of a real row; their results are dropped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise

@@ -4,8 +4,6 @@ uses. A planned product allocates nothing and can be captured in a CUDA graph.
 cuBLASLt is column-major: a row-major product C = A B is computed as Cᵀ = Bᵀ Aᵀ, so its first operand is our B.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence

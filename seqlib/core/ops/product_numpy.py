@@ -3,8 +3,6 @@
 M rows, K inner size, N columns: [M,K] times [K,N].
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any, NamedTuple
 

@@ -1,8 +1,6 @@
 """Random ops: pure functions of a generator's state (see seqlib.core.philox), so a mask can always be made
 again."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The numba kernel of dropout, and masks for the dropout inside other kernels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The CUDA kernels of dropout, random_bits and advance_generator: launches of random.cu."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

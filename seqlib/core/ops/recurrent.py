@@ -5,8 +5,6 @@ B batch, T time, D input width, H state width. Gates lie side by side, in the or
 comes first: the products and the state of a step are contiguous then.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Where the recurrent weights fit the shared memory of all multiprocessors, all st
 is a product and a launch. T steps, B rows, H width, G gates (4 or 3).
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """The numba kernels of sum over leading axes, for float32, and of global_norm."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The CUDA kernels of sum, mean, max and min: launches of reduce.cu."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The NumPy kernels of reductions and of cumsum."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

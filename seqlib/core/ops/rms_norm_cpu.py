@@ -1,7 +1,5 @@
 """The numba kernels of rms_norm, for float32."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

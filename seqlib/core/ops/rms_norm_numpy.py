@@ -1,7 +1,5 @@
 """The NumPy kernels of rms_norm and its gradient: rows in pieces that stay in the cache."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

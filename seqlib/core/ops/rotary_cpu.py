@@ -1,7 +1,5 @@
 """The numba kernel of rotary, for float32."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

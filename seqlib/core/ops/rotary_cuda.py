@@ -1,7 +1,5 @@
 """The CUDA kernel of rotary: launches of rotary.cu."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

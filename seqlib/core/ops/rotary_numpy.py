@@ -1,7 +1,5 @@
 """The NumPy kernel of rotary, and the tables of angles that its other kernels use too."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

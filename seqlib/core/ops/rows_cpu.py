@@ -6,8 +6,6 @@ LANES, l + 2 LANES …; then the lanes are added in a fixed order. Every element
 however many rows and columns are taken together.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

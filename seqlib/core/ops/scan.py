@@ -1,7 +1,5 @@
 """scan: a loop over the leading axis, the one control-flow op. T is the number of steps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

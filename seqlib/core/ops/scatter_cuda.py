@@ -1,7 +1,5 @@
 """The CUDA kernels that add at positions given by indices: launches of scatter.cu."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import prod
 from typing import Any

@@ -1,7 +1,5 @@
 """Views and copies: cast, reshape, transpose, broadcast_to, slicing. A view costs no launch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """softmax and log_softmax along an axis. Rows are [rows, N] below."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from seqlib.core import dtypes

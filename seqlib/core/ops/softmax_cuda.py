@@ -1,7 +1,5 @@
 """The CUDA kernels of softmax and log_softmax, of their gradients, and of logsumexp: launches of softmax.cu."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """The NumPy kernels of softmax and log_softmax and their gradients. Rows are [rows, N]."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

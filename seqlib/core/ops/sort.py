@@ -2,8 +2,6 @@
 greater than all numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The CUDA kernel of top_k: launches of sort.cu."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 R rows, V columns (vocabulary).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

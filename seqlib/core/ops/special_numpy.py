@@ -1,7 +1,5 @@
 """Functions that NumPy lacks, with their stated error."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Variance, log-sum-exp, products and running sums."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

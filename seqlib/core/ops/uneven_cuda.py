@@ -3,8 +3,6 @@ they are computed on copies with such rows, filled up with zeros, by the kernels
 cross_entropy_cuda.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

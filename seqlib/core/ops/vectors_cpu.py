@@ -1,8 +1,6 @@
 """Pieces of LLVM code that numba kernels are put together from where every addition must stand in its place: vectors of
 LANES numbers, loops, and sums whose order follows from the code alone, on every processor that has as many lanes."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, cast

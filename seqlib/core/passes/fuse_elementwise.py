@@ -6,8 +6,6 @@ member stood; an op joins only if nothing in between reads what the group comput
 is computed twice. Each element goes through the same operations as before: values do not change.
 """
 
-from __future__ import annotations
-
 import ast
 import itertools
 import math

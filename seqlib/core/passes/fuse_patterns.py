@@ -7,8 +7,6 @@ attributes, and must be there node for node, attribute for attribute. What is co
 unless it is a result of the fused op.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, get_type_hints

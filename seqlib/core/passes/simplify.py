@@ -1,7 +1,5 @@
 """Dead code, common subexpressions, casts and reshapes that take each other back."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from seqlib.core import dtypes

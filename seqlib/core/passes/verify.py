@@ -1,7 +1,5 @@
 """The graph's invariants, checked after every pass."""
 
-from __future__ import annotations
-
 from seqlib.core.graph import Graph, Value
 
 

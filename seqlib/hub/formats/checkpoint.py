@@ -3,8 +3,6 @@
 A file is trusted in nothing: a size in it counts only after it was compared with the bytes that are there.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

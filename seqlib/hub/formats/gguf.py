@@ -4,8 +4,6 @@ The header is read here, because the gguf package's reader trusts the counts in 
 formulas of the quantised formats, which are written down nowhere else.
 """
 
-from __future__ import annotations
-
 import struct
 from functools import partial
 from pathlib import Path

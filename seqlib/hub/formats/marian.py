@@ -4,8 +4,6 @@ Layout: version 1, number of arrays n (uint64 each); n headers (length of name, 
 the names; the shapes (int32); a padding with its length before it; the data.
 """
 
-from __future__ import annotations
-
 import math
 import struct
 from functools import partial

@@ -1,7 +1,5 @@
 """NumPy's .npz: plain archives of arrays, and Marian's, which carry their configuration as an array of bytes."""
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from functools import partial

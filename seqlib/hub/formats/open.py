@@ -1,7 +1,5 @@
 """Which format a file has, by its content, and which of the files in a folder are the weights."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 

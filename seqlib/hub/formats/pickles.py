@@ -4,8 +4,6 @@ A class or function that a pickle names becomes a `Named`, a call of one a `Call
 by the few names in a table of the caller's (`torch.py`). Instructions beyond those of `_SIMPLE` and `_run` are refused.
 """
 
-from __future__ import annotations
-
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

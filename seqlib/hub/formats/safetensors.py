@@ -4,8 +4,6 @@ The safetensors library writes ours; its reader keeps a whole file mapped while 
 bfloat16 for NumPy.
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

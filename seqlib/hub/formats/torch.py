@@ -4,8 +4,6 @@ The pickle in them is read as data (`pickles.py`): of it tensors and dicts are b
 that is left out.
 """
 
-from __future__ import annotations
-
 import io
 import mmap
 import zipfile

@@ -4,8 +4,6 @@ German order: the finite verb second (first in questions, last in subordinate cl
 separable prefix, participle or infinitive at the end.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from enum import IntEnum
 from operator import attrgetter, itemgetter

@@ -1,7 +1,5 @@
 """Samples of the bulletin language, each a pure function of (seed, split, number); the splits kept apart."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from typing import NamedTuple

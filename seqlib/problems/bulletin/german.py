@@ -3,8 +3,6 @@
 Case is 0 nominative, 1 accusative, 2 dative. Gender is 0 masculine, 1 feminine, 2 neuter, 3 plural (of any gender).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from seqlib.problems.bulletin.lexicon import ROWS

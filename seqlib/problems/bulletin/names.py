@@ -3,8 +3,6 @@
 A name's hash decides whether training may see it: one name in ten is kept for ``test_names``.
 """
 
-from __future__ import annotations
-
 from zlib import crc32
 
 from seqlib.problems.bulletin.lexicon import LEXICON

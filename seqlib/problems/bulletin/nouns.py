@@ -4,8 +4,6 @@ More: ``w`` a weak masculine (den Kunden), ``=feet`` an irregular English plural
 and German preposition for being there. Plural ``-`` means that there is none.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from seqlib.problems.bulletin.german import GermanNoun, german_noun

@@ -1,7 +1,5 @@
 """Numbers, ordinals, clock times and prices in both languages. All functions return (English, German)."""
 
-from __future__ import annotations
-
 from seqlib.problems.bulletin.lexicon import LEXICON
 
 _EN_SMALL, _DE_SMALL, _EN_TENS, _DE_TENS = (

@@ -1,7 +1,5 @@
 """Sentences that are not bulletins, to see whether a model says so; written before any model was trained."""
 
-from __future__ import annotations
-
 from seqlib.problems.bulletin.lexicon import text
 
 OFF_DOMAIN = tuple(text("off_domain.txt").splitlines())

@@ -1,7 +1,5 @@
 """Frames of appointments, errands and shopping."""
 
-from __future__ import annotations
-
 from seqlib.problems.bulletin import numbers, phrases, verbs
 from seqlib.problems.bulletin.clause import EN_THIRD, PRONOUNS, Clause, E, Part, Phrase, R
 from seqlib.problems.bulletin.german import ACC, DAT, THIRD

@@ -1,7 +1,5 @@
 """Whole sentences: a frame gets tense, time and negation, and is worded as statement, question, request, ..."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Callable
 

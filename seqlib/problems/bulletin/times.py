@@ -1,7 +1,5 @@
 """Random time adverbials, fitting to what the verb tells: past, habit or future."""
 
-from __future__ import annotations
-
 from seqlib.problems.bulletin import numbers
 from seqlib.problems.bulletin.clause import PAST, E, Part, R
 from seqlib.problems.bulletin.lexicon import ROWS

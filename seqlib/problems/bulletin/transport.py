@@ -1,7 +1,5 @@
 """Frames of timetables, disruptions and journeys. A frame makes a clause without tense, time and negation."""
 
-from __future__ import annotations
-
 from seqlib.problems.bulletin.clause import Clause, E, Part, Phrase, R
 from seqlib.problems.bulletin.german import ACC, DAT
 from seqlib.problems.bulletin.numbers import number

@@ -3,8 +3,6 @@
 A line: English base/past|German as ``german_verb`` reads it|kinds; prepositional ones add |preposition|case.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from seqlib.problems.bulletin.german import GermanVerb, german_verb

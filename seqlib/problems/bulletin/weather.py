@@ -1,7 +1,5 @@
 """Frames of weather reports."""
 
-from __future__ import annotations
-
 from seqlib.problems.bulletin.clause import ES, WIR, Clause, E, Part, Phrase, R
 from seqlib.problems.bulletin.german import ACC, THIRD
 from seqlib.problems.bulletin.nouns import NOUNS

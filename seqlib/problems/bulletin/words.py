@@ -1,7 +1,5 @@
 """Adjectives by the kind of noun they go with, weekdays, months, and other closed lists."""
 
-from __future__ import annotations
-
 from seqlib.problems.bulletin.german import adjective_stem
 from seqlib.problems.bulletin.lexicon import LEXICON, pairs
 

@@ -5,8 +5,6 @@ of a file here, or of the class in it (`EarlyStopping`), or the location of the 
 `file.py:Name`. Settings are the arguments of the class.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import pkgutil

@@ -1,7 +1,5 @@
 """Ends a run that no longer gets better."""
 
-from __future__ import annotations
-
 from seqlib.train.callback import Trainer
 from seqlib.train.monitor import Monitor, Monitored
 from seqlib.util.errors import UsageError

@@ -1,7 +1,5 @@
 """Keeps the learning rate of every step."""
 
-from __future__ import annotations
-
 from seqlib.train.callback import Callback, Trainer
 from seqlib.util.errors import UsageError
 

@@ -1,7 +1,5 @@
 """Writes a usable model while the run goes on."""
 
-from __future__ import annotations
-
 from seqlib.train.callback import Trainer
 from seqlib.train.monitor import Monitor, Monitored
 from seqlib.util.errors import UsageError

@@ -1,7 +1,5 @@
 """Lowers the learning rate when a dev score stops improving."""
 
-from __future__ import annotations
-
 from seqlib.train.callback import Trainer
 from seqlib.train.monitor import Monitor, Monitored
 from seqlib.util.errors import UsageError

@@ -1,7 +1,5 @@
 """Curves for TensorBoard."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Mapping
 from typing import Any

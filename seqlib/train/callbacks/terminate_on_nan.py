@@ -1,7 +1,5 @@
 """Ends a run at the first loss that is not finite."""
 
-from __future__ import annotations
-
 import math
 
 from seqlib.train.callback import Callback, Trainer

@@ -1,7 +1,5 @@
 """`seqlib inspect`: what is in a run folder, a checkpoint, a saved model or prepared data. No code is run for it."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

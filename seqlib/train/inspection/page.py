@@ -1,7 +1,5 @@
 """A page of facts: a tree of values for programs, blocks of text for people."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The page of prepared data: what was kept and dropped, how long sentences are, some of them read back."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

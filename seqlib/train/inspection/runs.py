@@ -1,7 +1,5 @@
 """The page of a run folder."""
 
-from __future__ import annotations
-
 import math
 from operator import attrgetter
 from pathlib import Path

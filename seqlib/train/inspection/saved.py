@@ -1,7 +1,5 @@
 """Pages of a checkpoint and of a saved model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

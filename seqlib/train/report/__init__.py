@@ -1,7 +1,5 @@
 """`REPORT.html`: a run on one page that needs nothing else, written when a run ends and by `seqlib report DIR`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Charts as JSON in their places; the page's script `charts.js` draws them when it is opened."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

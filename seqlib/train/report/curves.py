@@ -1,7 +1,5 @@
 """Sections that the run's own files tell: curves, time, scores, records."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Sections on labelled texts: labels and lengths, the confusion matrix, the texts that cost most."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

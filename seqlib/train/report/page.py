@@ -1,7 +1,5 @@
 """The page around a report's sections: one HTML file that needs nothing else, in light and dark."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path

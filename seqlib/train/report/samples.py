@@ -1,7 +1,5 @@
 """Sections that need the data and the model: lengths, the worst sentences, attention, the ops of a step."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From the name of a task to what is particular about it: the file of that name here, and the `TASK` in it."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 

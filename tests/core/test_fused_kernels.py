@@ -80,13 +80,18 @@ def test_importing_the_ops_imports_no_compiler() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def _is_count(value: ast.expr) -> bool:
+    values = [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
+    return all(isinstance(v, ast.Constant) and isinstance(v.value, int) for v in values)
+
+
 def _names(loop: ast.For) -> tuple[set[str], set[str], set[str]]:
-    """Arrays that a loop writes, those that it reads, and scalars that it adds up."""
+    """Arrays that a loop writes, those that it reads, and scalars that it adds up (but for counts)."""
     written, read, summed = set(), set(), set()
     for node in ast.walk(loop):
         if isinstance(node, ast.Subscript):
             (read if isinstance(node.ctx, ast.Load) else written).add(ast.unparse(node.value))
-        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and not _is_count(node.value):
             summed.add(node.target.id)
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id

@@ -52,7 +52,7 @@ def _block_dims(dims: Dims, itemsize: int, separate_groups: bool = False) -> Dim
     """How many sentences, key heads, groups and query rows a block has; two blocks at least, but no tiny ones."""
     *outer, s = dims
     row = max(1, s * itemsize)
-    room = max(1, min(SCORES, max(SCORES // 8, math.prod(outer) * row // 2)) // row)
+    room = max(1, SCORES // row)
     block = [1, 1, 1, 1]
     for axis in (3, 2, 1, 0):
         if axis == 2 and separate_groups and outer[2] > 1:
@@ -60,6 +60,8 @@ def _block_dims(dims: Dims, itemsize: int, separate_groups: bool = False) -> Dim
         block[axis] = max(1, min(outer[axis], room))
         if block[axis] < outer[axis]:
             break
+        if axis == 3:  # what is cut for two blocks are heads, never the rows of one: their gradients would add up
+            room = min(room, max(SCORES // 8, math.prod(outer) * row // 2) // row)
         room //= max(1, outer[axis])
     return tuple(block)
 

@@ -21,6 +21,7 @@ from typing import Any
 import numba
 import numpy as np
 import platformdirs
+from filelock import FileLock
 from llvmlite import ir
 from numba.core import types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
@@ -96,7 +97,8 @@ class _Kept(FunctionCache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         if os.access(self.cache_path, os.W_OK):
-            super().save_overload(sig, data)
+            with FileLock(Path(self.cache_path) / "lock"):  # two processes would give one name to two functions' code
+                super().save_overload(sig, data)
 
 
 def _compiled(fn: Callable[..., Any], **options: Any) -> Any:

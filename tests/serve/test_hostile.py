@@ -194,7 +194,7 @@ def client_steps(clients) -> int:
 
     from seqlib.decode.engine import Engine
 
-    return sum(each.steps for each in gc.get_objects() if isinstance(each, Engine))
+    return sum(each.steps for each in gc.get_objects() if type(each) is Engine)
 
 
 def logged(capsys: pytest.CaptureFixture[str], last: str) -> str:

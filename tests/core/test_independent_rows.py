@@ -99,6 +99,40 @@ def test_nor_with_vectors_of_other_lengths(tmp_path: Path, fma: bool) -> None:
     assert found.returncode == 0, found.stderr
 
 
+SHARED = """
+import threading
+import numpy as np
+from seqlib.core.backends import threads
+from seqlib.core.ops import rows_cpu
+threads.set_threads(1)
+draw = np.random.default_rng(0)
+a, weights = (draw.standard_normal(shape).astype(np.float32) for shape in ((40, 600), (2, 64, 600)))
+wrong = []
+def run(w):
+    out = np.empty((40, 64), np.float32)
+    for _ in range(500):
+        rows_cpu.product(a, w.T, out)
+        wrong.append(not np.allclose(out, a @ w.T, atol=1e-3))
+found = [threading.Thread(target=run, args=(weights[i % 2],)) for i in range(3)]
+[thread.start() for thread in found]
+[thread.join() for thread in found]
+assert len(wrong) == 1500 and not any(wrong), sum(wrong)
+"""
+
+
+def test_threads_that_take_memory_from_one_place_do_not_share_it() -> None:
+    pytest.importorskip("numba")
+    root = Path(__file__).resolve().parents[2]
+    environment = {
+        **os.environ,
+        "MALLOC_ARENA_MAX": "1",
+        "PYTHONPATH": str(root),
+    }  # glibc gives freed memory to any thread
+    command = [sys.executable, "-c", SHARED]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
+    assert found.returncode == 0, found.stderr
+
+
 def test_matmul_with_and_without_gradients() -> None:
     x, w = _draw(7, 128), _draw(96, 128, seed=1)
     with no_grad():

@@ -93,14 +93,9 @@ def _rows(first, last, a, lda, w, ldw, step, k, next, ahead, sums, begin, end, o
 
 
 @exact
-def _columns(first, last, m, k, n, a, lda, w, ldw, out, ldo):
-    """Columns first … last - 1; the last tile begins early enough to be whole."""
-    if m <= _FEW:
-        for column in range(first, last, COLUMNS):
-            j = min(column, n - COLUMNS)
-            _rows(0, m, a, lda, w + j * ldw, ldw, _VECTOR, k, w + (j + COLUMNS) * ldw, ldw, 0, 1, 1, out + 4 * j, ldo)
-        return
-    room = np.empty(_CHUNK * COLUMNS + (_BLOCK + _ROWS) * COLUMNS * v.LANES + 16, np.float32)
+def _many_rows(first, last, m, k, n, a, lda, w, ldw, out, ldo, room):
+    """Columns first … last - 1 of more rows than _FEW, by packed columns and sums in `room`, whose address is used:
+    it is the caller's, since numba frees an array after the last use of its name."""
     packed = (room.ctypes.data + 63) // 64 * 64
     sums = packed + 4 * _CHUNK * COLUMNS
     for top in range(0, m, _BLOCK):
@@ -116,6 +111,22 @@ def _columns(first, last, m, k, n, a, lda, w, ldw, out, ldo):
                     top, bottom, a + 4 * start, lda, packed, _VECTOR, _ACROSS, size, next, ldw, sums,
                     np.int64(ends[0]), np.int64(ends[1]), out + 4 * j, ldo,
                 )  # fmt: skip
+
+
+@exact
+def _few_rows(first, last, m, k, n, a, lda, w, ldw, out, ldo):
+    """Columns first … last - 1, read where they lie; the last tile begins early enough to be whole."""
+    for column in range(first, last, COLUMNS):
+        j = min(column, n - COLUMNS)
+        _rows(0, m, a, lda, w + j * ldw, ldw, _VECTOR, k, w + (j + COLUMNS) * ldw, ldw, 0, 1, 1, out + 4 * j, ldo)
+
+
+def _columns(first: int, last: int, m: int, *rest: int) -> None:
+    if m <= _FEW:
+        _few_rows(first, last, m, *rest)
+    else:
+        room = np.empty(_CHUNK * COLUMNS + (_BLOCK + _ROWS) * COLUMNS * v.LANES + 16, np.float32)
+        _many_rows(first, last, m, *rest, room)
 
 
 def product(a: Any, b: Any, out: Any) -> None:

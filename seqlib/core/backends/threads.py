@@ -152,7 +152,8 @@ def single_blas() -> Generator[None, None, None]:
 
 def _set_blas(counts: list[tuple[Any, int]]) -> None:
     for library, count in counts:
+        # threadpoolctl 3.8 silently ignores every thread but the first that ever set a number.
+        release = getattr(library, "clear_controlling_thread", lambda force: None)
+        release(force=True)
         library.set_num_threads(count)
-        if library.get_num_threads() != count and hasattr(library.dynlib, "openblas_set_num_threads_local"):
-            # OpenBLAS 0.3.31 heeds the first in the main thread alone.
-            library.dynlib.openblas_set_num_threads_local(count)
+        release(force=True)

@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,20 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is missing (set SEQLIB_TEST_DATA)")
     return folder
+
+
+@pytest.fixture
+def run_python() -> Callable[..., str]:
+    """Run code in a Python of its own, started in the checkout with more settings; returns what it printed."""
+
+    def run(code: str, **settings: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
+        command = [sys.executable, "-c", code]
+        found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+        assert found.returncode == 0, found.stderr
+        return found.stdout
+
+    return run
 
 
 def _gpu_missing() -> str | None:

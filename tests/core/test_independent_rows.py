@@ -1,8 +1,6 @@
 """Without gradients a row of a product and a sentence of attention have the same bits whatever is beside them."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +64,8 @@ print(next(x["architecture"] for x in threadpool_info() if x["user_api"] == "bla
 
 
 @pytest.mark.parametrize("core", ["Haswell", "Sandybridge", "SkylakeX"])
-def test_nor_with_the_kernels_of_other_processors(core: str) -> None:
-    root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "OPENBLAS_CORETYPE": core, "PYTHONPATH": str(root)}
-    command = [sys.executable, "-c", PROBE]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
-    assert found.returncode == 0, found.stderr
-    if found.stdout.strip().lower() != core.lower():
+def test_nor_with_the_kernels_of_other_processors(core: str, run_python: Callable[..., str]) -> None:
+    if run_python(PROBE, OPENBLAS_CORETYPE=core).strip().lower() != core.lower():
         pytest.skip(f"this BLAS has no kernels for {core}")
 
 
@@ -90,13 +83,9 @@ for k, n in ((64, 64), (17, 30), (1100, 20)):
 
 
 @pytest.mark.parametrize("fma", [True, False])
-def test_nor_with_vectors_of_other_lengths(tmp_path: Path, fma: bool) -> None:
+def test_nor_with_vectors_of_other_lengths(tmp_path: Path, fma: bool, run_python: Callable[..., str]) -> None:
     pytest.importorskip("numba")
-    root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "SEQLIB_CACHE": str(tmp_path), "PYTHONPATH": str(root)}
-    command = [sys.executable, "-c", OTHER.replace("WITH_FMA", str(fma))]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
-    assert found.returncode == 0, found.stderr
+    run_python(OTHER.replace("WITH_FMA", str(fma)), SEQLIB_CACHE=str(tmp_path))
 
 
 SHARED = """
@@ -120,17 +109,9 @@ assert len(wrong) == 1500 and not any(wrong), sum(wrong)
 """
 
 
-def test_threads_that_take_memory_from_one_place_do_not_share_it() -> None:
+def test_threads_that_take_memory_from_one_place_do_not_share_it(run_python: Callable[..., str]) -> None:
     pytest.importorskip("numba")
-    root = Path(__file__).resolve().parents[2]
-    environment = {
-        **os.environ,
-        "MALLOC_ARENA_MAX": "1",
-        "PYTHONPATH": str(root),
-    }  # glibc gives freed memory to any thread
-    command = [sys.executable, "-c", SHARED]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
-    assert found.returncode == 0, found.stderr
+    run_python(SHARED, MALLOC_ARENA_MAX="1")  # glibc gives freed memory to any thread
 
 
 def test_matmul_with_and_without_gradients() -> None:

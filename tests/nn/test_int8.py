@@ -1,8 +1,6 @@
 """Weights of 8 bits: what is lost, what is kept, and where they can't be had."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +133,8 @@ for sample in samples(OPS["int8_product"]):
 
 
 @pytest.mark.parametrize("wide", [True, False])
-def test_the_same_without_instructions_for_bytes(tmp_path: Path, wide: bool) -> None:
-    root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "SEQLIB_CACHE": str(tmp_path), "PYTHONPATH": str(root)}
-    command = [sys.executable, "-c", PROBE.replace("WIDE", str(wide))]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
-    assert found.returncode == 0, found.stderr
+def test_the_same_without_instructions_for_bytes(tmp_path: Path, wide: bool, run_python: Callable[..., str]) -> None:
+    run_python(PROBE.replace("WIDE", str(wide)), SEQLIB_CACHE=str(tmp_path))
 
 
 def test_ids_out_of_bounds() -> None:

@@ -3,6 +3,7 @@
 import errno
 import fnmatch
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -53,6 +54,24 @@ def _transport() -> type[Exception]:
 
 _DISK = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR), "the cache can't be written:")
 _DISK[errno.ENOSPC] = "no space left in"
+_ANSWERS = {
+    401: "log in (hf auth login, or HF_TOKEN)",
+    402: "it has no room left for this",
+    403: "what is logged in may not do that",
+    413: "a file is too large for it",
+    507: "it has no room left for this",
+}
+
+
+class _Signed(logging.Filter):
+    """Takes from the library's own lines what stands behind a ? in addresses: signatures of large files."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = re.sub(r"(://[^\s?]*)\?\S*", r"\1", record.getMessage()), ()
+        return True
+
+
+_SIGNED = _Signed()
 
 
 def _cache() -> str:
@@ -73,17 +92,38 @@ def _told(repository: Repository) -> Iterator[None]:
         "IncompleteSnapshotError": "it is not in the cache as a whole, and the hub can't be reached",
         "LocalEntryNotFoundError": "it is not in the cache, and the hub can't be reached (or this is offline mode)",
     }
+    for name in ("utils._http", "file_download"):
+        logging.getLogger(f"huggingface_hub.{name}").addFilter(_SIGNED)
     try:
         yield
     except HubError:
         raise
-    except (OSError, ValueError, errors.EntryNotFoundError, _transport()) as error:
-        kind = type(error).__name__
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if (number := getattr(error, "errno", None)) in _DISK:
+    except (OSError, ValueError, RuntimeError, errors.EntryNotFoundError, _transport()) as error:
+        cause = error.__cause__ if isinstance(error, RuntimeError) else error  # which the upload of large files wraps
+        if not isinstance(cause, Exception):
+            raise
+        if (number := getattr(cause, "errno", None)) in _DISK:
             raise HubError(f"{repository}: {_DISK[number]} {_cache()}; HF_HOME names another place") from error
-        reason = known.get(kind) or (f"the hub answers {status}" if status else re.sub(r"\S+://\S+", "…", str(error)))
-        raise HubError(f"{repository}: {reason.splitlines()[0] if reason else kind}") from error
+        raise HubError(f"{repository}: {known.get(type(cause).__name__) or _reason(cause)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a hub answered, with what it says itself; else the error's first line, without addresses."""
+    from huggingface_hub import get_token
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    xet = re.search(r"HTTP status \w+ error \((\d+) .*/xet-\w+-token/", str(error))
+    if xet and xet[1] == "404":
+        return "the hub has no Xet storage, which hf_xet asks for: set HF_HUB_DISABLE_XET=1"
+    status = int(xet[1]) if xet else status
+    said = getattr(error, "server_message", None) if status else str(error)
+    said = re.sub(r"\S+://\S+", "…", said or "").strip().partition("\n")[0]
+    if token := get_token():
+        said = said.replace(token, "…")
+    if status is None:
+        return said or type(error).__name__
+    told = [_ANSWERS.get(status, ""), f"it says {said!r}" if said else ""]
+    return "; ".join([f"the hub answers {status}", *filter(None, told)])
 
 
 def resolve(repository: Repository, files: Sequence[str] | None, offline: bool) -> Path:
@@ -153,18 +193,19 @@ def _check(repository: Repository, folder: Path, again: bool) -> None:
     removed. Raises HubError."""
     checked = root() / "checked"
     for path in sorted(folder.rglob("*")):
-        name = path.resolve().name
-        if not path.is_symlink() or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name):
+        # Its name is the digest; of Xet's files it is a link in turn, into a store shared by all repositories.
+        blob = path.parent / os.readlink(path) if path.is_symlink() else path
+        if blob == path or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name):
             continue
-        if not again and (checked / name).exists():
+        if not again and (checked / blob.name).exists():
             continue
-        if _digest(path, name) != name:
-            path.resolve().unlink()
-            path.unlink()
+        if _digest(path, blob.name) != blob.name:
+            for each in (blob.resolve(), blob, path):
+                each.unlink(missing_ok=True)
             raise HubError(f"{repository}: {path.name} is damaged and was removed; try again to download it")
         try:
             checked.mkdir(parents=True, exist_ok=True)
-            (checked / name).touch()
+            (checked / blob.name).touch()
         except OSError:
             return  # a cache that can't be written is checked each time
 

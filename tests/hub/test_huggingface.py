@@ -1,6 +1,5 @@
 """Repositories through huggingface_hub, against a server that speaks the hub's API."""
 
-import base64
 import errno
 import multiprocessing
 import os
@@ -14,8 +13,12 @@ import pytest
 from huggingface_hub.utils import _http
 
 from seqlib.cli.main import main
+from seqlib.core.rng import Generator
 from seqlib.hub import download, handles
 from seqlib.hub.formats import open_checkpoint
+from seqlib.hub.load import module
+from seqlib.hub.save import save_pretrained
+from seqlib.models.gpt2 import GPT2, GPT2Config
 from seqlib.util.errors import HubError, UsageError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -228,20 +231,144 @@ def test_mirror_and_command_line(server, tmp_path, capsys):
     assert "error: hf://org/model: is not in the cache" in capsys.readouterr().err
 
 
-def test_push(server, tmp_path, capsys):
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
-    samples.save_file(samples.arrays(), model / "model.safetensors")
-    assert main(["hub", "push", str(model), "hf://org/mine"]) == 0
-    (sent,) = server.uploads.values()
-    files = {line["value"]["path"]: line["value"]["content"] for line in sent if line["key"] == "file"}
-    assert set(files) == {"config.json", "model.safetensors"}
-    assert COMMIT in capsys.readouterr().out
-    server.repositories["org/mine"] = {name: base64.b64decode(content) for name, content in files.items()}
-    found, given = open_checkpoint(handles.resolve("hf://org/mine")), open_checkpoint(model)
-    assert found.shapes == given.shapes
+@pytest.fixture
+def published(tmp_path):
+    """A folder as `seqlib hub convert` leaves it, with weights that are sent as a large file."""
+    folder = tmp_path / "published"
+    save_pretrained(GPT2(GPT2Config(vocab=1000, layers=1, d_model=128, heads=4, max_length=64), Generator(1)), folder)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "log.txt").write_text("trained")
+    return folder
+
+
+@pytest.fixture(params=["lfs", "lfs in parts", "xet"])
+def storage(request, server, tmp_path, monkeypatch):
+    """How large files are sent."""
+    store(server, request.param, tmp_path, monkeypatch)
+    return request.param
+
+
+def store(server, kind, tmp_path, monkeypatch):
+    if kind == "xet":
+        pytest.importorskip("hf_xet")
+        server.cas = tmp_path / "cas"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", kind != "xet")
+    server.part = 300_000 if kind == "lfs in parts" else 0
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_push(server, storage, published, monkeypatch, capfd):
+    server.token = "hf_secret"
+    monkeypatch.setenv("HF_TOKEN", server.token)
+    assert main(["hub", "push", str(published), "hf://org/mine"]) == 0
+    assert COMMIT in capfd.readouterr().out
+    assert server.repositories["org/mine"] == contents(published)
+    weights = sha256((published / "model.safetensors").read_bytes())
+    assert set(server.objects) == {weights}
+    parts = {"lfs": [f"/upload/{weights}"], "lfs in parts": [f"/part/{weights}/{n}" for n in range(1, 6)]}
+    sent = [path for path, _ in server.seen if path.startswith(("/upload/", "/part/"))]
+    assert sent == parts.get(storage, [])
+    assert main(["hub", "push", str(published), "hf://org/mine"]) == 0  # what is there is not sent again
+    assert sum(path.startswith(("/upload/", "/part/")) for path, _ in server.seen) == len(sent)
+
+    folder = handles.resolve("hf://org/mine")
+    assert contents(folder) == {name: text for name, text in contents(published).items() if name != "notes/log.txt"}
+    handles.verify("hf://org/mine")
+    found, given = module("hf://org/mine").state_dict(), module(published).state_dict()
+    assert found.keys() == given.keys()
     assert all(np.array_equal(found[name], given[name]) for name in given)
+    assert "hf_secret" not in "".join(capfd.readouterr())
+
+
+def test_a_damaged_file_that_repositories_share(server, published, tmp_path, monkeypatch):
+    store(server, "xet", tmp_path, monkeypatch)
+    handles.push(published, "hf://org/mine")
+    folder = handles.resolve("hf://org/mine")
+    (folder / "model.safetensors").resolve().chmod(0o644)
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"damaged")
+    with pytest.raises(HubError, match=r"model.safetensors is damaged and was removed; try again"):
+        handles.verify("hf://org/mine")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    assert sha256((handles.resolve("hf://org/mine") / "model.safetensors").read_bytes()) in server.objects
+
+
+def test_a_push_that_is_cut(server, published, tmp_path, monkeypatch, caplog):
+    store(server, "lfs", tmp_path, monkeypatch)
+    path = f"/upload/{sha256((published / 'model.safetensors').read_bytes())}"
+    server.faults[path] = ["cut:200000", "hang-up", "status:503"]
+    handles.push(published, "hf://org/mine")
+    assert server.repositories["org/mine"] == contents(published)
+    assert f"{server.cdn}{path}" in caplog.text
+    assert "signature" not in caplog.text
+
+
+LOGIN, RIGHTS = r"log in \(hf auth login, or HF_TOKEN\)", "what is logged in may not do that"
+ROOM, CUT = "it has no room left for this", "disconnected|aborted|reset|pipe"
+
+
+@pytest.mark.parametrize(
+    ("where", "fault", "message"),
+    [
+        ("/api/repos/create", "status:401", f"the hub answers 401; {LOGIN}$"),
+        ("/api/repos/create", "status:403:read-only hf_secret", rf"answers 403; {RIGHTS}; it says 'read-only …'$"),
+        ("/org/mine.git/info/lfs/objects/batch", "status:403", rf"the hub answers 403; {RIGHTS}$"),
+        (
+            "/org/mine.git/info/lfs/objects/batch",
+            "status:507:quota exceeded",
+            f"507; {ROOM}; it says 'quota exceeded'$",
+        ),
+        ("/upload", "status:413", "the hub answers 413; a file is too large for it$"),
+        ("/upload", "status:507", f"the hub answers 507; {ROOM}$"),
+        ("/upload", "cut:100000", CUT),
+        ("/verify", "status:500", "the hub answers 500$"),
+        ("/api/models/org/mine/commit/main", "status:413", "the hub answers 413; a file is too large for it$"),
+        ("/api/models/org/mine/commit/main", "hang-up", CUT),
+    ],
+)
+def test_what_a_hub_refuses(server, published, tmp_path, monkeypatch, capfd, where, fault, message):
+    store(server, "lfs", tmp_path, monkeypatch)
+    server.token = "hf_secret"
+    monkeypatch.setenv("HF_TOKEN", server.token)
+    path = f"/upload/{sha256((published / 'model.safetensors').read_bytes())}" if where == "/upload" else where
+    server.faults[path] = [fault] * 20
+    with pytest.raises(HubError, match=rf"^hf://org/mine: .*({message})") as caught:
+        handles.push(published, "hf://org/mine")
+    assert "org/mine" not in server.repositories  # a commit has all or nothing
+    assert "hf_secret" not in f"{caught.value}{capfd.readouterr()}"
+    server.faults.clear()
+    handles.push(published, "hf://org/mine")
+    assert server.repositories["org/mine"] == contents(published)
+
+
+def test_a_login_that_is_not_known(server, published, tmp_path, monkeypatch):
+    store(server, "lfs", tmp_path, monkeypatch)
+    server.token = "hf_secret"
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(HubError, match=f"the hub answers 401; {LOGIN}; it says 'Invalid credentials"):
+        handles.push(published, "hf://org/mine")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("", "the hub has no Xet storage, which hf_xet asks for: set HF_HUB_DISABLE_XET=1$"),
+        ("status:401", f"the hub answers 401; {LOGIN}$"),
+        ("status:403", f"the hub answers 403; {RIGHTS}$"),
+    ],
+)
+def test_xet_that_is_refused(server, published, monkeypatch, answer, message):
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", False)
+    server.faults["/api/models/org/mine/xet-write-token/main"] = [answer] * 9 if answer else []
+    with pytest.raises(HubError, match=f"^hf://org/mine: {message}"):
+        handles.push(published, "hf://org/mine")
+    assert "org/mine" not in server.repositories
 
 
 def test_convert(tmp_path, capsys):

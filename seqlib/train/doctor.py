@@ -51,14 +51,17 @@ def _cpu() -> list[Finding]:
     import platformdirs
 
     folder = Path(os.environ.get("SEQLIB_CACHE") or platformdirs.user_cache_dir("seqlib"))
-    return [*found, _folder("kernel cache", folder, "SEQLIB_CACHE")]
+    return [*found, _cache("kernel cache", folder, "kernels/*", "SEQLIB_CACHE")]
 
 
-def _folder(name: str, folder: Path, variable: str) -> Finding:
-    """A folder that should be writable."""
+def _cache(name: str, folder: Path, kernels: str, variable: str) -> Finding:
+    """A folder that should be writable, unless it holds kernels that were compiled for those who only read it."""
     at = next((p for p in (folder, *folder.parents) if p.exists()), folder)
-    writable = os.access(at, os.W_OK)
-    return Finding(name, str(folder), "" if writable else f"export {variable}=DIR   (a folder that can be written)")
+    if os.access(at, os.W_OK):
+        return Finding(name, str(folder))
+    if any(folder.glob(kernels)):
+        return Finding(name, f"{folder}, read only: kernels that it lacks are compiled by each process")
+    return Finding(name, str(folder), f"export {variable}=DIR   (a folder that can be written)")
 
 
 def _cpu_speed() -> list[Finding]:
@@ -122,7 +125,7 @@ def _gpu() -> list[Finding]:
         Finding("GPU", f"{name}, {cuda().processors} multiprocessors"),
         Finding("compute capability", str(capability / 10), too_old),
         Finding("GPU memory", f"{size_text(free)} of {size_text(total)} free"),
-        _folder("GPU kernel cache", kept.expanduser(), "CUPY_CACHE_DIR"),
+        _cache("GPU kernel cache", kept.expanduser(), "*", "CUPY_CACHE_DIR"),
     ]
     return [*found, *_gpu_speed(capability)]
 

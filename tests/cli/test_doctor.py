@@ -43,3 +43,6 @@ def test_a_cache_that_can_not_be_written_is_told(monkeypatch: pytest.MonkeyPatch
     assert "SEQLIB_CACHE=DIR" in found["kernel cache"].mend
     result = CliRunner().invoke(command, [], standalone_mode=False)
     assert result.return_value == 1 and "-> export SEQLIB_CACHE" in result.output
+    (tmp_path / "cache" / "kernels" / "baked").mkdir(parents=True)
+    found = {finding.name: finding for finding in doctor.examine()}
+    assert not found["kernel cache"].mend and "read only" in found["kernel cache"].value

@@ -52,13 +52,15 @@ def peer(folder):
     for at in range(0, len(lines), 25):
         batch = tokenizer(lines[at : at + 25], return_tensors="pt", padding=True)
         with torch.no_grad():
-            found = model.generate(**batch, num_beams=beam, do_sample=False, max_length=LONGEST)
+            found = model.generate(**batch, num_beams=beam, do_sample=False, max_new_tokens=LONGEST)
         texts += tokenizer.batch_decode(found, skip_special_tokens=True)
     (folder / "transformers.json").write_text(json.dumps(texts))
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "ctranslate2" / "tokenizer.model"))
     translator = ctranslate2.Translator(str(folder / "ctranslate2"), compute_type="float32")
     sources = [pieces.encode(line, out_type=str) for line in lines]
-    found = translator.translate_batch(sources, beam_size=beam, max_decoding_length=LONGEST)
+    # With a patience of 1 it ends at the first `beam` hypotheses that end, though better ones may come.
+    patience = 2 if beam > 1 else 1
+    found = translator.translate_batch(sources, beam_size=beam, patience=patience, max_decoding_length=LONGEST)
     (folder / "ctranslate2.json").write_text(json.dumps([pieces.decode_pieces(x.hypotheses[0]) for x in found]))
 
 

@@ -14,12 +14,18 @@ from standard input.
 """
 
 import json
+import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import FrameType
 from typing import Any
+
+import click
 
 from seqlib.cli.main import DEVICE, FOLDER, OWN_MODEL, file_command, flag, loaded, option, typed
 from seqlib.cli.translate import ADAPTER, lines, opened
+from seqlib.data.chat import render
 from seqlib.util.errors import UsageError
 
 
@@ -65,10 +71,9 @@ def command(
     out = sys.stdout
     out.reconfigure(encoding="utf-8")  # pyright: ignore[reportAttributeAccessIssue]
     if chat:
-        _converse(generator, system, [prompt] if prompt is not None else _turns(), streamed)
+        _converse(generator, system, prompt, streamed)
         return
-    constrained = options.keys() & {"min_length", "no_repeat_ngram", "banned"}
-    if prompts is None and alone and not json_ and not constrained:
+    if prompts is None and alone and not json_:
         out.write(given[0])
         _written(generator.stream(given[0], **streamed))
         return
@@ -79,31 +84,59 @@ def command(
             out.write(f"{one.prompt}{one.text}\n{'-' * 40}\n")
 
 
-def _written(pieces: Iterator[str]) -> str:
-    """Write pieces as they come, and the end of a line; gives the whole."""
+def _written(pieces: Generator[str, None, Any], stopped: Sequence[int] = ()) -> str:
+    """Write pieces as they come, until `stopped` holds something, and the end of a line; gives the whole."""
     whole = ""
     for piece in pieces:
         whole += piece
         sys.stdout.write(piece)
         sys.stdout.flush()
+        if stopped:
+            pieces.close()
     sys.stdout.write("\n")
     sys.stdout.flush()
     return whole
 
 
-def _converse(generator: Any, system: str | None, turns: Iterable[str], options: dict[str, Any]) -> None:
+def _converse(generator: Any, system: str | None, prompt: str | None, options: dict[str, Any]) -> None:
     messages = [] if system is None else [{"role": "system", "content": system}]
+    # What the template refuses is told before something is typed.
+    render(generator.tokenizer, [*messages, {"role": "user", "content": ""}], add_generation_prompt=True)
+    by_hand = prompt is None and sys.stdin.isatty()
+    if by_hand:
+        turns = typed("Type a message and press Enter; Ctrl-C ends an answer, Ctrl-D the conversation.")
+    else:
+        turns = [prompt] if prompt is not None else (line for line in lines(sys.stdin.buffer) if line.strip())
     for turn in turns:
-        messages.append({"role": "user", "content": turn})
-        answer = _written(generator.chat_stream(messages, **options))
-        messages.append({"role": "assistant", "content": answer})
+        said = [*messages, {"role": "user", "content": turn}]
+        try:
+            with _interrupts() if by_hand else nullcontext(()) as stopped:
+                answer = _written(generator.chat_stream(said, **options), stopped)
+        except UsageError as error:
+            if not by_hand:
+                raise
+            click.echo(
+                f"error: {error}; the message is left out of the conversation, all of which is the prompt", err=True
+            )
+        else:
+            messages = [*said, {"role": "assistant", "content": answer}]
 
 
-def _turns() -> Iterator[str]:
-    """What is typed until the input ends, or its lines."""
-    if sys.stdin.isatty():
-        return typed("Type a message and press Enter; Ctrl-D ends.")
-    return (line for line in lines(sys.stdin.buffer) if line.strip())
+@contextmanager
+def _interrupts() -> Iterator[Sequence[int]]:
+    """Collect Ctrl-C; a second one ends the program as usual."""
+    found: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if found:
+            raise KeyboardInterrupt
+        found.append(number)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield found
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _read(path: str) -> list[str]:

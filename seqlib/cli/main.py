@@ -8,8 +8,10 @@ interrupted.
 """
 
 import ast
+import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -129,6 +131,10 @@ _NOT_COMMANDS = {"__init__", "main", "flags"}
 
 def typed(told: str) -> Iterator[str]:
     """Say on stderr what is to be typed, and give the lines that hold something, until Ctrl-D or Ctrl-C."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  # arrow keys and earlier lines in `input`
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     click.echo(told, err=True)
     while True:
         try:

@@ -102,13 +102,7 @@ class TextGenerator:
             raise UsageError("generate: beam search has neither settings of sampling nor stop strings; leave beam at 1")
         if beam > 1 and n > beam:
             raise UsageError(f"n: expected 1 to beam = {beam}, got {n}")
-        options: dict[str, Any] = {
-            "adapter": adapter,
-            "max_tokens": max_tokens,
-            "min_length": min_length,
-            "no_repeat_ngram": no_repeat_ngram,
-            "banned": [self.tokenizer.encode(text) for text in banned],
-        }
+        options = self._options(max_tokens, adapter, min_length, no_repeat_ngram, banned)
         options |= {"beam": beam, "n_best": n, "alpha": alpha} if beam > 1 else {"sampling": sampling}
         stops, ids = check_stops(stop), [self._ids(prompt) for prompt in prompts]
         out: list[list[Generation]] = [[] for _ in prompts]
@@ -143,13 +137,23 @@ class TextGenerator:
         return StreamedText(self.tokenizer.decode, ids, stops, self.ends)
 
     def stream(
-        self, prompt: str | Sequence[int], *, max_tokens: int = 200, stop: Sequence[str] = (), **sampling: Any
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int = 200,
+        stop: Sequence[str] = (),
+        min_length: int = 0,
+        no_repeat_ngram: int = 0,
+        banned: Sequence[str] = (),
+        adapter: str | None = None,
+        **sampling: Any,
     ) -> Generator[str, None, Generation]:
         """What `generate` gives for one prompt, piece by piece as it comes; its settings of sampling are `Sampling`'s.
         The generator returns the whole. Until it is closed or read to its end, the model is busy."""
         stops, ids = check_stops(stop), self._ids(prompt)
         text = self._text(ids, stops)
-        options = {"max_tokens": max_tokens, "sampling": Sampling(**sampling)}
+        options = self._options(max_tokens, adapter, min_length, no_repeat_ngram, banned)
+        options["sampling"] = Sampling(**sampling)
         search = None
         for search in self._steps([(0, 0)], [ids], options):
             _push(search, [text], [_forced(ids)], self.spec.eos_id)
@@ -159,6 +163,12 @@ class TextGenerator:
         if piece := text.fresh(last=True):
             yield piece
         return self._generation(prompt, ids, search.results()[0][0], text)
+
+    def _options(
+        self, max_tokens: int, adapter: str | None, min_length: int, no_repeat_ngram: int, banned: Sequence[str]
+    ) -> dict[str, Any]:
+        found = {"adapter": adapter, "max_tokens": max_tokens, "min_length": min_length}
+        return found | {"no_repeat_ngram": no_repeat_ngram, "banned": [self.tokenizer.encode(text) for text in banned]}
 
     def _ids(self, prompt: str | Sequence[int]) -> list[int]:
         if not isinstance(prompt, str):

@@ -74,6 +74,9 @@ def test_a_stream_gives_what_generate_gives(generator: TextGenerator) -> None:
     cut = generator.generate(["To be", "other"], max_tokens=60, seed=9, stop=[stop])[0]
     assert (cut.text, cut.stop_reason) == (whole.text[: whole.text.index(stop)], "stop")
     assert "".join(generator.stream("To be", max_tokens=60, seed=9, stop=[stop])) == cut.text
+    constraints = {"min_length": 20, "no_repeat_ngram": 2, "banned": [whole.text[5]]}
+    other = generator.generate(["To be"], max_tokens=30, seed=9, **constraints)[0]
+    assert "".join(generator.stream("To be", max_tokens=30, seed=9, **constraints)) == other.text != whole.text[:30]
 
 
 def test_an_open_stream_is_told(generator: TextGenerator) -> None:

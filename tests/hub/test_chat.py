@@ -1,6 +1,9 @@
 """A loaded language model in conversation: prompt, ends of a turn, streams, the command line."""
 
 import json
+import os
+import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +11,9 @@ from click.testing import CliRunner
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import seqlib
+from seqlib.cli import generate
 from seqlib.cli.generate import command
+from seqlib.cli.main import main
 from seqlib.util.errors import UsageError
 from tests.hub.stored import Stored
 
@@ -111,6 +116,56 @@ def test_command_line(folder):
     messages = [HELLO[1], {"role": "assistant", "content": first}, {"role": "user", "content": "ok"}]
     second = ready.chat(messages, max_tokens=5, temperature=0).text
     assert run("--chat", input="hi\n\nok\n") == f"{first}\n{second}\n"
+    constraints = {"min_length": 5, "no_repeat_ngram": 1, "banned": ["a"]}
+    options = ["--min_length", "5", "--no_repeat_ngram", "1", "--ban", "a"]
+    expected = ready.chat(HELLO[1:], max_tokens=5, temperature=0, **constraints).text
+    assert run("--chat", "--prompt", "hi", *options) == expected + "\n" != first + "\n"
     for wrong in (["--chat", "-n", "2"], ["--chat", "--json"], ["--system", "s"]):
         with pytest.raises(UsageError, match="--chat"):
             run(*wrong)
+
+
+def test_at_a_terminal(folder, monkeypatch, capsys):
+    """A message that is too long is told, and the conversation goes on without it."""
+    ready = seqlib.load(folder)
+    first = ready.chat(HELLO[1:], max_tokens=5, temperature=0).text
+    messages = [HELLO[1], {"role": "assistant", "content": first}, {"role": "user", "content": "ok"}]
+    second = ready.chat(messages, max_tokens=5, temperature=0).text
+    typed = iter(["hi", "", "x" * 100, "  ", "ok"])
+
+    def ask(_):
+        try:
+            return next(typed)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", ask)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    assert main(["generate", str(folder), "--chat", "--max_tokens", "5", "--temperature", "0"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{first}\n{second}\n"
+    assert "error: prompt of 110 tokens: the model has 64 places; the message is left out" in err
+
+
+def test_what_the_template_refuses_is_told_first(folder, monkeypatch, capsys):
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('no system') if messages[0].role == 'system' }}")
+    monkeypatch.setattr("builtins.input", lambda _: pytest.fail("asked for a message"))
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    assert main(["generate", str(folder), "--chat", "--system", "s"]) == 2
+    assert "error: chat: the model's template: no system" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_an_answer(capsys):
+    def pieces(interrupts):
+        for piece in "abcd":
+            for _ in range(interrupts if piece == "b" else 0):
+                os.kill(os.getpid(), signal.SIGINT)
+            yield piece
+
+    before = signal.getsignal(signal.SIGINT)
+    with generate._interrupts() as stopped:
+        assert generate._written(pieces(1), stopped) == "ab"
+    assert capsys.readouterr().out == "ab\n"
+    with pytest.raises(KeyboardInterrupt), generate._interrupts() as stopped:
+        generate._written(pieces(2), stopped)
+    assert signal.getsignal(signal.SIGINT) is before

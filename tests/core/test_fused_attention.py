@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from seqlib.core import ops, philox
+from seqlib.core.backends.threads import set_threads
 from seqlib.core.backward import gradients
 from seqlib.core.op import OPS
 from seqlib.core.rng import Generator, use_generator
@@ -147,8 +148,7 @@ def test_long_sequences_use_bounded_scratch() -> None:
     def scratch(t: int) -> int:
         metas = [Meta((1, t, 8, 64), np.dtype(np.float32))] * 3 + [None] * 5
         attrs = {**op.defaults, "causal": True, "scale": 1.0, "dropout": 0.0, "draw": 0}
-        kernel = op.kernel("cpu", metas, attrs)
-        assert kernel is not None
+        kernel = next(k for k in op.cpu_kernels if k.needs is None and k.scratch is not None and k.serves(metas, attrs))
         assert kernel.scratch is not None
         return sum(m.nbytes for m in kernel.scratch(metas, attrs))
 
@@ -251,3 +251,43 @@ def test_packed_segments_of_all_lengths_equal_the_composition(
     monkeypatch.setenv("SEQLIB_KERNELS", "ref")
     for got, expected in zip(found, run(), strict=True):
         np.testing.assert_allclose(got, expected, atol=3e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "bias", "options"),
+    [
+        ((5, 24, 24, 4, 4, 64), (5, 4, 24, 24), {}),
+        ((3, 61, 75, 4, 2, 20), (1, 4, 61, 75), {"causal": True, "dropout": 0.3}),
+        ((3, 130, 49, 4, 2, 33), (3, 1, 1, 49), {"dropout": 0.1}),
+        ((2, 100, 130, 2, 1, 128), (100, 1), {"causal": True}),
+        ((40, 10, 17, 2, 2, 16), (2, 1, 1), {"scale": -0.2}),
+        ((2, 50, 50, 3, 3, 48), (50,), {"causal": True}),
+    ],
+)
+def test_blocks_and_biases_equal_the_composition_for_any_number_of_threads(
+    monkeypatch: Any, sizes: tuple[int, ...], bias: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    b, t, s, h, own, width = sizes
+    arrays = _draw(b, t, h, width), *(_draw(b, s, own, width, seed=i) for i in (1, 2)), _draw(*bias, seed=3)
+    lengths = np.random.default_rng(4).integers(0, s + 1, b).astype(np.int32)
+    cotangent = Tensor(_draw(b, t, h, width, seed=5))
+
+    def run() -> list[Array]:
+        leaves = [tensor(x, requires_grad=True) for x in arrays]
+        with use_generator(Generator(6)):
+            y = ops.attention(*leaves, lengths=lengths, **options)
+            grads = gradients([y], [cotangent], leaves)
+        return [y.numpy(), *(g.numpy() for g in grads if g is not None)]
+
+    found = []
+    for threads in (1, 2, 3):
+        set_threads(threads)
+        try:
+            found.append(run())
+        finally:
+            set_threads(None)
+    for several in zip(*found, strict=True):
+        assert len({x.tobytes() for x in several}) == 1
+    monkeypatch.setenv("SEQLIB_KERNELS", "ref")
+    for got, expected in zip(found[0], run(), strict=True):
+        np.testing.assert_allclose(got, expected, atol=5e-5 * float(np.abs(expected).max() + 1), rtol=1e-5)

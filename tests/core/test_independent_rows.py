@@ -79,6 +79,15 @@ assert vectors_cpu.LANES == 8 and ("fma" in vectors_cpu.FEATURES) == found["fma"
 from tests.core.test_independent_rows import test_a_row_does_not_depend_on_the_others as check
 for k, n in ((64, 64), (17, 30), (1100, 20)):
     check(1, k, n, True)
+from tests.core import test_independent_rows as rows
+rows.test_a_sentence_does_not_depend_on_the_batch_or_its_padding(rows._numba, 2, 1)
+import pytest
+from tests.core import test_fused_attention as fused
+check = fused.test_blocks_and_biases_equal_the_composition_for_any_number_of_threads
+for sizes, bias, options in (((3, 61, 75, 4, 2, 20), (1, 4, 61, 75), {"causal": True, "dropout": 0.3}),
+                             ((2, 100, 130, 2, 1, 128), (100, 1), {"causal": True})):
+    with pytest.MonkeyPatch.context() as patch:
+        check(patch, sizes, bias, options)
 """
 
 

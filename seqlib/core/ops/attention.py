@@ -194,10 +194,13 @@ def _scratch(arrays: int) -> Any:
     return scratch
 
 
-for _module, _needs, _when in (("numpy", None, same_float), ("cpu", "numba", float32_only)):
+for _module, _needs, _when, _rooms in (
+    ("numpy", None, same_float, (_scratch(1), _scratch(2))),
+    ("cpu", "numba", float32_only, (None, None)),
+):
     _how = {"needs": _needs, "strided": True}
-    _attention.cpu(f"attention_{_module}:forward", when=_when(0, 1, 2, 3), scratch=_scratch(1), **_how)
-    attention_bwd.cpu(f"attention_{_module}:backward", when=_when(0, 1, 2, 3, 6), scratch=_scratch(2), **_how)
+    _attention.cpu(f"attention_{_module}:forward", when=_when(0, 1, 2, 3), scratch=_rooms[0], **_how)
+    attention_bwd.cpu(f"attention_{_module}:backward", when=_when(0, 1, 2, 3, 6), scratch=_rooms[1], **_how)
 
 
 def _rows_apart(floats: Callable[..., bool]) -> Callable[..., bool]:

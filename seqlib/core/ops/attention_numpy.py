@@ -126,27 +126,10 @@ def _to_scores(d: Any, w: Any, along: Any, kept: Any, keep_scale: float) -> None
     np.multiply(d, w, out=d)
 
 
-def _mask(seed: int, offset: int, start: int, stop: int, threshold: int) -> Any:
-    return philox.bits16(seed, offset, start, stop) >= np.uint16(threshold)
-
-
-class Steps(NamedTuple):
-    """The functions above; attention_cpu.py has faster ones."""
-
-    normalise: Callable[..., None] = _normalise
-    weights: Callable[..., None] = _weights
-    drop: Callable[..., None] = _drop
-    to_scores: Callable[..., None] = _to_scores
-    mask: Callable[..., Any] = _mask
-
-
-NUMPY = Steps()
-
-
 # -- the loops over blocks -----------------------------------------------------------------------------------
 
 
-def _forward(p: Problem, steps: Steps, q: Any, k: Any, v: Any, y: Any, lse: Any, scratch: Any) -> None:
+def _forward(p: Problem, q: Any, k: Any, v: Any, y: Any, lse: Any, scratch: Any) -> None:
     blocks = list(_blocks(p.dims, _block_dims(p.dims, q.itemsize)))
 
     def run(first: int, last: int) -> None:
@@ -156,7 +139,7 @@ def _forward(p: Problem, steps: Steps, q: Any, k: Any, v: Any, y: Any, lse: Any,
             s = room[: int(np.prod(shape))].reshape(shape)
             kept = None if p.keep is None else p.keep(at)
             matrix_product(q[at], k[at[:2]].swapaxes(-1, -2), s)
-            steps.normalise(p, at, s, None if lse is None else lse[at], kept)
+            _normalise(p, at, s, None if lse is None else lse[at], kept)
             matrix_product(s, v[at[:2]], y[at])
 
     spread(run, len(blocks), int(np.prod(p.dims)))
@@ -173,7 +156,7 @@ class Gradients(NamedTuple):
 
 
 def _backward(
-    p: Problem, steps: Steps, g: Any, q: Any, k: Any, v: Any, y: Any, lse: Any, out: Gradients, scratch: Sequence[Any]
+    p: Problem, g: Any, q: Any, k: Any, v: Any, y: Any, lse: Any, out: Gradients, scratch: Sequence[Any]
 ) -> None:
     dims = _block_dims(p.dims, q.itemsize, separate_groups=True)
     blocks = list(_blocks(p.dims, dims))
@@ -181,7 +164,7 @@ def _backward(
     def run(first: int, last: int) -> None:
         room = scratch if first == 0 else [np.empty_like(part) for part in scratch]
         for at in blocks[first:last]:
-            _backward_block(p, steps, at, g, q, k, v, y, lse, out, room)
+            _backward_block(p, at, g, q, k, v, y, lse, out, room)
 
     if dims[2:] == p.dims[2:4] and out.bias is None:
         spread(run, len(blocks), int(np.prod(p.dims)))
@@ -190,17 +173,7 @@ def _backward(
 
 
 def _backward_block(
-    p: Problem,
-    steps: Steps,
-    at: Index,
-    g: Any,
-    q: Any,
-    k: Any,
-    v: Any,
-    y: Any,
-    lse: Any,
-    out: Gradients,
-    scratch: Sequence[Any],
+    p: Problem, at: Index, g: Any, q: Any, k: Any, v: Any, y: Any, lse: Any, out: Gradients, scratch: Sequence[Any]
 ) -> None:
     first, second, products = scratch
     heads, fresh = at[:2], at[2].start == 0 and at[3].start == 0
@@ -208,15 +181,15 @@ def _backward_block(
     size = int(np.prod(shape))
     w, d = first[:size].reshape(shape), second[:size].reshape(shape)
     matrix_product(q[at], k[heads].swapaxes(-1, -2), w)
-    steps.weights(p, at, w, lse[at])
+    _weights(p, at, w, lse[at])
     kept = None if p.keep is None else p.keep(at)
     if out.v is not None:
         if kept is not None:
-            steps.drop(w, kept, p.keep_scale, d)
+            _drop(w, kept, p.keep_scale, d)
         dropped = w if kept is None else d
         _add_product(dropped.swapaxes(-1, -2), g[at], out.v[heads], fresh, products)
     matrix_product(g[at], v[heads].swapaxes(-1, -2), d)
-    steps.to_scores(d, w, np.einsum("...k,...k->...", g[at], y[at]), kept, p.keep_scale)
+    _to_scores(d, w, np.einsum("...k,...k->...", g[at], y[at]), kept, p.keep_scale)
     if out.bias is not None:
         _add_bias(d, out.bias, at)
     np.multiply(d, p.scale, out=d)
@@ -245,7 +218,7 @@ def _add_bias(d: Any, gbias: Any, at: Index) -> None:
 # -- from the op's inputs to problems ------------------------------------------------------------------------
 
 
-def _keep_padded(state: Any, draw: int, rate: float, dims: Dims, mask: Callable[..., Any]) -> Keep:
+def _keep_padded(state: Any, draw: int, rate: float, dims: Dims) -> Keep:
     seed, offset = seed_offset(state, draw)
     threshold = philox.keep_threshold(rate)
 
@@ -256,7 +229,7 @@ def _keep_padded(state: Any, draw: int, rate: float, dims: Dims, mask: Callable[
             start = start * n + s.start
         start *= dims[4]
         size = int(np.prod(shape))
-        return mask(seed, offset, start, start + size, threshold).reshape(shape)
+        return (philox.bits16(seed, offset, start, start + size) >= np.uint16(threshold)).reshape(shape)
 
     return keep
 
@@ -289,8 +262,8 @@ class _Case(NamedTuple):
     group: Group | None  # of the packed segments; None for padded inputs
 
 
-def _cases(q: Any, k: Any, rest: Sequence[Any], attrs: Attrs, steps: Steps, segments: Any) -> Iterator[_Case]:
-    """The problems of an op whose inputs after v are `rest`; of packed ones the `segments` named, or all."""
+def _cases(q: Any, k: Any, rest: Sequence[Any], attrs: Attrs) -> Iterator[_Case]:
+    """The problems of an op whose inputs after v are `rest`."""
     bias, lengths, q_offsets, k_offsets, state = rest
     causal, scale, rate, draw = attrs["causal"], attrs["scale"], attrs["dropout"], attrs["draw"]
     own, heads = k.shape[-2], q.shape[-2]
@@ -299,10 +272,10 @@ def _cases(q: Any, k: Any, rest: Sequence[Any], attrs: Attrs, steps: Steps, segm
         dims = (q.shape[0], own, heads // own, q.shape[1], k.shape[1])
         if bias is not None:
             bias = np.broadcast_to(bias, (dims[0], heads, *dims[3:])).reshape(dims)
-        keep = _keep_padded(state, draw, rate, dims, steps.mask) if rate else None
+        keep = _keep_padded(state, draw, rate, dims) if rate else None
         yield _Case(Problem(dims, causal, scale, lengths, bias, keep, scale_of_kept), None)
         return
-    for group in groups(q_offsets, k_offsets, len(q), len(k), heads, causal, segments):
+    for group in groups(q_offsets, k_offsets, len(q), len(k), heads, causal):
         (n, t), s = group.rows.shape, group.keys.shape[1]
         dims, stride = (n, own, heads // own, t, s), packed_stride(len(k))
         keep = _keep_packed(state, draw, rate, dims, group.rows, len(q), stride) if rate else None
@@ -314,10 +287,8 @@ def _lse_view(lse: Any, own: int) -> Any:
     return lse.reshape(b, own, h // own, t)
 
 
-def forward(
-    outs: Any, ins: Any, scratch: Any, *, kv_heads: int, steps: Steps = NUMPY, segments: Any = None, **attrs: Any
-) -> None:
-    """The kernel of attention; of packed rows it does the segments with these numbers (None: all)."""
+def forward(outs: Any, ins: Any, scratch: Any, *, kv_heads: int, **attrs: Any) -> None:
+    """The kernel of attention."""
     q, k, v = unpacked(ins[0], ins[1], ins[2], kv_heads)
     rest = ins[3:]
     y, lse = outs
@@ -328,7 +299,7 @@ def forward(
             lse.fill(0)
     if k.shape[-3] == 0:
         return
-    for p, group in _cases(q, k, rest, attrs, steps, segments):
+    for p, group in _cases(q, k, rest, attrs):
         if group is None:
             inputs, own_y, own_lse = (q, k, v), y, lse
         else:
@@ -336,7 +307,7 @@ def forward(
             own_y, own_lse = np.empty_like(inputs[0]), np.empty((p.dims[0], q.shape[1], p.dims[3]), q.dtype)
         views = _query_view(inputs[0], own), _key_view(inputs[1]), _key_view(inputs[2])
         lse_view = None if own_lse is None else _lse_view(own_lse, own)
-        _forward(p, steps, *views, _query_view(own_y, own), lse_view, scratch[0])
+        _forward(p, *views, _query_view(own_y, own), lse_view, scratch[0])
         if group is not None:
             places = group.rows[group.real]
             y[places] = own_y[group.real]
@@ -344,18 +315,8 @@ def forward(
                 lse[:, places] = own_lse.swapaxes(1, 2)[group.real].T
 
 
-def backward(
-    outs: Any,
-    ins: Any,
-    scratch: Any,
-    *,
-    want_bias: bool,
-    kv_heads: int,
-    steps: Steps = NUMPY,
-    segments: Any = None,
-    **attrs: Any,
-) -> None:
-    """The kernel of attention_bwd; `segments` as in `forward`."""
+def backward(outs: Any, ins: Any, scratch: Any, *, want_bias: bool, kv_heads: int, **attrs: Any) -> None:
+    """The kernel of attention_bwd."""
     q, k, v = unpacked(ins[1], ins[2], ins[3], kv_heads)
     gy, (y, lse, *rest) = ins[0], ins[4:]
     own = k.shape[-2]
@@ -370,7 +331,7 @@ def backward(
         return
     if gbias is not None:
         gbias = _bias_view(gbias, own, q.shape[-2]) if want_bias else None
-    for p, group in _cases(q, k, rest, attrs, steps, segments):
+    for p, group in _cases(q, k, rest, attrs):
         if group is None:
             inputs, grads = (gy, q, y, k, v), (gq, gk, gv)
             lse_ = lse
@@ -383,7 +344,7 @@ def backward(
         g_, q_, y_, gq_ = (None if x is None else _query_view(x, own) for x in (*inputs[:3], grads[0]))
         k_, v_, gk_, gv_ = (None if x is None else _key_view(x) for x in (*inputs[3:], *grads[1:]))
         into = Gradients(gq_, gk_, gv_, gbias)
-        _backward(p, steps, g_, q_, k_, v_, y_, _lse_view(lse_, own), into, scratch)
+        _backward(p, g_, q_, k_, v_, y_, _lse_view(lse_, own), into, scratch)
         if group is not None:
             for out, grad, at, real in zip(
                 (gq, gk, gv),

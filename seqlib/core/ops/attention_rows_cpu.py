@@ -1,22 +1,16 @@
-"""The numba kernel of attention without gradients, for float32; see attention_rows_numpy.py."""
+"""The numba kernel of attention without gradients, for float32: steps of decoding are done here, other sentences as
+with gradients; see attention_rows_numpy.py."""
 
 from typing import Any
 
 import numpy as np
 
 from seqlib.core.backends.threads import spread
-from seqlib.core.modes import half_products
-from seqlib.core.op import Meta
 from seqlib.core.ops import attention_cpu
 from seqlib.core.ops import vectors_cpu as v_
-from seqlib.core.ops.blocks import score_scratch
 from seqlib.core.ops.jit_cpu import exp32, kernel
 
 _NO_BIAS, _NO_LSE = np.empty((0, 0, 0, 0), np.float32), np.empty((0, 0, 0), np.float32)
-
-
-_LONG = 32
-"""From this many keys on they are turned, so that a vector holds a number of each of several keys."""
 
 
 _STEP = 8
@@ -54,30 +48,6 @@ def _visible(added, n, which):
 
 
 @kernel
-def _products(query, k, b, own, turned, row):
-    """The products of a query [K] with n keys, k[b, :, own] [n, K] or `turned` [K, n], into row [n]."""
-    n, width = row.size, query.size
-    if n < _LONG:
-        for j in range(n):
-            key = k[b, j, own]
-            total = np.float32(0.0)
-            for c in range(width):
-                total += query[c] * key[c]
-            row[j] = total
-        return
-    row[:] = 0.0
-    whole = width - width % 4
-    for c in range(0, whole, 4):
-        q0, q1, q2, q3 = query[c], query[c + 1], query[c + 2], query[c + 3]
-        k0, k1, k2, k3 = turned[c], turned[c + 1], turned[c + 2], turned[c + 3]
-        for j in range(n):
-            row[j] += q0 * k0[j] + q1 * k1[j] + q2 * k2[j] + q3 * k3[j]
-    for c in range(whole, width):
-        for j in range(n):
-            row[j] += query[c] * turned[c, j]
-
-
-@kernel
 def _weigh(row, v, b, own, which, factor, out):
     """The sum of the values v[b, which, own] [n, K] by the weights row [n] · factor, into out [K]."""
     n, width = row.size, out.size
@@ -96,40 +66,29 @@ def _weigh(row, v, b, own, which, factor, out):
 
 
 @kernel
-def _heads(first, last, q, k, k_head, v, v_head, own_heads, bias, lengths, shift, scale, y, lse):
-    """Key heads first … last - 1 of all sentences' key heads; key j is hidden from query t when j >= t + shift. The
-    queries are the first heads of q, keys start at k_head, values at v_head."""
+def _heads(first, last, sentences, q, k, k_head, v, v_head, own_heads, bias, lengths, shift, scale, y, lse):
+    """Key heads first … last - 1 of all key heads of some `sentences`; key j is hidden from query t when
+    j >= t + shift. The queries are the first heads of q, keys start at k_head, values at v_head."""
     times, heads, width = y.shape[1], y.shape[2], y.shape[3]
     group = heads // own_heads
-    room, space = np.empty(k.shape[1] + 8, np.float32), np.empty(k.shape[1] * width, np.float32)
+    room = np.empty(k.shape[1] + 8, np.float32)
     every, some = np.minimum(np.arange(k.shape[1] + 8), k.shape[1] - 1), np.empty(k.shape[1] + 8, np.int64)
     end_b, end_h, end_t, end_s = bias.shape[0] - 1, bias.shape[1] - 1, bias.shape[2] - 1, bias.shape[3] - 1
     for i in range(first, last):
-        b, own = i // own_heads, i % own_heads
-        seen = lengths[b]
-        turned = space[: width * max(seen, 0)].reshape(width, max(seen, 0))
-        step = times < min(seen, _STEP)
-        if seen >= _LONG and not step:
-            for j in range(seen):
-                key = k[b, j, k_head + own]
-                for c in range(width):
-                    turned[c, j] = key[c]
+        b, own = sentences[i // own_heads], i % own_heads
+        key = k[b, 0, k_head + own]
         for h in range(own * group, (own + 1) * group):
             for t in range(times):
-                n, which = max(0, min(seen, t + shift)), every
+                n, which, query = max(0, min(lengths[b], t + shift)), every, q[b, t, h]
                 added = bias[min(b, end_b), min(h, end_h), min(t, end_t)] if bias.size else room[:0]
-                if step and bias.size:
+                if bias.size:
                     n, which = _visible(added, n, some), some
                 row = room[:n]
-                if step:
-                    key, query = k[b, 0, k_head + own], q[b, t, h]
-                    for j in range(0, n, 8):
-                        _eight(
-                            query.ctypes.data, width, key.ctypes.data, k.strides[1],
-                            which[j:].ctypes.data, room[j:].ctypes.data,
-                        )  # fmt: skip
-                else:
-                    _products(q[b, t, h], k, b, k_head + own, turned, row)
+                for j in range(0, n, 8):
+                    _eight(
+                        query.ctypes.data, width, key.ctypes.data, k.strides[1],
+                        which[j:].ctypes.data, room[j:].ctypes.data,
+                    )  # fmt: skip
                 top = np.float32(-np.inf)
                 if bias.size:
                     for j in range(n):
@@ -152,15 +111,18 @@ def _heads(first, last, q, k, k_head, v, v_head, own_heads, bias, lengths, shift
 
 
 def forward(outs: Any, ins: Any, scratch: Any, *, causal: bool, scale: float, kv_heads: int = 0, **_: Any) -> None:
-    """The kernel of attention over padded rows, without dropout. Where products are rounded to bfloat16 rows depend on
-    each other anyhow, and long ones are computed in blocks."""
+    """The kernel of attention over padded rows, without dropout."""
     q, k, v, bias, lengths = ins[:5]
-    if half_products() and q.shape[1] >= _LONG:
-        metas = (Meta(x.shape, x.dtype) for x in (q, q if k is None else k))
-        room = [np.empty(m.shape, np.float32) for m in score_scratch(1, *metas)]
-        attention_cpu.forward(outs, ins, room, causal=causal, scale=scale, kv_heads=kv_heads, dropout=0.0, draw=0)
-        return
     y, lse = outs
+    b, t, s = len(q), q.shape[1], ins[0 if ins[1] is None else 1].shape[1]
+    lengths = np.full(b, s, np.int32) if lengths is None else np.minimum(lengths, s)
+    step = t < np.minimum(lengths, _STEP)
+    if not step.all():
+        attrs = {"causal": causal, "scale": scale, "kv_heads": kv_heads, "dropout": 0.0, "draw": 0}
+        attention_cpu.forward(outs, ins, scratch, **attrs, chosen=np.flatnonzero(~step))
+    if not step.any():
+        return
+    sentences = np.flatnonzero(step)
     k_head, v_head, own = 0, 0, kv_heads
     if kv_heads == 0:
         own = k.shape[2]
@@ -169,10 +131,9 @@ def forward(outs: Any, ins: Any, scratch: Any, *, causal: bool, scale: float, kv
         k_head, v_head = q.shape[2] - 2 * kv_heads, q.shape[2] - kv_heads
     else:
         v, v_head = k, kv_heads
-    b, t, s = len(q), q.shape[1], k.shape[1]
     bias = _NO_BIAS if bias is None else bias.reshape((1,) * (4 - bias.ndim) + bias.shape)
-    lengths = np.full(b, s, np.int32) if lengths is None else np.minimum(lengths, s)
     shift = s - t + 1 if causal else s
     lse = _NO_LSE if lse is None else lse
     heads = q, k, k_head, v, v_head, own
-    spread(_heads, b * own, 2 * y.size * s, *heads, bias, lengths, shift, np.float32(scale), y, lse)
+    work = 2 * y[0].size * s * len(sentences)
+    spread(_heads, len(sentences) * own, work, sentences, *heads, bias, lengths, shift, np.float32(scale), y, lse)

@@ -190,18 +190,27 @@ pool_cpu.spin[:] = [_spin]
 onednn_cpu.run_rows[:] = [_run_rows]
 
 
+EXP = tuple(
+    np.float32(value)
+    for value in (
+        1.44269504, 0.693359375, -2.12194440e-4,  # 1 / log 2; log 2 in two parts
+        1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
+    )
+)  # fmt: skip
+
+
 @inlined
 def exp32(x):
     """e**x in float32, within 1 unit in the last place down to -20: x = n log 2 + r, a polynomial of degree 6
     in r, and n in the exponent."""
-    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
-    r = (x - n * np.float32(0.693359375)) - n * np.float32(-2.12194440e-4)
-    p = np.float32(1.9875691500e-4)
-    p = p * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
+    n = np.floor(x * EXP[0] + np.float32(0.5))
+    r = (x - n * EXP[1]) - n * EXP[2]
+    p = EXP[3]
+    p = p * r + EXP[4]
+    p = p * r + EXP[5]
+    p = p * r + EXP[6]
+    p = p * r + EXP[7]
+    p = p * r + EXP[8]
     p = p * r * r + r + np.float32(1.0)
     inside = x > np.float32(-87.0)
     bits = (np.int32(n if inside else np.float32(0.0)) + np.int32(127)) << np.int32(23)
@@ -266,23 +275,27 @@ TILE = 64
 """Philox blocks made together: 512 draws of 16 bits."""
 
 
+@inlined
+def philox_block(b, seed, offset):
+    """The four words of block b, in two numbers. Every value is 32 bits in a 64-bit lane: so the compiler makes vector
+    instructions of many blocks."""
+    mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    a0, a1, a2, a3 = b & mask, b >> half, offset & mask, offset >> half
+    k0, k1 = seed & mask, seed >> half
+    for _ in range(10):
+        p0, p1 = a0 * np.uint64(0xD2511F53), a2 * np.uint64(0xCD9E8D57)
+        a0, a2 = (p1 >> half) ^ a1 ^ k0, (p0 >> half) ^ a3 ^ k1
+        a1, a3 = p1 & mask, p0 & mask
+        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & mask, (k1 + np.uint64(0xBB67AE85)) & mask
+    return a0 | (a1 << half), a2 | (a3 << half)
+
+
 @kernel
 def philox_tile(first_block, seed, offset, words):
-    """The words of blocks first_block … first_block + TILE - 1 into words[TILE * 4].
-
-    Every value is 32 bits in a 64-bit lane: so the compiler makes vector instructions of the whole tile."""
-    mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    """The words of blocks first_block … first_block + TILE - 1 into words[TILE * 4]."""
     pairs = words.view(np.uint64)
     for j in range(TILE):
-        b = first_block + np.uint64(j)
-        a0, a1, a2, a3 = b & mask, b >> half, offset & mask, offset >> half
-        k0, k1 = seed & mask, seed >> half
-        for _ in range(10):
-            p0, p1 = a0 * np.uint64(0xD2511F53), a2 * np.uint64(0xCD9E8D57)
-            a0, a2 = (p1 >> half) ^ a1 ^ k0, (p0 >> half) ^ a3 ^ k1
-            a1, a3 = p1 & mask, p0 & mask
-            k0, k1 = (k0 + np.uint64(0x9E3779B9)) & mask, (k1 + np.uint64(0xBB67AE85)) & mask
-        pairs[2 * j], pairs[2 * j + 1] = a0 | (a1 << half), a2 | (a3 << half)
+        pairs[2 * j], pairs[2 * j + 1] = philox_block(first_block + np.uint64(j), seed, offset)
 
 
 def generated(source: str) -> Any:

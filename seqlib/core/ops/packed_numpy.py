@@ -1,4 +1,4 @@
-"""Packed segments as a few padded problems, for the NumPy and numba kernels of attention.
+"""Packed segments as a few padded problems, for the NumPy kernels of attention.
 
 n segments of a group, t and s their longest query and key side, N packed query rows, M packed key rows.
 Segments of like lengths are done together: a problem of its own for each costs more than its products. Rows that
@@ -35,28 +35,26 @@ class Group(NamedTuple):
     """int [n]: keys of each segment."""
 
 
-def groups(
-    q_offsets: Any, k_offsets: Any, rows: int, keys: int, heads: int, causal: bool, segments: Any = None
-) -> Sequence[Group]:
-    """The groups of the segments that have queries and keys: of all, or of those with the numbers `segments`.
-
-    Raises ShapeError for offsets that fall.
-    """
+def check_offsets(q_offsets: Any, k_offsets: Any, rows: int, keys: int) -> None:
+    """Raises ShapeError for offsets that don't bound segments of so many rows and keys."""
     for name, offsets, n in (("q_offsets", q_offsets, rows), ("k_offsets", k_offsets, keys)):
         if offsets[0] != 0 or offsets[-1] > n or (np.diff(offsets) < 0).any():
             raise ShapeError(
                 f"attention: {name} should start at 0, rise and end at {n} or before, got {offsets.tolist()}"
             )
-    if segments is None:
-        segments = np.arange(len(q_offsets) - 1)
-    return _grouped(*(n.astype(np.int64).tobytes() for n in (q_offsets, k_offsets, segments)), heads, causal)
+
+
+def groups(q_offsets: Any, k_offsets: Any, rows: int, keys: int, heads: int, causal: bool) -> Sequence[Group]:
+    """The groups of the segments that have queries and keys. Raises as check_offsets."""
+    check_offsets(q_offsets, k_offsets, rows, keys)
+    return _grouped(*(n.astype(np.int64).tobytes() for n in (q_offsets, k_offsets)), heads, causal)
 
 
 @lru_cache(maxsize=32)  # all layers of a model ask for the same few, forward and backward
-def _grouped(q_bytes: bytes, k_bytes: bytes, numbers: bytes, heads: int, causal: bool) -> Sequence[Group]:
-    *bounds, used = (np.frombuffer(data, np.int64) for data in (q_bytes, k_bytes, numbers))
+def _grouped(q_bytes: bytes, k_bytes: bytes, heads: int, causal: bool) -> Sequence[Group]:
+    bounds = [np.frombuffer(data, np.int64) for data in (q_bytes, k_bytes)]
     sizes = np.stack([np.diff(b) for b in bounds])
-    used = used[sizes[:, used].min(axis=0) > 0]
+    used = np.flatnonzero(sizes.min(axis=0) > 0)
     shift = (sizes[1] - sizes[0])[used] if causal else np.zeros(len(used), np.int64)
     order = used[np.lexsort((sizes.sum(axis=0)[used], shift))]
     shift = np.sort(shift)

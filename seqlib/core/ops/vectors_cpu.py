@@ -10,11 +10,14 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from seqlib.core.ops.jit_cpu import EXP
+
 FEATURES = {name for name, there in llvmlite.binding.get_host_cpu_features().items() if there}
 LANES = 16 if "avx512f" in FEATURES else 8
 
 F32, BIT, BYTE, INT, LONG = ir.FloatType(), ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 FLOATS, INTS = ir.VectorType(F32, LANES), ir.VectorType(INT, LANES)
+HALVES = ir.VectorType(ir.IntType(16), LANES)
 
 
 def function(emit: Callable[..., None]) -> Any:
@@ -57,7 +60,7 @@ def load(builder: Any, address: Any, kind: Any, mask: Any = None) -> Any:
         name = f"llvm.masked.load.v{kind.count}{_short(kind)}.p0"
         return builder.call(_outside(builder, name, kind, (place.type, mask.type, kind)), [place, mask, zeros(kind)])
     found = builder.load(place)
-    found.align = 4
+    found.align = 2 if kind == HALVES else 4
     return found
 
 
@@ -125,14 +128,57 @@ def places(builder: Any, kind: Any, count: int) -> list[Any]:
     return [cgutils.alloca_once(builder, kind) for _ in range(count)]
 
 
-def multiply_add(builder: Any, a: Any, b: Any, to: Any) -> None:
-    """The variable `to` += a · b in float32, rounded once; twice by an x86 processor without such an instruction."""
-    old = builder.load(to)
+def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """a · b + c in float32, rounded once; twice by an x86 processor without such an instruction."""
     if "fma" in FEATURES or "sse2" not in FEATURES:
-        new = call(builder, f"llvm.fma.v{LANES}f32", a, b, old)
-    else:
-        new = builder.fadd(builder.fmul(a, b), old)
-    builder.store(new, to)
+        return call(builder, f"llvm.fma.v{LANES}f32", a, b, c)
+    return builder.fadd(builder.fmul(a, b), c)
+
+
+def multiply_add(builder: Any, a: Any, b: Any, to: Any) -> None:
+    """The variable `to` += a · b."""
+    builder.store(fused(builder, a, b, builder.load(to)), to)
+
+
+def exp(builder: Any, x: Any) -> Any:
+    """exp32 of jit_cpu.py, of a vector."""
+
+    def many(value: Any) -> Any:
+        return ir.Constant(FLOATS, [float(value)] * LANES)
+
+    n = call(builder, f"llvm.floor.v{LANES}f32", fused(builder, x, many(EXP[0]), many(0.5)))
+    r = fused(builder, n, many(-EXP[2]), fused(builder, n, many(-EXP[1]), x))
+    p = many(EXP[3])
+    for factor in EXP[4:]:
+        p = fused(builder, p, r, many(factor))
+    p = builder.fadd(fused(builder, builder.fmul(p, r), r, r), many(1.0))
+    inside = builder.fcmp_ordered(">", x, many(-87.0))
+    whole = builder.fptosi(builder.select(inside, n, zeros(FLOATS)), INTS)
+    bits = builder.shl(builder.add(whole, ir.Constant(INTS, [127] * LANES)), ir.Constant(INTS, [23] * LANES))
+    y = builder.fmul(p, builder.bitcast(bits, FLOATS))
+    return builder.select(builder.or_(inside, builder.fcmp_unordered("uno", x, x)), y, zeros(FLOATS))
+
+
+def reduced(builder: Any, x: Any, combine: Callable[[Any, Any], Any]) -> Any:
+    """One number made of a vector's, by halves."""
+    step = LANES // 2
+    while step:
+        x = combine(x, builder.shuffle_vector(x, x, ir.Constant(INTS, [lane ^ step for lane in range(LANES)])))
+        step //= 2
+    return builder.extract_element(x, ir.Constant(INT, 0))
+
+
+def turned(builder: Any, rows: Sequence[Any]) -> list[Any]:
+    """The columns of LANES vectors."""
+    rows, step = list(rows), 1
+    while step < LANES:
+        low = [lane if not lane & step else LANES + lane - step for lane in range(LANES)]
+        for i in (i for i in range(LANES) if not i & step):
+            pair = rows[i], rows[i + step]
+            for j, far in ((i, 0), (i + step, step)):
+                rows[j] = builder.shuffle_vector(*pair, ir.Constant(INTS, [lane + far for lane in low]))
+        step *= 2
+    return rows
 
 
 def sums(builder: Any, vectors: Sequence[Any]) -> Any:

@@ -123,12 +123,12 @@ def exact(fn: Callable[..., Any]) -> Any:
 
 
 def inlined(fn: Callable[..., Any]) -> Any:
-    """Decorator: `exact`, put into every loop that calls it.
+    """Decorator: `exact`, but that a product and a sum may be one instruction; put into every loop that calls it.
 
     Left to the compiler this depends on the version of Python, whose bytecode decides how long a function looks to it;
     a loop with a call in it is not vectorised, and erf takes 50 times as long.
     """
-    return _compiled(fn, forceinline=True)
+    return _compiled(fn, forceinline=True, fastmath={"contract"})
 
 
 _intrinsic: Any = intrinsic

@@ -103,6 +103,7 @@ def _forward(first, last, problems, heads, q, k, v, bias, dropout, y, lse, numbe
                         expect(_at(q, next_q, t, h), width)
                         expect(_at(k, next_k, t, o), width)
                         expect(_at(v, next_k, t, o), width)
+                        expect(_at(y, next_q, t, h), width)
                         draws = _draws_of(words, drawn, r, at, per_row)
                         soften(
                             scores + (r - tile) * line, vectors, _seen(n, t, shift), numbers.ctypes.data,
@@ -174,6 +175,9 @@ def _backward(
                         expect(_at(q, next_q, t, h), width)
                         expect(_at(k, next_k, t, o), width)
                         expect(_at(v, next_k, t, o), width)
+                        expect(_at(gq, next_q, t, h), width)
+                        expect(_at(gk, next_k, t, o), width)
+                        expect(_at(gv, next_k, t, o), width)
                         draws = _draws_of(words, drawn, r, at, per_row)
                         slopes(
                             weights + r * line, d + r * line, vectors, _lines(tiled)[0], _seen(n, t, shift), scale,

@@ -165,7 +165,7 @@ def test_too_little_memory_is_told_with_batch_and_tensors(settings: dict[str, An
     message = found["message"]
     assert re.search(r"a batch of \d+ rows, \d+ source tokens, \d+ target tokens: out of memory: 2\d\d MB", message)
     assert " bytes) are needed for tensors, " in message and " are free. The largest" in message
-    assert re.search(r"MB  float32\[\d+, \d+\]  matmul, layer \S+ \(\S+/seqlib/nn/\w+\.py:\d+\)", message)
+    assert re.search(r"MB  float32\[\d+, \d+\]  matmul\w*, layer \S+ \(\S+/seqlib/nn/\w+\.py:\d+\)", message)
     assert "Lower batch.tokens (2048), raise batch.accumulate (1)" in message
     assert ("is what it can have" in message) == (mode == "early")
 

@@ -80,6 +80,8 @@ def _run(settings: dict[str, Any], width: int, tokens: int, mode: str, **batch: 
     ("width", "tokens", "accumulate"), [(128, 2048, 1), (256, 2048, 1), (256, 4096, 1), (256, 4096, 4)]
 )
 def test_the_forecast_is_within_15_percent(settings: dict[str, Any], width: int, tokens: int, accumulate: int) -> None:
+    elsewhere = {**settings, "output_dir": settings["output_dir"] + "-first"}
+    _run(elsewhere, width, tokens, "free", accumulate=accumulate)  # a compiler takes memory of its own
     found = _run(settings, width, tokens, "free", accumulate=accumulate)
     assert found["forecast"] == pytest.approx(found["peak"], rel=0.15), found
 

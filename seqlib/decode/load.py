@@ -68,7 +68,7 @@ def _check_agrees(first: bundle.Bundle, other: bundle.Bundle) -> None:
 def placed(model: Any, device: str, precision: str) -> Any:
     """The model on a device and computing in a precision. Raises UsageError and CudaMissing for what can't be had."""
     chosen = choose_device(device)
-    resolve_precision(precision, chosen, model).apply(model)
+    resolve_precision(precision, chosen, model, in_use=True).apply(model)
     return model.to(chosen)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqlib.bundle.card import model_card
+from seqlib.nn.weights import FixedWeight
 from seqlib.util.arrays import write_arrays
 from seqlib.util.atomic import atomic_folder, write_bytes, write_json
 from seqlib.util.errors import UsageError
@@ -22,7 +23,8 @@ def save_pretrained(model: Any, folder: str | Path, record: Mapping[str, Any] | 
     generation or pooling. With the `record` of a model that was trained here a model card lies beside them. `folder` is
     replaced when all is written. Returns it.
 
-    Raises UsageError for a model without a table of names (see docs/hub.md), SeqlibError when the disk is full.
+    Raises UsageError for a model without a table of names (see docs/hub.md) or one in int8 or bfloat16, SeqlibError
+    when the disk is full.
     """
     module = getattr(model, "model", model)
     name = getattr(module, "family", "")
@@ -30,6 +32,8 @@ def save_pretrained(model: Any, folder: str | Path, record: Mapping[str, Any] | 
         raise UsageError(
             f"{type(module).__name__} has no form in Hugging Face's format; `seqlib.save` keeps its tensors"
         )
+    if any(isinstance(each, FixedWeight) for each in module.named_modules().values()):
+        raise UsageError("weights in int8 or bfloat16, of a model in use, are not saved; load it in fp32")
     family, target = importlib.import_module(f"seqlib.models.{name}"), Path(folder)
     with atomic_folder(target) as aside:
         write_json(aside / "config.json", family.config_of(module))

@@ -17,12 +17,12 @@ from seqlib.nn.classifier import TextClassifier
 from seqlib.nn.dropout import Dropout
 from seqlib.nn.embedding import Embedding
 from seqlib.nn.feed_forward import ACTIVATIONS
-from seqlib.nn.int8 import product
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
 from seqlib.nn.norm import LayerNorm
 from seqlib.nn.positions import LearnedPositions
 from seqlib.nn.transformer_layers import EncoderLayer, LayerConfig
+from seqlib.nn.weights import product
 from seqlib.util.errors import UsageError, unknown
 
 __all__ = ["MODEL_TYPES", "Bert", "BertClassifier", "BertConfig", "BertMasked", "base", "build"]

@@ -5,8 +5,8 @@ from typing import Any
 from seqlib.core import ops
 from seqlib.core.tensor import Parameter, Tensor
 from seqlib.nn import init
-from seqlib.nn.int8 import Int8Weight
 from seqlib.nn.module import Module
+from seqlib.nn.weights import FixedWeight
 
 
 class Embedding(Module):
@@ -26,5 +26,5 @@ class Embedding(Module):
     def forward(self, ids: Tensor) -> Tensor:
         """int32 [...] → [..., D]."""
         table: Any = self.weight.as_dtype(self.compute or self.weight.dtype)
-        embedded = table.rows(ids) if isinstance(table, Int8Weight) else ops.embedding(ids, table)
+        embedded = table.rows(ids) if isinstance(table, FixedWeight) else ops.embedding(ids, table)
         return embedded if self.scale == 1.0 else embedded * self.scale

@@ -1,7 +1,6 @@
 """The position-wise feed-forward block."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from seqlib.core import ops
@@ -13,8 +12,8 @@ from seqlib.util.errors import unknown
 
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "relu": ops.relu,
-    "gelu": ops.gelu,
-    "gelu_tanh": partial(ops.gelu, approximate="tanh"),
+    "gelu": ops.gelu_erf,
+    "gelu_tanh": ops.gelu_tanh,
     "silu": ops.silu,
 }
 GATED = {"glu": "sigmoid", "reglu": "relu", "geglu": "gelu", "geglu_tanh": "gelu_tanh", "swiglu": "silu"}

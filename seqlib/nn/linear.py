@@ -7,8 +7,8 @@ from seqlib.core import ops
 from seqlib.core.op import shape_error
 from seqlib.core.tensor import Parameter, Tensor
 from seqlib.nn import init
-from seqlib.nn.int8 import product
 from seqlib.nn.module import Module
+from seqlib.nn.weights import product
 
 
 class Linear(Module):
@@ -52,9 +52,5 @@ def _affine(
     if x.shape[-1] != in_features:
         raise shape_error("Linear", "x", f"of a last axis of {in_features}", x.shape)
     # One product over all rows: the gradient of W is then one product too, not a sum over the batch.
-    y = product(ops.reshape(x, shape=(-1, in_features)), *weights)
-    if bias is not None:
-        y = y + bias
-    if activation is not None:
-        y = activation(y)
+    y = product(ops.reshape(x, shape=(-1, in_features)), *weights, bias=bias, activation=activation)
     return ops.reshape(y, shape=(*x.shape[:-1], y.shape[1]))

@@ -19,6 +19,7 @@ from seqlib.core.tensor import Parameter, Tensor, Variable
 from seqlib.nn import init
 from seqlib.nn.linear import Linear
 from seqlib.nn.module import Module
+from seqlib.nn.weights import FixedWeight
 from seqlib.util.arrays import write_arrays
 from seqlib.util.atomic import atomic_file
 from seqlib.util.errors import DataError, UsageError, unknown
@@ -38,7 +39,8 @@ class LoRALinear(Linear):
     derived = ("gates",)
 
     def __init__(self, base: Linear):
-        self.weight, self.bias = base.weight, base.bias
+        self.weight = base.weight.restored() if isinstance(base.weight, FixedWeight) else base.weight
+        self.bias = base.bias
         self.a: dict[str, Parameter] = {}
         self.b: dict[str, Parameter] = {}
         self.alphas: dict[str, float] = {}

@@ -145,11 +145,11 @@ class Module:
         return self.train(False)
 
     def modes(self) -> tuple[Any, ...]:
-        """What a compiled function is traced anew for: `training` of every module, `frozen` and
-        compute copies of every parameter, and which parameters these are (`replace` brings others).
-        """
+        """What a compiled function is traced anew for: `training` of every module, `frozen` and compute copies of every
+        parameter, and which variables these are (`replace` brings others)."""
         training = [(module.training, module.compute) for module in self.named_modules().values()]
-        return (*training, *((id(parameter), *parameter.modes()) for parameter in self.parameters()))
+        variables = self.state_variables().values()
+        return (*training, *((id(v), *(v.modes() if isinstance(v, Parameter) else ())) for v in variables))
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -9,8 +9,8 @@ from seqlib.core import ops
 from seqlib.core.tensor import Parameter, Tensor, as_tensor
 from seqlib.nn import init
 from seqlib.nn.embedding import Embedding
-from seqlib.nn.int8 import Int8Weight, product
 from seqlib.nn.module import Module
+from seqlib.nn.weights import FixedWeight, product
 from seqlib.util.errors import ShapeError
 
 
@@ -37,7 +37,7 @@ class TokenModel(Module):
         """(sum of the cross entropies in nats, number of targets), both float32 scalars, for hidden [...,D] and int32
         targets [...], -1 where there is nothing to learn; with `weights` [N] both are weighted."""
         flat, targets = ops.reshape(hidden, (-1, hidden.shape[-1])), ops.reshape(targets, (-1,))
-        if isinstance(self.output_weight, Int8Weight):
+        if isinstance(self.output_weight, FixedWeight):
             return ops.cross_entropy(self.logits(flat), targets, smoothing=smoothing, weights=weights)
         return ops.linear_cross_entropy(
             flat,

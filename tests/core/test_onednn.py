@@ -11,7 +11,6 @@ import pytest
 
 import seqlib
 from seqlib.core import dtypes, ops
-from seqlib.core.backends import onednn_batches_cpu
 from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.threads import set_threads
 from seqlib.core.compile import compile
@@ -225,9 +224,9 @@ def test_one_matrix_for_many_products() -> None:
         a, b = _operands(23, 300, 500, turned)
         found, out = np.empty((23, 500), np.float32), np.zeros((40, 600), np.float32)
         onednn.product(a, b, found, True)
-        packed = onednn_batches_cpu.pack(b, 10)
-        onednn_batches_cpu.packed_product(a[:10], packed, out[:10, 50:550])
-        onednn_batches_cpu.packed_product(a[10:], packed, out[10:23, 50:550])
+        packed = onednn.packed(b, half=True)
+        onednn.product(a[:10], packed, out[:10, 50:550], True)
+        onednn.product(a[10:], packed, out[10:23, 50:550], True)
         np.testing.assert_allclose(out[:23, 50:550], found, atol=1e-4)  # of the same rounded numbers
         assert not out[23:].any() and not out[:, :50].any() and not out[:, 550:].any()
 

@@ -16,9 +16,9 @@ from seqlib.models import gpt2
 from seqlib.models.gpt2 import GPT2Config
 from seqlib.models.transformer import TransformerConfig, build
 from seqlib.nn import Linear
-from seqlib.nn.int8 import Int8Weight, product
 from seqlib.nn.lora import add_lora
 from seqlib.nn.precision import resolve_precision
+from seqlib.nn.weights import Int8Weight, product
 from seqlib.problems.spec import ProblemSpec
 from seqlib.util.errors import UsageError
 

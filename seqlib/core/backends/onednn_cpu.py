@@ -6,8 +6,10 @@ pool's threads take tiles, each of which oneDNN computes on one thread. M rows, 
 """
 
 import ctypes
+import math
 import os
 import threading
+import weakref
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
@@ -25,6 +27,10 @@ _F32, _BF16 = 3, 2  # oneDNN's numbers of dtypes, arguments and queries
 _SRC, _WEIGHTS, _BIAS, _DST, _SCRATCHPAD = 1, 33, 41, 17, 80
 _ACTIVATIONS = {"relu": 0x20, "gelu_tanh": 0x2B, "gelu_erf": 0x31}
 _SCRATCHPAD_MD = 136
+_PANELS = {True: 384, False: 506}
+"""oneDNN's tags of matrices in panels of WIDTH columns, rows by rows in each, of bfloat16 in pairs (BA16a64b2a) and of
+float32 (BA16a64b): what it likes best where the processor has AVX-512."""
+WIDTH, _DEPTHS = 64, {True: 32, False: 16}
 _BF16_ISA = 0xE7  # AVX-512 with bfloat16; AMX includes it
 
 Dims = tuple[int, ...]
@@ -37,6 +43,10 @@ class _Version(Structure):
 
 class _Argument(Structure):
     _fields_ = (("number", c_int), ("memory", c_void_p))
+
+
+class _Handle(c_void_p):
+    """What oneDNN made."""
 
 
 class _Library:
@@ -60,11 +70,14 @@ class _Library:
         self.thread = _Thread(self)
         self.half = self.calls.dnnl_get_effective_cpu_isa() & _BF16_ISA == _BF16_ISA
 
-    def make(self, name: str, *args: Any) -> c_void_p:
-        """What `dnnl_NAME` creates. Raises ValueError where oneDNN does not take the arguments."""
-        made = c_void_p()
+    def make(self, name: str, *args: Any) -> Any:
+        """What `dnnl_NAME` creates, destroyed when it is collected. Raises ValueError where oneDNN does not take the
+        arguments."""
+        made = _Handle()
         if status := getattr(self.calls, f"dnnl_{name}")(byref(made), *args):
             raise ValueError(f"oneDNN: dnnl_{name} gave status {status}")
+        kind = "primitive_desc" if "primitive_desc" in name else name.partition("_create")[0]
+        weakref.finalize(made, getattr(self.calls, f"dnnl_{kind}_destroy"), c_void_p(made.value)).atexit = False
         return made
 
     def attributes(self, add: bool = False, activation: str = "") -> c_void_p:
@@ -87,9 +100,10 @@ class _Library:
         n = c_int64 * len(shape)
         return self.make("memory_desc_create_with_strides", c_int(len(shape)), n(*shape), c_int(dtype), n(*strides))
 
-    def any_desc(self, shape: Strides, dtype: int) -> c_void_p:
-        """Of a matrix that lies as oneDNN likes it best."""
-        return self.make("memory_desc_create_with_tag", c_int(2), (c_int64 * 2)(*shape), c_int(dtype), c_int(1))
+    def panels(self, shape: Strides, half: bool) -> c_void_p:
+        """Of a matrix [K,N] that lies as `packed` says."""
+        how = c_int(_BF16 if half else _F32), c_int(_PANELS[half])
+        return self.make("memory_desc_create_with_tag", c_int(2), (c_int64 * 2)(*shape), *how)
 
 
 _lock = threading.Lock()
@@ -158,14 +172,22 @@ class _Primitive(NamedTuple):
     handle: c_void_p
     descs: tuple[tuple[int, c_void_p], ...]  # by argument
     scratch: int  # bytes
+    desc: Any  # kept alive: it owns the description of the scratch memory
 
 
-def _product(m: int, k: int, n: int, a: Strides, b: Strides, out: int, half: bool, after: After) -> _Primitive:
-    """The product of [M,K] and [K,N] with strides in elements, into rows that begin `out` elements apart."""
+_KEPT = 1024
+"""Products that are remembered, and tables of a thread: a primitive takes 150 kB of code and 0.2 ms to be made."""
+
+
+@lru_cache(maxsize=_KEPT)
+def _product(m: int, k: int, n: int, a: Strides, b: Strides | None, out: int, half: bool, after: After) -> _Primitive:
+    """The product of [M,K] and [K,N] with strides in elements (of b None: it lies in panels), into rows that begin
+    `out` elements apart."""
     library = _library()
     assert library is not None
     dtype = _BF16 if half else _F32
-    descs = [library.desc((m, k), a, dtype), library.desc((k, n), b, dtype), library.desc((m, n), (out, 1), _F32)]
+    right = library.panels((k, n), half) if b is None else library.desc((k, n), b, dtype)
+    descs = [library.desc((m, k), a, dtype), right, library.desc((m, n), (out, 1), _F32)]
     bias = library.desc((1, n), (n, 1), _F32) if after.bias else None
     made = library.make(
         "matmul_primitive_desc_create",
@@ -179,23 +201,24 @@ def _product(m: int, k: int, n: int, a: Strides, b: Strides, out: int, half: boo
     return _finished(library, made, [*zip(numbers, descs, strict=True), *([(_BIAS, bias)] if bias else [])])
 
 
-@lru_cache(maxsize=4096)
-def _rounding(shape: Dims, strides: Dims, to: Dims) -> _Primitive:
-    """The copy of a float32 array in bfloat16."""
+@lru_cache(maxsize=_KEPT)
+def _rounding(shape: Dims, strides: Dims, to: Dims | None, half: bool = True) -> _Primitive:
+    """The copy of a float32 array in bfloat16 (`half`) or float32, with strides or (None) in panels."""
     library = _library()
     assert library is not None
-    descs = library.desc(shape, strides, _F32), library.desc(shape, to, _BF16)
+    dtype = _BF16 if half else _F32
+    found = library.panels((shape[0], shape[1]), half) if to is None else library.desc(shape, to, dtype)
+    descs = library.desc(shape, strides, _F32), found
     made = library.make(
         "reorder_primitive_desc_create", descs[0], library.engine, descs[1], library.engine, library.attributes()
     )
     return _finished(library, made, zip((_SRC, _DST), descs, strict=True))
 
 
-def _finished(library: _Library, desc: c_void_p, descs: Iterable[tuple[int, c_void_p]]) -> _Primitive:
+def _finished(library: _Library, desc: Any, descs: Iterable[tuple[int, c_void_p]]) -> _Primitive:
     scratch = c_void_p(library.calls.dnnl_primitive_desc_query_md(desc, c_int(_SCRATCHPAD_MD), c_int(0)))
     needed = library.calls.dnnl_memory_desc_get_size(scratch) if scratch else 0
-    found = _Primitive(library.make("primitive_create", desc), (*descs, (_SCRATCHPAD, scratch)), needed)
-    return found  # `desc` is kept: it owns the description of the scratch memory
+    return _Primitive(library.make("primitive_create", desc), (*descs, (_SCRATCHPAD, scratch)), needed, desc)
 
 
 class _Thread(threading.local):
@@ -203,7 +226,8 @@ class _Thread(threading.local):
 
     def __init__(self, library: _Library) -> None:
         self.library = library
-        self.stream = library.make("stream_create", library.engine, c_int(1)).value
+        self.made = library.make("stream_create", library.engine, c_int(1))
+        self.stream = self.made.value
         self.kept: dict[int, Any] = {}
         self.rooms: dict[str, Any] = {}
         self.tables: dict[tuple[int, int, int], _Table] = {}
@@ -223,12 +247,21 @@ class _Thread(threading.local):
             make = self.library.make
             memories = [make("memory_create", desc, self.library.engine, None) for _, desc in primitive.descs]
             numbers = [number for number, _ in primitive.descs]
-            self.kept[handle] = (_Argument * len(numbers))(*zip(numbers, memories, strict=True)), memories
-        arguments, memories = self.kept[handle]
+            arguments = (_Argument * len(numbers))(*zip(numbers, memories, strict=True))
+            self.kept[handle] = arguments, memories, primitive
+        arguments, memories, _ = self.kept[handle]
         row = [handle, len(arguments), ctypes.addressof(arguments)]
         for memory, place in zip(memories, (*places, (3, self.room("scratch", primitive.scratch))), strict=True):
             row += [memory.value, *place]
         return row + [0] * (_ROW - len(row))
+
+    def keep(self, key: tuple[int, int, int], table: "_Table") -> "_Table":
+        """`table`, from now on found by its key."""
+        if len(self.tables) >= _KEPT:
+            self.tables.clear()
+            self.kept = {handle: self.kept[handle] for handle in {int(row[0]) for row in table.rows}}
+        self.tables[key] = table
+        return table
 
 
 _ROW = 3 + 3 * 5
@@ -294,14 +327,32 @@ def _bounds(m: int, k: int, n: int) -> tuple[list[int], list[int], list[int]]:
     return _even(m, rows), _even(n, columns), [*range(0, k, depth), k]
 
 
-def _even(total: int, size: int) -> list[int]:
-    """Bounds of about equal parts of about `size`, at multiples of 16."""
+_FEW = 4
+"""Fewer rows take as long by a packed matrix, which is read as a whole."""
+
+
+def _packed_bounds(m: int, k: int, n: int) -> tuple[list[int], list[int], list[int]]:
+    """As `_bounds`; columns, in whole panels, are cut where there are few rows."""
+    rows, columns = m, n
+    while (size := max(rows, _FEW) * columns * k) >= 2 * _LEAST and (
+        -(-m // rows) * -(-n // columns) < _TILES or (size > _MOST and rows >= 128)
+    ):
+        if rows >= 128:
+            rows = -(-rows // 32) * 16
+        else:
+            columns = -(-columns // (2 * WIDTH)) * WIDTH
+    return _even(m, rows), _even(n, columns, WIDTH), [0, k]
+
+
+def _even(total: int, size: int, step: int = 16) -> list[int]:
+    """Bounds of about equal parts of about `size`, at multiples of `step`."""
     count = -(-total // size)
-    return sorted({*(total * i // count // 16 * 16 for i in range(count)), total})
+    return sorted({*(total * i // count // step * step for i in range(count)), total})
 
 
 class _Part(NamedTuple):
-    """Of a tile: bytes from the first elements of a, b and out to its own; what rounds them, if they are not yet."""
+    """Of a tile: bytes from the first elements of a, b and out to its own; what rounds them, if they are not yet, and
+    what copies the result to its place, if it has to be made elsewhere; bytes of the rooms of a, b and out."""
 
     a: int
     b: int
@@ -310,30 +361,35 @@ class _Part(NamedTuple):
     round_a: _Primitive | None
     round_b: _Primitive | None
     product: _Primitive
-    rooms: tuple[int, int]
+    copy_out: _Primitive | None
+    rooms: tuple[int, int, int]
 
 
 _Tile = list[_Part]
 
 
-@lru_cache(maxsize=4096)
-def _tiles(m: int, k: int, n: int, a: Strides, b: Strides, out: int, half: bool, after: After) -> list[_Tile]:
-    """The tiles of a product of arrays with these strides (in elements)."""
-    rows, columns, parts = _bounds(m, k, n)
+@lru_cache(maxsize=_KEPT)
+def _tiles(m: int, k: int, n: int, a: Strides, b: Strides | None, out: int, half: bool, after: After) -> list[_Tile]:
+    """The tiles of a product of arrays with these strides (in elements), or of a `packed` b (None)."""
+    rows, columns, parts = (_packed_bounds if b is None else _bounds)(m, k, n)
+    step = b or (0, _packed_shape(k, n, half)[1])
 
     def part(top: int, bottom: int, start: int, stop: int, near: int, far: int) -> _Part:
         height, width, depth = bottom - top, stop - start, far - near
         last = after._replace(add=after.add or near > 0)
-        left, right = (_dense((height, depth), a), _dense((depth, width), b)) if half else (a, b)
+        left = _dense((height, depth), a) if half else a
+        right = _dense((depth, width), b) if half and b else b
+        near_out = out if b else width  # oneDNN has no fast way from panels to a part of a row
         return _Part(
             4 * (top * a[0] + near * a[1]),
-            4 * (near * b[0] + start * b[1]),
+            4 * (near * step[0] + start * step[1]),
             4 * (top * out + start),
             4 * start,
             _rounding((height, depth), a, left) if half else None,
-            _rounding((depth, width), b, right) if half else None,
-            _product(height, depth, width, left, right, out, half, last if far == k else After(last.add)),
-            (2 * height * depth, 2 * depth * width),
+            _rounding((depth, width), b, right) if half and b else None,
+            _product(height, depth, width, left, right, near_out, half, last if far == k else After(last.add)),
+            _rounding((height, width), (width, 1), (out, 1), half=False) if near_out != out else None,
+            (2 * height * depth, 2 * depth * width, 4 * height * width),
         )
 
     with _one_thread():  # a primitive is made for the threads that there are then
@@ -354,15 +410,42 @@ def _dense(shape: Dims, strides: Dims) -> Any:
 def product(a: Any, b: Any, out: Any, half: bool, add: bool = False, bias: Any = None, activation: str = "") -> None:
     """out [M,N] = a [M,K] @ b [K,N] in float32, or out += with `add`; `half`: of a and b rounded to bfloat16.
 
-    Each array has contiguous rows, a and b may have contiguous columns instead (others are copied); none is empty. A
-    contiguous `bias` [N] is added in the same pass, then comes an activation: relu, gelu_tanh or gelu_erf.
+    Each array has contiguous rows, a and b may have contiguous columns instead (others are copied); none is empty. b
+    may be what `packed` gave with the same `half`. A contiguous `bias` [N] is added in the same pass, then comes an
+    activation: relu, gelu_tanh or gelu_erf.
     """
-    a, b = (x if 4 in x.strides and min(x.strides) > 0 else np.ascontiguousarray(x) for x in (a, b))
-    (m, k), n = a.shape, b.shape[1]
-    steps = [(x.strides[0] // 4, x.strides[1] // 4) for x in (a, b, out)]
-    tiles = _tiles(m, k, n, steps[0], steps[1], steps[2][0], half, After(add, bias is not None, activation))
+    left = _steps(a) or _steps(a := np.ascontiguousarray(a))
+    right = None if b.ndim > 2 else _steps(b) or _steps(b := np.ascontiguousarray(b))
+    (m, k), n = a.shape, out.shape[1]
+    tiles = _tiles(m, k, n, left, right, out.strides[0] // 4, half, After(add, bias is not None, activation))
     addresses = [0 if x is None else x.__array_interface__["data"][0] for x in (a, b, out, bias)]
     spread(_some, len(tiles), m * k * n, tiles, *addresses)
+
+
+def _steps(x: Any) -> Any:
+    """Its strides in elements; None for a matrix that oneDNN does not take."""
+    rows, columns = x.strides
+    return (rows // 4, columns // 4) if (rows == 4 or columns == 4) and rows > 0 and columns > 0 else None
+
+
+def _packed_shape(k: int, n: int, half: bool) -> tuple[int, int, int]:
+    deep = -(-k // _DEPTHS[half]) * _DEPTHS[half]
+    return -(-n // WIDTH), deep // 2 if half else deep, WIDTH
+
+
+def packed(b: Any, half: bool) -> Any:
+    """A float32 matrix [K,N] with contiguous rows or columns in panels of WIDTH columns, filled up with zeros: float32
+    [P,K',WIDTH], or int32 [P,K'/2,WIDTH], each of two numbers of a column in bfloat16."""
+    library = _library()
+    assert library is not None
+    shape = _packed_shape(b.shape[0], b.shape[1], half)
+    raw = np.empty(4 * math.prod(shape) + 64, np.uint8)
+    found = np.ndarray(shape, np.int32 if half else np.float32, raw, -raw.ctypes.data % 64)
+    with _one_thread():
+        packing = _rounding(b.shape, (b.strides[0] // 4, b.strides[1] // 4), None, half)
+    bases = [x.__array_interface__["data"][0] for x in (b, found)]
+    _run(library, np.array([library.thread.call(packing, (0, 0), (1, 0))]), np.array((*bases, 0, 0), np.int64))
+    return found
 
 
 def _some(first: int, last: int, tiles: list[_Tile], a: int, b: int, out: int, bias: int) -> None:
@@ -373,16 +456,21 @@ def _some(first: int, last: int, tiles: list[_Tile], a: int, b: int, out: int, b
 
 
 def _run(library: _Library, rows: Any, bases: Any) -> None:
-    with _one_thread():
+    if (before := library.short.omp_get_max_threads()) != 1:
+        library.short.omp_set_num_threads(1)
+    try:
         status = run_rows[0](rows, library.thread.stream, library.execute, library.place, bases)
+    finally:
+        if before != 1:
+            library.short.omp_set_num_threads(before)
     if status:
         raise RuntimeError(f"oneDNN: dnnl_primitive_execute gave status {status}")
 
 
 def _table(thread: _Thread, tiles: list[_Tile], first: int, last: int) -> _Table:
     some = [part for parts in zip(*tiles[first:last], strict=True) for part in parts]  # b's parts serve all tiles
-    thread.room("scratch", max(p.scratch for t in some for p in (t.round_a, t.round_b, t.product) if p))
-    rooms = [thread.room(name, max(part.rooms[i] for part in some)) for i, name in enumerate("ab")]
+    thread.room("scratch", max(p.scratch for t in some for p in (t.round_a, t.round_b, t.product, t.copy_out) if p))
+    rooms = [thread.room(name, max(part.rooms[i] for part in some)) for i, name in enumerate(("a", "b", "out"))]
     rows: list[list[int]] = []
     rounded = [-1, -1]  # where what was rounded last begins
     for part in some:
@@ -394,6 +482,9 @@ def _table(thread: _Thread, tiles: list[_Tile], first: int, last: int) -> _Table
                     rounded[i] = places[i][1]
                 places[i] = 3, rooms[i]
         after = [(4, part.bias)] * (len(part.product.descs) - 4)
-        rows.append(thread.call(part.product, *places, (2, part.out), *after))
-    made = thread.tables[id(tiles), first, last] = _Table(np.array(rows, np.int64), tiles)
-    return made
+        if part.copy_out is None:
+            rows.append(thread.call(part.product, *places, (2, part.out), *after))
+        else:
+            rows.append(thread.call(part.product, *places, (3, rooms[2]), *after))
+            rows.append(thread.call(part.copy_out, (3, rooms[2]), (2, part.out)))
+    return thread.keep((id(tiles), first, last), _Table(np.array(rows, np.int64), tiles))

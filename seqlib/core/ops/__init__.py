@@ -10,6 +10,7 @@ from seqlib.core import backward as _backward
 from seqlib.core.ops.adamw import adamw, global_norm
 from seqlib.core.ops.additive_scores import additive_scores
 from seqlib.core.ops.attention import attention
+from seqlib.core.ops.bfloat16 import bfloat16_product, bfloat16_rows
 from seqlib.core.ops.bounds import IndexRangeError
 from seqlib.core.ops.cache import update_slice
 from seqlib.core.ops.create import advance_generator, arange, full, iota, ones, ones_like, zeros, zeros_like

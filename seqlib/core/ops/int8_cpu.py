@@ -136,5 +136,5 @@ def product(outs: Any, ins: Any, scratch: Any) -> None:
     for words, scale in zip(ins[1::2], ins[2::2], strict=True):
         place, w, s, to = (array.__array_interface__["data"][0] for array in (q, words, scale, out))
         given = (m, k, place, w, s, scale.size, to + 4 * start, out.strides[0])
-        spread(_panels, len(words), m * k * scale.size, *given, multiple=_PANELS)
+        spread(_panels, len(words), m * k * scale.size // 4, *given, multiple=_PANELS)
         start += scale.size

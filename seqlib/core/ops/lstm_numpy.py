@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seqlib.core.backends import onednn_batches_cpu as onednn
-from seqlib.core.backends.onednn_cpu import available
+from seqlib.core.backends import onednn_cpu as onednn
 from seqlib.core.backends.threads import spread
 from seqlib.core.modes import half_products
 from seqlib.core.ops.product_numpy import ROUNDED, product, row_product
@@ -48,21 +47,25 @@ def weights(w: Any, room: Any, steps: int, rows: int, independent: bool) -> tupl
     """How the state is multiplied by wᵀ, and wᵀ as that takes it. `independent`: so that a row's bits depend neither on
     the others nor on the number of steps."""
     if _rounded(w, rows, steps):
-        return onednn.packed_product, onednn.pack(w.T, rows // groups_of(rows))
+        return _rounded_product, onednn.packed(w.T, half=True)
     return (row_product, w.T) if independent else (product, transposed(w, room, steps))
 
 
 def back_weights(w: Any, steps: int, rows: int) -> tuple[Callable[..., None], Any]:
     """As `weights`, of w itself."""
     if _rounded(w, rows, steps):
-        return onednn.packed_product, onednn.pack(w, rows // groups_of(rows))
+        return _rounded_product, onednn.packed(w, half=True)
     return product, w
+
+
+def _rounded_product(a: Any, b: Any, out: Any) -> None:
+    onednn.product(a, b, out, half=True)
 
 
 def _rounded(w: Any, rows: int, steps: int) -> bool:
     """Where products round their operands: sequences of some steps and rows, large matrices."""
     large = min(rows, steps) >= ROUNDED and w.dtype == np.float32 and w.size >= 1 << 16
-    return large and half_products() and available()
+    return large and half_products() and onednn.available()
 
 
 def limits_of(lengths: Any, steps: int, rows: int) -> Any:

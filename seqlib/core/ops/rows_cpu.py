@@ -16,7 +16,7 @@ from seqlib.core.ops.jit_cpu import exact
 
 COLUMNS = 8  # columns of a tile
 _ROWS = 3 if v.LANES == 16 else 1  # and its rows at most: as many sums as there are registers
-_FEW = 6  # rows up to which columns are read where they lie, by one or two tiles
+_FEW, _FEWEST, _LONG = 24, 6, 4096  # rows up to which columns are read where they lie; those of _LONG numbers and more
 _CHUNK, _BLOCK = 512, 96  # inner sizes and rows that are taken together: their columns and sums stay in the cache
 _VECTOR = 4 * v.LANES
 _ACROSS = _VECTOR * COLUMNS
@@ -94,7 +94,7 @@ def _rows(first, last, a, lda, w, ldw, step, k, next, ahead, sums, begin, end, o
 
 @exact
 def _many_rows(first, last, m, k, n, a, lda, w, ldw, out, ldo, room):
-    """Columns first … last - 1 of more rows than _FEW, by packed columns and sums in `room`, whose address is used:
+    """Columns first … last - 1 of many rows, by packed columns and sums in `room`, whose address is used:
     it is the caller's, since numba frees an array after the last use of its name."""
     packed = (room.ctypes.data + 63) // 64 * 64
     sums = packed + 4 * _CHUNK * COLUMNS
@@ -122,7 +122,7 @@ def _few_rows(first, last, m, k, n, a, lda, w, ldw, out, ldo):
 
 
 def _columns(first: int, last: int, m: int, *rest: int) -> None:
-    if m <= _FEW:
+    if m <= (_FEW if rest[0] < _LONG else _FEWEST):
         _few_rows(first, last, m, *rest)
     else:
         room = np.empty(_CHUNK * COLUMNS + (_BLOCK + _ROWS) * COLUMNS * v.LANES + 16, np.float32)
@@ -133,4 +133,4 @@ def product(a: Any, b: Any, out: Any) -> None:
     """out [M,N] = a [M,K] @ b [K,N] (float32, K > 0, N >= COLUMNS), rows of a and out contiguous, columns of b."""
     (m, k), n = a.shape, b.shape[1]
     place = (x for array in (a, b.T, out) for x in (array.__array_interface__["data"][0], array.strides[0]))
-    spread(_columns, n, m * b.size, m, k, n, *place, multiple=COLUMNS)
+    spread(_columns, n, m * b.size // v.LANES, m, k, n, *place, multiple=COLUMNS)

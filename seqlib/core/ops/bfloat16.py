@@ -1,0 +1,59 @@
+"""Products with bfloat16 matrices and rows of them, for inference. M rows, K inner size, N columns.
+
+A matrix [N, K] is kept as `words` int32 [ceil(N / 64), 16 ceil(K / 32), 64], each of two numbers of a row, filled up
+with zeros: oneDNN's layout for the product with its transpose (`onednn_cpu.packed`).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from seqlib.core import dtypes
+from seqlib.core.op import OPS, Attrs, Meta, Metas, primitive, shape_error
+from seqlib.core.ops.bounds import check_bounds
+
+
+def _rows(xp: Any, words: Any, ids: Any) -> Any:
+    """Rows float32 [..., 32 ceil(K / 32)] by their ids."""
+    pairs = xp.ascontiguousarray(words[ids // 64, :, ids % 64])
+    return (pairs.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
+@primitive(differentiable=False)
+def bfloat16_product(xp: Any, *parts: Any, widths: tuple[int, ...], bias: bool = False, activation: str = "") -> Any:
+    """x [M, K], rounded to bfloat16, times the transposes of bfloat16 matrices (words) of `widths` rows, side by side:
+    [M, Σ N] in x's dtype, as are the sums. With `bias` the last part is one [Σ N]; then comes an `activation`, the op
+    relu, gelu_tanh or gelu_erf by name."""
+    x = parts[0].astype(dtypes.bfloat16).astype(parts[0].dtype)
+    matrices = zip(parts[1:], widths, strict=False)
+    found = [x @ _rows(xp, words, xp.arange(n))[:, : x.shape[1]].T for words, n in matrices]
+    y = xp.concatenate(found, axis=1)
+    y = y + parts[-1] if bias else y
+    return OPS[activation].fn(xp, y) if activation else y
+
+
+@bfloat16_product.infer
+def _(x: Meta, *rest: Meta, widths: tuple[int, ...], bias: bool, activation: str) -> list[Meta]:
+    if len(x.shape) != 2 or any(words.shape[1] != 16 * -(-x.shape[1] // 32) for words in rest[: len(widths)]):
+        raise shape_error("bfloat16_product", "x", f"[M, {2 * rest[0].shape[1]} or up to 31 less]", x.shape)
+    return [Meta((x.shape[0], sum(widths)), x.dtype)]
+
+
+def _by_onednn(metas: Metas, attrs: Attrs) -> bool:
+    from seqlib.core.backends import onednn_cpu  # with its library, when it is asked for
+
+    return metas[0].size > 0 and metas[0].dtype == dtypes.float32 and onednn_cpu.has_bfloat16()
+
+
+bfloat16_product.flops(lambda x, *rest, widths, **attrs: 2 * x.size * sum(widths))
+bfloat16_product.cpu("bfloat16_numpy:product", when=_by_onednn)
+
+
+@primitive(differentiable=False)
+def bfloat16_rows(xp: Any, ids: Any, words: Any, *, rows: int, width: int) -> Any:
+    """Those of a bfloat16 matrix of N `rows` and K `width` by id, int [...] → float32 [..., K]."""
+    check_bounds("bfloat16_rows", "ids", ids, rows, negative=False)
+    return _rows(xp, words, ids)[..., :width]
+
+
+bfloat16_rows.infer(lambda ids, words, *, rows, width: [Meta((*ids.shape, width), dtypes.float32)])

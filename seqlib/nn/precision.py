@@ -88,7 +88,7 @@ def resolve_precision(wanted: str, device: str, model: Module, in_use: bool = Fa
     from seqlib.core.backends import onednn_cpu as onednn
 
     if device == "cpu" and wanted == "bf16" and onednn.has_bfloat16():
-        params = "bfloat16" if in_use else "float32"
+        params = "bfloat16" if in_use and onednn.packs_bfloat16() else "float32"
         return Precision(params, "float32", f"as asked for, by {onednn.about()}", half_products=True)
     if device == "cpu":
         if wanted == "int8" and installed("numba"):

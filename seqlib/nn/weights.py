@@ -83,13 +83,13 @@ def product(
     if kinds != {Tensor} and x.node is not None and grad_enabled():
         message = "weights in int8 or bfloat16, of a model in use, have no gradients"
         raise UsageError(f"{message}; load it in fp32, or call it in a block `with seqlib.no_grad()`")
-    if len(kinds) > 1:
+    sizes = [weight.shape[0] for weight in weights]
+    if len(kinds) > 1 or (kinds == {BFloat16Weight} and any(n % onednn_cpu.WIDTH for n in sizes[:-1])):
         y = ops.concatenate([product(x, weight, wide=wide) for weight in weights], axis=1)
     elif kinds == {BFloat16Weight}:
+        words = ops.concatenate([weight.words for weight in weights], axis=0) if sizes[1:] else weights[0].words
         within = next((op.name for op in _WITHIN if op is activation), "")
-        parts = [x, *(weight.words for weight in weights), *([] if bias is None else [bias])]
-        widths = tuple(weight.shape[0] for weight in weights)
-        y = ops.bfloat16_product(*parts, widths=widths, bias=bias is not None, activation=within)
+        y = ops.bfloat16_product(x, words, bias, width=sum(sizes), activation=within)
         return y if activation is None or within else activation(y)
     elif kinds == {Int8Weight}:
         y = ops.int8_product(x, *(part for weight in weights for part in (weight.words, weight.scale)))

@@ -29,7 +29,7 @@ from seqlib.nn.weights import BFloat16Weight, product
 from seqlib.problems.spec import ProblemSpec
 from seqlib.util.errors import UsageError
 
-pytestmark = pytest.mark.skipif(not onednn.has_bfloat16(), reason="needs oneDNN and instructions for bfloat16")
+pytestmark = pytest.mark.skipif(not onednn.packs_bfloat16(), reason="needs oneDNN and instructions for bfloat16")
 SPEC = ProblemSpec(source_vocab=300, target_vocab=300)
 
 

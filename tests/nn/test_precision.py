@@ -48,6 +48,9 @@ def test_bfloat16_products_on_the_cpu_take_onednn_and_instructions(monkeypatch: 
     assert half_products() and model.weight.dtype == dtypes.float32 and not model.weight.copies
     resolve_precision("auto", "cpu", model).apply(model)
     assert not half_products()
+    for packs, kept in ((False, "float32, products in bfloat16"), (True, "float32, weights in bfloat16, products in")):
+        monkeypatch.setattr(onednn, "packs_bfloat16", lambda packs=packs: packs)
+        assert str(resolve_precision("bf16", "cpu", model, in_use=True)).startswith(kept)
 
 
 def test_on_a_gpu_by_what_it_and_the_model_can(capability) -> None:

@@ -26,7 +26,7 @@ from seqlib.util.errors import UsageError
 _F32, _BF16 = 3, 2  # oneDNN's numbers of dtypes, arguments and queries
 _SRC, _WEIGHTS, _BIAS, _DST, _SCRATCHPAD = 1, 33, 41, 17, 80
 _ACTIVATIONS = {"relu": 0x20, "gelu_tanh": 0x2B, "gelu_erf": 0x31}
-_SCRATCHPAD_MD = 136
+_SCRATCHPAD_MD, _IMPLEMENTATION = 136, 8
 _PANELS = {True: 384, False: 506}
 """oneDNN's tags of matrices in panels of WIDTH columns, rows by rows in each, of bfloat16 in pairs (BA16a64b2a) and of
 float32 (BA16a64b): what it likes best where the processor has AVX-512."""
@@ -110,12 +110,16 @@ _lock = threading.Lock()
 fork_locks.append(_lock)
 
 
+_looked: list[_Library | None] = []
+
+
 def _library() -> _Library | None:
-    with _lock:  # two engines would not know each other's memory
-        return _found()
+    if not _looked:
+        with _lock:  # two engines would not know each other's memory
+            _looked[:] = _looked or [_found()]
+    return _looked[0]
 
 
-@lru_cache(maxsize=1)
 def _found() -> _Library | None:
     """The library of SEQLIB_DNNL (empty: none), else that of the package onednn-cpu-gomp, else the system's.
 
@@ -155,6 +159,17 @@ def has_bfloat16() -> bool:
     """True when oneDNN was found and the processor has instructions for bfloat16 (AVX512_BF16 or AMX)."""
     found = _library()
     return found is not None and found.half
+
+
+@lru_cache(maxsize=1)
+def packs_bfloat16() -> bool:
+    """True when there are such instructions and oneDNN has a fast way to multiply by a matrix that `packed` gave."""
+    library = _library()
+    if library is None or not library.half:
+        return False
+    made, name = _product(64, 64, 64, (64, 1), None, 64, True, After()), c_char_p()
+    library.calls.dnnl_primitive_desc_query(made.desc, c_int(_IMPLEMENTATION), c_int(0), byref(name))
+    return (name.value or b"").startswith(b"brg")
 
 
 # -- primitives, which all threads share, and what each thread needs to run them ---------------------------------
@@ -327,7 +342,7 @@ def _bounds(m: int, k: int, n: int) -> tuple[list[int], list[int], list[int]]:
     return _even(m, rows), _even(n, columns), [*range(0, k, depth), k]
 
 
-_FEW = 4
+_FEW = 16
 """Fewer rows take as long by a packed matrix, which is read as a whole."""
 
 

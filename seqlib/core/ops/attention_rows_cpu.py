@@ -135,5 +135,5 @@ def forward(outs: Any, ins: Any, scratch: Any, *, causal: bool, scale: float, kv
     shift = s - t + 1 if causal else s
     lse = _NO_LSE if lse is None else lse
     heads = q, k, k_head, v, v_head, own
-    work = 2 * y[0].size * s * len(sentences)
+    work = y[0].size * s * len(sentences) // 4
     spread(_heads, len(sentences) * own, work, sentences, *heads, bias, lengths, shift, np.float32(scale), y, lse)

@@ -20,23 +20,19 @@ def _rows(xp: Any, words: Any, ids: Any) -> Any:
 
 
 @primitive(differentiable=False)
-def bfloat16_product(xp: Any, *parts: Any, widths: tuple[int, ...], bias: bool = False, activation: str = "") -> Any:
-    """x [M, K], rounded to bfloat16, times the transposes of bfloat16 matrices (words) of `widths` rows, side by side:
-    [M, Σ N] in x's dtype, as are the sums. With `bias` the last part is one [Σ N]; then comes an `activation`, the op
-    relu, gelu_tanh or gelu_erf by name."""
-    x = parts[0].astype(dtypes.bfloat16).astype(parts[0].dtype)
-    matrices = zip(parts[1:], widths, strict=False)
-    found = [x @ _rows(xp, words, xp.arange(n))[:, : x.shape[1]].T for words, n in matrices]
-    y = xp.concatenate(found, axis=1)
-    y = y + parts[-1] if bias else y
+def bfloat16_product(xp: Any, x: Any, words: Any, bias: Any = None, *, width: int, activation: str = "") -> Any:
+    """x [M, K], rounded to bfloat16, times the transpose of a bfloat16 matrix of N `width`, plus a bias [N]: [M, N] in
+    x's dtype, as are the sums. Then comes an `activation`, the op relu, gelu_tanh or gelu_erf by name."""
+    y = x.astype(dtypes.bfloat16).astype(x.dtype) @ _rows(xp, words, xp.arange(width))[:, : x.shape[1]].T
+    y = y if bias is None else y + bias
     return OPS[activation].fn(xp, y) if activation else y
 
 
 @bfloat16_product.infer
-def _(x: Meta, *rest: Meta, widths: tuple[int, ...], bias: bool, activation: str) -> list[Meta]:
-    if len(x.shape) != 2 or any(words.shape[1] != 16 * -(-x.shape[1] // 32) for words in rest[: len(widths)]):
-        raise shape_error("bfloat16_product", "x", f"[M, {2 * rest[0].shape[1]} or up to 31 less]", x.shape)
-    return [Meta((x.shape[0], sum(widths)), x.dtype)]
+def _(x: Meta, words: Meta, bias: Meta | None, *, width: int, activation: str) -> list[Meta]:
+    if len(x.shape) != 2 or words.shape[1] != 16 * -(-x.shape[1] // 32):
+        raise shape_error("bfloat16_product", "x", f"[M, {2 * words.shape[1]} or up to 31 less]", x.shape)
+    return [Meta((x.shape[0], width), x.dtype)]
 
 
 def _by_onednn(metas: Metas, attrs: Attrs) -> bool:
@@ -45,7 +41,7 @@ def _by_onednn(metas: Metas, attrs: Attrs) -> bool:
     return metas[0].size > 0 and metas[0].dtype == dtypes.float32 and onednn_cpu.has_bfloat16()
 
 
-bfloat16_product.flops(lambda x, *rest, widths, **attrs: 2 * x.size * sum(widths))
+bfloat16_product.flops(lambda x, *rest, width, activation: 2 * x.size * width)
 bfloat16_product.cpu("bfloat16_numpy:product", when=_by_onednn)
 
 

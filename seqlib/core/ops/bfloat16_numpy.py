@@ -5,11 +5,7 @@ from typing import Any
 from seqlib.core.backends import onednn_cpu as onednn
 
 
-def product(outs: Any, ins: Any, scratch: Any, *, widths: tuple[int, ...], bias: bool, activation: str) -> None:
+def product(outs: Any, ins: Any, scratch: Any, *, width: int, activation: str) -> None:
     """The kernel of bfloat16_product."""
-    (x, *rest), out, start = ins, outs[0], 0
-    last = rest[-1] if bias else None
-    for words, n in zip(rest, widths, strict=False):
-        to = slice(start, start := start + n)
-        part = (out, last) if n == out.shape[1] else (out[:, to], None if last is None else last[to])
-        onednn.product(x, words, part[0], True, bias=part[1], activation=activation)
+    x, words, bias = ins
+    onednn.product(x, words, outs[0], True, bias=bias, activation=activation)

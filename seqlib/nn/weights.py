@@ -61,7 +61,7 @@ class BFloat16Weight(FixedWeight):
 
     def __init__(self, weight: Parameter):
         super().__init__(weight)
-        self.words = Variable(onednn_cpu.packed(weight.data.T, half=True), f"{weight.name}.words")
+        self.words = Variable(onednn_cpu.packed(weight.data.T), f"{weight.name}.words")
 
     def rows(self, ids: Any) -> Tensor:
         return ops.bfloat16_rows(ids, self.words, rows=self.shape[0], width=self.shape[1])

@@ -12,6 +12,7 @@ import pytest
 import seqlib
 from seqlib.core import dtypes, ops
 from seqlib.core.backends import onednn_cpu as onednn
+from seqlib.core.backends import tiles_cpu
 from seqlib.core.backends.threads import set_threads
 from seqlib.core.compile import compile
 from seqlib.core.grad import value_and_grad
@@ -224,11 +225,20 @@ def test_one_matrix_for_many_products() -> None:
         a, b = _operands(23, 300, 500, turned)
         found, out = np.empty((23, 500), np.float32), np.zeros((40, 600), np.float32)
         onednn.product(a, b, found, True)
-        packed = onednn.packed(b, half=True)
+        packed = onednn.packed(b)
         onednn.product(a[:10], packed, out[:10, 50:550], True)
         onednn.product(a[10:], packed, out[10:23, 50:550], True)
         np.testing.assert_allclose(out[:23, 50:550], found, atol=1e-4)  # of the same rounded numbers
         assert not out[23:].any() and not out[:, :50].any() and not out[:, 550:].any()
+
+
+def test_tiles_cover_a_product_and_are_whole_panels() -> None:
+    for m, k, n in ((1, 1 << 20, 64), (1, 768, 50257), (100, 8192, 128), (127, 40000, 70), (4096, 384, 1536), (3, 5, 1)):
+        for bounds, step in ((tiles_cpu.bounds, 16), (tiles_cpu.packed_bounds, tiles_cpu.WIDTH)):
+            rows, columns, parts = bounds(m, k, n)
+            for found, total in ((rows, m), (columns, n), (parts, k)):
+                assert found[0] == 0 and found[-1] == total and found == sorted(set(found))
+            assert not any(row % 16 for row in rows[:-1]) and not any(column % step for column in columns[:-1])
 
 
 @needs_onednn

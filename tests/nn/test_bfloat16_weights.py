@@ -197,7 +197,7 @@ def test_what_it_is_not_for(tmp_path: Path) -> None:
 def test_what_oneDNN_made_goes_with_what_it_was_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn, "_KEPT", 3)
     rng = np.random.default_rng(0)
-    packed = onednn.packed(rng.normal(size=(40, 70)).astype(np.float32), True)
+    packed = onednn.packed(rng.normal(size=(40, 70)).astype(np.float32))
     out, made = np.empty((20, 70), np.float32), []
     for m in range(1, 12):
         a = rng.normal(size=(m, 40)).astype(np.float32)

@@ -6,7 +6,6 @@ pool's threads take tiles, each of which oneDNN computes on one thread. M rows, 
 """
 
 import ctypes
-import math
 import os
 import threading
 import weakref
@@ -21,16 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqlib.core.backends.threads import fork_locks, spread
+from seqlib.core.backends.tiles_cpu import WIDTH, bounds, packed_bounds
 from seqlib.util.errors import UsageError
 
 _F32, _BF16 = 3, 2  # oneDNN's numbers of dtypes, arguments and queries
 _SRC, _WEIGHTS, _BIAS, _DST, _SCRATCHPAD = 1, 33, 41, 17, 80
 _ACTIVATIONS = {"relu": 0x20, "gelu_tanh": 0x2B, "gelu_erf": 0x31}
 _SCRATCHPAD_MD, _IMPLEMENTATION = 136, 8
-_PANELS = {True: 384, False: 506}
-"""oneDNN's tags of matrices in panels of WIDTH columns, rows by rows in each, of bfloat16 in pairs (BA16a64b2a) and of
-float32 (BA16a64b): what it likes best where the processor has AVX-512."""
-WIDTH, _DEPTHS = 64, {True: 32, False: 16}
+_PANELS = 384  # BA16a64b2a, panels of WIDTH columns, in each pairs of a column row by row: what it likes for bfloat16
 _BF16_ISA = 0xE7  # AVX-512 with bfloat16; AMX includes it
 
 Dims = tuple[int, ...]
@@ -100,10 +97,9 @@ class _Library:
         n = c_int64 * len(shape)
         return self.make("memory_desc_create_with_strides", c_int(len(shape)), n(*shape), c_int(dtype), n(*strides))
 
-    def panels(self, shape: Strides, half: bool) -> c_void_p:
+    def panels(self, k: int, n: int) -> c_void_p:
         """Of a matrix [K,N] that lies as `packed` says."""
-        how = c_int(_BF16 if half else _F32), c_int(_PANELS[half])
-        return self.make("memory_desc_create_with_tag", c_int(2), (c_int64 * 2)(*shape), *how)
+        return self.make("memory_desc_create_with_tag", c_int(2), (c_int64 * 2)(k, n), c_int(_BF16), c_int(_PANELS))
 
 
 _lock = threading.Lock()
@@ -201,7 +197,7 @@ def _product(m: int, k: int, n: int, a: Strides, b: Strides | None, out: int, ha
     library = _library()
     assert library is not None
     dtype = _BF16 if half else _F32
-    right = library.panels((k, n), half) if b is None else library.desc((k, n), b, dtype)
+    right = library.panels(k, n) if b is None else library.desc((k, n), b, dtype)
     descs = [library.desc((m, k), a, dtype), right, library.desc((m, n), (out, 1), _F32)]
     bias = library.desc((1, n), (n, 1), _F32) if after.bias else None
     made = library.make(
@@ -218,11 +214,10 @@ def _product(m: int, k: int, n: int, a: Strides, b: Strides | None, out: int, ha
 
 @lru_cache(maxsize=_KEPT)
 def _rounding(shape: Dims, strides: Dims, to: Dims | None, half: bool = True) -> _Primitive:
-    """The copy of a float32 array in bfloat16 (`half`) or float32, with strides or (None) in panels."""
+    """The copy of a float32 array in bfloat16, with strides or (None) in panels; with strides also in float32."""
     library = _library()
     assert library is not None
-    dtype = _BF16 if half else _F32
-    found = library.panels((shape[0], shape[1]), half) if to is None else library.desc(shape, to, dtype)
+    found = library.panels(*shape) if to is None else library.desc(shape, to, _BF16 if half else _F32)
     descs = library.desc(shape, strides, _F32), found
     made = library.make(
         "reorder_primitive_desc_create", descs[0], library.engine, descs[1], library.engine, library.attributes()
@@ -319,51 +314,6 @@ def _one_thread() -> Generator[None, None, None]:
 
 # -- products ----------------------------------------------------------------------------------------------------
 
-_LEAST, _MOST = 1 << 24, 1 << 28
-"""Multiply-adds of a tile: between 35 and 550 µs in bfloat16, where a call costs 5."""
-_TILES = 4
-_DEEP, _PART = 4096, 512
-"""From this inner size on a product is made of parts, each added to those before: oneDNN goes through all of b for
-every few rows."""
-
-
-def _bounds(m: int, k: int, n: int) -> tuple[list[int], list[int], list[int]]:
-    """Where tiles begin and end in rows and in columns, and parts in the inner size; by sizes alone."""
-    rows, columns = m, n
-    deep = k >= _DEEP and m * n * _PART >= _LEAST
-    depth = _PART if deep else k
-    while (size := rows * columns * depth) >= 2 * _LEAST and (
-        size > _MOST or -(-m // rows) * -(-n // columns) < _TILES
-    ):
-        if rows >= columns or (deep and rows >= 128):
-            rows = -(-rows // 32) * 16
-        else:
-            columns = -(-columns // 32) * 16
-    return _even(m, rows), _even(n, columns), [*range(0, k, depth), k]
-
-
-_FEW = 16
-"""Fewer rows take as long by a packed matrix, which is read as a whole."""
-
-
-def _packed_bounds(m: int, k: int, n: int) -> tuple[list[int], list[int], list[int]]:
-    """As `_bounds`; columns, in whole panels, are cut where there are few rows."""
-    rows, columns = m, n
-    while (size := max(rows, _FEW) * columns * k) >= 2 * _LEAST and (
-        -(-m // rows) * -(-n // columns) < _TILES or (size > _MOST and rows >= 128)
-    ):
-        if rows >= 128:
-            rows = -(-rows // 32) * 16
-        else:
-            columns = -(-columns // (2 * WIDTH)) * WIDTH
-    return _even(m, rows), _even(n, columns, WIDTH), [0, k]
-
-
-def _even(total: int, size: int, step: int = 16) -> list[int]:
-    """Bounds of about equal parts of about `size`, at multiples of `step`."""
-    count = -(-total // size)
-    return sorted({*(total * i // count // step * step for i in range(count)), total})
-
 
 class _Part(NamedTuple):
     """Of a tile: bytes from the first elements of a, b and out to its own; what rounds them, if they are not yet, and
@@ -386,8 +336,8 @@ _Tile = list[_Part]
 @lru_cache(maxsize=_KEPT)
 def _tiles(m: int, k: int, n: int, a: Strides, b: Strides | None, out: int, half: bool, after: After) -> list[_Tile]:
     """The tiles of a product of arrays with these strides (in elements), or of a `packed` b (None)."""
-    rows, columns, parts = (_packed_bounds if b is None else _bounds)(m, k, n)
-    step = b or (0, _packed_shape(k, n, half)[1])
+    rows, columns, parts = (packed_bounds if b is None else bounds)(m, k, n)
+    step = b or (0, 16 * -(-k // 32))
 
     def part(top: int, bottom: int, start: int, stop: int, near: int, far: int) -> _Part:
         height, width, depth = bottom - top, stop - start, far - near
@@ -426,7 +376,7 @@ def product(a: Any, b: Any, out: Any, half: bool, add: bool = False, bias: Any =
     """out [M,N] = a [M,K] @ b [K,N] in float32, or out += with `add`; `half`: of a and b rounded to bfloat16.
 
     Each array has contiguous rows, a and b may have contiguous columns instead (others are copied); none is empty. b
-    may be what `packed` gave with the same `half`. A contiguous `bias` [N] is added in the same pass, then comes an
+    may be what `packed` gave (with `half`). A contiguous `bias` [N] is added in the same pass, then comes an
     activation: relu, gelu_tanh or gelu_erf.
     """
     left = _steps(a) or _steps(a := np.ascontiguousarray(a))
@@ -443,21 +393,15 @@ def _steps(x: Any) -> Any:
     return (rows // 4, columns // 4) if (rows == 4 or columns == 4) and rows > 0 and columns > 0 else None
 
 
-def _packed_shape(k: int, n: int, half: bool) -> tuple[int, int, int]:
-    deep = -(-k // _DEPTHS[half]) * _DEPTHS[half]
-    return -(-n // WIDTH), deep // 2 if half else deep, WIDTH
-
-
-def packed(b: Any, half: bool) -> Any:
-    """A float32 matrix [K,N] with contiguous rows or columns in panels of WIDTH columns, filled up with zeros: float32
-    [P,K',WIDTH], or int32 [P,K'/2,WIDTH], each of two numbers of a column in bfloat16."""
+def packed(b: Any) -> Any:
+    """A float32 matrix [K,N] with contiguous rows or columns, rounded to bfloat16, in panels of WIDTH columns, the last
+    with zeros: int32 [P, 16 ceil(K / 32), WIDTH], each of two numbers of a column."""
     library = _library()
     assert library is not None
-    shape = _packed_shape(b.shape[0], b.shape[1], half)
-    raw = np.empty(4 * math.prod(shape) + 64, np.uint8)
-    found = np.ndarray(shape, np.int32 if half else np.float32, raw, -raw.ctypes.data % 64)
+    (k, n), strides = b.shape, (b.strides[0] // 4, b.strides[1] // 4)
+    found = np.empty((-(-n // WIDTH), 16 * -(-k // 32), WIDTH), np.int32)
     with _one_thread():
-        packing = _rounding(b.shape, (b.strides[0] // 4, b.strides[1] // 4), None, half)
+        packing = _rounding((k, n), strides, None)
     bases = [x.__array_interface__["data"][0] for x in (b, found)]
     _run(library, np.array([library.thread.call(packing, (0, 0), (1, 0))]), np.array((*bases, 0, 0), np.int64))
     return found

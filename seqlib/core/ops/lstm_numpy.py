@@ -47,14 +47,14 @@ def weights(w: Any, room: Any, steps: int, rows: int, independent: bool) -> tupl
     """How the state is multiplied by wᵀ, and wᵀ as that takes it. `independent`: so that a row's bits depend neither on
     the others nor on the number of steps."""
     if _rounded(w, rows, steps):
-        return _rounded_product, onednn.packed(w.T, half=True)
+        return _rounded_product, onednn.packed(w.T)
     return (row_product, w.T) if independent else (product, transposed(w, room, steps))
 
 
 def back_weights(w: Any, steps: int, rows: int) -> tuple[Callable[..., None], Any]:
     """As `weights`, of w itself."""
     if _rounded(w, rows, steps):
-        return _rounded_product, onednn.packed(w, half=True)
+        return _rounded_product, onednn.packed(w)
     return product, w
 
 

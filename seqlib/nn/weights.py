@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from seqlib.core import ops
-from seqlib.core.backends import onednn_cpu
 from seqlib.core.dtypes import float32
+from seqlib.core.ops.bfloat16 import PANEL
 from seqlib.core.tape import grad_enabled
 from seqlib.core.tensor import Parameter, Tensor, Variable
 from seqlib.nn.module import Module
@@ -61,6 +61,8 @@ class BFloat16Weight(FixedWeight):
 
     def __init__(self, weight: Parameter):
         super().__init__(weight)
+        from seqlib.core.backends import onednn_cpu  # for those who use it
+
         self.words = Variable(onednn_cpu.packed(weight.data.T), f"{weight.name}.words")
 
     def rows(self, ids: Any) -> Tensor:
@@ -84,7 +86,7 @@ def product(
         message = "weights in int8 or bfloat16, of a model in use, have no gradients"
         raise UsageError(f"{message}; load it in fp32, or call it in a block `with seqlib.no_grad()`")
     sizes = [weight.shape[0] for weight in weights]
-    if len(kinds) > 1 or (kinds == {BFloat16Weight} and any(n % onednn_cpu.WIDTH for n in sizes[:-1])):
+    if len(kinds) > 1 or (kinds == {BFloat16Weight} and any(n % PANEL for n in sizes[:-1])):
         y = ops.concatenate([product(x, weight, wide=wide) for weight in weights], axis=1)
     elif kinds == {BFloat16Weight}:
         words = ops.concatenate([weight.words for weight in weights], axis=0) if sizes[1:] else weights[0].words

@@ -233,7 +233,14 @@ def test_one_matrix_for_many_products() -> None:
 
 
 def test_tiles_cover_a_product_and_are_whole_panels() -> None:
-    for m, k, n in ((1, 1 << 20, 64), (1, 768, 50257), (100, 8192, 128), (127, 40000, 70), (4096, 384, 1536), (3, 5, 1)):
+    for m, k, n in (
+        (1, 1 << 20, 64),
+        (1, 768, 50257),
+        (100, 8192, 128),
+        (127, 40000, 70),
+        (4096, 384, 1536),
+        (3, 5, 1),
+    ):
         for bounds, step in ((tiles_cpu.bounds, 16), (tiles_cpu.packed_bounds, tiles_cpu.WIDTH)):
             rows, columns, parts = bounds(m, k, n)
             for found, total in ((rows, m), (columns, n), (parts, k)):

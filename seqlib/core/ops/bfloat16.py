@@ -12,10 +12,12 @@ from seqlib.core import dtypes
 from seqlib.core.op import OPS, Attrs, Meta, Metas, primitive, shape_error
 from seqlib.core.ops.bounds import check_bounds
 
+PANEL = 64  # rows that lie together
+
 
 def _rows(xp: Any, words: Any, ids: Any) -> Any:
     """Rows float32 [..., 32 ceil(K / 32)] by their ids."""
-    pairs = xp.ascontiguousarray(words[ids // 64, :, ids % 64])
+    pairs = xp.ascontiguousarray(words[ids // PANEL, :, ids % PANEL])
     return (pairs.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 

@@ -12,7 +12,7 @@ import pytest
 import seqlib
 from seqlib.core import dtypes, ops
 from seqlib.core.backends import onednn_cpu as onednn
-from seqlib.core.backends import tiles_cpu
+from seqlib.core.backends import onednn_tiles_cpu as tiles
 from seqlib.core.backends.threads import set_threads
 from seqlib.core.compile import compile
 from seqlib.core.grad import value_and_grad
@@ -241,7 +241,7 @@ def test_tiles_cover_a_product_and_are_whole_panels() -> None:
         (4096, 384, 1536),
         (3, 5, 1),
     ):
-        for bounds, step in ((tiles_cpu.bounds, 16), (tiles_cpu.packed_bounds, tiles_cpu.WIDTH)):
+        for bounds, step in ((tiles.bounds, 16), (tiles.packed_bounds, tiles.WIDTH)):
             rows, columns, parts = bounds(m, k, n)
             for found, total in ((rows, m), (columns, n), (parts, k)):
                 assert found[0] == 0 and found[-1] == total and found == sorted(set(found))

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqlib.core.backends.threads import fork_locks, spread
 from seqlib.core.backends.onednn_tiles_cpu import WIDTH, bounds, packed_bounds
+from seqlib.core.backends.threads import fork_locks, spread
 from seqlib.util.errors import UsageError
 
 _F32, _BF16 = 3, 2  # oneDNN's numbers of dtypes, arguments and queries

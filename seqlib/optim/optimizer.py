@@ -98,6 +98,11 @@ class Optimizer:
         a `scale` that is not finite means: all stays."""
         raise NotImplementedError(f"{type(self).__name__} has no move")
 
+    def move_all(self, grads: Mapping[str, Tensor], step: Tensor, scale: Tensor) -> None:
+        """`move` each parameter that has a gradient in `grads`."""
+        for name, g in grads.items():
+            self.move(name, g, step, scale)
+
     def update(self, grads: Mapping[str, Tensor], loss_scale: LossScale | None = None) -> Tensor:
         """One update from the gradients by parameter name; returns their global norm before clipping (0-d float32).
 
@@ -115,8 +120,7 @@ class Optimizer:
             clipped = clipped if loss_scale is None else clipped / loss_scale.scale
             scale = ops.where(finite, clipped, float("nan"))
             step = self.steps + 1.0
-            for name in self.params:
-                self.move(name, grads[name], step, scale)
+            self.move_all(grads, step, scale)
             if self.averages:
                 kept = ops.minimum((step - 1.0) / (step + 9.0), self.ema)
                 share = ops.where(finite, 1.0 - kept, 0.0)

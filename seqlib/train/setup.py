@@ -27,7 +27,12 @@ from seqlib.train.tasks import task_of
 from seqlib.util.errors import UsageError, unknown
 from seqlib.util.lookup import resolve
 
-_SETTINGS = {"adamw": ("betas", "eps"), "adafactor": ("momentum", "relative"), "sgd": ("momentum", "nesterov")}
+_SETTINGS = {
+    "adamw": ("betas", "eps"),
+    "muon": ("betas", "eps", "momentum", "rounds"),
+    "adafactor": ("momentum", "relative"),
+    "sgd": ("momentum", "nesterov"),
+}
 """What an optimizer has beside what all have."""
 
 _LAYER = re.compile(r"(?:^|\.)(layers|blocks|encoder|decoder)\.(\d+)\.")
@@ -295,12 +300,12 @@ def place(config: RunConfig, model: Any, generator: Generator) -> tuple[Any, Pre
 
 def build_optimizer(config: RunConfig, model: Any) -> Any:
     """The optimizer over the model's trainable parameters."""
-    from seqlib.optim import SGD, Adafactor, AdamW
+    from seqlib.optim import SGD, Adafactor, AdamW, Muon
 
     optim = config.optim
     for pattern in optim.freeze:
         model.freeze(pattern)
-    kinds: dict[str, Any] = {"adamw": AdamW, "adafactor": Adafactor, "sgd": SGD}
+    kinds: dict[str, Any] = {"adamw": AdamW, "muon": Muon, "adafactor": Adafactor, "sgd": SGD}
     settings = {name: getattr(optim, name) for name in _SETTINGS[optim.name]}
     return kinds[optim.name](
         model.trainable_parameters(),

@@ -22,6 +22,7 @@ from seqlib.core.ops import product_numpy
 from seqlib.core.tape import apply_all
 
 needs_onednn = pytest.mark.skipif(not onednn.available(), reason="oneDNN is not installed (extra onednn)")
+needs_avx512 = pytest.mark.skipif(not onednn.worthwhile(), reason="without oneDNN and AVX-512 BLAS has these products")
 SHAPES = [(40, 70, 30), (301, 77, 333), (512, 300, 256), (1, 900, 2000), (700, 257, 900), (300, 4500, 200)]
 SHAPES_IDS = ["x".join(map(str, shape)) for shape in SHAPES]
 
@@ -108,7 +109,7 @@ def test_after_a_fork(half: bool) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-@needs_onednn
+@needs_avx512
 def test_large_products_of_float32_go_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
     monkeypatch.setattr(onednn, "product", lambda a, b, out, half: seen.append(half))
@@ -142,7 +143,7 @@ def test_with_and_without_numbas_loop(monkeypatch: pytest.MonkeyPatch, half: boo
     assert found[0].tobytes() == found[1].tobytes()
 
 
-@needs_onednn
+@needs_avx512
 @pytest.mark.parametrize("name", ["matmul_bias", "matmul_bias_relu", "matmul_bias_gelu", "matmul_bias_gelu_erf"])
 def test_bias_and_activation_in_the_same_pass(name: str, half: bool) -> None:
     op = OPS[name]

@@ -116,6 +116,25 @@ def test_products_are_the_same_for_any_number_of_threads(
     np.testing.assert_allclose(transposed, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(320, 160, 640), (77, 300, 1000), (64, 1050, 256), (1000, 300, 77), (512, 64, 2048)])
+@pytest.mark.parametrize("turned", ["", "a", "b", "ab"])
+def test_nor_do_their_bits_depend_on_it(shape: tuple[int, int, int], turned: str) -> None:
+    (m, k, n), rng = shape, np.random.default_rng(1)
+    a = rng.normal(size=(k, m)).T if "a" in turned else rng.normal(size=(m, k))
+    b = rng.normal(size=(n, k)).T if "b" in turned else rng.normal(size=(k, n))
+    found = set()
+    try:
+        for threads_now in (1, 2, 3, 4, 7):
+            set_threads(threads_now)
+            out = np.empty((m, n), np.float32)
+            with single_blas():
+                product(a.astype(np.float32, order="K"), b.astype(np.float32, order="K"), out)
+            found.add(out.tobytes())
+    finally:
+        set_threads(None)
+    assert len(found) == 1
+
+
 def test_blas_threads_are_given_back() -> None:
     before = [library.get_num_threads() for library in threads._blas()]
     with single_blas():

@@ -14,7 +14,13 @@ from tests.train.conftest import Stop, same_checkpoint
 
 
 @pytest.mark.parametrize(
-    "optim", [{"name": "adafactor", "ema": 0.9}, {"name": "sgd", "momentum": 0.9, "nesterov": True}], ids=str
+    "optim",
+    [
+        {"name": "adafactor", "ema": 0.9},
+        {"name": "sgd", "momentum": 0.9, "nesterov": True},
+        {"name": "muon", "momentum": 0.9, "rounds": 3},
+    ],
+    ids=str,
 )
 def test_a_resumed_run_is_the_uninterrupted_one(
     settings: dict[str, Any], tmp_path: Path, optim: dict[str, Any]
@@ -52,6 +58,7 @@ def test_settings_of_another_optimizer_are_refused(settings: dict[str, Any]) -> 
         ("sgd", "betas", (0.9, 0.9), "optim.momentum and optim.nesterov"),
         ("adafactor", "eps", 1e-3, "optim.momentum and optim.relative"),
         ("adamw", "momentum", 0.9, "optim.betas and optim.eps"),
+        ("adamw", "rounds", 3, "optim.betas and optim.eps"),
         ("sgd", "relative", False, "optim.momentum and optim.nesterov"),
     ):
         with pytest.raises(UsageError, match=rf"optim\.{setting} is a setting of .*; {name} has {own}"):

@@ -28,7 +28,7 @@ _SRC, _WEIGHTS, _BIAS, _DST, _SCRATCHPAD = 1, 33, 41, 17, 80
 _ACTIVATIONS = {"relu": 0x20, "gelu_tanh": 0x2B, "gelu_erf": 0x31}
 _SCRATCHPAD_MD, _IMPLEMENTATION = 136, 8
 _PANELS = 384  # BA16a64b2a, panels of WIDTH columns, in each pairs of a column row by row: what it likes for bfloat16
-_BF16_ISA = 0xE7  # AVX-512 with bfloat16; AMX includes it
+_WIDE_ISA, _BF16_ISA = 0x27, 0xE7  # AVX-512, and with bfloat16; AMX includes both
 
 Dims = tuple[int, ...]
 Strides = tuple[int, int]
@@ -65,7 +65,8 @@ class _Library:
             for call in (self.calls.dnnl_primitive_execute, self.calls.dnnl_memory_set_data_handle)
         )
         self.thread = _Thread(self)
-        self.half = self.calls.dnnl_get_effective_cpu_isa() & _BF16_ISA == _BF16_ISA
+        isa = self.calls.dnnl_get_effective_cpu_isa()
+        self.wide, self.half = isa & _WIDE_ISA == _WIDE_ISA, isa & _BF16_ISA == _BF16_ISA
 
     def make(self, name: str, *args: Any) -> Any:
         """What `dnnl_NAME` creates, destroyed when it is collected. Raises ValueError where oneDNN does not take the
@@ -142,6 +143,12 @@ def _found() -> _Library | None:
 def available() -> bool:
     """True when oneDNN was found."""
     return _library() is not None
+
+
+def worthwhile() -> bool:
+    """True when oneDNN was found and the processor has AVX-512: without it NumPy's BLAS has the faster products."""
+    found = _library()
+    return found is not None and found.wide
 
 
 def about() -> str:

@@ -1,7 +1,8 @@
 """The workers of the CPU backend's pool, and how they are waited for.
 
-To be woken costs a sleeping thread 40 µs, as much as many a kernel takes. So whoever waits looks at a counter for up to
-that long first, without the interpreter's lock, and sleeps then: what others use the machine for loses little.
+To be woken costs a sleeping thread 40 µs and more, as much as many a kernel takes. So whoever waits looks at a counter
+for a while first, without the interpreter's lock, and sleeps then: half a millisecond where the processors are free,
+and a few microseconds where somebody else wants one.
 """
 
 import threading
@@ -11,9 +12,25 @@ from typing import Any
 
 import numpy as np
 
-TURNS = 2000
-"""Looks at a counter, of some 25 ns each, before a thread sleeps."""
-_FEWEST = 64
+try:
+    from resource import RUSAGE_THREAD, getrusage
+except ImportError:  # no Linux
+
+    def _preempted() -> int:
+        return 0
+
+    TURNS = 2000
+else:
+
+    def _preempted() -> int:
+        """How often the system took the processor from this thread because another one wanted it."""
+        return getrusage(RUSAGE_THREAD).ru_nivcsw
+
+    TURNS = 20_000
+
+# TURNS: looks at a counter, of some 25 ns each, before a thread sleeps
+_FEW = 500  # where the processors are not free
+_TASKS, _OFTEN = 256, 12  # the processors are not free when a worker was preempted more often in so many tasks
 
 spin: list[Callable[[Any, int, int], bool]] = []
 """spin(counter, value, turns): look until the counter has another value, at most `turns` times; whether it had. By
@@ -39,11 +56,14 @@ class Worker:
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
-        seen = 0
+        seen = preempted = 0
         with np.errstate(all="ignore"):  # a thread starts with NumPy's warnings on
             while True:
+                if not seen % _TASKS:
+                    before, preempted = preempted, _preempted()
+                    self.turns = TURNS if preempted - before <= _OFTEN else _FEW
                 if spin and seen:
-                    spin[0](self.started, seen, TURNS)
+                    spin[0](self.started, seen, self.turns)
                 task = self.tasks.get()
                 if not task:
                     return
@@ -57,10 +77,9 @@ class Worker:
         self.started[0] += 1
 
     def finish(self) -> BaseException | None:
-        """Wait for the task's end; what it raised. The less is waited in vain, the longer without sleep."""
+        """Wait for the task's end; what it raised."""
         if spin:
-            in_time = spin[0](self.ended, int(self.started[0]) - 1, self.turns)
-            self.turns = min(TURNS, 2 * self.turns) if in_time else max(_FEWEST, self.turns // 2)
+            spin[0](self.ended, int(self.started[0]) - 1, self.turns)
         return self.results.get()
 
 

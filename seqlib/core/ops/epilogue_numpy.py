@@ -15,7 +15,7 @@ def by_onednn(metas: Metas, attrs: Attrs) -> bool:
     assert a is not None and b is not None and bias is not None
     alike = {m.dtype for m in (a, b, bias)} == {dtypes.float32} and bias.shape == b.shape[:1]
     large = alike and a.shape[0] >= 64 and a.size * b.shape[0] >= 1 << 20
-    return large and onednn.available() and (half_products() or not attrs["independent"])
+    return large and onednn.worthwhile() and (half_products() or not attrs["independent"])
 
 
 def _product(ins: Any, out: Any, activation: str = "") -> None:

@@ -4,6 +4,7 @@ M rows, K inner size, N columns: [M,K] times [K,N].
 """
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +53,10 @@ def product(a: Any, b: Any, out: Any) -> None:
         if out.shape[0] >= out.shape[1]:
             spread(_rows, out.shape[0], work, a, b, out, multiple=ROWS)
         else:
-            spread(_columns, out.shape[1], work, a, b, out, multiple=ROWS)
+            panels = 2 * max(
+                1, out.shape[1] // 512
+            )  # by sizes alone: a BLAS blocks columns, and so rounds, by their number
+            spread(_columns, panels, work, _panels(out.shape[1], panels), a, b, out)
     else:
         batch = out.shape[:-2]
         if half_products() and _rounds(a, b, out):
@@ -72,7 +76,7 @@ ROUNDED = 16
 def by_onednn(a: Any, b: Any, out: Any) -> bool:
     """True when oneDNN is to compute a product of matrices."""
     large = out.size * a.shape[1] >= _WORTH
-    return large and a.dtype == b.dtype == out.dtype == np.float32 and out.strides[1] == 4 and onednn.available()
+    return large and a.dtype == b.dtype == out.dtype == np.float32 and out.strides[1] == 4 and onednn.worthwhile()
 
 
 def _rounds(a: Any, b: Any, out: Any) -> bool:
@@ -96,8 +100,14 @@ def _rows(first: int, last: int, a: Any, b: Any, out: Any) -> None:
     np.matmul(a[first:last], b, out=out[first:last])
 
 
-def _columns(first: int, last: int, a: Any, b: Any, out: Any) -> None:
-    np.matmul(a, b[:, first:last], out=out[:, first:last])
+def _panels(n: int, count: int) -> list[int]:
+    """Bounds of `count` panels of n columns."""
+    return [n * i // count // ROWS * ROWS for i in range(count)] + [n]
+
+
+def _columns(first: int, last: int, bounds: list[int], a: Any, b: Any, out: Any) -> None:
+    for start, stop in pairwise(bounds[first : last + 1]):
+        np.matmul(a, b[:, start:stop], out=out[:, start:stop])
 
 
 def _batch(first: int, last: int, a: Any, b: Any, out: Any) -> None:
@@ -136,8 +146,7 @@ def row_product(a: Any, b: Any, out: Any) -> None:
     work = work if work >= _WORTH and blas_controlled() else 0
     panels = max(1, n // 1024 * 2)  # an even number, for two threads
     if panels > 1:
-        bounds = [n * i // panels // ROWS * ROWS for i in range(panels)] + [n]
-        spread(_row_panels, panels, work, bounds, a, b, out)
+        spread(_row_panels, panels, work, _panels(n, panels), a, b, out)
     else:
         way = _way_for(b)
         spread(_row_tiles, len(a), work, a, b, out, way, multiple=way.rows)
@@ -155,7 +164,7 @@ def _by_rows(a: Any, b: Any, out: Any) -> bool:
 
 
 def _row_panels(first: int, last: int, bounds: Any, a: Any, b: Any, out: Any) -> None:
-    for start, stop in zip(bounds[first:last], bounds[first + 1 : last + 1], strict=True):
+    for start, stop in pairwise(bounds[first : last + 1]):
         part = b[:, start:stop]
         _row_tiles(0, len(a), a, part, out[:, start:stop], _way_for(part))
 

@@ -105,8 +105,6 @@ class _Library:
 
 _lock = threading.Lock()
 fork_locks.append(_lock)
-
-
 _looked: list[_Library | None] = []
 
 
@@ -126,10 +124,7 @@ def _found() -> _Library | None:
     if given is not None:
         candidates = [given] if given else []
     else:
-        try:
-            files = metadata.files("onednn-cpu-gomp") or ()
-        except metadata.PackageNotFoundError:
-            files = ()
+        files = [file for found in metadata.distributions(name="onednn-cpu-gomp") for file in found.files or ()]
         candidates = [*(str(file.locate()) for file in files if file.name == "libdnnl.so.3"), "libdnnl.so.3"]
     for path in candidates:
         try:
@@ -147,8 +142,7 @@ def available() -> bool:
 
 def worthwhile() -> bool:
     """True when oneDNN was found and the processor has AVX-512: without it NumPy's BLAS has the faster products."""
-    found = _library()
-    return found is not None and found.wide
+    return (found := _library()) is not None and found.wide
 
 
 def about() -> str:
@@ -160,8 +154,7 @@ def about() -> str:
 
 def has_bfloat16() -> bool:
     """True when oneDNN was found and the processor has instructions for bfloat16 (AVX512_BF16 or AMX)."""
-    found = _library()
-    return found is not None and found.half
+    return (found := _library()) is not None and found.half
 
 
 @lru_cache(maxsize=1)

@@ -328,10 +328,10 @@ class Variable(Tensor):
         return np.array(array, order="C")
 
     @classmethod
-    def zeros_for(cls, parameter: Tensor, name: str) -> Variable:
-        """Zeros of a parameter's shape and dtype (an optimizer's); without memory where the parameter has none."""
-        has_memory = not isinstance(parameter.data, Meta)
-        return cls(np.zeros(parameter.shape, parameter.dtype) if has_memory else parameter.data, name)
+    def zeros_for(cls, parameter: Tensor, name: str, shape: tuple[int, ...] | None = None) -> Variable:
+        """Zeros of a parameter's shape, or `shape`, and dtype; without memory where the parameter has none."""
+        meta = Meta(parameter.shape if shape is None else shape, parameter.dtype)
+        return cls(meta if isinstance(parameter.data, Meta) else np.zeros(meta.shape, meta.dtype), name)
 
     def detach(self) -> Tensor:
         """The present content, cut off from the tape; a later `assign` does not change it."""

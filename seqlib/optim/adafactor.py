@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
 from seqlib.core import ops
 from seqlib.core.tensor import Parameter, Tensor, Variable
 from seqlib.optim.optimizer import Optimizer, is_matrix
@@ -50,7 +48,7 @@ class Adafactor(Optimizer):
         for name, p in self.params.items():
             shapes = {"r": p.shape[:-1], "c": (*p.shape[:-2], p.shape[-1])} if p.ndim >= 2 else {"v": p.shape}
             self.moments[name] = [
-                self.slot(Variable(np.zeros(shape, p.dtype), name=f"{kind}.{name}")) for kind, shape in shapes.items()
+                self.slot(Variable.zeros_for(p, f"{kind}.{name}", shape)) for kind, shape in shapes.items()
             ]
         self.m = self.slots("m") if momentum else {}
 

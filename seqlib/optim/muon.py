@@ -4,10 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from seqlib.core import ops
-from seqlib.core.op import Meta
 from seqlib.core.tensor import Parameter, Tensor, Variable
 from seqlib.optim.adamw import AdamW
 from seqlib.optim.optimizer import is_matrix
@@ -62,12 +59,10 @@ class Muon(AdamW):
                 shapes[min(p.shape), max(p.shape)].append(name)
                 del self.m[name], self.v[name]
         self._slots = [*self.m.values(), *self.v.values()]
-        self.stacks = [(names, self.slot(self._zeros(len(names), *shape))) for shape, names in shapes.items()]
+        self.stacks = [(names, self.slot(self._momenta(names, shape))) for shape, names in shapes.items()]
 
-    def _zeros(self, *shape: int) -> Variable:
-        bare = any(isinstance(p.data, Meta) for p in self.params.values())
-        meta = Meta(shape, np.dtype(np.float32))
-        return Variable(meta if bare else np.zeros(shape, np.float32), f"m.{'x'.join(map(str, shape[1:]))}")
+    def _momenta(self, names: list[str], shape: tuple[int, int]) -> Variable:
+        return Variable.zeros_for(self.params[names[0]], f"m.{shape[0]}x{shape[1]}", (len(names), *shape))
 
     def move_all(self, grads: Mapping[str, Tensor], step: Tensor, scale: Tensor) -> None:
         """The formula above."""

@@ -59,7 +59,7 @@ def _products() -> None:
     rows_cpu.product(a, a.T, np.empty_like(a))
     words, room = np.zeros((4, 16, 16), np.int32), np.empty((64, 18), np.int32)
     int8_cpu.product([np.empty_like(a)], [a, words, a[0]], [room])
-    if onednn_cpu.available():
+    if onednn_cpu.worthwhile():
         onednn_cpu.product(a, a, np.empty_like(a), half=False)
 
 

@@ -133,5 +133,5 @@ def test_every_composition_becomes_its_op(op: Op) -> None:
             assert a.numpy().tobytes() == b.numpy().tobytes()
         served += 1
     if not served and op.name.startswith("matmul") and not onednn_cpu.worthwhile():
-        pytest.skip("oneDNN is not installed (extra onednn)")
+        pytest.skip("oneDNN (extra onednn) has no float32 products here")
     assert served

@@ -89,7 +89,7 @@ def test_settings_are_those_of_a_run(name: str):
         optim.schedule, lr=optim.lr, warmup=optim.warmup, hidden_size=preset.model.d_model, train_steps=10_000
     )
     peak = max(schedule(step) for step in range(1, 10_000, 7))
-    assert 3e-4 < peak < 2e-2 and math.isfinite(schedule(10_000))
+    assert 3e-4 < peak < (2e-2 if optim.name == "muon" else 1e-2) and math.isfinite(schedule(10_000))
 
 
 def test_config_is_checked():

@@ -28,8 +28,8 @@ else:
 
     TURNS = 20_000
 
-# TURNS: looks at a counter, of some 25 ns each, before a thread sleeps
-_FEW = 500  # where the processors are not free
+# Both are looks at a counter, of some 25 ns each, before a thread sleeps.
+_FEW = 500  # TURNS where the processors are not free
 _TASKS, _OFTEN = 256, 12  # the processors are not free when a worker was preempted more often in so many tasks
 
 spin: list[Callable[[Any, int, int], bool]] = []

@@ -53,9 +53,8 @@ def product(a: Any, b: Any, out: Any) -> None:
         if out.shape[0] >= out.shape[1]:
             spread(_rows, out.shape[0], work, a, b, out, multiple=ROWS)
         else:
-            panels = 2 * max(
-                1, out.shape[1] // 512
-            )  # by sizes alone: a BLAS blocks columns, and so rounds, by their number
+            # By sizes alone: a BLAS blocks the columns of a call, and so rounds, by their number.
+            panels = 2 * max(1, out.shape[1] // 512)
             spread(_columns, panels, work, _panels(out.shape[1], panels), a, b, out)
     else:
         batch = out.shape[:-2]

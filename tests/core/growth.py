@@ -4,6 +4,7 @@ import gc
 import resource
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 
@@ -14,10 +15,10 @@ def _resident() -> int:
 
 
 def growth(step: Callable[[], object], warm_up: int, steps: int) -> tuple[int, int]:
-    """Objects (those that may be part of a cycle) and bytes more after half of the `steps`.
+    """Objects (those that may be part of a cycle) and bytes more after a quarter of the `steps`.
 
-    Of the two halves the one with fewer counts: what leaks does so in both, while an object of a thread that another
-    test left, or memory that the allocator takes before it settles, comes in one. Prints what objects came.
+    Of the quarters the one with fewest counts: what leaks does so in all, while an object of a thread that another
+    test left, or memory that the allocator takes before it settles, comes in some. Prints what objects came.
     """
     gc.collect()
     gc.disable()
@@ -26,13 +27,13 @@ def growth(step: Callable[[], object], warm_up: int, steps: int) -> tuple[int, i
             step()
         known = {id(each) for each in gc.get_objects()}
         objects, sizes = [len(gc.get_objects())], [_resident()]
-        for half in (steps // 2, steps - steps // 2):
-            for _ in range(half):
+        for _ in range(4):
+            for _ in range(steps // 4):
                 step()
             objects.append(len(gc.get_objects()))
             sizes.append(_resident())
         new = [each for each in gc.get_objects() if id(each) not in known and each is not known]
         print(f"objects more: {objects}", Counter(map(type, new)).most_common(9), repr(new)[:2000])
-        return min(objects[1] - objects[0], objects[2] - objects[1]), min(sizes[1] - sizes[0], sizes[2] - sizes[1])
+        return min(b - a for a, b in pairwise(objects)), min(b - a for a, b in pairwise(sizes))
     finally:
         gc.enable()

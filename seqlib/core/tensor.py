@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from seqlib.core import debug, dtypes
 from seqlib.core.ambient import ambient
-from seqlib.core.backends import backend_of, copy_of, host, is_cuda, place
+from seqlib.core.backends import CPU, backend_of, copy_of, host, is_cuda, place
 from seqlib.core.graph import Value, active_graph
 from seqlib.core.meta import no_memory
 from seqlib.core.modes import note_mode_change
@@ -325,7 +325,7 @@ class Variable(Tensor):
         return sum(count for (count,) in self.counts)
 
     def _stored(self, array: npt.NDArray[Any]) -> Any:
-        return np.array(array, order="C")
+        return CPU.stored(array)
 
     @classmethod
     def zeros_for(cls, parameter: Tensor, name: str, shape: tuple[int, ...] | None = None) -> Variable:

@@ -35,6 +35,13 @@ class CpuBackend(Backend):
         raw = np.empty(nbytes + 64, np.uint8)
         return raw[-raw.ctypes.data % 64 :]
 
+    def stored(self, array: Any) -> Any:
+        """A contiguous copy of a NumPy array at a multiple of 64 bytes, a cache line: products read matrices there up
+        to twice as fast as at a multiple of 16, which is what NumPy gives."""
+        stored = self.memory(array.nbytes)[: array.nbytes].view(array.dtype).reshape(array.shape)
+        np.copyto(stored, array)
+        return stored
+
     def view(self, memory: Any, offset: int, meta: Meta, strides: Sequence[int]) -> Any:
         return np.ndarray(meta.shape, meta.dtype, memory, offset, strides)
 

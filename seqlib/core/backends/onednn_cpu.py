@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqlib.core.backends import pool_cpu
 from seqlib.core.backends.onednn_tiles_cpu import WIDTH, bounds, packed_bounds
 from seqlib.core.backends.threads import fork_locks, spread
 from seqlib.util.errors import UsageError
@@ -208,8 +209,8 @@ def _product(m: int, k: int, n: int, a: Strides, b: Strides | None, out: int, ha
         descs[2],
         library.attributes(after.add, after.activation),
     )
-    numbers = _SRC, _WEIGHTS, _DST
-    return _finished(library, made, [*zip(numbers, descs, strict=True), *([(_BIAS, bias)] if bias else [])])
+    numbered = zip((_SRC, _WEIGHTS, _DST), descs, strict=True)
+    return _finished(library, made, [*numbered, *([(_BIAS, bias)] if bias else [])])
 
 
 @lru_cache(maxsize=_KEPT)
@@ -218,10 +219,8 @@ def _rounding(shape: Dims, strides: Dims, to: Dims | None, half: bool = True) ->
     library = _library()
     assert library is not None
     found = library.panels(*shape) if to is None else library.desc(shape, to, _BF16 if half else _F32)
-    descs = library.desc(shape, strides, _F32), found
-    made = library.make(
-        "reorder_primitive_desc_create", descs[0], library.engine, descs[1], library.engine, library.attributes()
-    )
+    descs, engine = (library.desc(shape, strides, _F32), found), library.engine
+    made = library.make("reorder_primitive_desc_create", descs[0], engine, descs[1], engine, library.attributes())
     return _finished(library, made, zip((_SRC, _DST), descs, strict=True))
 
 
@@ -282,7 +281,7 @@ class _Table(NamedTuple):
     tiles: Any  # kept alive: the table's key has its id
 
 
-def run_rows_slowly(rows: Any, stream: int, execute: int, place: int, bases: Any) -> int:
+def run_rows_slowly(rows: Any, stream: int, execute: int, place: int, bases: Any, caller: Any) -> int:
     """Run a table's calls; the status of the first that fails, or 0. numba's kernels, once they are loaded, bring one
     that does it without the interpreter's lock (ops/jit_cpu.py)."""
     library = _library()
@@ -381,8 +380,8 @@ def product(a: Any, b: Any, out: Any, half: bool, add: bool = False, bias: Any =
     """
     left = _steps(a) or _steps(a := np.ascontiguousarray(a))
     right = None if b.ndim > 2 else _steps(b) or _steps(b := np.ascontiguousarray(b))
-    (m, k), n = a.shape, out.shape[1]
-    tiles = _tiles(m, k, n, left, right, out.strides[0] // 4, half, After(add, bias is not None, activation))
+    after, (m, k), n = After(add, bias is not None, activation), a.shape, out.shape[1]
+    tiles = _tiles(m, k, n, left, right, out.strides[0] // 4, half, after)
     addresses = [0 if x is None else x.__array_interface__["data"][0] for x in (a, b, out, bias)]
     spread(_some, len(tiles), m * k * n, tiles, *addresses)
 
@@ -408,6 +407,7 @@ def packed(b: Any) -> Any:
 
 
 def _some(first: int, last: int, tiles: list[_Tile], a: int, b: int, out: int, bias: int) -> None:
+    pool_cpu.caller[0] = pool_cpu.SAYS
     library = _library()
     assert library is not None
     table = library.thread.tables.get((id(tiles), first, last)) or _table(library.thread, tiles, first, last)
@@ -418,7 +418,7 @@ def _run(library: _Library, rows: Any, bases: Any) -> None:
     if (before := library.short.omp_get_max_threads()) != 1:
         library.short.omp_set_num_threads(1)
     try:
-        status = run_rows[0](rows, library.thread.stream, library.execute, library.place, bases)
+        status = run_rows[0](rows, library.thread.stream, library.execute, library.place, bases, pool_cpu.caller)
     finally:
         if before != 1:
             library.short.omp_set_num_threads(before)

@@ -3,6 +3,9 @@
 To be woken costs a sleeping thread 40 µs and more, as much as many a kernel takes. So whoever waits looks at a counter
 for a while first, without the interpreter's lock, and sleeps then: half a millisecond where the processors are free,
 and a few microseconds where somebody else wants one.
+
+A thread that asks for the interpreter's lock while another has it sleeps, too. So a worker says that it has ended when
+it has given the lock back, and begins a little after the caller, which is in Python until its own part has begun.
 """
 
 import threading
@@ -28,13 +31,22 @@ else:
 
     TURNS = 20_000
 
-# Both are looks at a counter, of some 25 ns each, before a thread sleeps.
+# These are looks at a counter, of 25 (AMD) to 45 ns (Intel) each: before a thread sleeps, and for a caller in Python.
 _FEW = 500  # TURNS where the processors are not free
+_PATIENCE = 200
 _TASKS, _OFTEN = 256, 12  # the processors are not free when a worker was preempted more often in so many tasks
 
-spin: list[Callable[[Any, int, int], bool]] = []
-"""spin(counter, value, turns): look until the counter has another value, at most `turns` times; whether it had. By
-numba's kernels, once they are loaded; without it threads sleep at once."""
+spin: list[Callable[..., bool]] = []
+"""Two functions of numba's kernels, once they are loaded; without them threads sleep at once.
+
+spin[0](counter, value, turns): look until the counter has another value, at most `turns` times; whether it had.
+spin[1](ended, value, counter, turns, caller, patience): set `ended` to the value, then do as spin[0], and then wait for
+the caller."""
+
+FREE, PYTHON, SAYS = range(3)
+caller = np.zeros(8, np.int64)
+"""Who starts workers is in Python, for about _PATIENCE; or for longer, up to ten times that, and SAYS when it is not
+(FREE). A guess, which costs time alone where it is wrong."""
 
 
 def attempt(fn: Callable[..., Any], *args: Any) -> BaseException | None:
@@ -62,18 +74,20 @@ class Worker:
                 if not seen % _TASKS:
                     before, preempted = preempted, _preempted()
                     self.turns = TURNS if preempted - before <= _OFTEN else _FEW
-                if spin and seen:
-                    spin[0](self.started, seen, self.turns)
+                if spin:
+                    spin[1](self.ended, seen, self.started, self.turns, caller, _PATIENCE)
+                else:
+                    self.ended[0] = seen
                 task = self.tasks.get()
                 if not task:
                     return
                 seen += 1
                 self.results.put(attempt(*task))
-                self.ended[0] = seen
 
     def start(self, *task: Any) -> None:
         """Run fn(*args) for task = (fn, *args); nothing ends the thread."""
         self.tasks.put(task)
+        caller[0] = PYTHON
         self.started[0] += 1
 
     def finish(self) -> BaseException | None:

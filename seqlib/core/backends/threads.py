@@ -1,9 +1,9 @@
 """The worker threads of the CPU backend: one small pool for every kernel of the process.
 
 Kernels that release the GIL (NumPy's, and numba's with `nogil`) are run over spans of their work, the caller
-taking part. Idle workers sleep after some 50 µs. BLAS and OpenMP pools spin at their barriers much longer, which is
-many times slower as soon as one core is taken by somebody else; so BLAS is held to one thread while the pool works,
-and large products are split here (`ops/product_numpy.py`).
+taking part. Idle workers sleep after half a millisecond (`pool_cpu.py`). BLAS and OpenMP pools spin at their barriers
+much longer, which is many times slower as soon as one core is taken by somebody else; so BLAS is held to one thread
+while the pool works, and large products are split here (`ops/product_numpy.py`).
 """
 
 import os

@@ -29,6 +29,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from seqlib.core.backends import onednn_cpu, pool_cpu
+from seqlib.core.backends.pool_cpu import FREE, PYTHON
 from seqlib.core.backends.threads import fork_locks
 from seqlib.util.log import get_logger
 
@@ -148,10 +149,35 @@ def _look(context: Any, counter: Any) -> Any:
     return types.int64(counter), code
 
 
+@_intrinsic
+def _put(context: Any, counter: Any, value: Any) -> Any:
+    """Set the first element of an int64 array, after all that was written before."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        builder.store_atomic(args[1], array.data, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(counter, types.int64), code
+
+
 @exact
 def _spin(counter, value, turns):
     for _ in range(turns):  # noqa: SIM110  (numba has no `any`)
         if _look(counter) != value:
+            return True
+    return False
+
+
+@exact
+def _stand_by(ended, seen, started, turns, caller, patience):
+    _put(ended, seen)
+    for _ in range(turns):
+        if _look(started) != seen:
+            for i in range(10 * patience):
+                state = _look(caller)
+                if state == FREE or (state == PYTHON and i >= patience):
+                    break
             return True
     return False
 
@@ -174,7 +200,8 @@ def _call(context: Any, builder: Any, signature: Any, args: Any) -> Any:
 
 
 @exact
-def _run_rows(rows, stream, execute, place, bases):
+def _run_rows(rows, stream, execute, place, bases, caller):
+    _put(caller, FREE)
     for i in range(len(rows)):
         row = rows[i]
         for j in range(row[1]):
@@ -186,7 +213,7 @@ def _run_rows(rows, stream, execute, place, bases):
 
 
 fork_locks.append(global_compiler_lock)
-pool_cpu.spin[:] = [_spin]
+pool_cpu.spin[:] = [_spin, _stand_by]
 onednn_cpu.run_rows[:] = [_run_rows]
 
 

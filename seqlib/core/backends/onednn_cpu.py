@@ -236,7 +236,7 @@ class _Thread(threading.local):
     def __init__(self, library: _Library) -> None:
         self.library = library
         self.made = library.make("stream_create", library.engine, c_int(1))
-        self.stream = self.made.value
+        self.addresses = np.array([self.made.value, library.execute, library.place])
         self.kept: dict[int, Any] = {}
         self.rooms: dict[str, Any] = {}
         self.tables: dict[tuple[int, int, int], _Table] = {}
@@ -281,7 +281,7 @@ class _Table(NamedTuple):
     tiles: Any  # kept alive: the table's key has its id
 
 
-def run_rows_slowly(rows: Any, stream: int, execute: int, place: int, bases: Any, caller: Any) -> int:
+def run_rows_slowly(rows: Any, call: Any, bases: Any, caller: Any) -> int:
     """Run a table's calls; the status of the first that fails, or 0. numba's kernels, once they are loaded, bring one
     that does it without the interpreter's lock (ops/jit_cpu.py)."""
     library = _library()
@@ -290,7 +290,7 @@ def run_rows_slowly(rows: Any, stream: int, execute: int, place: int, bases: Any
         for i in range(row[1]):
             memory, base, offset = row[3 + 3 * i : 6 + 3 * i]
             library.short.dnnl_memory_set_data_handle(memory, int(bases[base]) + offset)
-        if status := library.calls.dnnl_primitive_execute(row[0], stream, row[1], row[2]):
+        if status := library.calls.dnnl_primitive_execute(row[0], int(call[0]), row[1], row[2]):
             return status
     return 0
 
@@ -418,7 +418,7 @@ def _run(library: _Library, rows: Any, bases: Any) -> None:
     if (before := library.short.omp_get_max_threads()) != 1:
         library.short.omp_set_num_threads(1)
     try:
-        status = run_rows[0](rows, library.thread.stream, library.execute, library.place, bases, pool_cpu.caller)
+        status = run_rows[0](rows, library.thread.addresses, bases, pool_cpu.caller)
     finally:
         if before != 1:
             library.short.omp_set_num_threads(before)
@@ -447,3 +447,17 @@ def _table(thread: _Thread, tiles: list[_Tile], first: int, last: int) -> _Table
             rows.append(thread.call(part.product, *places, (3, rooms[2]), *after))
             rows.append(thread.call(part.copy_out, (3, rooms[2]), (2, part.out)))
     return thread.keep((id(tiles), first, last), _Table(np.array(rows, np.int64), tiles))
+
+
+def calls(m: int, k: int, products: Iterable[tuple[int, int, int]]) -> tuple[Any, Any]:
+    """For a loop that runs them itself, on the calling thread: the calls of products of a contiguous matrix [M,K] in
+    bfloat16, K a multiple of 32, by matrices as `packed` gives them (address, columns) into arrays (address). The left
+    one's address is the first base, the others are 0. Second come a thread's addresses."""
+    library, rows = _library(), []
+    assert library is not None
+    for b, n, out in products:
+        with _one_thread():
+            made = _product(m, k, n, (k, 1), None, n, True, After())
+        library.thread.room("scratch", made.scratch)
+        rows.append(library.thread.call(made, (0, 0), (3, b), (3, out)))
+    return np.array(rows), library.thread.addresses

@@ -9,6 +9,7 @@ numba's version; numba adds the processor. Where seqlib is installed and since w
 cannot be written is read, and what is not in it is compiled anew in each process.
 """
 
+import ctypes
 import hashlib
 import linecache
 import os
@@ -200,16 +201,41 @@ def _call(context: Any, builder: Any, signature: Any, args: Any) -> Any:
 
 
 @exact
-def _run_rows(rows, stream, execute, place, bases, caller):
-    _put(caller, FREE)
-    for i in range(len(rows)):
-        row = rows[i]
-        for j in range(row[1]):
-            _call2(place, row[3 + 3 * j], bases[row[4 + 3 * j]] + row[5 + 3 * j])
-        status = _call4(execute, row[0], stream, np.int32(row[1]), row[2])
+def run_rows(rows, first, last, call, bases):
+    """Run calls first … last - 1 of a table (onednn_cpu.py), `call` being the addresses of the stream and of two
+    functions; the status of the first that fails, or 0."""
+    for i in range(first, last):
+        for j in range(rows[i, 1]):
+            _call2(call[2], rows[i, 3 + 3 * j], bases[rows[i, 4 + 3 * j]] + rows[i, 5 + 3 * j])
+        status = _call4(call[1], rows[i, 0], call[0], np.int32(rows[i, 1]), rows[i, 2])
         if status != 0:
             return status
     return np.int32(0)
+
+
+@exact
+def _run_rows(rows, call, bases, caller):
+    _put(caller, FREE)
+    return run_rows(rows, 0, len(rows), call, bases)
+
+
+YIELD: int = ctypes.cast(getattr(ctypes.CDLL(None), "sched_yield", None), ctypes.c_void_p).value or 0
+"""The address of a function that lets other threads have the processor; 0 where there is none."""
+_PATIENT = 2000
+
+
+@exact
+def wait_for_all(arrived, first, last, value, rest):
+    """Say that parts first … last - 1 have come to `value`, and wait until all have; arrived int64 [parts, 8]. `rest`
+    is YIELD: an address that is not to be compiled in."""
+    for part in range(first, last):
+        _put(arrived[part], value)
+    looks = 0
+    for part in range(len(arrived)):
+        while _look(arrived[part]) < value:
+            looks += 1
+            if rest != 0 and looks % _PATIENT == 0:
+                _call2(rest, 0, 0)
 
 
 fork_locks.append(global_compiler_lock)
@@ -243,6 +269,14 @@ def exp32(x):
     bits = (np.int32(n if inside else np.float32(0.0)) + np.int32(127)) << np.int32(23)
     y = p * np.int32(bits).view(np.float32)
     return y if inside or x != x else np.float32(0.0)
+
+
+@inlined
+def bits16(x):
+    """The bits of a float32 number rounded to bfloat16, to nearest and ties to even, as int32 of which 16 count."""
+    bits = np.float32(x).view(np.int32)
+    rounded = (bits + np.int32(0x7FFF) + ((bits >> np.int32(16)) & np.int32(1))) >> np.int32(16)
+    return rounded if x == x else np.int32(0x7FC0)
 
 
 @inlined

@@ -46,14 +46,14 @@ def transposed(w: Any, room: Any, steps: int) -> Any:
 def weights(w: Any, room: Any, steps: int, rows: int, independent: bool) -> tuple[Callable[..., None], Any]:
     """How the state is multiplied by wᵀ, and wᵀ as that takes it. `independent`: so that a row's bits depend neither on
     the others nor on the number of steps."""
-    if _rounded(w, rows, steps):
+    if rounded(w, rows, steps):
         return _rounded_product, onednn.packed(w.T)
     return (row_product, w.T) if independent else (product, transposed(w, room, steps))
 
 
 def back_weights(w: Any, steps: int, rows: int) -> tuple[Callable[..., None], Any]:
     """As `weights`, of w itself."""
-    if _rounded(w, rows, steps):
+    if rounded(w, rows, steps):
         return _rounded_product, onednn.packed(w)
     return product, w
 
@@ -62,7 +62,7 @@ def _rounded_product(a: Any, b: Any, out: Any) -> None:
     onednn.product(a, b, out, half=True)
 
 
-def _rounded(w: Any, rows: int, steps: int) -> bool:
+def rounded(w: Any, rows: int, steps: int) -> bool:
     """Where products round their operands: sequences of some steps and rows, large matrices."""
     large = min(rows, steps) >= ROUNDED and w.dtype == np.float32 and w.size >= 1 << 16
     return large and half_products() and onednn.available()

@@ -163,10 +163,29 @@ def _lstm_bwd_scratch(metas: Metas, attrs: Any) -> list[Meta]:
     return [Meta((3, *cells.shape[1:]), cells.dtype)]
 
 
+def _lstm_numba_scratch(metas: Metas, attrs: Any) -> list[Meta]:
+    """w in rows of whole cache lines, the gates of a step, states of two, and cells."""
+    _, w, h0 = metas[:3]
+    (rows, width), wide = h0.shape, -(-h0.shape[1] // 16) * 16
+    return [Meta(s, w.dtype) for s in ((4 * width, wide), (rows, 4 * width), (2, rows, wide), (rows, width))]
+
+
+def _lstm_bwd_numba_scratch(metas: Metas, attrs: Any) -> list[Meta]:
+    """As _lstm_bwd_scratch, and w transposed."""
+    gates, width = metas[0].shape
+    return [*_lstm_bwd_scratch(metas, attrs), Meta((width, -(-gates // 16) * 16), metas[0].dtype)]
+
+
+def _by_numba(w: int, *inputs: int) -> Any:
+    """float32, and no fewer units than the products take columns at once."""
+    alike = float32_only(w, *inputs)
+    return lambda metas, attrs: metas[w].shape[1] >= 8 and alike(metas, attrs)
+
+
 _lstm.cpu("lstm_numpy:forward", when=same_float(0, 1, 2, 3), scratch=_lstm_scratch)
 lstm_bwd.cpu("lstm_numpy:backward", when=same_float(0, 1, 2, 3, 5, 6, 7), scratch=_lstm_bwd_scratch)
-_lstm.cpu("lstm_cpu:forward", needs="numba", when=float32_only(0, 1, 2, 3), scratch=_lstm_scratch)
-lstm_bwd.cpu("lstm_cpu:backward", needs="numba", when=float32_only(0, 1, 2, 3, 5, 6, 7), scratch=_lstm_bwd_scratch)
+_lstm.cpu("lstm_cpu:forward", needs="numba", when=_by_numba(1, 0, 2, 3), scratch=_lstm_numba_scratch)
+lstm_bwd.cpu("lstm_cpu:backward", needs="numba", when=_by_numba(0, 1, 2, 3, 5, 6, 7), scratch=_lstm_bwd_numba_scratch)
 
 
 def lstm(

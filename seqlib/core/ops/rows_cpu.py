@@ -121,12 +121,23 @@ def _few_rows(first, last, m, k, n, a, lda, w, ldw, out, ldo):
         _rows(0, m, a, lda, w + j * ldw, ldw, _VECTOR, k, w + (j + COLUMNS) * ldw, ldw, 0, 1, 1, out + 4 * j, ldo)
 
 
-def _columns(first: int, last: int, m: int, *rest: int) -> None:
-    if m <= (_FEW if rest[0] < _LONG else _FEWEST):
-        _few_rows(first, last, m, *rest)
+@exact
+def columns(first, last, m, k, n, a, lda, w, ldw, out, ldo, room):
+    """Columns first … last - 1 of out [m, n] = a [m, k] wᵀ, float32 at addresses with bytes from row to row; `room` is
+    room_of(m)."""
+    if m <= (_FEW if k < _LONG else _FEWEST):
+        _few_rows(first, last, m, k, n, a, lda, w, ldw, out, ldo)
     else:
-        room = np.empty(_CHUNK * COLUMNS + (_BLOCK + _ROWS) * COLUMNS * v.LANES + 16, np.float32)
-        _many_rows(first, last, m, *rest, room)
+        _many_rows(first, last, m, k, n, a, lda, w, ldw, out, ldo, room)
+
+
+def room_of(m: int) -> Any:
+    """What a thread needs for `columns` of m rows."""
+    return np.empty((_CHUNK * COLUMNS + (_BLOCK + _ROWS) * COLUMNS * v.LANES + 16) * (m > _FEWEST), np.float32)
+
+
+def _columns(first: int, last: int, m: int, *rest: int) -> None:
+    columns(first, last, m, *rest, room_of(m))
 
 
 def product(a: Any, b: Any, out: Any) -> None:

@@ -22,6 +22,8 @@ def _cases(gates: int, states: int) -> Iterable[tuple[tuple[Any, ...], dict[str,
         (1, 2, 3, None, True),
         (3, 19, 7, (3, 2, 1) * 6 + (3,), False),
         (2, 1, 9, (1,), True),
+        (5, 3, 24, (5, 2, 0), False),
+        (3, 30, 150, None, True),
         (0, 2, 3, None, False),
         (2, 0, 3, None, False),
     ):

@@ -13,6 +13,7 @@ import pytest
 import seqlib
 from seqlib.core import dtypes, ops
 from seqlib.core.backends import onednn_cpu as onednn
+from seqlib.core.backends import onednn_library_cpu as library
 from seqlib.core.modes import set_half_products
 from seqlib.core.rng import Generator
 from seqlib.core.tape import no_grad
@@ -195,7 +196,7 @@ def test_what_it_is_not_for(tmp_path: Path) -> None:
 
 
 def test_what_oneDNN_made_goes_with_what_it_was_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn, "_KEPT", 3)
+    monkeypatch.setattr(library, "KEPT", 3)
     rng = np.random.default_rng(0)
     packed = onednn.packed(rng.normal(size=(40, 70)).astype(np.float32))
     out, made = np.empty((20, 70), np.float32), []
@@ -205,9 +206,8 @@ def test_what_oneDNN_made_goes_with_what_it_was_made_for(monkeypatch: pytest.Mon
         tiles = onednn._tiles(m, 40, 70, (40, 1), None, 70, True, onednn.After())
         made.append(weakref.ref(tiles[0][0].product.handle))
     del tiles
-    library = onednn._library()
-    assert library is not None and len(library.thread.tables) <= 3
-    for cached in (onednn._tiles, onednn._product, onednn._rounding):
+    assert len(library.the_library().thread.tables) <= 3
+    for cached in (onednn._tiles, library.product_primitive, library.rounding):
         cached.cache_clear()
     gc.collect()
     assert sum(ref() is not None for ref in made) <= 3

@@ -29,9 +29,11 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLoca
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
-from seqlib.core.backends import onednn_cpu, pool_cpu
+from seqlib.core.backends import onednn_library_cpu, pool_cpu
 from seqlib.core.backends.pool_cpu import FREE, PYTHON
 from seqlib.core.backends.threads import fork_locks
+from seqlib.core.ops.rounding_cpu import padded_rows, turned_rows
+from seqlib.core.ops.vectors_cpu import EXP
 from seqlib.util.log import get_logger
 
 # Never "nnan" or "ninf": kernels meet -inf (masks) and must let NaN through.
@@ -202,9 +204,22 @@ def _call(context: Any, builder: Any, signature: Any, args: Any) -> Any:
 
 @exact
 def run_rows(rows, first, last, call, bases):
-    """Run calls first … last - 1 of a table (onednn_cpu.py), `call` being the addresses of the stream and of two
-    functions; the status of the first that fails, or 0."""
+    """Run calls first … last - 1 of a table (onednn_library_cpu.py), `call` being the addresses of the stream and of
+    two functions; the status of the first that fails, or 0."""
     for i in range(first, last):
+        if rows[i, 0] == 0:
+            near, step, inner, height, to = (
+                bases[rows[i, 1]] + rows[i, 2],
+                rows[i, 4],
+                rows[i, 5],
+                rows[i, 6],
+                rows[i, 7],
+            )
+            if rows[i, 3]:
+                turned_rows(near, step, inner, height, to)
+            else:
+                padded_rows(near, step, inner, height, to)
+            continue
         for j in range(rows[i, 1]):
             _call2(call[2], rows[i, 3 + 3 * j], bases[rows[i, 4 + 3 * j]] + rows[i, 5 + 3 * j])
         status = _call4(call[1], rows[i, 0], call[0], np.int32(rows[i, 1]), rows[i, 2])
@@ -219,7 +234,7 @@ def _run_rows(rows, call, bases, caller):
     return run_rows(rows, 0, len(rows), call, bases)
 
 
-YIELD: int = ctypes.cast(getattr(ctypes.CDLL(None), "sched_yield", None), ctypes.c_void_p).value or 0
+YIELD = ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0 if os.name == "posix" else 0
 """The address of a function that lets other threads have the processor; 0 where there is none."""
 _PATIENT = 2000
 
@@ -240,16 +255,8 @@ def wait_for_all(arrived, first, last, value, rest):
 
 fork_locks.append(global_compiler_lock)
 pool_cpu.spin[:] = [_spin, _stand_by]
-onednn_cpu.run_rows[:] = [_run_rows]
-
-
-EXP = tuple(
-    np.float32(value)
-    for value in (
-        1.44269504, 0.693359375, -2.12194440e-4,  # 1 / log 2; log 2 in two parts
-        1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
-    )
-)  # fmt: skip
+onednn_library_cpu.run_rows[:] = [_run_rows]
+onednn_library_cpu.turns[:] = [True]
 
 
 @inlined

@@ -6,14 +6,22 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import llvmlite.binding
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from seqlib.core.ops.jit_cpu import EXP
-
 FEATURES = {name for name, there in llvmlite.binding.get_host_cpu_features().items() if there}
 LANES = 16 if "avx512f" in FEATURES else 8
+
+
+EXP = tuple(
+    np.float32(value)
+    for value in (
+        1.44269504, 0.693359375, -2.12194440e-4,  # 1 / log 2; log 2 in two parts
+        1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
+    )
+)  # fmt: skip
 
 F32, BIT, BYTE, INT, LONG = ir.FloatType(), ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 FLOATS, INTS = ir.VectorType(F32, LANES), ir.VectorType(INT, LANES)

@@ -1,0 +1,95 @@
+"""Matrices rounded to bfloat16 in the layouts that oneDNN multiplies fastest, in LLVM code: a left operand with
+contiguous rows, a right one in panels of columns. Both have pairs of numbers that follow each other in the inner size
+side by side in 32 bits. Rounding is to nearest, ties to even; NaN stays NaN.
+
+M rows, K inner size, N columns; what is written has an inner size of a multiple of STEP, filled up with zeros.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from seqlib.core.ops import vectors_cpu as v
+
+STEP = 2 * v.LANES
+"""What is done at once: so many numbers of a row or column in the inner size, LANES of the other."""
+
+
+def _bits(b: Any, x: Any) -> Any:
+    """Of each float32 the bits of its bfloat16, in the upper half of 32."""
+    bits = b.bitcast(x, v.INTS)
+    odd = b.and_(b.lshr(bits, _many(16)), _many(1))
+    rounded = b.add(b.add(bits, _many(0x7FFF)), odd)
+    return b.select(b.fcmp_unordered("uno", x, x), b.or_(bits, _many(0x400000)), rounded)
+
+
+def _many(value: int) -> Any:
+    return ir.Constant(v.INTS, [value] * v.LANES)
+
+
+def _pair(b: Any, low: Any, high: Any) -> Any:
+    """The numbers of two vectors in turn, 32 bits each two."""
+    return b.or_(b.lshr(_bits(b, low), _many(16)), b.and_(_bits(b, high), _many(-65536)))
+
+
+def _blocks(b: Any, inner: Any, other: Any, block: Callable[..., None]) -> None:
+    """block(first of the inner size, first of the other, how many there are of each or None: all)."""
+
+    def steps(count: Any, size: int, body: Callable[..., None]) -> None:
+        whole, rest = b.udiv(count, v.long(size)), b.urem(count, v.long(size))
+        v.repeat(b, whole, lambda i: body(b.mul(i, v.long(size)), None))
+        with b.if_then(b.icmp_signed(">", rest, v.long(0))):
+            body(b.mul(whole, v.long(size)), rest)
+
+    def row(i: Any, some: Any) -> None:
+        steps(other, v.LANES, lambda j, few: block(i, j, some, few))
+
+    steps(inner, STEP, row)
+
+
+def _first(b: Any, count: Any, of: int) -> Any:
+    """The mask of the lanes before `count` of which `of` are elsewhere; None for None."""
+    return None if count is None else v.first(b, b.sub(count, v.long(of)))
+
+
+def _both(b: Any, count: Any, i: int, mask: Any) -> Any:
+    """A mask where i < count, nowhere else."""
+    if count is None:
+        return mask
+    there = v.spread_out(b, b.icmp_signed(">", count, v.long(i)))
+    return there if mask is None else b.and_(there, mask)
+
+
+@v.function
+def turned_rows(b, source, step, inner, height, target):
+    """[height, K] with contiguous rows, from [K, height] with rows `step` bytes apart. There is room for the rows of a
+    whole vector."""
+    across = b.mul(b.udiv(b.add(inner, v.long(STEP - 1)), v.long(STEP)), v.long(2 * STEP))  # bytes of a row
+
+    def block(i: Any, j: Any, some: Any, few: Any) -> None:
+        near = v.at(b, source, (i, step), (j, 4))
+        mask = _first(b, few, 0)
+        read = [v.load(b, v.at(b, near, (step, t)), v.FLOATS, _both(b, some, t, mask)) for t in range(STEP)]
+        pairs = [_pair(b, *read[t : t + 2]) for t in range(0, STEP, 2)]
+        far = v.at(b, target, (i, 2), (j, across))
+        for c, column in enumerate(v.turned(b, pairs)):
+            v.store(b, column, v.at(b, far, (across, c)))
+
+    _blocks(b, inner, height, block)
+
+
+@v.function
+def padded_rows(b, source, step, inner, height, target):
+    """[height, K] with contiguous rows, from the same in float32 with rows `step` bytes apart."""
+    across = b.mul(b.udiv(b.add(inner, v.long(STEP - 1)), v.long(STEP)), v.long(2 * STEP))
+
+    def row(r: Any) -> None:
+        near, far = v.at(b, source, (r, step)), v.at(b, target, (r, across))
+        # The last whole vectors may be beyond the numbers: they become zeros.
+        with v.cgutils.for_range(b, b.udiv(across, v.long(2 * v.LANES))) as loop:
+            left = b.sub(inner, b.mul(loop.index, v.long(v.LANES)))
+            x = v.load(b, v.at(b, near, (loop.index, 4 * v.LANES)), v.FLOATS, v.first(b, left))
+            v.store(b, b.trunc(b.lshr(_bits(b, x), _many(16)), v.HALVES), v.at(b, far, (loop.index, 2 * v.LANES)))
+
+    v.repeat(b, height, row)

@@ -238,7 +238,7 @@ class ThreadState(threading.local):
         """`table`, from now on found by its key."""
         if len(self.tables) >= KEPT:
             self.tables.clear()
-            self.kept = {handle: self.kept[handle] for handle in {int(row[0]) for row in table.rows}}
+            self.kept = {handle: self.kept[handle] for handle in {int(row[0]) for row in table.rows} - {0}}
         self.tables[key] = table
         return table
 

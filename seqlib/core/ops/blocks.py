@@ -36,12 +36,14 @@ def same_float(*positions: int) -> Any:
     return when
 
 
-def float32_only(*positions: int) -> Any:
-    """A kernel's `when`: the inputs at `positions` that are present are float32, and none is empty."""
+def float32_only(*positions: int, units: int | None = None) -> Any:
+    """A kernel's `when`: the inputs at `positions` that are present are float32, and none is empty; at `units` there is
+    a matrix of no fewer columns than products take at once (ops/rows_cpu.py)."""
 
     def when(metas: Metas, attrs: Attrs) -> bool:
         chosen = [m for i in positions if (m := metas[i]) is not None]
-        return all(m.dtype == dtypes.float32 and m.size > 0 for m in chosen)
+        wide = units is None or metas[units].shape[1] >= 8
+        return wide and all(m.dtype == dtypes.float32 and m.size > 0 for m in chosen)
 
     return when
 

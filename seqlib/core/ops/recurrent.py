@@ -152,8 +152,7 @@ lstm_bwd.flops(lambda w, gates, *_, **attrs: 2 * gates.size * w.shape[1])
 
 def _lstm_scratch(metas: Metas, attrs: Any) -> list[Meta]:
     """w transposed, the gates of a step, cells and states of two steps, and the tanhs and outputs of one."""
-    _, w, h0 = metas[:3]
-    (rows, width), dtype = h0.shape, w.dtype
+    (rows, width), dtype = metas[2].shape, metas[1].dtype
     return [Meta((width, 4 * width), dtype), Meta((rows, 4 * width), dtype), Meta((6, rows, width), dtype)]
 
 
@@ -165,9 +164,8 @@ def _lstm_bwd_scratch(metas: Metas, attrs: Any) -> list[Meta]:
 
 def _lstm_numba_scratch(metas: Metas, attrs: Any) -> list[Meta]:
     """w in rows of whole cache lines, the gates of a step, states of two, and cells."""
-    _, w, h0 = metas[:3]
-    (rows, width), wide = h0.shape, -(-h0.shape[1] // 16) * 16
-    return [Meta(s, w.dtype) for s in ((4 * width, wide), (rows, 4 * width), (2, rows, wide), (rows, width))]
+    (rows, width), wide = metas[2].shape, -(-metas[2].shape[1] // 16) * 16
+    return [Meta(s, metas[1].dtype) for s in ((4 * width, wide), (rows, 4 * width), (2, rows, wide), (rows, width))]
 
 
 def _lstm_bwd_numba_scratch(metas: Metas, attrs: Any) -> list[Meta]:
@@ -176,16 +174,12 @@ def _lstm_bwd_numba_scratch(metas: Metas, attrs: Any) -> list[Meta]:
     return [*_lstm_bwd_scratch(metas, attrs), Meta((width, -(-gates // 16) * 16), metas[0].dtype)]
 
 
-def _by_numba(w: int, *inputs: int) -> Any:
-    """float32, and no fewer units than the products take columns at once."""
-    alike = float32_only(w, *inputs)
-    return lambda metas, attrs: metas[w].shape[1] >= 8 and alike(metas, attrs)
-
-
 _lstm.cpu("lstm_numpy:forward", when=same_float(0, 1, 2, 3), scratch=_lstm_scratch)
 lstm_bwd.cpu("lstm_numpy:backward", when=same_float(0, 1, 2, 3, 5, 6, 7), scratch=_lstm_bwd_scratch)
-_lstm.cpu("lstm_cpu:forward", needs="numba", when=_by_numba(1, 0, 2, 3), scratch=_lstm_numba_scratch)
-lstm_bwd.cpu("lstm_cpu:backward", needs="numba", when=_by_numba(0, 1, 2, 3, 5, 6, 7), scratch=_lstm_bwd_numba_scratch)
+_lstm.cpu("lstm_cpu:forward", needs="numba", when=float32_only(0, 1, 2, 3, units=1), scratch=_lstm_numba_scratch)
+lstm_bwd.cpu(
+    "lstm_cpu:backward", needs="numba", when=float32_only(0, 1, 2, 3, 5, 6, 7, units=0), scratch=_lstm_bwd_numba_scratch
+)
 
 
 def lstm(
@@ -309,10 +303,9 @@ gru_bwd.flops(lambda w, gates, states, *_, **attrs: 2 * states.size * w.shape[0]
 
 def _gru_scratch(metas: Metas, attrs: Any) -> list[Meta]:
     """w transposed, a step's product, its gates, the states of two steps and the outputs of one."""
-    w, h0 = metas[1], metas[3]
-    rows, width = h0.shape
+    rows, width = metas[3].shape
     shapes = ((width, 3 * width), (rows, 3 * width), (1, rows, 4 * width), (3, rows, width))
-    return [Meta(shape, w.dtype) for shape in shapes]
+    return [Meta(shape, metas[1].dtype) for shape in shapes]
 
 
 def _gru_bwd_scratch(metas: Metas, attrs: Any) -> list[Meta]:

@@ -55,3 +55,4 @@ def bfloat16_rows(xp: Any, ids: Any, words: Any, *, rows: int, width: int) -> An
 
 
 bfloat16_rows.infer(lambda ids, words, *, rows, width: [Meta((*ids.shape, width), dtypes.float32)])
+bfloat16_rows.cpu("bfloat16_cpu:rows", needs="numba", when=lambda metas, attrs: metas[0].size > 0)

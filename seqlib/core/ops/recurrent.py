@@ -158,8 +158,7 @@ def _lstm_scratch(metas: Metas, attrs: Any) -> list[Meta]:
 
 def _lstm_bwd_scratch(metas: Metas, attrs: Any) -> list[Meta]:
     """What goes to the step before: through the product with w, and past it; the cells' share."""
-    cells = metas[2]
-    return [Meta((3, *cells.shape[1:]), cells.dtype)]
+    return [Meta((3, *metas[2].shape[1:]), metas[2].dtype)]
 
 
 def _lstm_numba_scratch(metas: Metas, attrs: Any) -> list[Meta]:
@@ -310,8 +309,7 @@ def _gru_scratch(metas: Metas, attrs: Any) -> list[Meta]:
 
 def _gru_bwd_scratch(metas: Metas, attrs: Any) -> list[Meta]:
     """What goes to the step before: past the product with w, and through it."""
-    states = metas[2]
-    return [Meta((2, *states.shape[1:]), states.dtype)]
+    return [Meta((2, *metas[2].shape[1:]), metas[2].dtype)]
 
 
 _gru.cpu("gru_numpy:forward", when=same_float(0, 1, 2, 3), scratch=_gru_scratch)

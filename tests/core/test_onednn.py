@@ -77,6 +77,26 @@ def test_parts_of_larger_arrays_and_any_strides(half: bool) -> None:
 
 
 @needs_onednn
+@pytest.mark.parametrize("turned", ["", "a", "b"])
+def test_rounding_keeps_what_is_not_finite(turned: str) -> None:
+    if not onednn.has_bfloat16():
+        pytest.skip("this processor has no instructions for bfloat16")
+    for shape in ((512, 45, 1100), (60, 33, 50)):
+        a, b = _operands(*shape, turned)
+        a[3, 5], a[4, 6], a[5, 7] = np.nan, np.inf, 3e38  # the last of which becomes infinite no more than in NumPy
+        b[2] = 2.0**-140
+        found, rounded = np.empty((len(a), b.shape[1]), np.float32), [x.astype(dtypes.bfloat16) for x in (a, b)]
+        onednn.product(a, b, found, True)
+        with np.errstate(all="ignore"):
+            expected = np.matmul(*(x.astype(np.float64) for x in rounded))
+            infinite = np.isinf(expected.astype(np.float32))
+        assert np.array_equal(np.isnan(found), np.isnan(expected)) and np.array_equal(np.isinf(found), infinite)
+        finite = np.isfinite(expected)
+        finite[5] = False  # of 3e38
+        np.testing.assert_allclose(found[finite], expected[finite], atol=1e-4)
+
+
+@needs_onednn
 def test_threads_of_others_at_once(half: bool) -> None:
     a, b = _operands(400, 300, 500)
     expected = np.empty((400, 500), np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import seqlib
-from seqlib.core import ops
+from seqlib.core import dtypes, ops
 from seqlib.core.compile import compile
 from seqlib.core.tensor import Parameter, Tensor, Variable, tensor
 from seqlib.util.errors import DtypeError, ShapeError, TraceError
@@ -216,3 +216,15 @@ def test_operators_work_in_a_fresh_process(make: str) -> None:
     code = f"import numpy, seqlib; print((seqlib.{make} * 2.0).tolist())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[2.0]\n", done.stderr
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (3, 7), (0, 4), (300, 500)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64", "bool"])
+def test_variables_lie_at_a_cache_line(shape: tuple[int, ...], dtype: str) -> None:
+    given = np.ones(shape, dtypes.canonical(dtype), order="F")
+    stored = Variable(given).data
+    assert stored.__array_interface__["data"][0] % 64 == 0 or not stored.size
+    assert stored.flags.c_contiguous and stored.shape == shape and stored.dtype == given.dtype
+    np.testing.assert_array_equal(stored, given)
+    given[...] = 0
+    assert stored.all()

@@ -33,7 +33,7 @@ else:
 
 # These are looks at a counter, of 25 (AMD) to 45 ns (Intel) each: before a thread sleeps, and for a caller in Python.
 _FEW = 500  # TURNS where the processors are not free
-_PATIENCE = 200
+_PATIENCE = 500
 _TASKS, _OFTEN = 256, 12  # the processors are not free when a worker was preempted more often in so many tasks
 
 spin: list[Callable[..., bool]] = []
@@ -50,10 +50,11 @@ caller = np.zeros(8, np.int64)
 
 
 def attempt(fn: Callable[..., Any], *args: Any) -> BaseException | None:
-    """Call fn(*args); what it raised."""
+    """Call fn(*args); what it raised. Where others wait for this part of fn's work, its `release` frees them."""
     try:
         fn(*args)
     except BaseException as error:
+        getattr(fn, "release", lambda: None)()
         return error
 
 

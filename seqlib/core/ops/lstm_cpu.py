@@ -5,6 +5,7 @@ again, which stays in its cache. The threads wait for each other at every step, 
 divided by their number alone, so bits do not depend on who takes them.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -84,6 +85,27 @@ _NONE = np.empty(1, np.float32)
 def _flat(*arrays: Any) -> tuple[Any, ...]:
     """Arrays with one axis, something where there is none."""
     return tuple(_NONE if a is None else a.reshape(-1) for a in arrays)
+
+
+class _Team:
+    """Runs `part` for spans of blocks, `arrived` being where those who do so wait for each other. If one fails, also
+    before it has begun, nobody waits for it any longer."""
+
+    def __init__(self, part: Callable[..., None], blocks: int) -> None:
+        self.part, self.arrived = part, np.zeros((blocks, 8), np.int64)
+
+    def __call__(self, first: int, last: int) -> None:
+        self.part(first, last, self.arrived)
+
+    def release(self) -> None:
+        self.arrived[:] = np.iinfo(np.int64).max
+
+    def run(self, work: int) -> None:
+        try:
+            spread(self, len(self.arrived), work)
+        except BaseException:
+            self.release()
+            raise
 
 
 # -- forward -------------------------------------------------------------------------------------------------
@@ -190,18 +212,18 @@ def forward(outs: Any, ins: Any, scratch: Any, *, reverse: bool, independent: bo
         half[0, :, :width] = h[0, :, :width].astype(dtypes.bfloat16).view(np.int16)
     kept = gates, cells, tanhs, states, y
     wanted = np.array([a is not None for a in kept])
-    limits, arrived = lstm_numpy.limits_of(lengths, steps, rows), np.zeros((len(bounds) - 1, 8), np.int64)
+    limits = lstm_numpy.limits_of(lengths, steps, rows)
 
-    def run(first: int, last: int) -> None:
+    def part(first: int, last: int, arrived: Any) -> None:
         _by_blocks(first, last, bounds, w, w_room) if half is None else _panels(first, last, bounds, True, w, w_room)
         blocks = [(4 * start, 4 * (stop - start)) for start, stop in pairwise(map(int, bounds[first : last + 1]))]
-        table, call, bases = _calls(half, w_room, before, blocks, arrived[first:last])
+        table, call, bases = _calls(half, w_room, before, blocks)
         given = *_flat(x), limits, *_flat(w_room, h), np.uint64(h.shape[2]), *_flat(c, before, half)
         rest = table, call, bases, _flat(*kept), wanted, arrived, YIELD, room_of(rows)
         inner = np.uint64(0 if half is None else half.shape[2])
         _forward(first, last, reverse, bounds, *_sizes(steps, rows, width), *given, inner, *rest)
 
-    spread(run, len(bounds) - 1, steps * rows * w.size)
+    _Team(part, len(bounds) - 1).run(steps * rows * w.size)
     for out, found in zip(final, (h[steps % 2, :, :width], c), strict=True):
         if out is not None:
             np.copyto(out, found)
@@ -287,22 +309,22 @@ def backward(outs: Any, ins: Any, scratch: Any, *, reverse: bool) -> None:
     gy = np.zeros(cells.shape, cells.dtype) if gy is None else gy
     bounds = _bounds(width)
     half = _half(rows, 4 * width) if lstm_numpy.rounded(w, rows, steps) else None
-    limits, arrived = lstm_numpy.limits_of(lengths, steps, rows), np.zeros((len(bounds) - 1, 8), np.int64)
+    limits = lstm_numpy.limits_of(lengths, steps, rows)
 
-    def run(first: int, last: int) -> None:
+    def part(first: int, last: int, arrived: Any) -> None:
         if half is None:
             own = slice(int(bounds[first]), int(bounds[last]))
             np.copyto(turned[own, : 4 * width], w[:, own].T)
         else:
             _panels(first, last, bounds, False, w, turned)
         blocks = [(start, stop - start) for start, stop in pairwise(map(int, bounds[first : last + 1]))]
-        table, call, bases = _calls(half, turned, sent, blocks, arrived[first:last])
+        table, call, bases = _calls(half, turned, sent, blocks)
         given = np.uint64(turned.shape[1]), limits, _flat(gates, cells, tanhs, gy), *_flat(dh, dc, sent, gx, half)
         rest = table, call, bases, arrived, YIELD, room_of(rows)
         inner = np.uint64(0 if half is None else half.shape[2])
         _backward(first, last, reverse, bounds, *_sizes(steps, rows, width), *_flat(turned), *given, inner, *rest)
 
-    spread(run, len(bounds) - 1, steps * rows * w.size)
+    _Team(part, len(bounds) - 1).run(steps * rows * w.size)
     for out, d in zip(outs[1:], (dh, dc), strict=True):
         if out is not None:
             np.copyto(out, d)
@@ -316,18 +338,13 @@ def _half(rows: int, inner: int) -> Any:
     return np.zeros((2, rows, -(-inner // 32) * 32), np.int16)
 
 
-def _calls(half: Any, w: Any, out: Any, blocks: list[tuple[int, int]], arrived: Any) -> tuple[Any, Any, Any]:
+def _calls(half: Any, w: Any, out: Any, blocks: list[tuple[int, int]]) -> tuple[Any, Any, Any]:
     """Of products of `half` by oneDNN, for blocks that begin in some row of w and of `out` [rows, B], of so many
-    columns: a table, addresses, and its bases. None: an empty one, products being float32. Where that fails nobody
-    waits for these blocks."""
+    columns: a table, addresses, and its bases. None: an empty one, products being float32."""
     bases = np.zeros(5, np.int64)
     if half is None:
         return np.empty((0, 1), np.int64), np.zeros(3, np.int64), bases
-    try:
-        _, rows, inner = half.shape
-        near, to = (x.__array_interface__["data"][0] for x in (w, out))
-        places = [(near + start * w.strides[0], n, to + 4 * rows * start) for start, n in blocks]
-        return *onednn.calls(rows, inner, places), bases
-    except BaseException:
-        arrived[:] = np.iinfo(np.int64).max
-        raise
+    _, rows, inner = half.shape
+    near, to = (x.__array_interface__["data"][0] for x in (w, out))
+    places = [(near + start * w.strides[0], n, to + 4 * rows * start) for start, n in blocks]
+    return *onednn.calls(rows, inner, places), bases

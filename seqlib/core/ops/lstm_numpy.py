@@ -1,4 +1,4 @@
-"""The NumPy kernels of lstm and its gradient, and the loops over time that lstm_cpu.py shares. T steps, B rows.
+"""The NumPy kernels of lstm and its gradient, and what those of gru share with them. T steps, B rows.
 
 Rows don't touch each other, so the pool's threads take groups of rows through all steps: they meet once a launch, not
 once a step. Where products round their operands the matrix is rounded once for all steps, in the layout that suits it.
@@ -89,15 +89,8 @@ class Steps:
 # -- forward -------------------------------------------------------------------------------------------------
 
 
-def forward(
-    outs: Any,
-    ins: Any,
-    scratch: Any,
-    *,
-    reverse: bool,
-    independent: bool = False,
-    cell: Callable[..., None] | None = None,
-) -> None:
+def forward(outs: Any, ins: Any, scratch: Any, *, reverse: bool, independent: bool = False) -> None:
+    """The kernel of lstm."""
     x, w, *start, lengths = ins
     y, h, c, gates, cells, tanhs, states = outs
     steps, rows, _ = x.shape
@@ -111,7 +104,7 @@ def forward(
         Steps(y, room[5:6]),
     )
     limits = limits_of(lengths, steps, rows)
-    spread_rows(_forward, rows, 8 * x.size, multiply, x, w_t, limits, start, (h, c), kept, reverse, cell or _cell)
+    spread_rows(_forward, rows, 8 * x.size, multiply, x, w_t, limits, start, (h, c), kept, reverse)
 
 
 def _forward(
@@ -124,7 +117,6 @@ def _forward(
     last: Any,
     kept: Any,
     reverse: bool,
-    cell: Any,
 ) -> None:
     states, cells, gates, tanhs, y = kept
     order = range(len(x))[::-1] if reverse else range(len(x))
@@ -143,7 +135,7 @@ def _forward(
             next_h, next_c = states.at(after, rows), cells.at(after, rows)
         else:
             next_h, next_c = states.beyond(after, rows, last[0]), cells.beyond(after, rows, last[1])
-        cell(t, limits[rows], x[t, rows], gate, h, c, tanhs.at(t, rows), y.at(t, rows), next_h, next_c)
+        _cell(t, limits[rows], x[t, rows], gate, h, c, tanhs.at(t, rows), y.at(t, rows), next_h, next_c)
         h, c = next_h, next_c
 
 
@@ -178,13 +170,14 @@ def _cell(t: int, limits: Any, x: Any, gate: Any, h: Any, c: Any, tanh: Any, y: 
 # -- backward ------------------------------------------------------------------------------------------------
 
 
-def backward(outs: Any, ins: Any, scratch: Any, *, reverse: bool, cell: Callable[..., None] | None = None) -> None:
+def backward(outs: Any, ins: Any, scratch: Any, *, reverse: bool) -> None:
+    """The kernel of lstm_bwd."""
     w, gates, cells, tanhs, lengths, gy, gh, gc = ins
     steps, rows, _ = cells.shape
     gx = np.empty(gates.shape, gates.dtype) if outs[0] is None else outs[0]
     kept, limits = (gates, cells, tanhs), limits_of(lengths, steps, rows)
     multiply, w = back_weights(w, steps, rows)
-    args = multiply, w, limits, kept, (gy, gh, gc), (gx, *outs[1:]), scratch[0], reverse, cell or _cell_bwd
+    args = multiply, w, limits, kept, (gy, gh, gc), (gx, *outs[1:]), scratch[0], reverse
     spread_rows(_backward, rows, 8 * gates.size, *args)
 
 
@@ -198,7 +191,6 @@ def _backward(
     outs: Any,
     room: Any,
     reverse: bool,
-    cell: Any,
 ) -> None:
     gates, cells, tanhs = kept
     (gy, *last), (gx, *first) = given, outs
@@ -212,7 +204,7 @@ def _backward(
     nothing = np.zeros_like(dh) if gy is None else None
     for t in range(len(cells)) if reverse else reversed(range(len(cells))):
         g = nothing if gy is None else gy[t, rows]
-        cell(t, limits[rows], gates[t, rows], cells[t, rows], tanhs[t, rows], g, sent, dh, dc, gx[t, rows])
+        _cell_bwd(t, limits[rows], gates[t, rows], cells[t, rows], tanhs[t, rows], g, sent, dh, dc, gx[t, rows])
         multiply(gx[t, rows], w, sent)
     np.add(dh, sent, out=dh)
     for out, d in zip(first, (dh, dc), strict=True):

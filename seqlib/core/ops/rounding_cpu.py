@@ -1,8 +1,8 @@
-"""Matrices rounded to bfloat16 in the layouts that oneDNN multiplies fastest, in LLVM code: a left operand with
-contiguous rows, a right one in panels of columns. Both have pairs of numbers that follow each other in the inner size
-side by side in 32 bits. Rounding is to nearest, ties to even; NaN stays NaN.
+"""Left operands of products rounded to bfloat16 with contiguous rows, as oneDNN multiplies them fastest, in LLVM code.
+Rounding is to nearest, ties to even; NaN stays NaN.
 
-M rows, K inner size, N columns; what is written has an inner size of a multiple of STEP, filled up with zeros.
+K inner size; what is written has an inner size of a multiple of STEP, which is 32 where a processor has AVX-512 and so
+bfloat16, filled up with zeros.
 """
 
 from collections.abc import Callable
@@ -48,11 +48,6 @@ def _blocks(b: Any, inner: Any, other: Any, block: Callable[..., None]) -> None:
     steps(inner, STEP, row)
 
 
-def _first(b: Any, count: Any, of: int) -> Any:
-    """The mask of the lanes before `count` of which `of` are elsewhere; None for None."""
-    return None if count is None else v.first(b, b.sub(count, v.long(of)))
-
-
 def _both(b: Any, count: Any, i: int, mask: Any) -> Any:
     """A mask where i < count, nowhere else."""
     if count is None:
@@ -69,7 +64,7 @@ def turned_rows(b, source, step, inner, height, target):
 
     def block(i: Any, j: Any, some: Any, few: Any) -> None:
         near = v.at(b, source, (i, step), (j, 4))
-        mask = _first(b, few, 0)
+        mask = None if few is None else v.first(b, few)
         read = [v.load(b, v.at(b, near, (step, t)), v.FLOATS, _both(b, some, t, mask)) for t in range(STEP)]
         pairs = [_pair(b, *read[t : t + 2]) for t in range(0, STEP, 2)]
         far = v.at(b, target, (i, 2), (j, across))
@@ -86,10 +81,12 @@ def padded_rows(b, source, step, inner, height, target):
 
     def row(r: Any) -> None:
         near, far = v.at(b, source, (r, step)), v.at(b, target, (r, across))
-        # The last whole vectors may be beyond the numbers: they become zeros.
-        with v.cgutils.for_range(b, b.udiv(across, v.long(2 * v.LANES))) as loop:
-            left = b.sub(inner, b.mul(loop.index, v.long(v.LANES)))
-            x = v.load(b, v.at(b, near, (loop.index, 4 * v.LANES)), v.FLOATS, v.first(b, left))
-            v.store(b, b.trunc(b.lshr(_bits(b, x), _many(16)), v.HALVES), v.at(b, far, (loop.index, 2 * v.LANES)))
+
+        def vector(i: Any) -> None:
+            there = v.first(b, b.sub(inner, b.mul(i, v.long(v.LANES))))  # of the last ones perhaps nothing
+            x = v.load(b, v.at(b, near, (i, 4 * v.LANES)), v.FLOATS, there)
+            v.store(b, b.trunc(b.lshr(_bits(b, x), _many(16)), v.HALVES), v.at(b, far, (i, 2 * v.LANES)))
+
+        v.repeat(b, b.udiv(across, v.long(2 * v.LANES)), vector)
 
     v.repeat(b, height, row)

@@ -104,13 +104,13 @@ def _tiles(m: int, k: int, n: int, a: Strides, b: Strides | None, out: int, half
         left = (deep, 1) if padded else dense((height, depth), a) if half else a
         right = dense((depth, width), b) if half and b else b
         near_out = out if b else width  # oneDNN has no fast way from panels to a part of a row
-        rounded = (int(columns_of_a), 4 * max(a), depth, height) if padded else rounding((height, depth), a, left)
+        turn = (int(columns_of_a), 4 * max(a), depth, height) if padded else None
         return _Part(
             4 * (top * a[0] + near * a[1]),
             4 * (near * step[0] + start * step[1]),
             4 * (top * out + start),
             4 * start,
-            rounded if half else None,
+            turn or (rounding((height, depth), a, left) if half else None),
             rounding((depth, width), b, right) if half and b else None,
             product_primitive(height, deep, width, left, right, near_out, half, last if far == k else After(last.add)),
             rounding((height, width), (width, 1), (out, 1), half=False) if near_out != out else None,
@@ -234,9 +234,9 @@ def calls(m: int, k: int, products: Iterable[tuple[int, int, int]]) -> tuple[Any
     bfloat16, K a multiple of 32, by matrices as `packed` gives them (address, columns) into arrays (address). The left
     one's address is the first base, the others are 0. Second come a thread's addresses."""
     library, rows = the_library(), []
-    for b, n, out in products:
-        with one_thread():
+    with one_thread():
+        for b, n, out in products:
             made = product_primitive(m, k, n, (k, 1), None, n, True, After())
-        library.thread.room("scratch", made.scratch)
-        rows.append(library.thread.call(made, (0, 0), (3, b), (3, out)))
+            library.thread.room("scratch", made.scratch)
+            rows.append(library.thread.call(made, (0, 0), (3, b), (3, out)))
     return np.array(rows), library.thread.addresses

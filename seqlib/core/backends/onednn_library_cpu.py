@@ -293,5 +293,10 @@ def run(rows: Any, bases: Any) -> None:
     finally:
         if before != 1:
             library.short.omp_set_num_threads(before)
+    check(status)
+
+
+def check(status: int) -> None:
+    """Raise RuntimeError where calls did not give 0."""
     if status:
         raise RuntimeError(f"oneDNN: dnnl_primitive_execute gave status {status}")

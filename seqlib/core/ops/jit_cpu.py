@@ -208,17 +208,11 @@ def run_rows(rows, first, last, call, bases):
     two functions; the status of the first that fails, or 0."""
     for i in range(first, last):
         if rows[i, 0] == 0:
-            near, step, inner, height, to = (
-                bases[rows[i, 1]] + rows[i, 2],
-                rows[i, 4],
-                rows[i, 5],
-                rows[i, 6],
-                rows[i, 7],
-            )
-            if rows[i, 3]:
-                turned_rows(near, step, inner, height, to)
+            near, turn = bases[rows[i, 1]] + rows[i, 2], rows[i, 3]
+            if turn:
+                turned_rows(near, rows[i, 4], rows[i, 5], rows[i, 6], rows[i, 7])
             else:
-                padded_rows(near, step, inner, height, to)
+                padded_rows(near, rows[i, 4], rows[i, 5], rows[i, 6], rows[i, 7])
             continue
         for j in range(rows[i, 1]):
             _call2(call[2], rows[i, 3 + 3 * j], bases[rows[i, 4 + 3 * j]] + rows[i, 5 + 3 * j])

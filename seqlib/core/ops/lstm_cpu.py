@@ -3,9 +3,13 @@
 A thread computes the gates of its own units for all rows, through all steps: so of w it reads its share again and
 again, which stays in its cache. The threads wait for each other at every step, without the interpreter. Units are
 divided by their number alone, so bits do not depend on who takes them.
+
+The kernels take no slices, each of which would count a reference in memory that the threads share, and index without a
+sign, so that compiled code need not ask whether an index counts from the end.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +17,10 @@ import numpy as np
 
 from seqlib.core import dtypes
 from seqlib.core.backends import onednn_cpu as onednn
+from seqlib.core.backends.onednn_library_cpu import check, one_thread
 from seqlib.core.backends.threads import spread
 from seqlib.core.ops import lstm_numpy
-from seqlib.core.ops.jit_cpu import YIELD, bits16, copy, kernel, run_rows, sigmoid32, tanh32, wait_for_all
+from seqlib.core.ops.jit_cpu import YIELD, bits16, kernel, run_rows, sigmoid32, tanh32, wait_for_all
 from seqlib.core.ops.rows_cpu import columns, room_of
 
 _LEAST, _BLOCKS = 64, 8  # units of a block, and blocks at most
@@ -30,20 +35,6 @@ def _bounds(width: int) -> Any:
 
 def _sizes(*sizes: int) -> tuple[Any, ...]:
     return tuple(map(np.uint64, sizes))
-
-
-@kernel
-def _by_blocks(first, last, bounds, w, to):
-    """Of w [4H,H] the rows of a block's gates after another, in rows that are filled up with zeros."""
-    width = w.shape[1]
-    for block in range(first, last):
-        start, size = np.int64(bounds[block]), np.int64(bounds[block + 1] - bounds[block])
-        for k in range(4):
-            for i in range(size):
-                row = to[4 * start + k * size + i]
-                copy(w[k * width + start + i], row[:width])
-                for j in range(width, len(row)):
-                    row[j] = np.float32(0.0)
 
 
 @kernel
@@ -113,18 +104,14 @@ class _Team:
 
 @kernel
 def _forward(
-    first, last, reverse, bounds, steps, rows, width, x, limits, w, h, wide, c, before, half, inner, table, call, bases,
-    kept, wanted, arrived, rest, room,
+    first, last, reverse, bounds, steps, rows, width, x, limits, w, lead, h, wide, c, before, half, inner, table, call,
+    bases, kept, wanted, arrived, rest, room,
 ):  # fmt: skip
     """Steps of the units of blocks first … last - 1, of flat arrays. h [2,B,wide] is what a step starts from and what
-    it leaves, c [B,H]; w [4,size,wide] and the gates `before` [B,4,size] come a block after another; `half` [2,B,inner]
-    is h rounded, when there is a `table`.
-
-    Without slices, each of which counts a reference in memory that the threads share, and by indices without a sign,
-    which compiled code need not ask whether they count from the end.
-    """
+    it leaves, c [B,H]; w [4H,lead]; the gates `before` [B,4,size] come a block after another; `half` [2,B,inner] is h
+    rounded, when there is a `table`."""
     gates, cells, tanhs, states, y = kept
-    fresh, squashed = np.empty(width, np.float32), np.empty(width, np.float32)
+    fresh, squashed, status = np.empty(width, np.float32), np.empty(width, np.float32), np.int32(0)
     for step in range(steps):
         t = steps - ONE - step if reverse else step
         on = step + ONE < steps
@@ -135,14 +122,15 @@ def _forward(
             place = FOUR * rows * start
             if len(table):
                 bases[0] = half.ctypes.data + TWO * now * rows * inner
-                run_rows(table, block - first, block - first + 1, call, bases)
+                status |= run_rows(table, block - first, block - first + 1, call, bases)
             else:
-                columns(
-                    0, np.int64(FOUR * size), np.int64(rows), np.int64(wide), np.int64(FOUR * size),
-                    np.int64(h.ctypes.data + FOUR * now * rows * wide), np.int64(FOUR * wide),
-                    np.int64(w.ctypes.data + FOUR * FOUR * start * wide), np.int64(FOUR * wide),
-                    np.int64(before.ctypes.data + FOUR * place), np.int64(FOUR * FOUR * size), room,
-                )  # fmt: skip
+                for k in range(FOUR):
+                    columns(
+                        0, np.int64(size), np.int64(rows), np.int64(width), np.int64(size),
+                        np.int64(h.ctypes.data + FOUR * now * rows * wide), np.int64(FOUR * wide),
+                        np.int64(w.ctypes.data + FOUR * (k * width + start) * lead), np.int64(FOUR * lead),
+                        np.int64(before.ctypes.data + FOUR * (place + k * size)), np.int64(FOUR * FOUR * size), room,
+                    )  # fmt: skip
             for r in range(rows):
                 i = place + r * FOUR * size
                 f, g, o = i + size, i + TWO * size, i + TWO * size + size
@@ -168,7 +156,7 @@ def _forward(
                     fresh[j] = before[f + j] * c[own + j] + before[i + j] * before[g + j]
                 for j in range(size):
                     squashed[j] = tanh32(fresh[j])
-                live = t < np.uint64(limits[r])
+                live = np.int64(t) < limits[r]
                 for j in range(size):
                     before[i + j] = before[o + j] * squashed[j] if live else h[stale + j]
                 if live:
@@ -192,6 +180,7 @@ def _forward(
                     for j in range(size):
                         half[(next * rows + r) * inner + start + j] = np.int16(bits16(before[i + j]))
         wait_for_all(arrived, first, last, step + ONE, rest)
+    return status
 
 
 def forward(outs: Any, ins: Any, scratch: Any, *, reverse: bool, independent: bool) -> None:
@@ -201,7 +190,7 @@ def forward(outs: Any, ins: Any, scratch: Any, *, reverse: bool, independent: bo
     steps, rows, _ = x.shape
     width = w.shape[1]
     w_room, before, h, c = scratch
-    h[..., width:] = 0
+    matrix = w if steps < lstm_numpy.SHORT else w_room  # where it pays, in rows of whole cache lines
     for to, given, states_of in ((h[0, :, :width], start[0], states), (c, start[1], cells)):
         np.copyto(to, given)
         if states_of is not None and steps:
@@ -215,13 +204,20 @@ def forward(outs: Any, ins: Any, scratch: Any, *, reverse: bool, independent: bo
     limits = lstm_numpy.limits_of(lengths, steps, rows)
 
     def part(first: int, last: int, arrived: Any) -> None:
-        _by_blocks(first, last, bounds, w, w_room) if half is None else _panels(first, last, bounds, True, w, w_room)
+        if half is not None:
+            _panels(first, last, bounds, True, w, w_room)
+        elif matrix is not w:
+            own = slice(int(bounds[first]), int(bounds[last]))
+            for k in range(0, 4 * width, width):
+                np.copyto(w_room[k : k + width][own, :width], w[k : k + width][own])
         blocks = [(4 * start, 4 * (stop - start)) for start, stop in pairwise(map(int, bounds[first : last + 1]))]
         table, call, bases = _calls(half, w_room, before, blocks)
-        given = *_flat(x), limits, *_flat(w_room, h), np.uint64(h.shape[2]), *_flat(c, before, half)
+        lead, wide = _sizes(matrix.shape[1], h.shape[2])
+        given = *_flat(x), limits, *_flat(matrix), lead, *_flat(h), wide, *_flat(c, before, half)
         rest = table, call, bases, _flat(*kept), wanted, arrived, YIELD, room_of(rows)
         inner = np.uint64(0 if half is None else half.shape[2])
-        _forward(first, last, reverse, bounds, *_sizes(steps, rows, width), *given, inner, *rest)
+        with _one_thread(half):
+            check(_forward(first, last, reverse, bounds, *_sizes(steps, rows, width), *given, inner, *rest))
 
     _Team(part, len(bounds) - 1).run(steps * rows * w.size)
     for out, found in zip(final, (h[steps % 2, :, :width], c), strict=True):
@@ -234,14 +230,14 @@ def forward(outs: Any, ins: Any, scratch: Any, *, reverse: bool, independent: bo
 
 @kernel
 def _backward(
-    first, last, reverse, bounds, steps, rows, width, turned, wide, limits, kept, dh, dc, sent, gx, half, room16, table,
+    first, last, reverse, bounds, steps, rows, width, turned, wide, limits, kept, dh, dc, sent, gx, half, deep, table,
     call, bases, arrived, rest, room,
 ):  # fmt: skip
     """As _forward, back in time: dh and dc [B,H] are what is sent past the products, `sent` [B,size], of a block after
     another, what comes through those with w, which lies `turned` [H,wide]."""
     gates, cells, tanhs, gy = kept
     one, nothing = np.float32(1.0), np.float32(0.0)
-    d, d_cell = np.empty(width, np.float32), np.empty(width, np.float32)
+    d, d_cell, status = np.empty(width, np.float32), np.empty(width, np.float32), np.int32(0)
     for step in range(steps):
         t = step if reverse else steps - ONE - step
         now, inner = step % TWO, FOUR * width
@@ -251,7 +247,7 @@ def _backward(
                 came, own = rows * start + r * size, r * width + start
                 at, i = (t * rows + r) * width + start, (t * rows + r) * inner + start
                 f, g, o = i + width, i + TWO * width, i + TWO * width + width
-                if t < np.uint64(limits[r]):
+                if np.int64(t) < limits[r]:
                     for j in range(size):
                         squared = tanhs[at + j] * tanhs[at + j]
                         d[j] = dh[own + j] + sent[came + j] + gy[at + j]
@@ -273,15 +269,15 @@ def _backward(
                         dh[own + j] += sent[came + j]
                 if len(table):
                     for k in range(FOUR):
-                        near, far = i + k * width, (now * rows + r) * room16 + k * width + start
+                        near, far = i + k * width, (now * rows + r) * deep + k * width + start
                         for j in range(size):
                             half[far + j] = np.int16(bits16(gx[near + j]))
         wait_for_all(arrived, first, last, step + ONE, rest)
         for block in range(first, last):
             start, size = bounds[block], bounds[block + 1] - bounds[block]
             if len(table):
-                bases[0] = half.ctypes.data + TWO * now * rows * room16
-                run_rows(table, block - first, block - first + 1, call, bases)
+                bases[0] = half.ctypes.data + TWO * now * rows * deep
+                status |= run_rows(table, block - first, block - first + 1, call, bases)
             else:
                 columns(
                     0, np.int64(size), np.int64(rows), np.int64(inner), np.int64(size),
@@ -295,6 +291,7 @@ def _backward(
             came, own = rows * start + r * size, r * width + start
             for j in range(size):
                 dh[own + j] += sent[came + j]
+    return status
 
 
 def backward(outs: Any, ins: Any, scratch: Any, *, reverse: bool) -> None:
@@ -322,7 +319,9 @@ def backward(outs: Any, ins: Any, scratch: Any, *, reverse: bool) -> None:
         given = np.uint64(turned.shape[1]), limits, _flat(gates, cells, tanhs, gy), *_flat(dh, dc, sent, gx, half)
         rest = table, call, bases, arrived, YIELD, room_of(rows)
         inner = np.uint64(0 if half is None else half.shape[2])
-        _backward(first, last, reverse, bounds, *_sizes(steps, rows, width), *_flat(turned), *given, inner, *rest)
+        sizes = _sizes(steps, rows, width)
+        with _one_thread(half):
+            check(_backward(first, last, reverse, bounds, *sizes, *_flat(turned), *given, inner, *rest))
 
     _Team(part, len(bounds) - 1).run(steps * rows * w.size)
     for out, d in zip(outs[1:], (dh, dc), strict=True):
@@ -336,6 +335,11 @@ def backward(outs: Any, ins: Any, scratch: Any, *, reverse: bool) -> None:
 def _half(rows: int, inner: int) -> Any:
     """Room for what is multiplied, rounded, in two steps: [2, rows, inner filled up with zeros to a multiple of 32]."""
     return np.zeros((2, rows, -(-inner // 32) * 32), np.int16)
+
+
+def _one_thread(half: Any) -> AbstractContextManager[None]:
+    """For what runs oneDNN's calls, if any."""
+    return nullcontext() if half is None else one_thread()
 
 
 def _calls(half: Any, w: Any, out: Any, blocks: list[tuple[int, int]]) -> tuple[Any, Any, Any]:

@@ -122,7 +122,9 @@ def _forward(
             place = FOUR * rows * start
             if len(table):
                 bases[0] = half.ctypes.data + TWO * now * rows * inner
-                status = max(status, run_rows(table, block - first, block - first + 1, call, bases))
+                failed = run_rows(table, block - first, block - first + 1, call, bases)
+                if failed != 0:
+                    status = failed
             else:
                 for k in range(FOUR):
                     columns(
@@ -277,7 +279,9 @@ def _backward(
             start, size = bounds[block], bounds[block + 1] - bounds[block]
             if len(table):
                 bases[0] = half.ctypes.data + TWO * now * rows * deep
-                status = max(status, run_rows(table, block - first, block - first + 1, call, bases))
+                failed = run_rows(table, block - first, block - first + 1, call, bases)
+                if failed != 0:
+                    status = failed
             else:
                 columns(
                     0, np.int64(size), np.int64(rows), np.int64(inner), np.int64(size),
